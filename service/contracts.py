@@ -1,0 +1,270 @@
+"""The nouns every room shares. Pydantic and the standard library only; all objects are frozen.
+
+Arrays stay out of here: a clip travels as raw bytes (C order, uint8, `[T, H, W, 3]` RGB) beside its ClipPlan.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+Activation = Literal["softmax", "sigmoid"]
+Sampling = Literal["time", "index"]
+Resize = Literal["swscale_bilinear", "opencv_bilinear"]
+AttentionDetail = Literal["none", "frames", "layers"]
+
+
+class Frozen(BaseModel):
+    """Base of all contracts: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lenient(BaseModel):
+    """Base of what crosses Redis: a field that a newer writer added is ignored, so old and new processes mix."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+# --- the model ---------------------------------------------------------------------------------------------------
+
+
+class ModelSpec(Lenient):
+    """What a served model needs and means, read from its `config.pbtxt` (see `service.inference.spec`)."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: ModelName
+    version: str
+    description: str = ""
+    form: str = Field(description="network family and form, for example `cvidtr_paper`")
+    trained: bool
+    weights_sha256: str = Field(description="SHA-256 of this version's model.pt")
+    labels: tuple[str, ...] = Field(min_length=1)
+    activation: Activation
+    frames: int = Field(gt=0, description="T, frames in a clip")
+    frame_step: int = Field(gt=0, description="distance of sampled frames, in frames of the reference rate")
+    reference_fps: float = Field(gt=0)
+    sampling: Sampling
+    height: int = Field(gt=0, description="H, pixels")
+    width: int = Field(gt=0, description="W, pixels")
+    resize_short_side: int = Field(gt=0, description="short side after resizing and before cropping, pixels")
+    resize: Resize
+    layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
+    max_batch_size: int = Field(gt=0, description="clips in one inference call")
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """`[T, H, W, 3]` of one clip."""
+        return (self.frames, self.height, self.width, 3)
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of one uint8 clip."""
+        return self.frames * self.height * self.width * 3
+
+    @property
+    def span_s(self) -> float:
+        """Seconds of video that one window covers."""
+        return self.frames * self.frame_step / self.reference_fps
+
+
+# --- the request -------------------------------------------------------------------------------------------------
+
+
+class JobRequest(Lenient):
+    """Options of one classification, as the caller gave them."""
+
+    model: ModelName | None = Field(None, description="model to use; the server's default when absent")
+    version: str | None = Field(None, pattern=r"^\d{1,18}$", description="model version; the newest when absent")
+    top_k: int = Field(5, ge=1, le=1000, description="labels in each list of predictions")
+    min_score: float = Field(0.0, ge=0.0, le=1.0, description="labels below this score are left out")
+    windows: Literal["auto", "all"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="`auto`, `all` (back to back) or a number of temporal windows"
+    )
+    crops: Literal[1, 3] = Field(1, description="spatial crops of each window")
+    start: float | None = Field(None, ge=0, description="first second of the video to look at")
+    end: float | None = Field(None, gt=0, description="last second of the video to look at")
+    attention: AttentionDetail = Field("frames", description="how much attention the answer carries")
+
+
+# --- the video ---------------------------------------------------------------------------------------------------
+
+
+class VideoInfo(Lenient):
+    """What the upload is, as found by probing and decoding it."""
+
+    duration_s: float = Field(description="seconds from the first presented frame to the end of the last")
+    width: int = Field(description="display width in pixels, after rotation")
+    height: int = Field(description="display height in pixels, after rotation")
+    fps: float | None = Field(description="average frames per second; null where the file does not say")
+    container: str
+    codec: str
+    rotation: int = Field(description="degrees counter-clockwise that the file asks players to turn the picture")
+    frames_decoded: int
+
+
+class AnswerWarning(Lenient):
+    """Something the caller should know about an answer that was still given."""
+
+    code: str
+    detail: str
+
+
+class SampledWindow(Lenient):
+    """One temporal window and the real times of the frames that were sampled from it."""
+
+    start_s: float
+    end_s: float
+    times_s: tuple[float, ...] = Field(description="presentation time of each of the T frames, in slot order")
+
+
+class ClipPlan(Lenient):
+    """Which view of a video a clip is. Clip number = window * crops + crop."""
+
+    window: int = Field(ge=0)
+    crop: int = Field(ge=0)
+
+
+class DecodedVideo(Lenient):
+    """What the video room returns beside the clips themselves."""
+
+    video: VideoInfo
+    coverage: float = Field(ge=0, le=1, description="share of the duration inside windows")
+    windows: tuple[SampledWindow, ...]
+    crops: int
+    clip_shape: tuple[int, int, int, int]
+    warnings: tuple[AnswerWarning, ...] = ()
+    decode_ms: float
+
+    @property
+    def clips(self) -> tuple[ClipPlan, ...]:
+        """All views, window-major: the order of the clips in the file and of the clip numbers."""
+        return tuple(ClipPlan(window=w, crop=c) for w in range(len(self.windows)) for c in range(self.crops))
+
+
+# --- the job -----------------------------------------------------------------------------------------------------
+
+
+class JobState(StrEnum):
+    """Where an accepted job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED)
+
+
+class JobRecord(Lenient):
+    """Everything the worker needs to turn a job's clip scores into its answer. Times are Unix seconds."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    request: JobRequest
+    spec: ModelSpec
+    decoded: DecodedVideo
+    created_at: float
+    enqueued_at: float
+    deadline_at: float
+    upload_ms: float
+    request_id: str = ""
+
+
+class ClipScores(Lenient):
+    """What the network said of one clip. Lists hold Python floats of the FP32 outputs."""
+
+    logits: tuple[float, ...] = Field(description="[K]")
+    temporal_attention: tuple[float, ...] = Field(description="[T], non-negative, sums to 1")
+    layer_attention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
+    layer_retention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
+    queue_ms: float = 0.0
+    inference_ms: float = 0.0
+
+
+# --- the answer --------------------------------------------------------------------------------------------------
+
+
+class Prediction(Lenient):
+    """One label with its score."""
+
+    label: str
+    index: int
+    score: float
+
+
+class FrameAttention(Lenient):
+    """How much one sampled frame counted."""
+
+    time_s: float = Field(description="presentation time of the frame, seconds from the first presented frame")
+    frame: int = Field(description="slot in the window, 0 .. T-1")
+    score: float = Field(description="temporal attention; the scores of a window sum to 1")
+    retention: float = Field(description="share of heads x locations that still carry the frame after the last layer")
+    layer_scores: tuple[float, ...] | None = Field(None, description="attention of each layer, with `attention=layers`")
+    layer_retention: tuple[float, ...] | None = Field(None, description="retention after each layer")
+
+
+class WindowResult(Lenient):
+    """Labels and attention of one temporal window, averaged over its crops."""
+
+    start_s: float
+    end_s: float
+    predictions: tuple[Prediction, ...]
+    attention: tuple[FrameAttention, ...] | None = Field(None, description="null with `attention=none`")
+
+
+class ModelRef(Lenient):
+    """Which model answered."""
+
+    name: str
+    version: str
+    trained: bool
+    weights_sha256: str
+
+
+class Timings(Lenient):
+    """Milliseconds spent in each stage. `queue` and `inference` are those of the slowest clip."""
+
+    upload: float
+    decode: float
+    queue: float
+    inference: float
+    total: float
+
+
+class JobResult(Lenient):
+    """The answer to a classification."""
+
+    id: str
+    status: Literal["succeeded"] = "succeeded"
+    model: ModelRef
+    coverage: float
+    video: VideoInfo
+    predictions: tuple[Prediction, ...]
+    windows: tuple[WindowResult, ...]
+    timings_ms: Timings
+    warnings: tuple[AnswerWarning, ...] = ()
+
+
+class JobStatus(Lenient):
+    """What `GET /v1/jobs/{id}` says. `error` is the payload of `service.errors.VidtrError.to_dict`."""
+
+    id: str
+    status: JobState
+    created_at: float
+    deadline_at: float
+    clips_total: int
+    clips_done: int
+    model: str
+    version: str
+    result: JobResult | None = None
+    error: dict[str, Any] | None = None

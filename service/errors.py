@@ -1,0 +1,263 @@
+"""The one exception hierarchy. Every error has a stable `code`; `service.api.problems` maps codes to HTTP statuses."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+Number = int | float
+
+
+class VidtrError(Exception):
+    """Base of everything the service reports to a caller.
+
+    `detail` is one sentence for a person; `limit` and `actual` name the bound that was hit and the value that hit it;
+    `retry_after_s` says when the same request may succeed.
+    """
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        limit: Number | str | None = None,
+        actual: Number | str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.limit = limit
+        self.actual = actual
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions cross from decode processes by pickle, which would drop keyword-only arguments.
+        return _rebuild, (type(self), self.detail, self.limit, self.actual, self.retry_after_s)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain data, for job records: `error_from_dict` is its inverse."""
+        return {
+            "code": self.code,
+            "detail": self.detail,
+            "limit": self.limit,
+            "actual": self.actual,
+            "retry_after_s": self.retry_after_s,
+        }
+
+
+def _rebuild(
+    cls: type[VidtrError],
+    detail: str,
+    limit: Number | str | None,
+    actual: Number | str | None,
+    retry_after_s: float | None,
+) -> VidtrError:
+    return cls(detail, limit=limit, actual=actual, retry_after_s=retry_after_s)
+
+
+class InternalError(VidtrError):
+    """A fault of the service itself."""
+
+
+# --- the request -------------------------------------------------------------------------------------------------
+
+
+class MalformedRequest(VidtrError):
+    """The body or a header cannot be parsed."""
+
+    code = "malformed_request"
+
+
+class InvalidOption(VidtrError):
+    """A query option is unknown or out of range."""
+
+    code = "invalid_option"
+
+
+class EmptyUpload(VidtrError):
+    """The upload has no bytes."""
+
+    code = "empty_upload"
+
+
+class UploadTooLarge(VidtrError):
+    """The body is larger than `max_upload_bytes`."""
+
+    code = "upload_too_large"
+
+
+class UnsupportedMediaType(VidtrError):
+    """The request's Content-Type is neither multipart/form-data nor video/* nor application/octet-stream."""
+
+    code = "unsupported_media_type"
+
+
+class NotFound(VidtrError):
+    """No route has this path."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(VidtrError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+
+
+class UnknownModel(VidtrError):
+    """No worker serves a model, or a version, of this name."""
+
+    code = "unknown_model"
+
+
+class UnknownJob(VidtrError):
+    """No job has this id."""
+
+    code = "unknown_job"
+
+
+class ResultExpired(VidtrError):
+    """The job finished, and its result has outlived `result_ttl_s`."""
+
+    code = "result_expired"
+
+
+# --- the video ---------------------------------------------------------------------------------------------------
+
+
+class ContainerNotAllowed(VidtrError):
+    """The bytes are no container of the allow-list: a playlist, a picture, an audio file, or nothing known."""
+
+    code = "container_not_allowed"
+
+
+class CodecNotAllowed(VidtrError):
+    """The video stream's codec is not on the allow-list."""
+
+    code = "codec_not_allowed"
+
+
+class Undecodable(VidtrError):
+    """The container or the stream is damaged beyond use."""
+
+    code = "undecodable"
+
+
+class NoVideoStream(VidtrError):
+    """The container holds no video stream."""
+
+    code = "no_video_stream"
+
+
+class VideoTooShort(VidtrError):
+    """Fewer distinct frames than `min_distinct_frames` can be sampled."""
+
+    code = "video_too_short"
+
+
+class DurationLimit(VidtrError):
+    """The video lasts longer than `max_duration_s`."""
+
+    code = "duration_limit"
+
+
+class PixelLimit(VidtrError):
+    """A frame has more pixels than `max_pixels`."""
+
+    code = "pixel_limit"
+
+
+class PacketLimit(VidtrError):
+    """The file holds more packets than `max_packets`."""
+
+    code = "packet_limit"
+
+
+class StreamLimit(VidtrError):
+    """The container holds more streams than `max_streams`."""
+
+    code = "stream_limit"
+
+
+class FrameLimit(VidtrError):
+    """More frames than `max_decoded_frames` would have to be decoded."""
+
+    code = "frame_limit"
+
+
+class DecodeTimeout(VidtrError):
+    """Decoding took longer than `decode_timeout_s`."""
+
+    code = "decode_timeout"
+
+
+class DecodeResources(VidtrError):
+    """Decoding used up its CPU seconds or its address space, or the decoder crashed."""
+
+    code = "decode_resources"
+
+
+class TooManyClips(VidtrError):
+    """The requested windows times crops exceed `max_clips_per_job`."""
+
+    code = "too_many_clips"
+
+
+# --- the service -------------------------------------------------------------------------------------------------
+
+
+class QueueFull(VidtrError):
+    """The clip queue has no room for this job now."""
+
+    code = "queue_full"
+
+
+class BackendUnavailable(VidtrError):
+    """No worker serves any model now, or the inference backend cannot be reached."""
+
+    code = "backend_unavailable"
+
+
+class BackendFailed(VidtrError):
+    """The inference backend refused or failed the clip for good."""
+
+    code = "backend_failed"
+
+
+class QueueUnavailable(VidtrError):
+    """Redis cannot be reached, or is out of memory."""
+
+    code = "queue_unavailable"
+
+
+class DiskFull(VidtrError):
+    """The spool directory has no room for the upload."""
+
+    code = "disk_full"
+
+
+class Draining(VidtrError):
+    """The process is shutting down."""
+
+    code = "draining"
+
+
+class DeadlineExceeded(VidtrError):
+    """The job's deadline passed before its result."""
+
+    code = "deadline_exceeded"
+
+
+def _subclasses(cls: type[VidtrError]) -> list[type[VidtrError]]:
+    return [cls, *(deep for sub in cls.__subclasses__() for deep in _subclasses(sub))]
+
+
+def error_types() -> dict[str, type[VidtrError]]:
+    """Every error class by its code."""
+    return {cls.code: cls for cls in reversed(_subclasses(VidtrError))}
+
+
+def error_from_dict(data: dict[str, Any]) -> VidtrError:
+    """Rebuild the error that `VidtrError.to_dict` wrote; a code this version does not know becomes InternalError."""
+    cls = error_types().get(data["code"], InternalError)
+    return _rebuild(cls, data["detail"], data.get("limit"), data.get("actual"), data.get("retry_after_s"))

@@ -1,0 +1,124 @@
+"""All settings of the program. Each is read from the environment variable `VIDTR_<NAME>` or from a `.env` file.
+
+This is the only module that reads the environment; only the command line and the app factories read Settings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.contracts import ModelName
+
+CommaList = Annotated[tuple[str, ...], NoDecode]
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """The one config surface. Units stand in the names: `_s` seconds, `_ms` milliseconds, `_bytes` bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="VIDTR_", env_file=".env", extra="ignore", frozen=True)
+
+    # --- http
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")
+    log_format: Literal["json", "console"] = Field("json", description="Shape of log lines.")
+    max_upload_bytes: int = Field(512 * MIB, gt=0, description="Largest request body accepted.")
+    sync_wait_s: float = Field(
+        30.0, gt=0, description="Longest a synchronous request waits for its result before it becomes a 202."
+    )
+    job_deadline_s: float = Field(
+        600.0, gt=0, description="Longest a job may take; then it is expired. `X-Deadline-S` shortens it."
+    )
+    shutdown_grace_s: float = Field(
+        20.0, gt=0, description="Time a stopping process gives to the requests and batches in flight."
+    )
+    spool_dir: Path | None = Field(
+        None, description="Directory for uploads being decoded; a private temporary one when unset."
+    )
+    spool_min_free_bytes: int = Field(
+        256 * MIB, ge=0, description="Free space that must remain in `spool_dir`; below it uploads are refused."
+    )
+
+    # --- models
+    model_repository: Path = Field(Path("model_repository"), description="Directory in Triton's repository layout.")
+    default_model: ModelName = Field("untrained_tiny", description="Model of requests that name none.")
+    engine: Literal["torchscript", "triton"] = Field("torchscript", description="Where clips are scored.")
+    torch_threads: int = Field(0, ge=0, description="Threads of one in-process forward; 0 takes one per core.")
+    triton_url: str = Field("127.0.0.1:8001", description="gRPC address of Triton.")
+    triton_timeout_s: float = Field(30.0, gt=0, description="Longest one inference call to Triton may take.")
+    triton_dir: Path = Field(
+        Path(".triton"), description="Where `vidtr install-triton` puts the tritonserver of `--engine triton`."
+    )
+    state_dir: Path = Field(Path(".vidtr"), description="Where `vidtr up` keeps its Redis data between runs.")
+
+    # --- redis
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis address: redis://, rediss:// or unix:// URL."
+    )
+    redis_prefix: str = Field(
+        "vidtr", pattern=r"^[A-Za-z0-9_.:-]+$", description="Prefix of every Redis key; separates installations."
+    )
+    max_queue_clips: int = Field(2000, gt=0, description="Clips waiting per model above which uploads are refused.")
+    payload_ttl_s: int = Field(900, gt=0, description="Life of a clip payload in Redis; must exceed `job_deadline_s`.")
+    result_ttl_s: int = Field(3600, gt=0, description="Life of a finished job's result in Redis.")
+    tombstone_ttl_s: int = Field(
+        86_400, gt=0, description="How long a job whose result expired still answers 410 instead of 404."
+    )
+
+    # --- worker
+    worker_block_ms: int = Field(1000, gt=0, le=4000, description="Longest single wait for new queue entries.")
+    worker_lease_s: float = Field(
+        60.0, gt=0, description="Idle time after which another worker takes over an unfinished clip."
+    )
+    worker_max_deliveries: int = Field(3, gt=0, description="Deliveries after which a clip's job fails.")
+    worker_heartbeat_s: float = Field(2.0, gt=0, description="Interval at which a worker announces its models.")
+    worker_metrics_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own /metrics; 0 for none.")
+
+    # --- video
+    decode_workers: int = Field(0, ge=0, description="Decode processes; 0 takes one per core.")
+    decode_timeout_s: float = Field(60.0, gt=0, description="Wall-clock seconds one upload may decode.")
+    decode_cpu_s: int = Field(120, gt=0, description="CPU seconds one upload may decode.")
+    decode_memory_bytes: int = Field(2048 * MIB, gt=0, description="Address space of a decode process.")
+    decode_recycle_after: int = Field(200, gt=0, description="Uploads after which a decode process is replaced.")
+    allowed_containers: CommaList = Field(
+        ("mp4", "matroska", "avi", "mpegts", "mpeg", "flv", "gif"),
+        description="Container families accepted (mp4 covers mov and 3gp, matroska covers webm).",
+    )
+    allowed_codecs: CommaList = Field(
+        ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "gif", "prores", "h263"),
+        description="Video codecs accepted, by FFmpeg's codec name.",
+    )
+    max_duration_s: float = Field(4 * 3600.0, gt=0, description="Longest video accepted.")
+    max_pixels: int = Field(4096 * 2304, gt=0, description="Most pixels in one frame.")
+    max_streams: int = Field(32, gt=0, description="Most streams in a container.")
+    max_packets: int = Field(2_000_000, gt=0, description="Most packets read from a file.")
+    max_decoded_frames: int = Field(500_000, gt=0, description="Most frames decoded for one upload.")
+    max_auto_windows: int = Field(10, gt=0, description="Most windows that `windows=auto` plans.")
+    max_clips_per_job: int = Field(200, gt=0, description="Most windows times crops in one job.")
+    min_distinct_frames: int = Field(4, gt=0, description="Fewest different frames that make an answer.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, data: dict[str, object]) -> dict[str, object]:
+        return {
+            key: tuple(part.strip() for part in value.split(",") if part.strip())
+            if key in ("allowed_containers", "allowed_codecs") and isinstance(value, str)
+            else value
+            for key, value in data.items()
+        }
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.payload_ttl_s <= self.job_deadline_s:
+            msg = (
+                f"payload_ttl_s ({self.payload_ttl_s}) must exceed job_deadline_s ({self.job_deadline_s:g}): "
+                "a clip must outlive the job that waits for it"
+            )
+            raise ValueError(msg)
+        return self
