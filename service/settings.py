@@ -5,15 +5,23 @@ This is the only module that reads the environment; only the command line and th
 
 from __future__ import annotations
 
+import os
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.contracts import ModelName
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 CommaList = Annotated[tuple[str, ...], NoDecode]
+
+Engine = Literal["torchscript", "triton"]
 
 MIB = 1024 * 1024
 
@@ -42,27 +50,37 @@ class Settings(BaseSettings):
         None, description="Directory for uploads being decoded; a private temporary one when unset."
     )
     spool_min_free_bytes: int = Field(
-        256 * MIB, ge=0, description="Free space that must remain in `spool_dir`; below it uploads are refused."
+        256 * MIB,
+        ge=0,
+        description="Free space that must remain in `spool_dir`; below it uploads are refused.",
+    )
+
+    prometheus_multiproc_dir: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("prometheus_multiproc_dir", "PROMETHEUS_MULTIPROC_DIR"),
+        description="Directory in which api and worker processes of one machine share their metrics; set by `vidtr up`."
+        " Read from `PROMETHEUS_MULTIPROC_DIR`, the variable that the Prometheus client itself uses.",
     )
 
     # --- models
     model_repository: Path = Field(Path("model_repository"), description="Directory in Triton's repository layout.")
     default_model: ModelName = Field("untrained_tiny", description="Model of requests that name none.")
-    engine: Literal["torchscript", "triton"] = Field("torchscript", description="Where clips are scored.")
+    engine: Engine = Field("torchscript", description="Where clips are scored.")
     torch_threads: int = Field(0, ge=0, description="Threads of one in-process forward; 0 takes one per core.")
     triton_url: str = Field("127.0.0.1:8001", description="gRPC address of Triton.")
     triton_timeout_s: float = Field(30.0, gt=0, description="Longest one inference call to Triton may take.")
     triton_dir: Path = Field(
-        Path(".triton"), description="Where `vidtr install-triton` puts the tritonserver of `--engine triton`."
+        Path(".triton"),
+        description="Where `vidtr install-triton` puts the tritonserver of `--engine triton`.",
     )
     state_dir: Path = Field(Path(".vidtr"), description="Where `vidtr up` keeps its Redis data between runs.")
 
     # --- redis
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="Redis address: redis://, rediss:// or unix:// URL."
-    )
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis address: redis://, rediss:// or unix:// URL.")
     redis_prefix: str = Field(
-        "vidtr", pattern=r"^[A-Za-z0-9_.:-]+$", description="Prefix of every Redis key; separates installations."
+        "vidtr",
+        pattern=r"^[A-Za-z0-9_.:-]+$",
+        description="Prefix of every Redis key; separates installations.",
     )
     max_queue_clips: int = Field(2000, gt=0, description="Clips waiting per model above which uploads are refused.")
     payload_ttl_s: int = Field(900, gt=0, description="Life of a clip payload in Redis; must exceed `job_deadline_s`.")
@@ -91,7 +109,20 @@ class Settings(BaseSettings):
         description="Container families accepted (mp4 covers mov and 3gp, matroska covers webm).",
     )
     allowed_codecs: CommaList = Field(
-        ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "gif", "prores", "h263"),
+        (
+            "h264",
+            "hevc",
+            "vp8",
+            "vp9",
+            "av1",
+            "mpeg4",
+            "mpeg2video",
+            "mpeg1video",
+            "mjpeg",
+            "gif",
+            "prores",
+            "h263",
+        ),
         description="Video codecs accepted, by FFmpeg's codec name.",
     )
     max_duration_s: float = Field(4 * 3600.0, gt=0, description="Longest video accepted.")
@@ -112,6 +143,21 @@ class Settings(BaseSettings):
             else value
             for key, value in data.items()
         }
+
+    def narrowed(self, config: type[Config]) -> Config:
+        """A room's own config: a dataclass whose field names are names of settings."""
+        return config(**{field.name: getattr(self, field.name) for field in fields(config)})
+
+    def child_environment(self) -> dict[str, str]:
+        """The environment of a child process that is to have these same settings."""
+        values = self.model_dump(mode="json", exclude={"prometheus_multiproc_dir"}, exclude_none=True)
+        variables = {
+            f"VIDTR_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
+            for name, value in values.items()
+        }
+        if self.prometheus_multiproc_dir is not None:
+            variables["PROMETHEUS_MULTIPROC_DIR"] = str(self.prometheus_multiproc_dir)
+        return {**os.environ, **variables}
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -1,0 +1,73 @@
+# Two commands matter: `make run` starts the whole program, `make test` runs every test. Both need only Python >= 3.11.
+PYTHON      ?= python3
+VENV        ?= .venv
+# PyTorch's own index has builds without CUDA; where it cannot be reached, PyPI's build is taken.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PORT        ?= 8080
+PYTEST_ARGS ?=
+
+BIN      := $(VENV)/bin
+PIP      := $(BIN)/python -m pip --disable-pip-version-check
+TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+SOURCES  := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-ci test-full lint fmt bench triton model clean
+
+help: ## Show this help.
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.local ## Start API, worker and a private Redis; Ctrl-C stops them.
+	@exec $(BIN)/vidtr up --port $(PORT)
+
+test: $(VENV)/.test triton ## Lint, type-check and run unit, integration and end-to-end tests.
+	$(MAKE) lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-ci: $(VENV)/.test triton ## What CI runs beyond `make test`.
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-full: $(VENV)/.test triton ## Every test at full size.
+	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+
+lint: $(VENV)/.test ## Style, types and the import contract.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+fmt: $(VENV)/.test ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.local ## Measure end-to-end throughput against raw TorchScript.
+	$(BIN)/python -m benchmarks.throughput
+
+triton: $(VENV)/.test ## Install a CPU tritonserver for the tests (Linux x86-64).
+	$(BIN)/vidtr install-triton
+
+model: $(VENV)/.local ## Generate the committed fixture model again.
+	$(BIN)/vidtr export untrained_tiny --repository model_repository
+
+clean: ## Remove what the commands above made.
+	rm -rf $(VENV) .triton .vidtr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.python constraints.txt
+	@$(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' $(TORCH_INDEX)/torch/ 2>/dev/null \
+		&& $(PIP) install -q $(TORCH) --index-url $(TORCH_INDEX) --extra-index-url https://pypi.org/simple \
+		|| $(PIP) install -q $(TORCH)
+	@touch $@
+
+$(VENV)/.local: $(VENV)/.torch $(SOURCES)
+	$(PIP) install -q -c constraints.txt -e '.[local]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.local
+	$(PIP) install -q -c constraints.txt -e '.[local,test]'
+	@touch $@

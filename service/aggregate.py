@@ -1,0 +1,123 @@
+"""Clip scores to a job's answer. Pure: no clock, no I/O; used by the worker, the command line and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contracts import (
+    Activation,
+    AnswerWarning,
+    ClipScores,
+    FrameAttention,
+    JobRecord,
+    JobResult,
+    ModelRef,
+    ModelSpec,
+    Prediction,
+    SampledWindow,
+    Timings,
+    WindowResult,
+)
+
+Array = NDArray[np.float64]
+
+SCORE_DIGITS = 6
+
+
+def probabilities(logits: Array, activation: Activation) -> Array:
+    """Scores in 0..1 of `[..., K]` logits: softmax over the labels, or a sigmoid of each."""
+    if activation == "sigmoid":
+        return np.asarray(1.0 / (1.0 + np.exp(-logits)))
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def ranked(scores: Array, labels: Sequence[str], top_k: int, min_score: float) -> tuple[Prediction, ...]:
+    """The best `top_k` of `[K]` scores that reach `min_score`, best first; equal scores keep the label order."""
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return tuple(
+        Prediction(label=labels[i], index=int(i), score=round(float(scores[i]), SCORE_DIGITS))
+        for i in order
+        if scores[i] >= min_score
+    )
+
+
+def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: float) -> JobResult:
+    """The answer to a job.
+
+    `scores` holds one entry per clip in clip order (window-major). The job's predictions are the mean over all views
+    of the activated logits; a window's are the mean over its crops. `finished_at` is in Unix seconds.
+
+    Raises ValueError when the number of scores differs from the number of clips.
+    """
+    spec, request, decoded = record.spec, record.request, record.decoded
+    views = len(decoded.windows) * decoded.crops
+    if len(scores) != views:
+        msg = f"job {record.id} has {views} clips, scores of {len(scores)} were given"
+        raise ValueError(msg)
+    by_view = probabilities(np.array([s.logits for s in scores], dtype=np.float64), spec.activation)
+    by_window = by_view.reshape(len(decoded.windows), decoded.crops, -1).mean(axis=1)
+    windows = tuple(
+        WindowResult(
+            start_s=_rounded(window.start_s),
+            end_s=_rounded(window.end_s),
+            predictions=ranked(by_window[w], spec.labels, request.top_k, request.min_score),
+            attention=_attention(window, scores[w * decoded.crops : (w + 1) * decoded.crops], request.attention),
+        )
+        for w, window in enumerate(decoded.windows)
+    )
+    return JobResult(
+        id=record.id,
+        model=ModelRef(name=spec.name, version=spec.version, trained=spec.trained, weights_sha256=spec.weights_sha256),
+        coverage=_rounded(decoded.coverage),
+        video=decoded.video,
+        predictions=ranked(by_view.mean(axis=0), spec.labels, request.top_k, request.min_score),
+        windows=windows,
+        timings_ms=Timings(
+            upload=round(record.upload_ms, 3),
+            decode=round(decoded.decode_ms, 3),
+            queue=round(max(s.queue_ms for s in scores), 3),
+            inference=round(max(s.inference_ms for s in scores), 3),
+            total=round((finished_at - record.created_at) * 1000, 3),
+        ),
+        warnings=(*decoded.warnings, *model_warnings(spec)),
+    )
+
+
+def model_warnings(spec: ModelSpec) -> tuple[AnswerWarning, ...]:
+    """Warnings that every answer of this model carries."""
+    if spec.trained:
+        return ()
+    return (
+        AnswerWarning(
+            code="untrained_model",
+            detail=f"model {spec.name} has random weights: its labels and attention mean nothing",
+        ),
+    )
+
+
+def _attention(window: SampledWindow, crops: Sequence[ClipScores], detail: str) -> tuple[FrameAttention, ...] | None:
+    if detail == "none":
+        return None
+    score = np.mean([c.temporal_attention for c in crops], axis=0)  # [T]
+    by_layer = np.mean([c.layer_attention for c in crops], axis=0)  # [L, T]
+    retained = np.mean([c.layer_retention for c in crops], axis=0)  # [L, T]
+    layers = detail == "layers"
+    return tuple(
+        FrameAttention(
+            time_s=_rounded(time_s),
+            frame=t,
+            score=_rounded(score[t]),
+            retention=_rounded(retained[-1, t]),
+            layer_scores=tuple(map(_rounded, by_layer[:, t])) if layers else None,
+            layer_retention=tuple(map(_rounded, retained[:, t])) if layers else None,
+        )
+        for t, time_s in enumerate(window.times_s)
+    )
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), SCORE_DIGITS)

@@ -1,0 +1,123 @@
+"""The app factory: reads Settings, builds what the routes need, and takes it down again."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.staticfiles import StaticFiles
+
+import service
+from service.api import problems
+from service.api.classification import ClassificationConfig, Classifier
+from service.api.middleware import RequestContext
+from service.api.problems import Problem
+from service.api.routes import classify, jobs, models, operations
+from service.api.spool import SpoolConfig
+from service.api.state import ApiState
+from service.queue.bus import ResultBus
+from service.queue.connection import connect
+from service.queue.jobs import JobStore, JobTimes
+from service.queue.keys import Keys
+from service.queue.models import ModelDirectory
+from service.settings import Settings
+from service.video.config import DecodeConfig
+from service.video.pool import DecodePool
+
+WEB = Path(service.__file__).parent / "web"
+
+# Share of the shutdown grace that callers are kept waiting before they are sent off with a 202.
+DRAIN_WAIT_SHARE = 0.5
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API. Redis and the decode processes are reached when it starts, not before."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            app.state.api = await _build(settings, stack)
+            yield
+
+    app = FastAPI(
+        title="vidtr-serve",
+        summary="Video classification with temporal attention",
+        version=service.__version__,
+        lifespan=lifespan,
+    )
+    app.add_middleware(RequestContext)
+    problems.install(app)
+    for module in (classify, jobs, models, operations):
+        app.include_router(module.router)
+    app.mount("/", StaticFiles(directory=WEB, html=True), name="page")
+    _document(app)
+    return app
+
+
+async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:
+    redis = connect(settings.redis_url, name="vidtr-api")
+    stack.push_async_callback(redis.aclose)
+    listening = connect(settings.redis_url, name="vidtr-api-bus", socket_timeout_s=None)
+    stack.push_async_callback(listening.aclose)
+    keys = Keys(settings.redis_prefix)
+    store = JobStore(redis, keys, settings.narrowed(JobTimes))
+    directory = ModelDirectory(redis, keys)
+    bus = ResultBus(listening, keys, store)
+    await bus.start()
+    stack.push_async_callback(bus.close)
+    spool_dir = settings.spool_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-spool-")))
+    spool_dir.mkdir(parents=True, exist_ok=True)
+    pool = DecodePool(settings.narrowed(DecodeConfig))
+    await pool.start()
+    stack.push_async_callback(pool.close)
+    classifier = Classifier(
+        ClassificationConfig(
+            default_model=settings.default_model,
+            max_queue_clips=settings.max_queue_clips,
+            drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
+        ),
+        SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
+        pool,
+        store,
+        directory,
+        bus,
+    )
+    return ApiState(
+        redis=redis,
+        store=store,
+        directory=directory,
+        classifier=classifier,
+        default_model=settings.default_model,
+        sync_wait_s=settings.sync_wait_s,
+        job_deadline_s=settings.job_deadline_s,
+        metrics_dir=settings.prometheus_multiproc_dir,
+    )
+
+
+def _document(app: FastAPI) -> None:
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
+            schemas = schema["components"]["schemas"]
+            schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            # FastAPI adds its own 422 shape to every route; ours is the problem.
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    _problem_for_422(operation)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _problem_for_422(operation: dict[str, Any]) -> None:
+    answer = operation["responses"].get("422")
+    if answer is not None and "application/json" in answer.get("content", {}):
+        operation["responses"]["422"] = problems.responses("invalid_option")[422]

@@ -1,0 +1,53 @@
+"""Request headers that shape the wait: `Prefer` (RFC 7240) and `X-Deadline-S`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.errors import InvalidOption
+
+_WAIT = re.compile(r"wait=(\d{1,9})")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How long a caller waits and how long its job may take, in seconds."""
+
+    wait_s: float
+    deadline_s: float
+    applied: str | None
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the caller asked not to wait at all."""
+        return self.wait_s == 0
+
+
+def waiting(headers: Mapping[str, str], sync_wait_s: float, job_deadline_s: float) -> Waiting:
+    """Read the headers; both only shorten the server's limits. Raises InvalidOption for a bad `X-Deadline-S`.
+
+    An unknown preference is ignored, as RFC 7240 wants it.
+    """
+    wait_s, applied = sync_wait_s, None
+    for preference in headers.get("prefer", "").lower().split(","):
+        preference = preference.strip()
+        if preference == "respond-async":
+            wait_s, applied = 0.0, preference
+        elif (asked := _WAIT.fullmatch(preference)) and applied != "respond-async":
+            wait_s, applied = min(float(asked[1]), sync_wait_s), preference
+    return Waiting(wait_s, _deadline(headers.get("x-deadline-s"), job_deadline_s), applied)
+
+
+def _deadline(text: str | None, limit: float) -> float:
+    if text is None:
+        return limit
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        detail = f"X-Deadline-S must be a positive number of seconds, not {text!r}"
+        raise InvalidOption(detail, limit=limit, actual=text)
+    return min(seconds, limit)

@@ -1,0 +1,151 @@
+"""Errors as RFC 9457 problem+json: the one table from error codes to HTTP statuses, and the handlers that use it."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from service.errors import InternalError, InvalidOption, MalformedRequest, MethodNotAllowed, NotFound, VidtrError
+from service.telemetry import metrics
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[str, int] = {
+    "malformed_request": 400,
+    "not_found": 404,
+    "unknown_model": 404,
+    "unknown_job": 404,
+    "method_not_allowed": 405,
+    "result_expired": 410,
+    "upload_too_large": 413,
+    "unsupported_media_type": 415,
+    "container_not_allowed": 415,
+    "codec_not_allowed": 415,
+    "invalid_option": 422,
+    "empty_upload": 422,
+    "undecodable": 422,
+    "no_video_stream": 422,
+    "video_too_short": 422,
+    "duration_limit": 422,
+    "pixel_limit": 422,
+    "packet_limit": 422,
+    "stream_limit": 422,
+    "frame_limit": 422,
+    "decode_timeout": 422,
+    "decode_resources": 422,
+    "too_many_clips": 422,
+    "internal_error": 500,
+    "backend_failed": 500,
+    "queue_full": 503,
+    "queue_unavailable": 503,
+    "backend_unavailable": 503,
+    "disk_full": 503,
+    "draining": 503,
+    "deadline_exceeded": 504,
+}
+
+
+class Problem(BaseModel):
+    """Body of every error answer (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:vidtr:error:video_too_short"])
+    title: str = Field(description="the status in words", examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    code: str = Field(description="stable name of the error", examples=["video_too_short"])
+    detail: str = Field(
+        description="what is wrong, for a person",
+        examples=["2 different frames can be sampled from this video; an answer needs at least 4"],
+    )
+    request_id: str = Field(examples=["0f9a52f7c1d94f1c8c2f2f5d7d1f8a35"])
+    limit: int | float | str | None = Field(None, description="the bound that was hit", examples=[4])
+    actual: int | float | str | None = Field(None, description="the value that hit it", examples=[2])
+
+
+def problem(error: VidtrError, request_id: str) -> JSONResponse:
+    """The answer for `error`."""
+    status = STATUS[error.code]
+    body: dict[str, Any] = {
+        "type": f"urn:vidtr:error:{error.code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": error.code,
+        "detail": error.detail,
+        "request_id": request_id,
+    }
+    if error.limit is not None:
+        body["limit"] = error.limit
+    if error.actual is not None:
+        body["actual"] = error.actual
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    metrics.ERRORS.labels(error.code).inc()
+    return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem."""
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, VidtrError)  # noqa: S101
+        return problem(error, request.state.request_id)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "request"
+        detail = f"option {where!r}: {first['msg']}"
+        actual = first.get("input")
+        return problem(
+            InvalidOption(detail, actual=actual if isinstance(actual, int | float | str) else None),
+            request.state.request_id,
+        )
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        known: VidtrError
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            known = NotFound(f"nothing is served at {request.url.path}")
+        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            known = MethodNotAllowed(f"{request.method} is not served at {request.url.path}")
+        else:
+            known = MalformedRequest(str(error.detail))
+        answer = problem(known, request.state.request_id)
+        for name, value in (error.headers or {}).items():
+            answer.headers[name] = value
+        return answer
+
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("unhandled_error", exc_info=error)
+        return problem(InternalError("the service failed; the log has the cause"), request.state.request_id)
+
+    app.add_exception_handler(VidtrError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries of the statuses that these error codes have."""
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(STATUS[code], []).append(code)
+    return {
+        status: {
+            "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in names)}",
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, names in by_status.items()
+    }

@@ -1,0 +1,101 @@
+"""POST /v1/classify."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from service.api.preferences import waiting as read_waiting
+from service.api.problems import responses
+from service.api.schemas import RESULT_EXAMPLE, UPLOAD_BODY, ClassifyOptions
+from service.api.state import State
+from service.contracts import JobRecord, JobResult, JobStatus, Timings
+from service.errors import InternalError
+
+router = APIRouter(tags=["classification"])
+
+_ERRORS = responses(
+    "malformed_request",
+    "unknown_model",
+    "upload_too_large",
+    "unsupported_media_type",
+    "container_not_allowed",
+    "codec_not_allowed",
+    "invalid_option",
+    "empty_upload",
+    "undecodable",
+    "no_video_stream",
+    "video_too_short",
+    "duration_limit",
+    "pixel_limit",
+    "packet_limit",
+    "stream_limit",
+    "frame_limit",
+    "decode_timeout",
+    "decode_resources",
+    "too_many_clips",
+    "internal_error",
+    "backend_failed",
+    "queue_full",
+    "queue_unavailable",
+    "backend_unavailable",
+    "disk_full",
+    "draining",
+    "deadline_exceeded",
+)
+
+
+@router.post(
+    "/v1/classify",
+    operation_id="classify",
+    summary="Classify a video",
+    response_model=JobResult,
+    response_model_exclude_none=True,
+    responses={
+        200: {"description": "The answer", "content": {"application/json": {"example": RESULT_EXAMPLE}}},
+        202: {"description": "Accepted: ask for the job at `Location`", "model": JobStatus},
+        **_ERRORS,
+    },
+    openapi_extra=UPLOAD_BODY,
+)
+async def classify(
+    request: Request,
+    options: Annotated[ClassifyOptions, Query()],
+    state: State,
+    prefer: Annotated[
+        str | None, Header(description="`respond-async` for a 202 at once, `wait=N` to wait at most N seconds")
+    ] = None,
+    x_deadline_s: Annotated[
+        str | None, Header(description="seconds after which the job is given up; only shortens the server's limit")
+    ] = None,
+) -> Response:
+    """Upload a video, as a form part `file` or as the raw body, and get labels and temporal attention.
+
+    A wait that outlasts the server's cap turns into a `202`: the job goes on and its answer is fetched from `Location`.
+    """
+    headers = {"prefer": prefer or ""} | ({"x-deadline-s": x_deadline_s} if x_deadline_s is not None else {})
+    waiting = read_waiting(headers, state.sync_wait_s, state.job_deadline_s)
+    record = await state.classifier.submit(request, options, waiting)
+    outcome = None if waiting.asynchronous else await state.classifier.wait(record, waiting)
+    applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
+    if outcome is None:
+        return await _accepted(state, record, applied)
+    if outcome.result is None:
+        raise outcome.error or InternalError(f"job {record.id} ended as {outcome.state} without a cause")
+    body = outcome.result.model_dump_json(exclude_none=True)
+    headers = {"Server-Timing": server_timing(outcome.result.timings_ms), **applied}
+    return Response(body, 200, headers, media_type="application/json")
+
+
+async def _accepted(state: State, record: JobRecord, headers: dict[str, str]) -> Response:
+    status = await state.store.status(record.id)
+    location = {"Location": f"/v1/jobs/{record.id}"}
+    return Response(
+        status.model_dump_json(exclude_none=True), 202, {**location, **headers}, media_type="application/json"
+    )
+
+
+def server_timing(timings: Timings) -> str:
+    """The `Server-Timing` header of an answer: every stage with its milliseconds."""
+    return ", ".join(f"{stage};dur={value}" for stage, value in timings)

@@ -1,0 +1,27 @@
+"""GET /v1/jobs/{id}."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from service.api.problems import responses
+from service.api.state import State
+from service.contracts import JobStatus
+
+router = APIRouter(tags=["jobs"])
+
+JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="id of the job, as `Location` gave it")]
+
+
+@router.get(
+    "/v1/jobs/{job_id}",
+    operation_id="get_job",
+    summary="How a job stands, and its result",
+    response_model_exclude_none=True,
+    responses=responses("unknown_job", "result_expired", "invalid_option", "queue_unavailable", "internal_error"),
+)
+async def get_job(job_id: JobId, state: State) -> JobStatus:
+    """State and progress of a job; `result` once it succeeded, `error` once it failed or expired."""
+    return await state.store.status(job_id)

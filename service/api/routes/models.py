@@ -1,0 +1,51 @@
+"""GET /v1/models and /v1/models/{name}."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.api.problems import responses
+from service.api.schemas import ModelList, ServedModel
+from service.api.state import ApiState, State
+from service.contracts import ModelSpec
+from service.errors import UnknownModel
+
+router = APIRouter(tags=["models"])
+
+
+@router.get(
+    "/v1/models",
+    operation_id="list_models",
+    summary="The models that can be asked now",
+    responses=responses("queue_unavailable", "internal_error"),
+)
+async def list_models(state: State) -> ModelList:
+    """Every model version that a live worker serves."""
+    return _listed(state, await state.directory.list())
+
+
+@router.get(
+    "/v1/models/{name}",
+    operation_id="get_model",
+    summary="The served versions of one model",
+    responses=responses("unknown_model", "queue_unavailable", "internal_error"),
+)
+async def get_model(name: str, state: State) -> ModelList:
+    """The versions of `name` that are served, newest first."""
+    versions = [spec for spec in await state.directory.list() if spec.name == name]
+    if not versions:
+        detail = f"model {name!r} is not served"
+        raise UnknownModel(detail, actual=name)
+    return _listed(state, versions)
+
+
+def _listed(state: ApiState, specs: list[ModelSpec]) -> ModelList:
+    newest: dict[str, str] = {}
+    for spec in specs:
+        newest.setdefault(spec.name, spec.version)
+    return ModelList(
+        models=[
+            ServedModel.of(spec, default=spec.name == state.default_model and newest[spec.name] == spec.version)
+            for spec in specs
+        ]
+    )

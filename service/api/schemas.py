@@ -1,0 +1,117 @@
+"""Shapes that exist only over HTTP, and the examples that the OpenAPI document shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from service.contracts import Activation, JobRequest, ModelSpec
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+class ClassifyOptions(JobRequest):
+    """Query parameters of a classification; an unknown one is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crops: Annotated[Literal[1, 3], BeforeValidator(_number)] = Field(1, description="spatial crops of each window")
+
+
+class ServedModel(BaseModel):
+    """A model version that a live worker serves."""
+
+    name: str
+    version: str
+    default: bool = Field(description="whether requests that name no model get this one")
+    trained: bool
+    description: str
+    form: str
+    weights_sha256: str
+    activation: Activation
+    labels: tuple[str, ...]
+    frames: int = Field(description="frames sampled per window")
+    span_s: float = Field(description="seconds of video that one window covers")
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, spec: ModelSpec, *, default: bool) -> ServedModel:
+        """The public part of `spec`."""
+        return cls(
+            name=spec.name,
+            version=spec.version,
+            default=default,
+            trained=spec.trained,
+            description=spec.description,
+            form=spec.form,
+            weights_sha256=spec.weights_sha256,
+            activation=spec.activation,
+            labels=spec.labels,
+            frames=spec.frames,
+            span_s=spec.span_s,
+            width=spec.width,
+            height=spec.height,
+        )
+
+
+class ModelList(BaseModel):
+    """All served model versions, by name and then newest version first."""
+
+    models: list[ServedModel]
+
+
+class Health(BaseModel):
+    """Answer of a health route; `checks` names each dependency and what is wrong with it, or `ok`."""
+
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, str] = {}
+
+
+RESULT_EXAMPLE: dict[str, Any] = {
+    "id": "7d0e6f0b6a3c4c0c9f0e5c1d2b3a4f5e",
+    "status": "succeeded",
+    "model": {"name": "untrained_tiny", "version": "1", "trained": False, "weights_sha256": "9f86d081884c7d65…"},
+    "coverage": 1.0,
+    "video": {
+        "duration_s": 1.0,
+        "width": 640,
+        "height": 360,
+        "fps": 29.97,
+        "container": "mp4",
+        "codec": "h264",
+        "rotation": 0,
+        "frames_decoded": 29,
+    },
+    "predictions": [{"label": "pan_left", "index": 1, "score": 0.93}],
+    "windows": [
+        {
+            "start_s": 0.0,
+            "end_s": 1.0,
+            "predictions": [{"label": "pan_left", "index": 1, "score": 0.93}],
+            "attention": [{"time_s": 0.0, "frame": 0, "score": 0.11, "retention": 1.0}],
+        }
+    ],
+    "timings_ms": {"upload": 1.2, "decode": 38.0, "queue": 0.9, "inference": 21.0, "total": 64.0},
+    "warnings": [],
+}
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary", "description": "the video"}},
+                }
+            },
+            "video/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}

@@ -1,0 +1,52 @@
+"""Running the app under uvicorn, with a shutdown that lets go of nobody."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.app import create_app
+from service.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which tells the app of the first stop signal, before it closes connections."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Start draining, then let uvicorn finish the requests in flight."""
+        state = getattr(self._app.state, "api", None)
+        if state is not None:
+            state.classifier.drain()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.shutdown_grace_s),
+        lifespan="on",
+    )
+    # Uvicorn raises the signal again once it has shut down; dying of it would skip the interpreter's own clean-up and
+    # leave the semaphores of the decode pool behind.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    Server(config, app).run()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -1,0 +1,35 @@
+"""What the routes share: built by the app factory, kept on the app, handed to routes by dependency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from redis.asyncio import Redis
+
+from service.api.classification import Classifier
+from service.queue.jobs import JobStore
+from service.queue.models import ModelDirectory
+
+
+@dataclass(frozen=True)
+class ApiState:
+    """Collaborators and limits of one API process."""
+
+    redis: Redis
+    store: JobStore
+    directory: ModelDirectory
+    classifier: Classifier
+    default_model: str
+    sync_wait_s: float
+    job_deadline_s: float
+    metrics_dir: Path | None
+
+
+def _state(request: Request) -> ApiState:
+    return cast(ApiState, request.app.state.api)
+
+
+State = Annotated[ApiState, Depends(_state)]

@@ -1,0 +1,128 @@
+"""The request body into the spool: the raw bytes of a video, or the part `file` of a form; never whole in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from service.api.spool import Spool
+from service.errors import EmptyUpload, InvalidOption, MalformedRequest, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+# The framing of a form around its one file; a longer prelude is no upload of ours.
+FORM_OVERHEAD_BYTES = 64 * 1024
+
+
+async def receive(request: Request, spool: Spool) -> None:
+    """Stream the body of `request` into `spool`.
+
+    Raises UploadTooLarge, EmptyUpload, UnsupportedMediaType, MalformedRequest, InvalidOption or DiskFull.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    length = request.headers.get("content-length", "")
+    form = kind == b"multipart/form-data"
+    if length.isdecimal():
+        spool.expect(int(length) - (FORM_OVERHEAD_BYTES if form else 0))
+    try:
+        if form:
+            await _receive_form(request, spool, options.get(b"boundary", b""))
+        elif kind.startswith(b"video/") or kind in (b"application/octet-stream", b"image/gif", b""):
+            async for chunk in request.stream():
+                await spool.write(chunk)
+        else:
+            named = kind.decode("latin-1")
+            detail = (
+                f"a body of type {named!r} is not accepted; send multipart/form-data with a part 'file', or video/*"
+            )
+            raise UnsupportedMediaType(detail, actual=named)
+    except ClientDisconnect as error:
+        detail = "the connection closed before the upload was complete"
+        raise MalformedRequest(detail, actual=spool.received) from error
+    if await spool.finish() == 0:
+        detail = "the upload has no bytes"
+        raise EmptyUpload(detail)
+
+
+async def _receive_form(request: Request, spool: Spool, boundary: bytes) -> None:
+    form = _FileForm()
+    try:
+        parser = MultipartParser(boundary, form.callbacks())
+        async for chunk in request.stream():
+            parser.write(chunk)
+            for piece in form.take():
+                await spool.write(piece)
+        parser.finalize()
+    except FormParserError as error:
+        detail = f"the form cannot be parsed: {error}"
+        raise MalformedRequest(detail) from error
+    if not form.ended:
+        detail = "the form ends before its closing boundary"
+        raise MalformedRequest(detail)
+    if form.files == 0:
+        detail = "the form has no part named 'file'"
+        raise MalformedRequest(detail)
+
+
+class _FileForm:
+    """Callbacks for the parser: collects the bytes of the part `file` and refuses every other part."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.ended = False
+        self._header = b""
+        self._value = b""
+        self._disposition = b""
+        self._pieces: list[bytes] = []
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._on_part_begin,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": self._on_part_data,
+            "on_end": self._on_end,
+        }
+
+    def take(self) -> list[bytes]:
+        """The file's bytes since the last call."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _on_part_begin(self) -> None:
+        self._disposition = b""
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name != "file":
+            detail = f"form field {name!r} is unknown: the form has one part, 'file'; options are query parameters"
+            raise InvalidOption(detail, actual=name)
+        self.files += 1
+        if self.files > 1:
+            detail = "the form has more than one part named 'file': one video is classified per request"
+            raise InvalidOption(detail, limit=1, actual=self.files)
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._pieces.append(data[start:end])
+
+    def _on_end(self) -> None:
+        self.ended = True

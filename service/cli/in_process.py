@@ -1,0 +1,93 @@
+"""Classification without a server: decode pool, TorchScript backend and aggregation in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from service.aggregate import aggregate
+from service.contracts import ClipScores, JobRecord, JobRequest, JobResult, ModelSpec
+from service.errors import UnknownModel
+from service.inference.backend import Backend
+from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
+from service.settings import Settings
+from service.video.config import DecodeConfig
+from service.video.pool import DecodePool
+from service.worker.batch import clip_scores
+
+
+@contextmanager
+def classifier(settings: Settings) -> Iterator[Callable[[Path, JobRequest], JobResult]]:
+    """A function that classifies a file with the models of the repository."""
+    with asyncio.Runner() as runner:
+        rooms = _rooms(settings)
+        run = runner.run(rooms.__aenter__())
+        try:
+            yield lambda path, options: runner.run(run.classify(path, options))
+        finally:
+            runner.run(rooms.__aexit__(None, None, None))
+
+
+class _Rooms:
+    def __init__(self, settings: Settings, pool: DecodePool, backend: Backend, scratch: Path) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._backend = backend
+        self._scratch = scratch
+
+    async def classify(self, path: Path, options: JobRequest) -> JobResult:
+        """Decode, score in batches, aggregate."""
+        created_at = time.time()
+        spec = await self._spec(options)
+        clips_path = self._scratch / uuid4().hex
+        decoded = await self._pool.decode(path, clips_path, spec, options)
+        clips = np.memmap(clips_path, dtype=np.uint8, mode="r", shape=(len(decoded.clips), *spec.clip_shape))
+        scores: list[ClipScores] = []
+        for first in range(0, len(clips), spec.max_batch_size):
+            started = time.perf_counter()
+            outputs = await self._backend.infer(spec.name, spec.version, clips[first : first + spec.max_batch_size])
+            inference_ms = (time.perf_counter() - started) * 1000
+            scores += [clip_scores(outputs, row, 0.0, inference_ms) for row in range(len(outputs.logits))]
+        clips_path.unlink()
+        record = JobRecord(
+            id=uuid4().hex,
+            request=options,
+            spec=spec,
+            decoded=decoded,
+            created_at=created_at,
+            enqueued_at=created_at,
+            deadline_at=created_at + self._settings.job_deadline_s,
+            upload_ms=0.0,
+        )
+        return aggregate(record, scores, time.time())
+
+    async def _spec(self, options: JobRequest) -> ModelSpec:
+        name = options.model or self._settings.default_model
+        found = [
+            spec
+            for spec in await self._backend.models()
+            if spec.name == name and options.version in (None, spec.version)
+        ]
+        if not found:
+            detail = f"model {name!r} is not in {self._settings.model_repository}"
+            raise UnknownModel(detail, actual=name)
+        return max(found, key=lambda spec: int(spec.version))
+
+
+@asynccontextmanager
+async def _rooms(settings: Settings) -> AsyncIterator[_Rooms]:
+    pool = DecodePool(settings.narrowed(DecodeConfig))
+    backend = TorchScriptBackend(TorchScriptConfig(settings.model_repository, settings.torch_threads))
+    with tempfile.TemporaryDirectory(prefix="vidtr-classify-") as scratch:
+        try:
+            await asyncio.gather(pool.start(), backend.start())
+            yield _Rooms(settings, pool, backend, Path(scratch))
+        finally:
+            await asyncio.gather(pool.close(), backend.close())

@@ -1,0 +1,64 @@
+"""Entry point of `vidtr`: the commands and what they share. Rooms are imported inside the commands that need them,
+
+so that `vidtr classify --server` runs where neither torch nor the server's dependencies are installed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+import service
+from service.cli import classify, models, processes
+from service.errors import VidtrError
+
+app = typer.Typer(
+    name="vidtr",
+    help="Video classification with temporal attention.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+app.command("up")(processes.up)
+app.command("api")(processes.api)
+app.command("worker")(processes.worker)
+app.command("classify")(classify.classify)
+app.command("export")(models.export)
+app.command("install-triton")(models.install_triton)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        Console().print(f"vidtr {service.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", callback=_version),
+) -> None:
+    """Video classification with temporal attention."""
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes one line on standard error and exit status 1."""
+    try:
+        app()
+    except VidtrError as error:
+        Console(stderr=True).print(f"[red]error[/red] {error.code}: {error.detail}", highlight=False)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = {"torch": "model", "redis": "worker", "fastapi": "api", "av": "api", "tritonclient": "worker"}
+        name = (error.name or "").partition(".")[0]
+        if name not in extra:
+            raise
+        Console(stderr=True).print(
+            f"[red]error[/red] this command needs {name}: pip install 'vidtr-serve\\[{extra[name]}]'", highlight=False
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

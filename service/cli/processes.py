@@ -1,0 +1,169 @@
+"""`vidtr up`, `vidtr api`, `vidtr worker`: the whole program on one machine, and its two processes alone."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from service.settings import Engine, Settings
+
+START_TIMEOUT_S = 120.0
+WATCH_S = 0.5
+# What a child may take beyond the grace it gives its own work.
+EXIT_MARGIN_S = 5.0
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Score in process, or by a local Triton.")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="Use this Redis instead of a private one.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Where the private Redis keeps its data.")] = None,
+) -> None:
+    """Start API, worker, a private Redis and the inference engine; stop all of them on Ctrl-C or SIGTERM."""
+    from service.local.process import LocalServerError, free_ports
+
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "engine": engine,
+        "redis_url": redis_url,
+        "state_dir": state_dir,
+    }
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    if settings.port == 0:
+        settings = settings.model_copy(update={"port": free_ports(1)[0]})
+    out = Console(stderr=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with ExitStack() as stack:
+            try:
+                _start_and_watch(settings, stack, out)
+            except KeyboardInterrupt:
+                out.print("stopping…", highlight=False)
+            finally:
+                # From here on the servers are being stopped in order; a second signal must not cut that short.
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_IGN)
+    except LocalServerError as error:
+        out.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None:
+    from service.local.process import LocalServerError, ServerProcess
+    from service.local.redis import LocalRedis
+    from service.local.triton import LocalTriton
+
+    run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-run-")))
+    metrics_dir = run_dir / "metrics"
+    metrics_dir.mkdir()
+    changes: dict[str, object] = {"prometheus_multiproc_dir": metrics_dir}
+    if "log_format" not in settings.model_fields_set:
+        changes["log_format"] = "console"
+    if "redis_url" not in settings.model_fields_set:
+        changes["redis_url"] = stack.enter_context(LocalRedis(settings.state_dir / "redis", persist=True)).url
+    if settings.engine == "triton" and "triton_url" not in settings.model_fields_set:
+        triton = LocalTriton(settings.triton_dir, settings.model_repository, log=settings.state_dir / "triton.log")
+        changes["triton_url"] = stack.enter_context(triton).addresses.grpc
+    settings = settings.model_copy(update=changes)
+    children = []
+    # Stopped in reverse: the api first, while the worker still answers the requests that wait.
+    for role in ("worker", "api"):
+        child = ServerProcess(
+            [sys.executable, "-m", "service.cli.main", role],
+            name=f"the {role}",
+            log=None,
+            environment=settings.child_environment(),
+        )
+        child.start()
+        stack.callback(child.stop, settings.shutdown_grace_s + EXIT_MARGIN_S)
+        children.append((role, child))
+    address = f"http://{_reachable(settings.host)}:{settings.port}"
+
+    def ready() -> bool:
+        for role, child in children:
+            if child.pid is None:
+                raise LocalServerError(f"the {role} ended while starting; its messages stand above")
+        return _answers(f"{address}/health/ready")
+
+    children[-1][1].wait_until(ready, START_TIMEOUT_S)
+    out.print(f"[green]vidtr is up[/green] at {address} (API documentation at {address}/docs)", highlight=False)
+    out.print(f"try: curl -F file=@clip.mp4 {address}/v1/classify", highlight=False)
+    while True:
+        threading.Event().wait(WATCH_S)
+        for role, child in children:
+            if child.pid is None:
+                raise LocalServerError(f"the {role} ended; its messages stand above")
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - our own address
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def api() -> None:
+    """Run one API process; its settings come from the environment."""
+    from service.api.server import serve
+    from service.telemetry import logs
+
+    settings = Settings()
+    logs.configure(settings.log_level, settings.log_format, "api")
+    serve(settings)
+
+
+def worker() -> None:
+    """Run one worker process; its settings come from the environment."""
+    from prometheus_client import start_http_server
+
+    from service.inference.backend import Backend
+    from service.queue.jobs import JobTimes
+    from service.telemetry import logs
+    from service.worker.config import WorkerConfig
+    from service.worker.run import run_worker
+
+    settings = Settings()
+    logs.configure(settings.log_level, settings.log_format, "worker")
+    backend: Backend
+    if settings.engine == "triton":
+        from service.inference.triton import TritonBackend, TritonConfig
+
+        backend = TritonBackend(TritonConfig(settings.triton_url, settings.triton_timeout_s))
+    else:
+        from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
+
+        backend = TorchScriptBackend(TorchScriptConfig(settings.model_repository, settings.torch_threads))
+    if settings.worker_metrics_port:
+        start_http_server(settings.worker_metrics_port)
+    asyncio.run(
+        run_worker(
+            backend,
+            settings.narrowed(WorkerConfig),
+            settings.redis_url,
+            settings.redis_prefix,
+            settings.narrowed(JobTimes),
+        )
+    )

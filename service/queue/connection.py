@@ -1,0 +1,51 @@
+"""How the rooms reach Redis: one way to connect, one way to report that it cannot be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
+
+from service.errors import QueueUnavailable
+
+SOCKET_TIMEOUT_S = 10.0
+READ_SIZE = 1 << 20
+RETRY_AFTER_S = 2.0
+
+
+def connect(url: str, *, name: str, socket_timeout_s: float | None = SOCKET_TIMEOUT_S) -> Redis:
+    """A client for `url` that returns bytes. Close it with `aclose()`.
+
+    The socket timeout must exceed every BLOCK that is sent. One retry covers a pooled connection that a restarted
+    server closed; every command used is safe to repeat (a clip enqueued twice is counted once).
+    """
+    return Redis.from_url(
+        url,
+        client_name=name,
+        socket_timeout=socket_timeout_s,
+        socket_connect_timeout=3.0,
+        socket_read_size=READ_SIZE,
+        health_check_interval=15,
+        retry=Retry(ConstantBackoff(0.05), 1),
+        retry_on_error=[ConnectionError, TimeoutError],
+    )
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn a Redis failure into QueueUnavailable."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        detail = "Redis has reached its memory budget"
+        raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error
+    except (ConnectionError, TimeoutError, OSError) as error:
+        detail = f"Redis cannot be reached: {type(error).__name__}"
+        raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error
+    except RedisError as error:
+        detail = f"Redis refused a command: {error}"
+        raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error

@@ -1,0 +1,48 @@
+"""Names of every Redis key, in one place, under one prefix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GROUP = "workers"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Key names of one installation."""
+
+    prefix: str
+
+    def clips(self, model: str) -> str:
+        """Stream of clips that wait for `model`: small entries that point to payloads."""
+        return f"{self.prefix}:clips:{model}"
+
+    def payload(self, job_id: str, clip: int) -> str:
+        """Raw uint8 bytes of one clip."""
+        return f"{self.prefix}:clip:{job_id}:{clip}"
+
+    def job(self, job_id: str) -> str:
+        """Hash: record, counts and state of a job."""
+        return f"{self.prefix}:job:{job_id}"
+
+    def scores(self, job_id: str) -> str:
+        """Hash: clip number to encoded ClipScores; its length is the number of distinct clips scored."""
+        return f"{self.prefix}:scores:{job_id}"
+
+    def outcome(self, job_id: str) -> str:
+        """Outcome of a finished job: written once, by whoever finishes it first."""
+        return f"{self.prefix}:outcome:{job_id}"
+
+    def model(self, name: str, version: str) -> str:
+        """ModelSpec of a served model version; lives as long as its worker's heartbeat."""
+        return f"{self.prefix}:models:{name}:{version}"
+
+    @property
+    def models(self) -> str:
+        """Sorted set of `name:version`, scored by the time until which the announcement holds."""
+        return f"{self.prefix}:models"
+
+    @property
+    def finished(self) -> str:
+        """Pub/sub channel on which the ids of finished jobs are published."""
+        return f"{self.prefix}:finished"

@@ -1,0 +1,61 @@
+"""The directory of served models: workers announce what they serve, the api plans from what stands here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.contracts import ModelSpec
+from service.errors import BackendUnavailable, UnknownModel
+from service.queue.connection import RETRY_AFTER_S, reported
+from service.queue.keys import Keys
+
+
+class ModelDirectory:
+    """Announced models in Redis. Methods raise QueueUnavailable when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def announce(self, specs: Sequence[ModelSpec], ttl_s: float) -> None:
+        """Say that a live worker serves these models for the next `ttl_s` seconds."""
+        until = time.time() + ttl_s
+        with reported():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.zremrangebyscore(self._keys.models, "-inf", time.time() - ttl_s)
+            for spec in specs:
+                pipe.set(self._keys.model(spec.name, spec.version), spec.model_dump_json(), px=int(ttl_s * 1000))
+                pipe.zadd(self._keys.models, {f"{spec.name}:{spec.version}": until})
+            await pipe.execute()
+
+    async def list(self) -> list[ModelSpec]:
+        """Every model version that a live worker serves, by name and then newest version first."""
+        with reported():
+            members: Any = await self._redis.zrangebyscore(self._keys.models, time.time(), "+inf")
+            if not members:
+                return []
+            names = [member.decode().rsplit(":", 1) for member in members]
+            found = await self._redis.mget([self._keys.model(name, version) for name, version in names])
+        specs = [ModelSpec.model_validate_json(data) for data in found if data is not None]
+        return sorted(specs, key=lambda spec: (spec.name, -int(spec.version)))
+
+    async def resolve(self, name: str, version: str | None) -> ModelSpec:
+        """The named model in the given version, or in its newest.
+
+        Raises BackendUnavailable when no worker serves anything, UnknownModel when none serves this.
+        """
+        specs = await self.list()
+        if not specs:
+            detail = "no worker is serving any model now"
+            raise BackendUnavailable(detail, retry_after_s=RETRY_AFTER_S)
+        for spec in specs:
+            if spec.name == name and version in (None, spec.version):
+                return spec
+        served = ", ".join(f"{spec.name} version {spec.version}" for spec in specs)
+        wanted = f"model {name!r}" if version is None else f"model {name!r} in version {version}"
+        detail = f"{wanted} is not served; served now: {served}"
+        raise UnknownModel(detail, actual=name)

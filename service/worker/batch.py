@@ -1,0 +1,110 @@
+"""One batch: fetch the payloads, drop what is not worth scoring, call the backend, split its answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+import numpy as np
+
+from service.contracts import ClipScores
+from service.errors import BackendFailed, DeadlineExceeded, VidtrError
+from service.inference.backend import Backend, Scores
+from service.queue.stream import ClipEntry, ClipStream
+from service.telemetry import metrics
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """A stream entry with its clip: uint8 `[T, H, W, 3]`."""
+
+    entry: ClipEntry
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Clips that cannot be scored, and why."""
+
+    entries: tuple[ClipEntry, ...]
+    error: VidtrError
+
+
+def batches(entries: Sequence[ClipEntry], max_batch: dict[tuple[str, str], int]) -> list[list[ClipEntry]]:
+    """Split entries by model, version and clip shape into batches of at most the model's batch size."""
+
+    def kind(entry: ClipEntry) -> tuple[str, str, tuple[int, ...]]:
+        return entry.model, entry.version, entry.shape
+
+    split: list[list[ClipEntry]] = []
+    for (model, version, _), group in groupby(sorted(entries, key=kind), key=kind):
+        clips = iter(group)
+        while batch := list(islice(clips, max_batch.get((model, version), 1))):
+            split.append(batch)
+    return split
+
+
+async def load(
+    stream: ClipStream, entries: Sequence[ClipEntry], max_deliveries: int
+) -> tuple[list[LoadedClip], list[Rejected]]:
+    """Fetch all payloads in one round trip; set apart what is expired, gone or has been delivered too often."""
+    now = time.time()
+    with metrics.stage("batch"):
+        payloads = await stream.payloads(entries)
+    loaded: list[LoadedClip] = []
+    rejected: list[Rejected] = []
+    for entry, payload in zip(entries, payloads, strict=True):
+        error: VidtrError
+        if entry.deadline_at <= now:
+            error = DeadlineExceeded(
+                "the job's deadline passed before this clip was scored",
+                limit=round(entry.deadline_at - entry.enqueued_at, 3),
+                actual=round(now - entry.enqueued_at, 3),
+            )
+        elif payload is None:
+            error = DeadlineExceeded("the clip's payload is gone: it outlived its time in Redis, or was dropped")
+        elif entry.deliveries > max_deliveries:
+            error = BackendFailed(
+                "the clip was handed out too often without being scored: a worker may have died over it",
+                limit=max_deliveries,
+                actual=entry.deliveries,
+            )
+        elif len(payload) != int(np.prod(entry.shape)):
+            error = BackendFailed(
+                "the clip's payload has the wrong size", limit=int(np.prod(entry.shape)), actual=len(payload)
+            )
+        else:
+            loaded.append(LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape)))
+            continue
+        rejected.append(Rejected((entry,), error))
+    return loaded, rejected
+
+
+async def score(backend: Backend, clips: Sequence[LoadedClip]) -> dict[ClipEntry, ClipScores]:
+    """Scores of clips of one model, version and shape. Raises BackendUnavailable or BackendFailed for all of them."""
+    first = clips[0].entry
+    batch = np.stack([clip.frames for clip in clips])  # [B, T, H, W, 3]
+    started, started_clock = time.perf_counter(), time.time()
+    with metrics.stage("inference"):
+        outputs = await backend.infer(first.model, first.version, batch)
+    inference_ms = (time.perf_counter() - started) * 1000
+    metrics.BATCH_CLIPS.labels(first.model).observe(len(clips))
+    for clip in clips:
+        metrics.STAGE.labels("queue").observe(max(0.0, started_clock - clip.entry.enqueued_at))
+    return {
+        clip.entry: clip_scores(outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms)
+        for row, clip in enumerate(clips)
+    }
+
+
+def clip_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float) -> ClipScores:
+    return ClipScores(
+        logits=tuple(outputs.logits[row].tolist()),
+        temporal_attention=tuple(outputs.temporal_attention[row].tolist()),
+        layer_attention=tuple(map(tuple, outputs.layer_attention[row].tolist())),
+        layer_retention=tuple(map(tuple, outputs.layer_retention[row].tolist())),
+        queue_ms=max(0.0, queue_ms),
+        inference_ms=inference_ms,
+    )

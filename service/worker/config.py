@@ -1,0 +1,20 @@
+"""What the worker needs to know of the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """Field names equal those of `service.settings.Settings`."""
+
+    worker_block_ms: int
+    worker_lease_s: float
+    worker_max_deliveries: int
+    worker_heartbeat_s: float
+
+    @property
+    def announcement_ttl_s(self) -> float:
+        """Life of a model announcement: long enough that one late heartbeat does not take the model away."""
+        return max(3 * self.worker_heartbeat_s, 5.0)

@@ -1,0 +1,42 @@
+"""Running one worker: connect, start the backend, serve until told to stop, leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from uuid import uuid4
+
+from service.inference.backend import Backend
+from service.queue.connection import connect
+from service.queue.jobs import JobStore, JobTimes
+from service.queue.keys import Keys
+from service.queue.models import ModelDirectory
+from service.queue.stream import ClipStream
+from service.worker.config import WorkerConfig
+from service.worker.loop import Worker
+
+
+async def run_worker(backend: Backend, config: WorkerConfig, redis_url: str, prefix: str, times: JobTimes) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    # Never reused: an old process of the same name may still hold entries.
+    consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+    keys = Keys(prefix)
+    redis = connect(redis_url, name="vidtr-worker")
+    loop = asyncio.get_running_loop()
+    try:
+        await backend.start()
+        worker = Worker(
+            config,
+            backend,
+            JobStore(redis, keys, times),
+            ClipStream(redis, keys, consumer),
+            ModelDirectory(redis, keys),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        await worker.run()
+    finally:
+        await backend.close()
+        await redis.aclose()

@@ -1,0 +1,43 @@
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from service.local.redis import LocalRedis
+from service.queue.connection import connect
+from service.queue.jobs import JobStore, JobTimes
+from service.queue.keys import Keys
+from service.queue.models import ModelDirectory
+from service.queue.stream import ClipStream
+
+TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300)
+
+
+@pytest.fixture
+async def redis(redis_server: LocalRedis) -> AsyncIterator[Redis]:
+    client = connect(redis_server.url, name="tests")
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys(f"test-{uuid4().hex}")
+
+
+@pytest.fixture
+def store(redis: Redis, keys: Keys) -> JobStore:
+    return JobStore(redis, keys, TIMES)
+
+
+@pytest.fixture
+def directory(redis: Redis, keys: Keys) -> ModelDirectory:
+    return ModelDirectory(redis, keys)
+
+
+@pytest.fixture
+async def stream(redis: Redis, keys: Keys) -> ClipStream:
+    stream = ClipStream(redis, keys, "one")
+    await stream.join(["tiny"])
+    return stream

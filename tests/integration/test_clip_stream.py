@@ -1,0 +1,111 @@
+from redis.asyncio import Redis
+
+from service.queue.jobs import JobStore
+from service.queue.keys import GROUP, Keys
+from service.queue.stream import ClipStream
+from tests.factories import clip, decoded, record
+
+
+async def test_entries_say_which_clip_of_which_job_they_are(store: JobStore, stream: ClipStream) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    entries = await stream.read(["tiny"], 8, 10)
+    assert [(e.job_id, e.clip, e.model, e.version, e.shape) for e in entries] == [
+        (job.id, 0, "tiny", "1", (4, 8, 8, 3)),
+        (job.id, 1, "tiny", "1", (4, 8, 8, 3)),
+    ]
+    assert entries[0].deadline_at == job.deadline_at
+
+
+async def test_work_enqueued_before_any_worker_came_is_served(store: JobStore, redis: Redis, keys: Keys) -> None:
+    await store.accept(record())
+    late = ClipStream(redis, keys, "late")
+    await late.join(["tiny"])
+    assert len(await late.read(["tiny"], 8, 10)) == 1
+
+
+async def test_a_read_takes_no_more_than_it_asked_for(store: JobStore, stream: ClipStream) -> None:
+    await store.accept(record(decoded=decoded(windows=5)))
+    assert [len(await stream.read(["tiny"], 2, 10)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+async def test_two_workers_never_read_the_same_entry(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    other = ClipStream(redis, keys, "two")
+    await store.accept(record(decoded=decoded(windows=6)))
+    taken = [e.clip for s in (stream, other, stream) for e in await s.read(["tiny"], 2, 10)]
+    assert sorted(taken) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_payloads_come_in_the_order_of_the_entries_and_a_lost_one_is_none(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    job = record(decoded=decoded(windows=3))
+    await store.put_payloads(job.id, memoryview(clip(0) + clip(1) + clip(2)), len(clip(0)))
+    await redis.delete(keys.payload(job.id, 1))
+    await store.accept(job)
+    entries = await stream.read(["tiny"], 8, 10)
+    assert await stream.payloads(entries[::-1]) == [clip(2), None, clip(0)]
+
+
+async def test_acknowledged_work_frees_the_stream_and_the_payloads(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    job = record()
+    await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
+    await store.accept(job)
+    await stream.ack(await stream.read(["tiny"], 8, 10))
+    assert await redis.xlen(keys.clips("tiny")) == 0
+    assert not await redis.exists(keys.payload(job.id, 0))
+
+
+async def test_work_left_by_a_dead_worker_is_taken_over_with_its_delivery_count(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    await store.accept(record())
+    await stream.read(["tiny"], 8, 10)
+    other = ClipStream(redis, keys, "two")
+    [entry] = await other.reclaim("tiny", 0.0, 8)
+    assert entry.deliveries == 2
+
+
+async def test_work_in_progress_is_not_taken_over_before_its_lease_ends(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    await store.accept(record())
+    await stream.read(["tiny"], 8, 10)
+    assert await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8) == []
+
+
+async def test_work_given_back_is_taken_over_at_once(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    await store.accept(record())
+    await stream.give_back(await stream.read(["tiny"], 8, 10))
+    assert len(await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8)) == 1
+
+
+async def test_the_stream_survives_a_redis_that_forgot_the_group(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    await redis.delete(keys.clips("tiny"))
+    assert await stream.read(["tiny"], 8, 10) == []
+    await store.accept(record())
+    assert len(await stream.read(["tiny"], 8, 10)) == 1
+
+
+async def test_an_empty_stream_yields_nothing_once_the_wait_is_over(stream: ClipStream) -> None:
+    assert await stream.read(["tiny"], 8, 50) == []
+
+
+async def test_leaving_deletes_an_idle_consumer_and_keeps_one_that_holds_work(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    await store.accept(record())
+    entries = await stream.read(["tiny"], 8, 10)
+    await stream.leave(["tiny"])
+    assert len(await redis.xinfo_consumers(keys.clips("tiny"), GROUP)) == 1
+    await stream.ack(entries)
+    await stream.leave(["tiny"])
+    assert len(await redis.xinfo_consumers(keys.clips("tiny"), GROUP)) == 0

@@ -1,0 +1,134 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from service.contracts import JobState
+from service.errors import BackendFailed, QueueUnavailable, ResultExpired, UnknownJob
+from service.local.redis import LocalRedis
+from service.queue.codec import Outcome
+from service.queue.connection import connect
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from tests.factories import clip, decoded, record, scores
+from tests.integration.conftest import TIMES
+
+
+async def test_an_accepted_job_is_queued_with_all_its_clips(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record(decoded=decoded(windows=3))
+    await store.accept(job)
+    status = await store.status(job.id)
+    assert (status.status, status.clips_done, status.clips_total) == (JobState.QUEUED, 0, 3)
+    assert await redis.xlen(keys.clips("tiny")) == await store.waiting("tiny") == 3
+
+
+async def test_payloads_are_the_clips_bytes_and_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
+    clips = [clip(i) for i in range(3)]
+    await store.put_payloads("job", memoryview(b"".join(clips)), len(clips[0]))
+    assert [await redis.get(keys.payload("job", i)) for i in range(3)] == clips
+    assert 0 < await redis.ttl(keys.payload("job", 2)) <= TIMES.payload_ttl_s
+
+
+async def test_every_key_of_a_job_has_a_time_to_live(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.put_payloads(job.id, memoryview(clip(0) + clip(1)), len(clip(0)))
+    await store.accept(job)
+    await store.record_scores({(job.id, 0): scores()})
+    names = [key async for key in redis.scan_iter(f"{keys.prefix}:*") if key.decode() != keys.clips("tiny")]
+    assert len(names) == 4
+    assert all([await redis.ttl(name) > 0 for name in names])
+
+
+async def test_only_the_last_clip_completes_a_job(store: JobStore) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    assert await store.record_scores({(job.id, 1): scores()}) == []
+    assert (await store.status(job.id)).status is JobState.RUNNING
+    assert await store.record_scores({(job.id, 0): scores()}) == [job.id]
+
+
+async def test_a_clip_scored_twice_counts_once(store: JobStore) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    await store.record_scores({(job.id, 0): scores()})
+    assert await store.record_scores({(job.id, 0): scores()}) == []
+    assert (await store.status(job.id)).clips_done == 1
+
+
+async def test_scores_come_back_in_clip_order(store: JobStore) -> None:
+    job = record(decoded=decoded(windows=12))
+    await store.accept(job)
+    for number in reversed(range(12)):
+        await store.record_scores({(job.id, number): scores(logits=(float(number), 0.0, 0.0, 0.0))})
+    found = await store.scored(job.id)
+    assert found is not None
+    assert [s.logits[0] for s in found[1]] == list(range(12))
+    assert found[0] == job
+
+
+async def test_the_first_outcome_stands(store: JobStore) -> None:
+    job = record()
+    await store.accept(job)
+    assert await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("first")))
+    assert not await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("second")))
+    status = await store.status(job.id)
+    assert status.error is not None
+    assert status.error["detail"] == "first"
+
+
+async def test_scores_of_a_finished_job_leave_nothing_that_lives_for_ever(
+    store: JobStore, redis: Redis, keys: Keys
+) -> None:
+    job = record()
+    await store.accept(job)
+    await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("first")))
+    await store.record_scores({(job.id, 0): scores()})
+    assert await redis.ttl(keys.scores(job.id)) > 0
+
+
+async def test_an_unknown_job_cannot_be_finished(store: JobStore, redis: Redis, keys: Keys) -> None:
+    assert not await store.finish("nobody", Outcome(JobState.FAILED, error=BackendFailed("?")))
+    assert not await redis.exists(keys.outcome("nobody"))
+
+
+async def test_an_unknown_job_is_said_to_be_unknown(store: JobStore) -> None:
+    with pytest.raises(UnknownJob, match="nobody"):
+        await store.status("nobody")
+
+
+async def test_a_result_that_expired_is_said_to_be_gone(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record()
+    await store.accept(job)
+    await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("x")))
+    await redis.delete(keys.outcome(job.id))
+    with pytest.raises(ResultExpired, match="200 s"):
+        await store.status(job.id)
+
+
+async def test_a_full_redis_is_reported_and_drops_nothing(tmp_path: Path) -> None:
+    with LocalRedis(tmp_path, persist=False) as server:
+        redis = connect(server.url, name="full")
+        store = JobStore(redis, Keys("full"), TIMES)
+        await redis.config_set("maxmemory", "4mb")
+        big = memoryview(bytes(1_000_000))
+        await store.put_payloads("first", big, len(big))
+        with pytest.raises(QueueUnavailable, match="memory budget") as caught:
+            await store.put_payloads("many", memoryview(bytes(20_000_000)), len(big))
+        assert caught.value.retry_after_s
+        assert await redis.get("full:clip:first:0") == bytes(big)
+        await redis.aclose()
+
+
+async def test_an_unreachable_redis_is_reported(tmp_path: Path) -> None:
+    redis = connect(f"unix://{tmp_path}/nothing.sock", name="lost")
+    with pytest.raises(QueueUnavailable, match="cannot be reached"):
+        await JobStore(redis, Keys("x"), TIMES).waiting("tiny")
+    await redis.aclose()
+
+
+async def test_concurrent_finishers_agree_on_one_outcome(store: JobStore) -> None:
+    job = record()
+    await store.accept(job)
+    outcomes = [Outcome(JobState.FAILED, error=BackendFailed(str(i))) for i in range(10)]
+    assert sum(await asyncio.gather(*(store.finish(job.id, outcome) for outcome in outcomes))) == 1

@@ -1,0 +1,101 @@
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from service.contracts import JobState
+from service.errors import BackendFailed
+from service.local.redis import LocalRedis
+from service.queue.bus import ResultBus
+from service.queue.codec import Outcome
+from service.queue.connection import connect
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from tests.factories import record
+from tests.integration.conftest import TIMES
+
+FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
+
+
+@pytest.fixture
+async def listening(redis_server: LocalRedis) -> AsyncIterator[Redis]:
+    client = connect(redis_server.url, name="bus", socket_timeout_s=None)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def bus(listening: Redis, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+    bus = ResultBus(listening, keys, store)
+    await bus.start()
+    yield bus
+    await bus.close()
+
+
+async def test_all_waiters_of_a_job_get_its_outcome_and_no_other(bus: ResultBus, store: JobStore) -> None:
+    jobs = [record() for _ in range(3)]
+    for job in jobs:
+        await store.accept(job)
+    waiting = [asyncio.create_task(bus.wait(job.id, 5)) for job in (jobs[0], jobs[0], jobs[1])]
+    late = asyncio.create_task(bus.wait(jobs[2].id, 0.2))
+    await asyncio.sleep(0.05)
+    for number in (0, 1):
+        error = BackendFailed(str(number))
+        await store.finish(jobs[number].id, Outcome(JobState.FAILED, error=error))
+    outcomes = await asyncio.gather(*waiting)
+    assert [o.error.detail for o in outcomes if o and o.error] == ["0", "0", "1"]
+    assert await late is None
+
+
+async def test_a_job_that_finished_before_the_wait_is_answered(bus: ResultBus, store: JobStore) -> None:
+    job = record()
+    await store.accept(job)
+    await store.finish(job.id, FAILED)
+    outcome = await bus.wait(job.id, 5)
+    assert outcome is not None
+
+
+async def test_a_finished_job_wakes_its_waiter_without_waiting_for_the_poll(
+    listening: Redis, keys: Keys, store: JobStore
+) -> None:
+    bus = ResultBus(listening, keys, store, poll_s=1000.0)
+    await bus.start()
+    job = record()
+    await store.accept(job)
+    await bus.wait(job.id, 0.05)
+    waiting = asyncio.create_task(bus.wait(job.id, 1000))
+    await asyncio.sleep(0.05)
+    await store.finish(job.id, FAILED)
+    assert await asyncio.wait_for(waiting, 10) is not None
+    await bus.close()
+
+
+async def test_a_message_lost_by_pubsub_is_made_up_for_by_the_poll(bus: ResultBus, store: JobStore) -> None:
+    job = record()
+    await store.accept(job)
+    waiting = asyncio.create_task(bus.wait(job.id, 20))
+    await asyncio.sleep(0.05)
+    await bus.close()
+    await store.finish(job.id, FAILED)
+    assert await waiting is not None
+
+
+async def test_an_accepted_job_survives_a_restart_of_redis(tmp_path: Path) -> None:
+    job, keys = record(), Keys("restart")
+    for attempt in ("accept", "look"):
+        with LocalRedis(tmp_path, persist=True) as server:
+            client = connect(server.url, name="store")
+            store = JobStore(client, keys, TIMES)
+            if attempt == "accept":
+                await store.accept(job)
+            else:
+                assert (await store.status(job.id)).status is JobState.QUEUED
+                assert await store.waiting("tiny") == 1
+            await client.aclose()
+
+
+async def test_nothing_is_kept_for_waiters_that_have_gone(bus: ResultBus) -> None:
+    await bus.wait("nobody", 0.01)
+    assert not bus._waiters

@@ -1,0 +1,58 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.api.spool import Spool, SpoolConfig
+from service.errors import DiskFull, UploadTooLarge
+
+
+def config(directory: Path, **changes: int) -> SpoolConfig:
+    return SpoolConfig(directory, **{"max_upload_bytes": 10_000_000, "min_free_bytes": 0, **changes})
+
+
+async def test_the_upload_holds_the_bytes_that_were_written(tmp_path: Path) -> None:
+    chunks = [bytes([i]) * 700_000 for i in range(5)]
+    async with Spool(config(tmp_path)) as spool:
+        for chunk in chunks:
+            await spool.write(chunk)
+        assert await spool.finish() == 3_500_000
+        assert spool.upload.read_bytes() == b"".join(chunks)
+
+
+async def test_nothing_is_left_behind_whatever_happens(tmp_path: Path) -> None:
+    async def fail_while_decoding() -> None:
+        async with Spool(config(tmp_path)) as spool:
+            await spool.write(b"x")
+            spool.clips.write_bytes(b"y")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail_while_decoding()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_byte_too_many_is_refused_with_limit_and_value(tmp_path: Path) -> None:
+    async with Spool(config(tmp_path, max_upload_bytes=10)) as spool:
+        await spool.write(b"x" * 10)
+        with pytest.raises(UploadTooLarge) as caught:
+            await spool.write(b"x")
+    assert (caught.value.limit, caught.value.actual) == (10, 11)
+
+
+async def test_uploads_are_refused_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
+    with pytest.raises(DiskFull) as caught:
+        async with Spool(config(tmp_path, min_free_bytes=shutil.disk_usage(tmp_path).total * 2)):
+            pass
+    assert caught.value.retry_after_s
+
+
+async def test_uploads_of_the_same_moment_do_not_share_a_file(tmp_path: Path) -> None:
+    async with Spool(config(tmp_path)) as one, Spool(config(tmp_path)) as two:
+        assert one.upload != two.upload
+        assert one.upload.stat().st_size == two.upload.stat().st_size == 0
+
+
+async def test_only_the_service_can_read_an_upload(tmp_path: Path) -> None:
+    async with Spool(config(tmp_path)) as spool:
+        assert spool.upload.parent.stat().st_mode & 0o077 == 0

@@ -1,0 +1,43 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.contracts import ClipScores, JobState
+from service.errors import BackendFailed
+from service.queue.codec import Outcome, decode_scores, encode_scores
+from tests.factories import scores
+
+values = st.floats(-100, 100, width=32)
+
+
+@given(
+    logits=st.lists(values, min_size=1, max_size=9),
+    layers=st.integers(1, 4),
+    frames=st.integers(1, 5),
+    data=st.data(),
+)
+def test_scores_survive_their_encoding_exactly(
+    logits: list[float], layers: int, frames: int, data: st.DataObject
+) -> None:
+    row = st.tuples(*[values] * frames)
+    rows = st.tuples(*[row] * layers)
+    before = ClipScores(
+        logits=tuple(logits),
+        temporal_attention=data.draw(row),
+        layer_attention=data.draw(rows),
+        layer_retention=data.draw(rows),
+        queue_ms=1.5,
+        inference_ms=2.5,
+    )
+    assert decode_scores(encode_scores(before)) == before
+
+
+def test_scores_of_a_newer_release_with_more_fields_can_be_read() -> None:
+    header, _, body = encode_scores(scores()).partition(b"\n")
+    assert decode_scores(header[:-1] + b', "new_field": 1}\n' + body) == scores()
+
+
+def test_a_failed_outcome_keeps_its_error() -> None:
+    outcome = Outcome.decode(Outcome(JobState.FAILED, error=BackendFailed("broken", limit=1)).encode())
+    assert outcome.state is JobState.FAILED
+    assert outcome.error is not None
+    assert outcome.error.to_dict() == BackendFailed("broken", limit=1).to_dict()
