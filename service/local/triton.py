@@ -1,0 +1,130 @@
+"""A private Triton Inference Server on loopback ports."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from service.local.process import LocalServerError, ServerProcess, free_ports
+from service.local.triton_install import is_installed, library_path, server_binary
+
+_HOST = "127.0.0.1"
+_START_TIMEOUT_S = 120.0
+# How long the server lets requests finish, and how much later it is killed: a dead Python stub makes it overstay.
+_EXIT_TIMEOUT_S = 10
+_STOP_GRACE_S = _EXIT_TIMEOUT_S + 5.0
+
+# Clips and batches are allocated and freed by the megabyte. By default glibc gives each back to the system at once and
+# pays for zeroed pages again; keeping them about halves the cost of a call.
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**28),
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TritonAddresses:
+    """`host:port` of each of the server's three ports."""
+
+    grpc: str
+    http: str
+    metrics: str
+
+
+class LocalTriton:
+    """Starts and stops `tritonserver`; a context manager.
+
+    `directory` is where `install_triton` put it, `repository` the models it serves, `log` its log file. The ports are
+    chosen once: a server that is stopped and started again comes back at the same addresses.
+    """
+
+    def __init__(self, directory: Path, repository: Path, *, log: Path) -> None:
+        self.directory = directory
+        self.repository = repository
+        self._log = log
+        self._ports = free_ports(3)
+        self._server: ServerProcess | None = None
+
+    @property
+    def addresses(self) -> TritonAddresses:
+        """Where the server answers, whether it runs or not."""
+        return TritonAddresses(*(f"{_HOST}:{port}" for port in self._ports))
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server, None when it does not run."""
+        return self._server.pid if self._server is not None else None
+
+    def start(self) -> None:
+        """Start the server and wait until all models are loaded and warm.
+
+        Raises:
+            LocalServerError: it is not installed, it ended (a model that does not load ends it), or it took too long;
+                the message ends with its log.
+        """
+        if not is_installed(self.directory):
+            raise LocalServerError(f"no Triton in {self.directory} for this Python: run `vidtr install-triton` first")
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._server = ServerProcess(
+            self._command(), name="the local Triton server", log=self._log, environment=self._environment()
+        )
+        try:
+            self._server.start()
+            self._server.wait_until(self._ready, _START_TIMEOUT_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> int | None:
+        """Let requests finish, then end; the exit status, or None when it did not run."""
+        server, self._server = self._server, None
+        return None if server is None else server.stop(_STOP_GRACE_S)
+
+    def _command(self) -> list[str]:
+        grpc, http_, metrics = self._ports
+        options = {
+            "model-repository": self.repository.resolve(),
+            "backend-directory": (self.directory / "backends").resolve(),
+            "cache-directory": (self.directory / "pytriton" / "tritonserver" / "caches").resolve(),
+            "grpc-address": _HOST,
+            "grpc-port": grpc,
+            "http-address": _HOST,
+            "http-port": http_,
+            "metrics-address": _HOST,
+            "metrics-port": metrics,
+            "allow-gpu-metrics": "false",
+            "exit-timeout-secs": _EXIT_TIMEOUT_S,
+        }
+        # TorchScript tells Triton nothing that a configuration lacks, and asking for it doubles the time to start.
+        flags = ["--disable-auto-complete-config"]
+        return [str(server_binary(self.directory).resolve()), *flags, *(f"--{k}={v}" for k, v in options.items())]
+
+    def _environment(self) -> dict[str, str]:
+        # The stub takes its packages from the `python3` that it finds first on PATH: it must be this one, with torch.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        return {**os.environ, **_MALLOC, "PATH": path, "LD_LIBRARY_PATH": library_path(self.directory)}
+
+    def _ready(self) -> bool:
+        connection = http.client.HTTPConnection(self.addresses.http, timeout=1.0)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def __enter__(self) -> LocalTriton:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

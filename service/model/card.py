@@ -1,0 +1,45 @@
+"""What a served model needs beside its weights: how clips are made for it and what its outputs mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from service.contracts import Activation, Resize, Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Labels and preprocessing of one model.
+
+    A clip holds every `frame_step`-th frame at `reference_fps` frames a second. Frames are resized until their short
+    side has `resize_short_side` pixels, then cropped to the network's size. `trained` is False for random weights, so
+    that an answer never passes for a real one.
+
+    Raises ValueError naming the field that does not fit.
+    """
+
+    labels: tuple[str, ...]
+    trained: bool
+    description: str
+    frame_step: int
+    reference_fps: float
+    resize_short_side: int
+    sampling: Sampling = "time"
+    resize: Resize = "swscale_bilinear"
+    activation: Activation = "softmax"
+    max_batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be given, each once")
+        for field in ("frame_step", "reference_fps", "resize_short_side", "max_batch_size"):
+            if getattr(self, field) <= 0:
+                raise ValueError(f"{field} must be positive, not {getattr(self, field)}")
+        for field, choices in (
+            ("sampling", get_args(Sampling)),
+            ("resize", get_args(Resize)),
+            ("activation", get_args(Activation)),
+        ):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} must be one of {', '.join(choices)}, not {getattr(self, field)!r}")

@@ -1,0 +1,133 @@
+"""From a network to a model repository entry that Triton and the in-process backend both serve."""
+
+import copy
+import hashlib
+import json
+import os
+import re
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from service.model.card import ModelCard
+from service.model.preprocess import Normalise
+from service.model.triton_config import read_parameter, triton_config, without_parameters
+from service.model.vidtr import VidTr
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+# What may differ between versions of one model, since Triton keeps one configuration for all of them.
+_OF_A_VERSION = frozenset({"weights_sha256", "description"})
+
+
+class Served(nn.Module):
+    """The network as it is served: uint8 clips in, a flat tuple of float32 tensors out."""
+
+    def __init__(self, network: VidTr) -> None:
+        super().__init__()
+        self.normalise = Normalise()
+        self.network = network
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score RGB clips, uint8 `(B, T, H, W, 3)`.
+
+        Returns `logits (B, K)`, `temporal_attention (B, T)`, `layer_attention (B, L, T)` and
+        `layer_retention (B, L, T)`, all float32.
+        """
+        scores = self.network(self.normalise(clips))
+        return (
+            scores.logits.float(),
+            scores.temporal_attention,
+            scores.layer_attention,
+            scores.layer_retention,
+        )
+
+
+def export_model(model: VidTr, directory: Path, *, name: str, version: int, card: ModelCard) -> Path:
+    """Write `<directory>/<name>/<version>/model.pt` and `<directory>/<name>/config.pbtxt`; return the model's folder.
+
+    The module is scripted, not traced: a traced one keeps the device it was traced on. `model` itself is left as it
+    is. Weights hashes of the other versions stay in the configuration. The same weights, exported
+    by a fresh process, give the same bytes.
+
+    Raises ValueError where the name or version cannot be served, where `card` does not fit the network, and where
+    older versions of the model need another configuration: they would be served with this one.
+    """
+    _check(model, name, version, card)
+    folder = directory / name
+    config_path = folder / "config.pbtxt"
+    previous = config_path.read_text(encoding="utf-8") if config_path.exists() else None
+    hashes = _hashes(previous, name)
+    hashes.pop(str(version), None)
+    if previous is not None and hashes:
+        planned = triton_config(name, model.config, card, {})
+        if without_parameters(previous, _OF_A_VERSION) != without_parameters(planned, _OF_A_VERSION):
+            raise ValueError(
+                f"version {version} of {name} needs another configuration than versions {', '.join(hashes)}, "
+                "and Triton keeps one for all: export it under a new name"
+            )
+    weights = _archive(model)
+    hashes[str(version)] = hashlib.sha256(weights).hexdigest()
+    _write(folder / str(version) / "model.pt", weights)
+    # Last, so that a reader who sees the new hash also finds the file.
+    _write(config_path, triton_config(name, model.config, card, hashes).encode())
+    return folder
+
+
+def _check(model: VidTr, name: str, version: int, card: ModelCard) -> None:
+    config = model.config
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"model name {name!r} must be letters, digits and ._- only")
+    if version < 1:
+        raise ValueError(f"version must be at least 1, not {version}")
+    if len(card.labels) != config.classes:
+        raise ValueError(f"the network has {config.classes} classes, but there are {len(card.labels)} labels")
+    if card.resize_short_side < min(config.height, config.width):
+        raise ValueError(
+            f"resize_short_side ({card.resize_short_side}) is too small for crops of {config.height}x{config.width}"
+        )
+
+
+def _hashes(config: str | None, name: str) -> dict[str, str]:
+    if config is None:
+        return {}
+    value = read_parameter(config, "weights_sha256")
+    if value is None:
+        raise ValueError(f"the config.pbtxt of {name} was not written by this exporter: move it away first")
+    return {str(version): str(digest) for version, digest in json.loads(value).items()}
+
+
+def _archive(model: VidTr) -> bytes:
+    served = Served(copy.deepcopy(model)).to("cpu").float().eval()
+    for module in served.modules():
+        # Scripting writes constants in the order of a set of strings, which differs from process to process, so that
+        # equal weights gave unequal files. Attributes keep their order; only a shape has to be a constant.
+        constants = ["normalized_shape"] if isinstance(module, nn.LayerNorm) else []
+        module.__constants__ = constants  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        # Deprecated, yet the only format that Triton's PyTorch backend batches.
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", r"`torch\.jit\.(script|save)` is deprecated", category)
+        path = Path(scratch, "model.pt")
+        torch.jit.save(torch.jit.script(served), path)
+        return _without_debug_records(path)
+
+
+def _without_debug_records(path: Path) -> bytes:
+    """The archive less its source locations, which hold paths of the exporting machine and are never needed."""
+    stripped = path.with_suffix(".stripped")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(stripped, "w") as target:
+        for record in source.infolist():
+            if not record.filename.endswith(".debug_pkl"):
+                target.writestr(zipfile.ZipInfo(record.filename), source.read(record))
+    return stripped.read_bytes()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

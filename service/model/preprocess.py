@@ -1,0 +1,29 @@
+"""From uint8 clips to what the networks take."""
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalise(nn.Module):
+    """Scale to 0..1, standardise each colour by the ImageNet mean and deviation, and put colours first."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """RGB clips uint8 `(B, T, H, W, 3)` to floating `(B, 3, T, H, W)` of the buffers' dtype.
+
+        Raises ValueError where the clips are not uint8.
+        """
+        if clips.dtype != torch.uint8:
+            raise ValueError("clips must be uint8")
+        return (clips * self.scale + self.shift).permute(0, 4, 1, 2, 3)

@@ -1,0 +1,127 @@
+"""The text of a model's `config.pbtxt`: what Triton needs to serve it, and what the service needs to feed it.
+
+Written by hand rather than through protobuf classes, which come with the Triton client that this room does without.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from service.contracts import SCHEMA_VERSION
+from service.model.card import ModelCard
+from service.model.config import VidTrConfig
+
+_QUEUE_TIMEOUT_US = 30_000_000
+_QUEUE_SIZE = 64
+_WARMUP_RUNS = 3
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_ESCAPED = re.compile(r'\\(\\|"|n|r|t|[0-7]{3})')
+
+
+def triton_config(name: str, config: VidTrConfig, card: ModelCard, weights_sha256: Mapping[str, str]) -> str:
+    """Protobuf text of the ModelConfig that serves `config` under `name`.
+
+    `weights_sha256` maps each version to the SHA-256 of its model.pt. Equal arguments give equal text.
+
+    There is no batching delay, because the worker already sends whole batches; the queue holds back what arrives
+    meanwhile and refuses the rest. Optimised execution is off: it profiles and recompiles at batch sizes that it has
+    not met, which stalls single requests, and attention gains nothing from it.
+    """
+    frames, depth = config.frames, config.depth
+    clip = _dims(frames, config.height, config.width, 3)
+    outputs = {
+        "logits": _dims(config.classes),
+        "temporal_attention": _dims(frames),
+        "layer_attention": _dims(depth, frames),
+        "layer_retention": _dims(depth, frames),
+    }
+    lines = [
+        f"name: {quote(name)}",
+        'backend: "pytorch"',
+        f"max_batch_size: {card.max_batch_size}",
+        f'input {{ name: "clips" data_type: TYPE_UINT8 dims: {clip} }}',
+        *(f'output {{ name: "{key}" data_type: TYPE_FP32 dims: {dims} }}' for key, dims in outputs.items()),
+        # One version back, so that a roll-out can be compared and undone without touching the repository.
+        "version_policy { latest { num_versions: 2 } }",
+        "instance_group { kind: KIND_AUTO count: 1 }",
+        "dynamic_batching {",
+        "  default_queue_policy {",
+        "    timeout_action: REJECT",
+        f"    default_timeout_microseconds: {_QUEUE_TIMEOUT_US}",
+        "    allow_timeout_override: true",
+        f"    max_queue_size: {_QUEUE_SIZE}",
+        "  }",
+        "}",
+        *(_warmup(size, clip) for size in warmup_sizes(card.max_batch_size)),
+        *(_parameter(key, value) for key, value in _parameters(config, card, weights_sha256).items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def warmup_sizes(max_batch_size: int) -> list[int]:
+    """Batch sizes run before a model counts as ready: the powers of two below the maximum, and the maximum."""
+    sizes = [1 << i for i in range(max_batch_size.bit_length()) if 1 << i < max_batch_size]
+    return [*sizes, max_batch_size]
+
+
+def read_parameter(text: str, key: str) -> str | None:
+    """Value of a parameter in text that `triton_config` wrote, or None where it has none of that name."""
+    match = re.search(rf'^parameters {{ key: "{re.escape(key)}" value {{ string_value: "(.*)" }} }}$', text, re.M)
+    return None if match is None else _unquote(match[1])
+
+
+def without_parameters(text: str, keys: frozenset[str]) -> str:
+    """The text without the named parameters, to compare what two configurations share."""
+    return "\n".join(
+        line for line in text.splitlines() if not line.startswith(tuple(f'parameters {{ key: "{k}"' for k in keys))
+    )
+
+
+def quote(value: str) -> str:
+    """A protobuf text string literal on one line."""
+    return '"' + "".join(_ESCAPES.get(c, c if c >= " " and c != "\x7f" else f"\\{ord(c):03o}") for c in value) + '"'
+
+
+def _unquote(value: str) -> str:
+    plain = {escape[1]: c for c, escape in _ESCAPES.items()}
+    return _ESCAPED.sub(lambda m: plain.get(m[1]) or chr(int(m[1], 8)), value)
+
+
+def _parameters(config: VidTrConfig, card: ModelCard, weights_sha256: Mapping[str, str]) -> dict[str, str]:
+    square = config.height == config.width
+    return {
+        "DISABLE_OPTIMIZED_EXECUTION": "true",
+        # The network has no branches that could run side by side.
+        "INTER_OP_THREAD_COUNT": "1",
+        "schema_version": str(SCHEMA_VERSION),
+        "description": card.description,
+        "form": config.form,
+        "trained": "true" if card.trained else "false",
+        "labels": json.dumps(card.labels, ensure_ascii=False),
+        "activation": card.activation,
+        "frames": str(config.frames),
+        "frame_step": str(card.frame_step),
+        "reference_fps": f"{card.reference_fps:.12g}",
+        "sampling": card.sampling,
+        "image_size": str(config.height) if square else f"{config.height}x{config.width}",
+        "resize_short_side": str(card.resize_short_side),
+        "resize": card.resize,
+        "layers": str(config.depth),
+        "weights_sha256": json.dumps(dict(sorted(weights_sha256.items(), key=lambda item: int(item[0])))),
+    }
+
+
+def _parameter(key: str, value: str) -> str:
+    return f"parameters {{ key: {quote(key)} value {{ string_value: {quote(value)} }} }}"
+
+
+def _warmup(size: int, clip: str) -> str:
+    tensor = f'inputs {{ key: "clips" value {{ data_type: TYPE_UINT8 dims: {clip} zero_data: true }} }}'
+    return f'model_warmup {{ name: "batch_{size}" batch_size: {size} count: {_WARMUP_RUNS} {tensor} }}'
+
+
+def _dims(*sizes: int) -> str:
+    return "[ " + ", ".join(map(str, sizes)) + " ]"

@@ -1,0 +1,104 @@
+"""The local Triton itself, and the committed model repository served by it."""
+
+import http.client
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.inference.registry import scan_repository
+from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
+from service.inference.triton import TritonBackend, TritonConfig
+from service.local.process import LocalServerError
+from service.local.triton import LocalTriton
+from tests.fixtures.servers import MODEL_REPOSITORY
+from tests.fixtures.tiny_models import write_repository
+
+
+@pytest.fixture
+async def served(triton_server: LocalTriton) -> AsyncIterator[TritonBackend]:
+    backend = TritonBackend(TritonConfig(triton_server.addresses.grpc))
+    await backend.start()
+    yield backend
+    await backend.close()
+
+
+@pytest.fixture
+async def in_process() -> AsyncIterator[TorchScriptBackend]:
+    backend = TorchScriptBackend(TorchScriptConfig(MODEL_REPOSITORY, threads=1))
+    await backend.start()
+    yield backend
+    await backend.close()
+
+
+async def test_triton_serves_the_committed_models_with_the_specs_of_their_files(served: TritonBackend):
+    files = [file.spec for file in scan_repository(MODEL_REPOSITORY)]
+
+    assert files
+    assert await served.models() == files
+
+
+async def test_the_committed_models_score_the_same_in_process_and_in_triton(
+    served: TritonBackend, in_process: TorchScriptBackend
+):
+    for spec in await in_process.models():
+        for batch in (1, 2, 3, spec.max_batch_size):
+            clips = np.random.default_rng(batch).integers(0, 256, (batch, *spec.clip_shape), dtype=np.uint8)
+
+            ours = await in_process.infer(spec.name, spec.version, clips)
+            theirs = await served.infer(spec.name, spec.version, clips)
+
+            for name in ("logits", "temporal_attention", "layer_attention", "layer_retention"):
+                np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), atol=1e-4)
+
+
+async def test_the_temporal_attention_of_the_committed_models_sums_to_one(in_process: TorchScriptBackend):
+    for spec in await in_process.models():
+        clips = np.random.default_rng(0).integers(0, 256, (2, *spec.clip_shape), dtype=np.uint8)
+
+        attention = (await in_process.infer(spec.name, spec.version, clips)).temporal_attention
+
+        assert (attention >= 0).all()
+        np.testing.assert_allclose(attention.sum(1), 1, atol=1e-5)
+
+
+def test_metrics_are_served(triton_server: LocalTriton):
+    connection = http.client.HTTPConnection(triton_server.addresses.metrics)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+
+    assert "nv_inference_request_success" in text
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ('default_model_filename: "absent.pt"', "absent.pt"),
+        ('input { name: "mask" data_type: TYPE_UINT8 dims: [4] }', "2 inputs configured"),
+        ('output { name: "text" data_type: TYPE_STRING dims: [1] }', "TYPE_STRING is not supported"),
+    ],
+)
+def test_a_model_that_does_not_load_ends_the_start_with_the_reason(
+    triton_directory: Path, tmp_path: Path, extra: str, reason: str
+):
+    repository = write_repository(tmp_path / "models", extra=extra)
+    server = LocalTriton(triton_directory, repository, log=tmp_path / "triton.log")
+
+    with pytest.raises(LocalServerError, match="ended with status 1") as caught:
+        server.start()
+
+    assert reason in (tmp_path / "triton.log").read_text()
+    assert str(tmp_path / "triton.log") in str(caught.value)
+    assert server.pid is None
+
+
+def test_a_server_keeps_its_addresses_over_a_restart(triton_directory: Path, tmp_path: Path):
+    server = LocalTriton(triton_directory, write_repository(tmp_path / "models"), log=tmp_path / "triton.log")
+    before = server.addresses
+    for _ in range(2):
+        server.start()
+        server.stop()
+
+    assert server.addresses == before

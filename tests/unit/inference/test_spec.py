@@ -1,0 +1,203 @@
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from service.inference.spec import ModelConfigError, read_config, spec_from_config
+from tests.fixtures.tiny_models import CLIP_SHAPE, LABELS, config_text
+
+DIGEST = "0" * 63 + "a"
+TEXT = config_text("tiny", {"3": DIGEST})
+
+
+def parse(text: str, version: str = "3"):
+    return spec_from_config(text_format.Parse(text, ModelConfig()), version)
+
+
+def write(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    path = folder / "config.pbtxt"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_config_file_becomes_a_model_spec(tmp_path: Path):
+    spec = spec_from_config(read_config(write(tmp_path / "tiny", TEXT)), "3")
+
+    assert (spec.name, spec.version, spec.weights_sha256) == ("tiny", "3", DIGEST)
+    assert spec.clip_shape == CLIP_SHAPE
+    assert spec.labels == LABELS
+    assert (spec.layers, spec.max_batch_size, spec.frame_step, spec.reference_fps) == (2, 4, 4, 29.97)
+    assert (spec.trained, spec.activation, spec.sampling) == (False, "softmax", "time")
+    assert (spec.form, spec.description, spec.resize) == ("cvidtr_paper", "three colours", "swscale_bilinear")
+
+
+def test_a_spec_survives_the_wire_format_of_the_model_config_call():
+    config = text_format.Parse(TEXT, ModelConfig())
+    received = ModelConfig.FromString(config.SerializeToString())
+
+    assert spec_from_config(received, "3") == spec_from_config(config, "3")
+
+
+def test_an_image_size_of_one_number_is_a_square():
+    spec = parse(TEXT)
+
+    assert (spec.height, spec.width) == (8, 8)
+
+
+def test_an_image_size_of_two_numbers_is_height_by_width():
+    text = TEXT.replace('string_value: "8"', 'string_value: "8x14"').replace("[4, 8, 8, 3]", "[4, 8, 14, 3]")
+
+    spec = parse(text)
+
+    assert (spec.height, spec.width) == (8, 14)
+
+
+def test_labels_keep_their_characters_and_their_order():
+    text = TEXT.replace('\\"static\\"', '\\"\\\\u00e9t\\303\\251 \\\\\\"x\\\\\\"\\"')
+
+    assert parse(text).labels == ('été "x"', "pan_left", "pan_right")
+
+
+def test_layers_may_be_given_as_a_parameter():
+    text = TEXT + 'parameters { key: "layers" value { string_value: "2" } }'
+
+    assert parse(text).layers == 2
+
+
+def test_a_config_without_a_name_takes_that_of_its_folder(tmp_path: Path):
+    path = write(tmp_path / "folder", TEXT.replace('name: "tiny"', "", 1))
+
+    assert read_config(path).name == "folder"
+
+
+def test_a_name_other_than_the_folders_is_refused(tmp_path: Path):
+    with pytest.raises(ModelConfigError, match="name is 'tiny', expected 'folder'"):
+        read_config(write(tmp_path / "folder", TEXT))
+
+
+def test_a_missing_config_file_is_reported_with_its_model(tmp_path: Path):
+    with pytest.raises(ModelConfigError, match=r"model 'tiny': config.pbtxt is No such file"):
+        read_config(tmp_path / "tiny" / "config.pbtxt")
+
+
+@pytest.mark.parametrize("content", [b"frames: 8", b"name: ", b"\xff\xfe"])
+def test_a_file_that_is_no_model_config_is_refused(tmp_path: Path, content: bytes):
+    path = write(tmp_path / "tiny", "")
+    path.write_bytes(content)
+
+    with pytest.raises(ModelConfigError, match=r"config.pbtxt is not valid"):
+        read_config(path)
+
+
+REQUIRED = (
+    "form trained activation frames frame_step reference_fps sampling image_size resize_short_side resize labels "
+    "weights_sha256"
+).split()
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_missing_parameter_is_named(key: str):
+    with pytest.raises(ModelConfigError, match=f"parameter '{key}' is missing, expected a value"):
+        parse(TEXT.replace(f'key: "{key}"', 'key: "something_else"'))
+
+
+def with_parameter(key: str, value: str) -> str:
+    """TEXT with another value of one parameter; a later entry of a protobuf map replaces an earlier one."""
+    config = text_format.Parse(TEXT, ModelConfig())
+    config.parameters[key].string_value = value
+    return text_format.MessageToString(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("trained", "perhaps", "a valid boolean"),
+        ("activation", "tanh", "'softmax' or 'sigmoid'"),
+        ("frames", "0", "greater than 0"),
+        ("frames", "four", "a valid integer"),
+        ("frame_step", "-1", "greater than 0"),
+        ("reference_fps", "fast", "a valid number"),
+        ("reference_fps", "inf", "a finite number"),
+        ("sampling", "random", "'time' or 'index'"),
+        ("resize", "nearest", "'swscale_bilinear' or 'opencv_bilinear'"),
+        ("image_size", "8x", "'SIDE' or 'HEIGHTxWIDTH'"),
+        ("image_size", "0", "'SIDE' or 'HEIGHTxWIDTH'"),
+        ("resize_short_side", "7", "at least 8"),
+        ("labels", "static, pan", "a JSON list"),
+        ("labels", '["a", "b", 3]', "a JSON list"),
+        ("labels", '["a", "b", ""]', "a JSON list"),
+        ("labels", '["a", "b", "a"]', "distinct labels"),
+        ("labels", "[]", "at least 1 item"),
+        ("weights_sha256", DIGEST, "a JSON object"),
+        ("weights_sha256", '{"3": "abc"}', "64 hexadecimal digits"),
+        ("weights_sha256", '{"2": "' + DIGEST + '"}', "64 hexadecimal digits"),
+        ("schema_version", "99", "at most 1"),
+    ],
+)
+def test_an_unusable_value_is_reported_with_what_was_expected(key: str, value: str, expected: str):
+    with pytest.raises(ModelConfigError) as caught:
+        parse(with_parameter(key, value))
+
+    assert key in caught.value.field
+    assert expected in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "expected"),
+    [
+        ("dims: [4, 8, 8, 3]", "dims: [3, 4, 8, 8]", "input 'clips' dims", "[4, 8, 8, 3]"),
+        ("dims: [4, 8, 8, 3]", "dims: [-1, 8, 8, 3]", "input 'clips' dims", "[4, 8, 8, 3]"),
+        ("TYPE_UINT8", "TYPE_FP32", "input 'clips' data_type", "TYPE_UINT8"),
+        ('"clips"', '"frames"', "input names", "['clips']"),
+        ("dims: [3]", "dims: [4]", "output 'logits' dims", "[3]"),
+        ("dims: [4] }", "dims: [5] }", "output 'temporal_attention' dims", "[4]"),
+        ('"logits" data_type: TYPE_FP32', '"logits" data_type: TYPE_FP16', "output 'logits' data_type", "TYPE_FP32"),
+        ('"layer_retention"', '"retention"', "output names", "'layer_retention'"),
+        (
+            '"layer_attention" data_type: TYPE_FP32 dims: [2, 4]',
+            '"layer_attention" data_type: TYPE_FP32 dims: [3, 4]',
+            "output 'layer_retention' dims",
+            "[3, 4]",
+        ),
+        ("max_batch_size: 4", "max_batch_size: 0", "max_batch_size", "greater than 0"),
+        ('name: "tiny"', 'name: "ti ny"', "name", "String should match"),
+    ],
+)
+def test_tensors_that_contradict_the_parameters_are_refused(old: str, new: str, field: str, expected: str):
+    assert old in TEXT
+
+    with pytest.raises(ModelConfigError) as caught:
+        parse(TEXT.replace(old, new, 1))
+
+    assert caught.value.field == field
+    assert expected in caught.value.expected
+
+
+def test_outputs_in_another_order_are_refused():
+    text = TEXT.replace('"logits"', '"x"').replace('"layer_retention"', '"logits"').replace('"x"', '"layer_retention"')
+
+    with pytest.raises(ModelConfigError, match="in this order"):
+        parse(text)
+
+
+def test_a_second_input_is_refused():
+    with pytest.raises(ModelConfigError, match="input names"):
+        parse(TEXT + 'input { name: "mask" data_type: TYPE_UINT8 dims: [4] }')
+
+
+def test_a_layers_parameter_that_contradicts_the_tensors_is_refused():
+    text = TEXT + 'parameters { key: "layers" value { string_value: "5" } }'
+
+    with pytest.raises(ModelConfigError, match=r"output 'layer_attention' dims is \[2, 4\], expected \[5, 4\]"):
+        parse(text)
+
+
+def test_layer_attention_without_a_layer_dimension_is_refused():
+    text = TEXT.replace(
+        '"layer_attention" data_type: TYPE_FP32 dims: [2, 4]', '"layer_attention" data_type: TYPE_FP32 dims: [4]'
+    )
+
+    with pytest.raises(ModelConfigError, match="'layers' is 0, expected greater than 0"):
+        parse(text)

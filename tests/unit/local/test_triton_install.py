@@ -1,0 +1,67 @@
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.local.process import LocalServerError
+from service.local.triton import LocalTriton
+from service.local.triton_install import install_triton, is_installed, missing_libraries
+
+
+def test_a_missing_python_library_is_reported_with_its_package():
+    message = missing_libraries({"libpython3.12.so.1.0", "libodd.so.3"})
+
+    assert "libodd.so.3, libpython3.12.so.1.0" in message
+    assert "apt install libpython3.12" in message
+
+
+def test_a_missing_library_without_a_known_package_is_only_named():
+    assert missing_libraries({"libodd.so.3"}).endswith("libodd.so.3")
+
+
+@pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "aarch64"), ("Windows", "AMD64")])
+def test_other_platforms_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, machine: str
+):
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+
+    with pytest.raises(LocalServerError, match=f"this is {system} {machine}"):
+        install_triton(tmp_path / "triton")
+    assert not (tmp_path / "triton").exists()
+
+
+def test_an_unfinished_installation_does_not_count(tmp_path: Path):
+    (tmp_path / "pytriton").mkdir()
+
+    assert not is_installed(tmp_path)
+
+
+def test_an_installation_for_another_python_does_not_count(tmp_path: Path):
+    (tmp_path / "INSTALLED").write_text("nvidia-pytriton==0.7.0 python3.8\n")
+
+    assert not is_installed(tmp_path)
+
+
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="the wheel is for Linux x86-64"
+)
+def test_a_complete_installation_is_only_given_the_current_backend(tmp_path: Path):
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (tmp_path / "INSTALLED").write_text(f"nvidia-pytriton==0.7.0 {python}\n")
+    backend = tmp_path / "backends" / "pytorch" / "model.py"
+    backend.parent.mkdir(parents=True)
+    backend.write_text("outdated")
+
+    install_triton(tmp_path)
+
+    assert "class TritonPythonModel" in backend.read_text()
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["INSTALLED", "model.py"]
+
+
+def test_a_server_that_is_not_installed_says_how_to_install_it(tmp_path: Path):
+    server = LocalTriton(tmp_path, tmp_path, log=tmp_path / "log")
+
+    with pytest.raises(LocalServerError, match="vidtr install-triton"):
+        server.start()

@@ -1,0 +1,152 @@
+"""The text of config.pbtxt says what Triton and the service are to read from it."""
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from hypothesis import given
+from hypothesis import strategies as st
+from tritonclient.grpc import model_config_pb2
+
+from service.model.card import ModelCard
+from service.model.triton_config import quote, read_parameter, triton_config, warmup_sizes
+from tests.unit.model.networks import POOLED, tiny_config
+
+
+def card(**changes: Any) -> ModelCard:
+    values: dict[str, Any] = {
+        "labels": ("a", "b", "c", "d"),
+        "trained": True,
+        "description": "a model",
+        "frame_step": 4,
+        "reference_fps": 30.0,
+        "resize_short_side": 18,
+        "max_batch_size": 6,
+    }
+    return ModelCard(**{**values, **changes})
+
+
+def parse(text: str) -> Any:
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def parsed(**changes: Any) -> Any:
+    return parse(triton_config("tiny", tiny_config(**POOLED), card(**changes), {"1": "ab", "2": "cd"}))
+
+
+def parameter(config: Any, key: str) -> str:
+    return str(config.parameters[key].string_value)
+
+
+def test_triton_reads_the_name_the_backend_and_the_batch_size() -> None:
+    config = parsed()
+    assert (config.name, config.backend, config.max_batch_size) == ("tiny", "pytorch", 6)
+
+
+def test_the_one_input_is_the_uint8_clip() -> None:
+    (clips,) = parsed().input
+    assert clips.name == "clips"
+    assert clips.data_type == model_config_pb2.TYPE_UINT8
+    assert list(clips.dims) == [6, 16, 24, 3]
+
+
+def test_the_outputs_stand_in_the_order_of_the_returned_tuple() -> None:
+    outputs = parsed().output
+    assert {output.data_type for output in outputs} == {model_config_pb2.TYPE_FP32}
+    assert [(output.name, list(output.dims)) for output in outputs] == [
+        ("logits", [4]),
+        ("temporal_attention", [6]),
+        ("layer_attention", [3, 6]),
+        ("layer_retention", [3, 6]),
+    ]
+
+
+def test_the_instance_runs_where_there_is_a_device_for_it() -> None:
+    (group,) = parsed().instance_group
+    assert (group.kind, group.count) == (model_config_pb2.ModelInstanceGroup.KIND_AUTO, 1)
+
+
+def test_batches_wait_for_nobody_and_the_queue_is_bounded() -> None:
+    batching = parsed().dynamic_batching
+    assert batching.max_queue_delay_microseconds == 0
+    assert batching.default_queue_policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+    assert batching.default_queue_policy.max_queue_size > 0
+
+
+def test_warm_up_runs_each_batch_size_three_times_on_whole_clips() -> None:
+    warmup = parsed().model_warmup
+    assert [(w.batch_size, w.count) for w in warmup] == [(1, 3), (2, 3), (4, 3), (6, 3)]
+    assert {tuple(w.inputs["clips"].dims) for w in warmup} == {(6, 16, 24, 3)}
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (2, [1, 2]), (5, [1, 2, 4, 5]), (8, [1, 2, 4, 8])])
+def test_warm_up_sizes_double_up_to_the_largest_batch(most: int, sizes: list[int]) -> None:
+    assert warmup_sizes(most) == sizes
+
+
+def test_the_parameters_describe_preprocessing_and_meaning() -> None:
+    config = parsed()
+    expected = {
+        "schema_version": "1",
+        "description": "a model",
+        "form": "cvidtr_paper",
+        "trained": "true",
+        "activation": "softmax",
+        "frames": "6",
+        "frame_step": "4",
+        "reference_fps": "30",
+        "sampling": "time",
+        "image_size": "16x24",
+        "resize_short_side": "18",
+        "resize": "swscale_bilinear",
+        "layers": "3",
+    }
+    assert {key: parameter(config, key) for key in expected} == expected
+
+
+def test_a_square_image_size_is_one_number() -> None:
+    config = parse(triton_config("tiny", tiny_config(width=16), card(), {}))
+    assert parameter(config, "image_size") == "16"
+
+
+def test_labels_survive_quotes_backslashes_and_other_alphabets() -> None:
+    labels = ('say "hi"', "back\\slash", "новый", "tab\tand\nline")
+    assert tuple(json.loads(parameter(parsed(labels=labels), "labels"))) == labels
+
+
+def test_each_version_has_its_own_weights_hash() -> None:
+    assert json.loads(parameter(parsed(), "weights_sha256")) == {"1": "ab", "2": "cd"}
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_survives_protobuf(value: str) -> None:
+    assert parse(f"name: {quote(value)}").name == value
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_written_parameter_is_read_back(value: str) -> None:
+    text = triton_config("tiny", tiny_config(), card(description=value), {})
+    assert read_parameter(text, "description") == value
+
+
+def test_a_parameter_that_is_not_there_reads_as_none() -> None:
+    assert read_parameter(triton_config("tiny", tiny_config(), card(), {}), "nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ()}, "labels must be given"),
+        ({"labels": ("a", "a")}, "each once"),
+        ({"frame_step": 0}, "frame_step must be positive"),
+        ({"reference_fps": -1.0}, "reference_fps must be positive"),
+        ({"max_batch_size": 0}, "max_batch_size must be positive"),
+        ({"sampling": "random"}, "sampling must be one of time, index"),
+        ({"resize": "nearest"}, "resize must be one of"),
+        ({"activation": "none"}, "activation must be one of softmax, sigmoid"),
+    ],
+)
+def test_a_card_that_cannot_work_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        card(**changes)
