@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 import service
@@ -54,9 +55,14 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for module in (classify, jobs, models, operations):
         app.include_router(module.router)
-    app.mount("/", StaticFiles(directory=WEB, html=True), name="page")
+    app.add_api_route("/", _page, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=WEB), name="static")
     _document(app)
     return app
+
+
+async def _page() -> FileResponse:
+    return FileResponse(WEB / "index.html")
 
 
 async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:

@@ -52,6 +52,8 @@ def classify(
         for path in files:
             progress.update(task, description=path.name)
             try:
+                # Here, so that a file that cannot be read is told from one that cannot be decoded.
+                path.open("rb").close()
                 result = run(path, options)
             except (VidtrError, OSError, httpx.TransportError) as error:
                 failed += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 import service
@@ -49,6 +50,11 @@ def main() -> None:
     except VidtrError as error:
         Console(stderr=True).print(f"[red]error[/red] {error.code}: {error.detail}", highlight=False)
         sys.exit(1)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"]) or "settings"
+            Console(stderr=True).print(f"[red]error[/red] setting {name}: {problem['msg']}", highlight=False)
+        sys.exit(2)
     except ModuleNotFoundError as error:
         extra = {"torch": "model", "redis": "worker", "fastapi": "api", "av": "api", "tritonclient": "worker"}
         name = (error.name or "").partition(".")[0]

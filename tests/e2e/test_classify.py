@@ -1,0 +1,149 @@
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.contracts import JobResult
+from tests.e2e.program import upload
+
+
+def test_the_answer_has_the_documented_shape(client: httpx.Client, clip: Path) -> None:
+    response = upload(client, clip)
+    assert response.status_code == 200
+    body = response.json()
+    assert list(body) == [
+        "id",
+        "status",
+        "model",
+        "coverage",
+        "video",
+        "predictions",
+        "windows",
+        "timings_ms",
+        "warnings",
+    ]
+    assert body["model"] == {
+        "name": "untrained_tiny",
+        "version": "1",
+        "trained": False,
+        "weights_sha256": body["model"]["weights_sha256"],
+    }
+    assert re.fullmatch(r"[0-9a-f]{64}", body["model"]["weights_sha256"])
+    video = body["video"]
+    assert (video["width"], video["height"], video["fps"], video["codec"]) == (96, 64, 25.0, "h264")
+    assert video["duration_s"] == pytest.approx(3.0)
+    assert list(body["timings_ms"]) == ["upload", "decode", "queue", "inference", "total"]
+
+
+def test_every_sampled_frame_has_its_time_and_scores_that_sum_to_one(client: httpx.Client, clip: Path) -> None:
+    result = JobResult.model_validate_json(upload(client, clip).content)
+    assert len(result.windows) == 3
+    for window in result.windows:
+        assert window.attention is not None
+        assert [frame.frame for frame in window.attention] == list(range(8))
+        assert sum(frame.score for frame in window.attention) == pytest.approx(1.0, abs=1e-4)
+        assert sum(frame.retention for frame in window.attention) == pytest.approx(4.0, abs=1e-4)
+        for k, frame in enumerate(window.attention):
+            wanted = window.start_s + k * 4 / 30
+            assert wanted - 1 / 25 - 1e-6 < frame.time_s <= wanted + 1e-3
+
+
+def test_an_untrained_model_is_said_to_be_untrained(client: httpx.Client, clip: Path) -> None:
+    assert "untrained_model" in [warning["code"] for warning in upload(client, clip).json()["warnings"]]
+
+
+def test_a_raw_body_gets_the_same_answer_as_a_form(client: httpx.Client, clip: Path) -> None:
+    form = upload(client, clip).json()
+    raw = client.post("/v1/classify", content=clip.read_bytes(), headers={"Content-Type": "video/mp4"}).json()
+    assert raw["windows"] == form["windows"]
+    assert raw["predictions"] == form["predictions"]
+
+
+def test_a_chunked_body_without_a_length_is_accepted(client: httpx.Client, clip: Path) -> None:
+    def chunks():  # type: ignore[no-untyped-def]
+        data = clip.read_bytes()
+        for start in range(0, len(data), 1000):
+            yield data[start : start + 1000]
+
+    response = client.post("/v1/classify", content=chunks(), headers={"Content-Type": "video/mp4"})
+    assert response.status_code == 200
+
+
+def test_options_shape_the_answer(client: httpx.Client, clip: Path) -> None:
+    body = upload(client, clip, windows=2, crops=3, top_k=2, attention="layers", start=0.5, end=2.5).json()
+    assert len(body["windows"]) == 2
+    assert [len(window["predictions"]) for window in body["windows"]] == [2, 2]
+    assert body["windows"][0]["start_s"] == 0.5
+    assert body["windows"][-1]["end_s"] == pytest.approx(2.5)
+    assert len(body["windows"][0]["attention"][0]["layer_scores"]) >= 3
+
+
+def test_attention_can_be_left_out(client: httpx.Client, clip: Path) -> None:
+    assert "attention" not in upload(client, clip, attention="none").json()["windows"][0]
+
+
+def test_server_timing_carries_the_stages(client: httpx.Client, clip: Path) -> None:
+    response = upload(client, clip)
+    timings = response.json()["timings_ms"]
+    assert response.headers["Server-Timing"] == ", ".join(f"{stage};dur={ms}" for stage, ms in timings.items())
+
+
+def test_a_request_id_is_taken_over_and_a_bad_one_replaced(client: httpx.Client) -> None:
+    assert client.get("/v1/models", headers={"X-Request-Id": "abc-1"}).headers["X-Request-Id"] == "abc-1"
+    assert re.fullmatch(
+        "[0-9a-f]{32}", client.get("/v1/models", headers={"X-Request-Id": "a b"}).headers["X-Request-Id"]
+    )
+
+
+def test_respond_async_accepts_the_job_and_the_job_answers(client: httpx.Client, clip: Path) -> None:
+    with clip.open("rb") as file:
+        accepted = client.post("/v1/classify", files={"file": file}, headers={"Prefer": "respond-async"})
+    assert accepted.status_code == 202
+    assert accepted.headers["Preference-Applied"] == "respond-async"
+    location = accepted.headers["Location"]
+    assert location == f"/v1/jobs/{accepted.json()['id']}"
+    status = client.get(location).json()
+    while status["status"] in ("queued", "running"):
+        status = client.get(location).json()
+    assert status["status"] == "succeeded"
+    assert status["result"]["predictions"] == upload(client, clip).json()["predictions"]
+
+
+def test_the_model_list_says_what_is_served(client: httpx.Client) -> None:
+    [model] = client.get("/v1/models").json()["models"]
+    assert (model["name"], model["default"], model["trained"]) == ("untrained_tiny", True, False)
+    assert len(model["labels"]) == 12
+    assert client.get("/v1/models/untrained_tiny").json()["models"] == [model]
+
+
+def test_health_says_what_it_checked(client: httpx.Client) -> None:
+    assert client.get("/health/live").json()["status"] == "ok"
+    ready = client.get("/health/ready").json()
+    assert ready == {"status": "ok", "checks": {"redis": "ok", "model": "ok", "process": "ok"}}
+
+
+def test_metrics_cover_every_stage(client: httpx.Client, clip: Path) -> None:
+    upload(client, clip)
+    families = {f.name: f for f in text_string_to_metric_families(client.get("/metrics").text)}
+    stages = {s.labels["stage"] for s in families["vidtr_stage_seconds"].samples if s.value}
+    assert stages >= {"upload", "decode", "enqueue", "queue", "batch", "inference", "total"}
+    assert {"vidtr_batch_clips", "vidtr_queue_clips", "vidtr_http_requests", "vidtr_jobs"} <= set(families)
+
+
+def test_the_openapi_document_describes_uploads_answers_and_problems(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    classify = document["paths"]["/v1/classify"]["post"]
+    assert set(classify["requestBody"]["content"]) == {"multipart/form-data", "video/*", "application/octet-stream"}
+    assert {"200", "202", "400", "404", "413", "415", "422", "503", "504"} <= set(classify["responses"])
+    example = classify["responses"]["200"]["content"]["application/json"]["example"]
+    JobResult.model_validate(example)
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_the_page_is_served(client: httpx.Client) -> None:
+    response = client.get("/")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("text/html")
