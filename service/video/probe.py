@@ -1,0 +1,122 @@
+"""Find out what an upload is, and refuse what is not allowed, before any frame is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, StreamLimit, Undecodable
+from service.video.config import VideoLimits
+from service.video.sniff import HEAD_BYTES, Family, sniff
+from service.video.source import open_upload, read_packets
+from service.video.timeline import Timeline, read_timeline
+
+_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_SANE_ASPECT = (Fraction(1, 8), Fraction(8))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is known of an upload before decoding.
+
+    Attributes:
+        family: container family, which names the demuxer.
+        stream: index of the video stream that is used.
+        codec: FFmpeg's name of the coding format.
+        pixel_aspect: width of a pixel over its height.
+        timeline: presentation times of all packets.
+        declared_s: seconds of video that the header promises; None where it does not say.
+    """
+
+    family: Family
+    stream: int
+    codec: str
+    pixel_aspect: Fraction
+    timeline: Timeline
+    declared_s: float | None
+
+
+def _video_stream(container: InputContainer, max_streams: int) -> VideoStream:
+    if not len(container.streams):
+        raise Undecodable("The container opens but announces no streams; its header or index is damaged or missing.")
+    if len(container.streams) > max_streams:
+        count = len(container.streams)
+        raise StreamLimit(
+            f"The container holds {count} streams; at most {max_streams} are accepted.", limit=max_streams, actual=count
+        )
+    moving = [stream for stream in container.streams.video if not stream.disposition & _PICTURES]
+    if not moving:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+        raise NoVideoStream(f"The container holds no video stream; its streams are: {kinds}.", actual=kinds)
+    best = container.streams.best("video")
+    return next((stream for stream in moving if best is not None and stream.index == best.index), moving[0])
+
+
+def _codec(stream: VideoStream, allowed: tuple[str, ...]) -> str:
+    # PyAV leaves the context out where the build has no decoder for the stream.
+    context = stream.codec_context
+    # The canonical name is that of the format: the decoder of AV1, for one, is called libdav1d.
+    codec = "unknown" if context is None else context.codec.canonical_name
+    if codec not in allowed:
+        accepted = ", ".join(allowed)
+        raise CodecNotAllowed(f"The video's codec is {codec}; accepted are {accepted}.", limit=accepted, actual=codec)
+    return codec
+
+
+def _pixel_aspect(stream: VideoStream) -> Fraction:
+    aspect = stream.sample_aspect_ratio
+    low, high = _SANE_ASPECT
+    return aspect if aspect and low <= aspect <= high else Fraction(1)
+
+
+def _clock(text: str) -> float | None:
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
+
+
+def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    # Matroska writers leave the length of a single stream in a tag, as hours:minutes:seconds.
+    if tagged := _clock(stream.metadata.get("DURATION", "")):
+        return tagged
+    return container.duration / 1_000_000 if container.duration else None
+
+
+def probe(path: Path, limits: VideoLimits) -> Probe:
+    """Identify the upload at `path` and read the times of all its video packets.
+
+    Raises:
+        EmptyUpload, ContainerNotAllowed, CodecNotAllowed, NoVideoStream: it is nothing that is accepted.
+        StreamLimit, PixelLimit, PacketLimit, DurationLimit: it is larger than `limits` allow.
+        Undecodable: the container is damaged beyond use.
+    """
+    with path.open("rb") as raw:
+        family = sniff(raw.read(HEAD_BYTES), limits.allowed_containers)
+    with open_upload(path, family, limits.max_pixels) as container:
+        stream = _video_stream(container, limits.max_streams)
+        codec = _codec(stream, limits.allowed_codecs)
+        limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
+        timeline = read_timeline(read_packets(container, stream), stream, limits.max_packets)
+        if timeline.duration_s > limits.max_duration_s:
+            raise DurationLimit(
+                f"The video lasts {timeline.duration_s:.1f} s; at most {limits.max_duration_s:g} s are accepted.",
+                limit=limits.max_duration_s,
+                actual=round(timeline.duration_s, 3),
+            )
+        return Probe(
+            family=family,
+            stream=stream.index,
+            codec=codec,
+            pixel_aspect=_pixel_aspect(stream),
+            timeline=timeline,
+            declared_s=_declared_s(container, stream),
+        )

@@ -1,0 +1,189 @@
+"""From a decoded frame to the pictures the network wants: right way up, resized, cropped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from service.contracts import ModelSpec
+from service.errors import Undecodable
+from service.video.config import VideoLimits
+
+Image = NDArray[np.uint8]
+Size = tuple[int, int]
+
+# OpenCV's fixed-point weights: 11 bits each for columns and rows, 4 of the 22 dropped between the two passes.
+_WEIGHT_BITS = 11
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How to turn the coded picture into the displayed one: first transpose, then mirror.
+
+    Attributes:
+        rotation: degrees counter-clockwise, 0 to 359, as the file states them.
+    """
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+    rotation: int = 0
+
+    def apply(self, image: Image) -> Image:
+        """The displayed view of a coded `[H, W, 3]` picture (no copy)."""
+        if self.transpose:
+            image = image.swapaxes(0, 1)
+        return image[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+
+
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """The frame's display matrix, rounded to quarter turns and mirrorings.
+
+    The matrix maps a coded point (x, y) to the displayed (a x + c y, b x + d y), y pointing down.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Orientation()
+    values = np.frombuffer(bytes(matrix), dtype=np.int32)  # type: ignore[call-overload]
+    a, b, c, d = (int(values[i]) for i in (0, 1, 3, 4))
+    rotation = round(-math.degrees(math.atan2(b, a))) % 360
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return Orientation(transpose=True, mirror_x=c < 0, mirror_y=b < 0, rotation=rotation)
+    return Orientation(mirror_x=a < 0, mirror_y=d < 0, rotation=rotation)
+
+
+def display_size(width: int, height: int, pixel_aspect: Fraction, orientation: Orientation) -> Size:
+    """(width, height) in square pixels of the displayed picture."""
+    stretched = max(1, round(width * pixel_aspect))
+    return (height, stretched) if orientation.transpose else (stretched, height)
+
+
+def resized_size(width: int, height: int, spec: ModelSpec) -> Size:
+    """(width, height) after resizing: the short side is `resize_short_side`, the long one is rounded down.
+
+    Where that would not cover the model's `height` x `width`, the picture becomes just large enough to do so.
+    """
+    short = spec.resize_short_side
+    if width <= height:
+        target = (short, int(short * height / width))
+    else:
+        target = (int(short * width / height), short)
+    if target[0] >= spec.width and target[1] >= spec.height:
+        return target
+    scale = max(spec.width / width, spec.height / height)
+    return max(spec.width, int(width * scale)), max(spec.height, int(height * scale))
+
+
+def crop_corners(width: int, height: int, spec: ModelSpec, crops: int) -> list[tuple[int, int]]:
+    """(left, top) of each crop of the model's size.
+
+    One crop is the centre. Three lie along the long side at its start, its end and its middle, in this order; with an
+    odd remainder the second ends one pixel before the edge, as in the official test protocol.
+    """
+    left, top = round((width - spec.width) / 2), round((height - spec.height) / 2)
+    if crops == 1:
+        return [(left, top)]
+    if width >= height:
+        step = (width - spec.width) // 2
+        return [(offset, top) for offset in (0, 2 * step, step)]
+    step = (height - spec.height) // 2
+    return [(left, offset) for offset in (0, 2 * step, step)]
+
+
+def _bilinear_taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]:
+    """Lower and upper neighbour and the upper's weight for each target pixel; pixel centres lie at half integers."""
+    centres = (np.arange(target) + 0.5) * (source / target) - 0.5
+    lower = np.floor(centres).astype(np.intp)
+    weight = np.where(lower < 0, 0.0, centres - lower)
+    lower = np.clip(lower, 0, source - 1)
+    return lower, np.minimum(lower + 1, source - 1), np.rint(weight * (1 << _WEIGHT_BITS)).astype(np.int32)
+
+
+def opencv_bilinear(image: Image, width: int, height: int) -> Image:
+    """Bilinear resize without antialiasing, in the fixed-point arithmetic of OpenCV's INTER_LINEAR.
+
+    Args:
+        image: uint8 `[h, w, 3]`.
+        width: of the result, pixels.
+        height: of the result, pixels.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    one = 1 << _WEIGHT_BITS
+    left, right, x_weight = _bilinear_taps(image.shape[1], width)
+    upper, lower, y_weight = _bilinear_taps(image.shape[0], height)
+    # Only rows that are used are widened to 32 bits: a large picture has many more.
+    rows, where = np.unique(np.concatenate((upper, lower)), return_inverse=True)
+    used = image[rows].astype(np.int32)
+    x_weight = x_weight[None, :, None]
+    across = (used[:, left] * (one - x_weight) + used[:, right] * x_weight) >> 4
+    y_weight = y_weight[:, None, None]
+    top, bottom = across[where[:height]], across[where[height:]]
+    blended = ((top * (one - y_weight)) >> 16) + ((bottom * y_weight) >> 16)
+    return ((blended + 2) >> 2).clip(0, 255).astype(np.uint8)
+
+
+class Resizer:
+    """Turns the frames of one stream into crops of the model's size.
+
+    Attributes:
+        display_width, display_height: of the latest frame as players show it, in pixels.
+        rotation: degrees counter-clockwise that the latest frame asks to be turned, 0 to 359.
+    """
+
+    def __init__(self, spec: ModelSpec, crops: int, pixel_aspect: Fraction, limits: VideoLimits) -> None:
+        self._spec = spec
+        self._crops = crops
+        self._pixel_aspect = pixel_aspect
+        self._limits = limits
+        self._reformatter = VideoReformatter()
+        self.display_width = self.display_height = self.rotation = 0
+
+    def crops(self, frame: VideoFrame) -> list[Image]:
+        """The frame's crops, uint8 `[H, W, 3]` RGB each.
+
+        Raises:
+            Undecodable: the frame's colours cannot be converted.
+            PixelLimit: resized, a very long and narrow picture would have more than `max_pixels`.
+        """
+        orientation = orientation_of(frame)
+        self.rotation = orientation.rotation
+        self.display_width, self.display_height = display_size(
+            frame.width, frame.height, self._pixel_aspect, orientation
+        )
+        width, height = resized_size(self.display_width, self.display_height, self._spec)
+        self._limits.check_pixels(width, height)
+        coded = (height, width) if orientation.transpose else (width, height)
+        image = orientation.apply(self._resize(frame, *coded))
+        return [
+            image[top : top + self._spec.height, left : left + self._spec.width]
+            for left, top in crop_corners(width, height, self._spec, self._crops)
+        ]
+
+    def _resize(self, frame: VideoFrame, width: int, height: int) -> Image:
+        if self._spec.resize == "opencv_bilinear":
+            return opencv_bilinear(self._rgb(frame, frame.width, frame.height), width, height)
+        return self._rgb(frame, width, height)
+
+    def _rgb(self, frame: VideoFrame, width: int, height: int) -> Image:
+        # threads=1: the default starts one scaling thread per core in every decode process.
+        try:
+            scaled = self._reformatter.reformat(
+                frame, width, height, format="rgb24", interpolation="BILINEAR", threads=1
+            )
+        except MemoryError:
+            raise
+        except (FFmpegError, ValueError) as error:
+            raise Undecodable(
+                f"A picture in {frame.format.name} cannot be converted to RGB ({error}).",
+                actual=frame.format.name,
+            ) from error
+        return np.asarray(scaled.to_ndarray(), dtype=np.uint8)

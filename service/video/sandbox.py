@@ -1,0 +1,68 @@
+"""What a decode process gives up before it sees untrusted bytes. Linux has all of it, macOS the limits and priority."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_OPEN_FILES = 64
+_NICENESS = 5
+
+
+def _limit(kind: int, soft: int) -> None:
+    """Set the soft limit `kind`, as far as the hard one and the platform (macOS knows no address space) allow."""
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _cap(kind: int, value: int) -> None:
+    """Set both the soft and the hard limit `kind`, so that the process cannot take it back."""
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (value, value))
+
+
+def bind_to_parent(parent: int) -> None:
+    """Die with the process `parent`, and quietly: interrupts are the parent's business, SIGTERM ends this at once.
+
+    The kernel watches the thread that started this process, so that thread has to live as long as the pool.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A handler in Python would wait for native code that hangs; the default action does not.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def confine(memory_bytes: int) -> None:
+    """Limit address space to `memory_bytes`, open files to a few, core files to none, and yield the CPU to others."""
+    os.nice(_NICENESS)
+    _cap(resource.RLIMIT_CORE, 0)
+    _cap(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    _cap(resource.RLIMIT_AS, memory_bytes)
+
+
+def allow(cpu_s: int, file_bytes: int) -> None:
+    """Grant the next task `cpu_s` more CPU seconds and files of up to `file_bytes`.
+
+    CPU seconds count over the life of the process, so the limit moves on with each task. Beyond it the kernel ends the
+    process with SIGXCPU.
+    """
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + 1 + cpu_s)
+    _limit(resource.RLIMIT_FSIZE, file_bytes)

@@ -1,0 +1,83 @@
+"""Open an upload so that FFmpeg can read these bytes and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Discard
+from av.video.stream import VideoStream
+
+from service.errors import Undecodable
+from service.video.sniff import Family
+
+
+class _Nameless:
+    """A binary file without its `name`: FFmpeg must neither guess a format nor resolve siblings from a path."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self.read = raw.read
+        self._seek = raw.seek
+        self.tell = raw.tell
+        self.seekable = raw.seekable
+        self.readable = raw.readable
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Seek; a damaged file that points before its own beginning gets an error code, which FFmpeg can handle."""
+        try:
+            return self._seek(offset, whence)
+        except OSError:
+            return -1
+
+
+def _refuse_open(url: str, flags: int, options: object) -> NoReturn:
+    raise PermissionError("an upload may not open other files")
+
+
+@contextmanager
+def open_upload(path: Path, family: Family, max_pixels: int) -> Iterator[InputContainer]:
+    """The container at `path`, read by the family's demuxer.
+
+    Raises:
+        Undecodable: the demuxer cannot make sense of the header.
+    """
+    with path.open("rb") as raw:
+        try:
+            container = av.open(
+                _Nameless(raw),
+                mode="r",
+                format=family.demuxer,
+                # The second option reaches the decoders that FFmpeg opens for itself while it looks for streams.
+                options={"max_pixels": str(max_pixels)},
+                container_options={"format_whitelist": family.demuxer},
+                metadata_errors="replace",
+                io_open=_refuse_open,
+            )
+        except FFmpegError as error:
+            raise Undecodable(
+                f"The {family.name} container cannot be opened; its header or index is damaged or missing "
+                f"({error.strerror}).",
+                actual=str(error.strerror),
+            ) from error
+        with container:
+            yield container
+
+
+def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """All packets of `stream` that carry data; the demuxer skips every other stream."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    try:
+        for packet in container.demux(stream):
+            if packet.size and packet.stream_index == stream.index:
+                yield packet
+    except IndexError:
+        # After the last packet PyAV stumbles over streams that only appeared along the way.
+        return

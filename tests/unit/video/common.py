@@ -1,0 +1,78 @@
+"""Limits, models and a shorthand shared by the tests of the video room."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contracts import DecodedVideo, JobRequest, ModelSpec
+from service.video.clips import decode_file
+from service.video.config import DecodeConfig, VideoLimits
+
+SHARED = Path(__file__).parents[4] / "shared"
+
+LIMITS = VideoLimits(
+    allowed_containers=("mp4", "matroska", "avi", "mpegts", "mpeg", "flv", "gif"),
+    allowed_codecs=("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "gif"),
+    max_duration_s=3600.0,
+    max_pixels=4096 * 2304,
+    max_streams=32,
+    max_packets=100_000,
+    max_decoded_frames=10_000,
+    max_auto_windows=10,
+    max_clips_per_job=200,
+    min_distinct_frames=4,
+)
+SPEC = ModelSpec(
+    name="tiny",
+    version="1",
+    form="cvidtr_paper",
+    trained=False,
+    weights_sha256="0" * 64,
+    labels=("a", "b"),
+    activation="softmax",
+    frames=8,
+    frame_step=4,
+    reference_fps=30.0,
+    sampling="time",
+    height=64,
+    width=64,
+    resize_short_side=64,
+    resize="swscale_bilinear",
+    layers=1,
+    max_batch_size=8,
+)
+
+
+def limits(**changes: Any) -> VideoLimits:
+    return replace(LIMITS, **changes)
+
+
+def spec(**changes: Any) -> ModelSpec:
+    return SPEC.model_copy(update=changes)
+
+
+def config(**changes: Any) -> DecodeConfig:
+    processes = {
+        "decode_workers": 1,
+        "decode_timeout_s": 60.0,
+        "decode_cpu_s": 60,
+        "decode_memory_bytes": 2 * 1024**3,
+        "decode_recycle_after": 100,
+    }
+    return DecodeConfig(**{**asdict(LIMITS), **processes, **changes})
+
+
+def decode(
+    path: Path, request: JobRequest | None = None, model: ModelSpec = SPEC, bounds: VideoLimits = LIMITS
+) -> tuple[DecodedVideo, NDArray[np.uint8]]:
+    """The answer, and the clips as `[windows, crops, T, H, W, 3]`."""
+    request = request or JobRequest()
+    out = path.with_name(path.name + ".clips")
+    answer = decode_file(path, out, model, request, bounds)
+    clips = np.fromfile(out, dtype=np.uint8)
+    return answer, clips.reshape(len(answer.windows), answer.crops, *answer.clip_shape)

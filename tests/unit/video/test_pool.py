@@ -1,0 +1,199 @@
+"""The decode processes: real ones, killed for real."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.contracts import JobRequest
+from service.errors import DecodeResources, DecodeTimeout, Draining, VideoTooShort
+from service.video.pool import DecodePool
+from tests.unit.video.common import SPEC, config, decode
+from tests.videos import write_video
+
+
+def decoders() -> list[psutil.Process]:
+    """The decode processes of this test."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "multiprocessing.spawn" in " ".join(child.cmdline())]
+
+
+@asynccontextmanager
+async def running(**changes: Any) -> AsyncIterator[DecodePool]:
+    pool = DecodePool(config(**changes))
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "a.mp4")
+
+
+# Seconds of work on any video: each of its frames is wanted, and blown up before the crop.
+SLOW = SPEC.model_copy(
+    update={"frames": 60, "frame_step": 1, "resize": "opencv_bilinear", "resize_short_side": 1500},
+)
+
+
+async def until_decoding(out: Path) -> None:
+    while not out.exists():  # noqa: ASYNC110 - the file appears in another process
+        await asyncio.sleep(0.01)
+
+
+async def test_a_decode_in_a_process_equals_one_in_this_process(video: Path, tmp_path: Path) -> None:
+    here, clips = decode(video)
+    async with running() as pool:
+        there = await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+    assert there.model_copy(update={"decode_ms": here.decode_ms}) == here
+    assert (tmp_path / "out").read_bytes() == clips.tobytes()
+
+
+async def test_start_brings_up_every_process(video: Path) -> None:
+    async with running(decode_workers=2):
+        assert len(decoders()) == 2
+
+
+async def test_errors_keep_their_type_limit_and_value_across_the_process(tmp_path: Path) -> None:
+    short = write_video(tmp_path / "short.mp4", frames=2)
+    async with running() as pool:
+        with pytest.raises(VideoTooShort) as caught:
+            await pool.decode(short, tmp_path / "out", SPEC, JobRequest())
+    assert (caught.value.limit, caught.value.actual) == (4, 2)
+
+
+async def test_a_decode_that_takes_too_long_is_killed_and_the_next_one_works(video: Path, tmp_path: Path) -> None:
+    async with running(decode_timeout_s=0.5) as pool:
+        with pytest.raises(DecodeTimeout) as caught:
+            await pool.decode(video, tmp_path / "slow", SLOW, JobRequest())
+        assert caught.value.limit == 0.5
+        assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+async def test_a_hanging_read_is_killed_too(video: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with running(decode_timeout_s=0.5) as pool:
+        with pytest.raises(DecodeTimeout):
+            await pool.decode(pipe, tmp_path / "hung", SPEC, JobRequest())
+        assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+async def test_a_crash_fails_its_own_upload_only(video: Path, tmp_path: Path) -> None:
+    async with running() as pool:
+        decoding = asyncio.create_task(pool.decode(video, tmp_path / "slow", SLOW, JobRequest()))
+        await until_decoding(tmp_path / "slow")
+        for child in decoders():
+            child.send_signal(signal.SIGSEGV)
+        with pytest.raises(DecodeResources, match="SIGSEGV"):
+            await decoding
+        assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+async def test_a_process_killed_while_idle_is_replaced(video: Path, tmp_path: Path) -> None:
+    async with running(decode_workers=2) as pool:
+        for child in decoders():
+            child.kill()
+        assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+async def test_cpu_seconds_are_limited(video: Path, tmp_path: Path) -> None:
+    async with running(decode_cpu_s=1) as pool:
+        with pytest.raises(DecodeResources, match="CPU seconds") as caught:
+            await pool.decode(video, tmp_path / "out", SLOW, JobRequest())
+    assert caught.value.limit == 1
+
+
+async def test_cpu_seconds_are_granted_anew_to_each_upload(video: Path, tmp_path: Path) -> None:
+    async with running(decode_cpu_s=1) as pool:
+        pid = decoders()[0].pid
+        for number in range(30):
+            await pool.decode(video, tmp_path / str(number), SPEC, JobRequest())
+        assert [child.pid for child in decoders()] == [pid]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited on Linux only")
+async def test_memory_is_limited(video: Path, tmp_path: Path) -> None:
+    large = SPEC.model_copy(update={"height": 512, "width": 512, "resize_short_side": 512})
+    async with running(decode_memory_bytes=320 * 1024**2) as pool:
+        with pytest.raises(DecodeResources, match="memory") as caught:
+            await pool.decode(video, tmp_path / "out", large, JobRequest(windows=60))
+        assert caught.value.limit == 320 * 1024**2
+        assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+async def test_cancelling_kills_the_decode(video: Path, tmp_path: Path) -> None:
+    async with running() as pool:
+        (child,) = decoders()
+        decoding = asyncio.create_task(pool.decode(video, tmp_path / "slow", SLOW, JobRequest()))
+        await until_decoding(tmp_path / "slow")
+        decoding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await decoding
+        assert not child.is_running()
+        assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+async def test_cancelling_while_waiting_for_a_process_leaves_the_running_decode_alone(
+    video: Path, tmp_path: Path
+) -> None:
+    async with running() as pool:
+        decoding = asyncio.create_task(pool.decode(video, tmp_path / "slow", SLOW, JobRequest()))
+        waiting = asyncio.create_task(pool.decode(video, tmp_path / "out", SPEC, JobRequest()))
+        await until_decoding(tmp_path / "slow")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await decoding
+    assert not (tmp_path / "out").exists()
+
+
+async def test_a_process_is_replaced_after_its_share_of_uploads(video: Path, tmp_path: Path) -> None:
+    async with running(decode_recycle_after=1) as pool:
+        (first,) = decoders()
+        for number in range(3):
+            await pool.decode(video, tmp_path / str(number), SPEC, JobRequest())
+        assert first.pid not in [child.pid for child in decoders()]
+
+
+async def test_closing_leaves_no_process_behind(video: Path) -> None:
+    async with running(decode_workers=2):
+        assert decoders()
+    assert not decoders()
+
+
+async def test_closing_ends_running_decodes_with_draining(video: Path, tmp_path: Path) -> None:
+    async with running() as pool:
+        decoding = asyncio.create_task(pool.decode(video, tmp_path / "slow", SLOW, JobRequest()))
+        await until_decoding(tmp_path / "slow")
+        await pool.close()
+        with pytest.raises(Draining):
+            await decoding
+
+
+async def test_a_closed_pool_takes_no_upload(video: Path, tmp_path: Path) -> None:
+    async with running() as pool:
+        pass
+    with pytest.raises(Draining):
+        await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+async def test_a_process_ignores_interrupts_and_can_gain_no_privileges() -> None:
+    async with running():
+        (child,) = decoders()
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
+    assert status["NoNewPrivs"].strip() == "1"
+    assert int(status["SigIgn"], 16) >> (signal.SIGINT - 1) & 1
