@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     decode_workers: int = Field(0, ge=0, description="Decode processes; 0 takes one per core.")
     decode_timeout_s: float = Field(60.0, gt=0, description="Wall-clock seconds one upload may decode.")
     decode_cpu_s: int = Field(120, gt=0, description="CPU seconds one upload may decode.")
-    decode_memory_bytes: int = Field(2048 * MIB, gt=0, description="Address space of a decode process, of which about 220 MB are its own.")
+    decode_memory_bytes: int = Field(2048 * MIB, gt=0, description="Address space of a decode process.")
     decode_recycle_after: int = Field(200, gt=0, description="Uploads after which a decode process is replaced.")
     allowed_containers: CommaList = Field(
         ("mp4", "matroska", "avi", "mpegts", "mpeg", "flv", "gif"),

@@ -34,10 +34,10 @@ class ResultBus:
 
     async def close(self) -> None:
         """Stop listening; waiters go on by polling."""
-        if self._listener is not None:
+        while self._listener is not None and not self._listener.done():
+            # Again and again: in Python 3.11 a cancellation that meets the end of a Redis command is lost with it.
             self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
+            await asyncio.wait({self._listener}, timeout=RECONNECT_S)
 
     async def wait(self, job_id: str, timeout_s: float) -> Outcome | None:
         """The job's outcome, or None when there is none after `timeout_s`. Raises QueueUnavailable."""
@@ -52,7 +52,8 @@ class ResultBus:
                 if outcome is not None or left <= 0:
                     return outcome
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(finished.wait(), min(self._poll_s, left))
+                    async with asyncio.timeout(min(self._poll_s, left)):
+                        await finished.wait()
         finally:
             self._waiters[job_id].discard(finished)
             if not self._waiters[job_id]:

@@ -58,8 +58,8 @@ class Worker:
                     # max_deliveries their jobs fail.
                     log.exception("batch_failed")
         finally:
-            for task in (heartbeat, reclaim):
-                task.cancel()
+            # Not cancelled: in Python 3.11 a cancellation that meets the end of a Redis command is lost with it.
+            self._stopping.set()
             await asyncio.gather(heartbeat, reclaim, return_exceptions=True)
             with contextlib.suppress(QueueUnavailable):
                 await self._stream.leave(self._names)
@@ -122,7 +122,7 @@ class Worker:
                 wait_s = min(2 * wait_s, BACKOFF_LAST_S)
 
     async def _heartbeat(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 specs = await self._backend.models()
                 if specs != self._specs:
@@ -132,13 +132,13 @@ class Worker:
                 await self._directory.announce(specs, self._config.announcement_ttl_s)
             except VidtrError as error:
                 log.warning("heartbeat_failed", code=error.code, detail=error.detail)
-            await asyncio.sleep(self._config.worker_heartbeat_s)
+            await self._pause(self._config.worker_heartbeat_s)
 
     async def _reclaim(self) -> None:
-        while True:
-            await asyncio.sleep(min(self._config.worker_lease_s / 4, 5.0))
+        while not self._stopping.is_set():
+            await self._pause(min(self._config.worker_lease_s / 4, 5.0))
             try:
-                for name in self._names:
+                for name in [] if self._stopping.is_set() else self._names:
                     most = max(spec.max_batch_size for spec in self._specs if spec.name == name)
                     entries = await self._stream.reclaim(name, self._config.worker_lease_s, most)
                     if entries:
@@ -149,4 +149,5 @@ class Worker:
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
