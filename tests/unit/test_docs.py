@@ -306,7 +306,7 @@ def test_the_page_loads_nothing_from_other_hosts(path: Path) -> None:
 
 def test_every_part_that_the_page_loads_is_shipped_with_it() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in WEB.iterdir())
-    loaded = set(re.findall(r"""(?:src=|href=|from )"(?:\./)?([\w-]+\.(?:js|css))\"""", text))
+    loaded = set(re.findall(r"""(?:src=|href=|from )"(?:\./|static/)?([\w-]+\.(?:js|css))\"""", text))
     assert loaded == {path.name for path in WEB.iterdir()} - {"index.html"}
 
 
