@@ -110,16 +110,28 @@ class TritonBackend:
         spec = await self._known_spec(model, version)
         tensor = InferInput(INPUT, list(clips.shape), "UINT8")
         tensor.set_data_from_numpy(clips)
-        with _errors(self):
-            result = await client.infer(
-                model,
-                [tensor],
-                model_version=version,
-                outputs=[InferRequestedOutput(name) for name in OUTPUTS],
-                client_timeout=self._config.timeout_s,
-            )
+        try:
+            with _errors(self):
+                result = await client.infer(
+                    model,
+                    [tensor],
+                    model_version=version,
+                    outputs=[InferRequestedOutput(name) for name in OUTPUTS],
+                    client_timeout=self._config.timeout_s,
+                )
+        except BackendFailed as error:
+            # A stopping server fails requests, and forgets its models, before it closes its port.
+            if not await self._server_ready():
+                raise BackendUnavailable(f"Triton is not ready: {error.detail}") from error
+            raise
         # By name: a server may send outputs in any order.
         return checked_scores(spec, {name: result.as_numpy(name) for name in OUTPUTS}, len(clips))
+
+    async def _server_ready(self) -> bool:
+        try:
+            return bool(await self._open().is_server_ready(client_timeout=self._config.timeout_s))
+        except (InferenceServerException, BackendUnavailable, grpc.aio.UsageError):
+            return False
 
     async def close(self) -> None:
         """See `Backend.close`; calls in flight end with BackendUnavailable."""

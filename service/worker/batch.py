@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ class LoadedClip:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Clips that cannot be scored, and why."""
+    """A clip that cannot be scored, and why."""
 
-    entries: tuple[ClipEntry, ...]
+    entry: ClipEntry
     error: VidtrError
 
 
@@ -46,6 +47,17 @@ def batches(entries: Sequence[ClipEntry], max_batch: dict[tuple[str, str], int])
     return split
 
 
+def expiry(entry: ClipEntry, now: float) -> DeadlineExceeded | None:
+    """The error of a clip whose job is too late at `now`, in Unix seconds; None for one that is in time."""
+    if entry.deadline_at > now:
+        return None
+    return DeadlineExceeded(
+        "the job's deadline passed before this clip was scored",
+        limit=round(entry.deadline_at - entry.enqueued_at, 3),
+        actual=round(now - entry.enqueued_at, 3),
+    )
+
+
 async def load(
     stream: ClipStream, entries: Sequence[ClipEntry], max_deliveries: int
 ) -> tuple[list[LoadedClip], list[Rejected]]:
@@ -56,30 +68,28 @@ async def load(
     loaded: list[LoadedClip] = []
     rejected: list[Rejected] = []
     for entry, payload in zip(entries, payloads, strict=True):
-        error: VidtrError
-        if entry.deadline_at <= now:
-            error = DeadlineExceeded(
-                "the job's deadline passed before this clip was scored",
-                limit=round(entry.deadline_at - entry.enqueued_at, 3),
-                actual=round(now - entry.enqueued_at, 3),
-            )
-        elif payload is None:
-            error = DeadlineExceeded("the clip's payload is gone: it outlived its time in Redis, or was dropped")
-        elif entry.deliveries > max_deliveries:
-            error = BackendFailed(
-                "the clip was handed out too often without being scored: a worker may have died over it",
-                limit=max_deliveries,
-                actual=entry.deliveries,
-            )
-        elif len(payload) != int(np.prod(entry.shape)):
-            error = BackendFailed(
-                "the clip's payload has the wrong size", limit=int(np.prod(entry.shape)), actual=len(payload)
-            )
-        else:
-            loaded.append(LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape)))
-            continue
-        rejected.append(Rejected((entry,), error))
+        try:
+            loaded.append(_loaded(entry, payload, now, max_deliveries))
+        except VidtrError as error:
+            rejected.append(Rejected(entry, error))
     return loaded, rejected
+
+
+def _loaded(entry: ClipEntry, payload: bytes | None, now: float, max_deliveries: int) -> LoadedClip:
+    if late := expiry(entry, now):
+        raise late
+    if payload is None:
+        raise DeadlineExceeded("the clip's payload is gone: it outlived its time in Redis, or was dropped")
+    if entry.deliveries > max_deliveries:
+        raise BackendFailed(
+            "the clip was handed out too often without being scored: a worker may have died over it",
+            limit=max_deliveries,
+            actual=entry.deliveries,
+        )
+    size = math.prod(entry.shape)
+    if len(payload) != size:
+        raise BackendFailed("the clip's payload has the wrong size", limit=size, actual=len(payload))
+    return LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape))
 
 
 async def score(backend: Backend, clips: Sequence[LoadedClip]) -> dict[ClipEntry, ClipScores]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 
 import structlog
 
-from service.contracts import ClipScores, ModelSpec
+from service.contracts import ModelSpec
 from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
 from service.queue.jobs import JobStore
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipEntry, ClipStream
-from service.worker.batch import LoadedClip, batches, load, score
+from service.worker.batch import LoadedClip, batches, expiry, load, score
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 
@@ -84,7 +85,7 @@ class Worker:
             for batch in batches(entries, sizes):
                 clips, rejected = await load(self._stream, batch, self._config.worker_max_deliveries)
                 for reject in rejected:
-                    await self._completion.failed(reject.entries, reject.error)
+                    await self._completion.failed([reject.entry], reject.error)
                 if clips:
                     await self._score(clips)
                 unfinished.difference_update(batch)
@@ -96,30 +97,39 @@ class Worker:
                     await self._stream.give_back(list(unfinished))
 
     async def _score(self, clips: Sequence[LoadedClip]) -> None:
-        try:
-            scores = await self._infer(clips)
-        except BackendFailed as error:
-            if len(clips) == 1:
-                await self._completion.failed([clips[0].entry], error)
-                return
-            # One clip may have spoilt the batch for the others: alone, only the guilty one fails.
-            for clip in clips:
-                await self._score([clip])
-            return
-        await self._completion.scored(scores)
+        """Score and write back, waiting out an absent backend until the clips' deadlines.
 
-    async def _infer(self, clips: Sequence[LoadedClip]) -> dict[ClipEntry, ClipScores]:
-        """Score, waiting out an absent backend. Raises BackendUnavailable only when the worker is stopping."""
+        Raises BackendUnavailable only when the worker is stopping.
+        """
         wait_s = BACKOFF_FIRST_S
-        while True:
+        while clips:
             try:
-                return await score(self._backend, clips)
+                scores = await score(self._backend, clips)
             except BackendUnavailable as error:
                 log.warning("backend_unavailable", detail=error.detail)
                 await self._pause(wait_s)
                 if self._stopping.is_set():
                     raise
                 wait_s = min(2 * wait_s, BACKOFF_LAST_S)
+                clips = await self._drop_expired(clips)
+            except BackendFailed as error:
+                if len(clips) == 1:
+                    await self._completion.failed([clips[0].entry], error)
+                    return
+                # One clip may have spoilt the batch for the others: alone, only the guilty one fails.
+                for clip in clips:
+                    await self._score([clip])
+                return
+            else:
+                await self._completion.scored(scores)
+                return
+
+    async def _drop_expired(self, clips: Sequence[LoadedClip]) -> list[LoadedClip]:
+        now = time.time()
+        for clip in clips:
+            if error := expiry(clip.entry, now):
+                await self._completion.failed([clip.entry], error)
+        return [clip for clip in clips if clip.entry.deadline_at > now]
 
     async def _heartbeat(self) -> None:
         while not self._stopping.is_set():

@@ -268,3 +268,9 @@ def test_a_redis_client_of_the_worker_outlasts_its_longest_block() -> None:
     client = connect("redis://localhost", name="x")
     longest_ms = 4000
     assert client.connection_pool.connection_kwargs["socket_timeout"] * 1000 > longest_ms
+
+
+async def test_a_backend_that_stays_away_expires_the_job_at_its_deadline(rig: Rig) -> None:
+    job = await rig.submit(random_clips(1), deadline_s=0.3)
+    async with rig.working(Absent(rig.backend)):
+        assert (await rig.ended(job)).status is JobState.EXPIRED
