@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.errors import InvalidOption
@@ -25,19 +24,19 @@ class Waiting:
         return self.wait_s == 0
 
 
-def waiting(headers: Mapping[str, str], sync_wait_s: float, job_deadline_s: float) -> Waiting:
-    """Read the headers; both only shorten the server's limits. Raises InvalidOption for a bad `X-Deadline-S`.
+def waiting(prefer: str | None, deadline_s: str | None, sync_wait_s: float, job_deadline_s: float) -> Waiting:
+    """Read the values of both headers; they only shorten the server's limits, the last two arguments.
 
-    An unknown preference is ignored, as RFC 7240 wants it.
+    An unknown preference is ignored, as RFC 7240 wants it. Raises InvalidOption for a bad `X-Deadline-S`.
     """
     wait_s, applied = sync_wait_s, None
-    for preference in headers.get("prefer", "").lower().split(","):
+    for preference in (prefer or "").lower().split(","):
         preference = preference.strip()
         if preference == "respond-async":
             wait_s, applied = 0.0, preference
         elif (asked := _WAIT.fullmatch(preference)) and applied != "respond-async":
             wait_s, applied = min(float(asked[1]), sync_wait_s), preference
-    return Waiting(wait_s, _deadline(headers.get("x-deadline-s"), job_deadline_s), applied)
+    return Waiting(wait_s, _deadline(deadline_s, job_deadline_s), applied)
 
 
 def _deadline(text: str | None, limit: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI, Request
@@ -99,12 +99,10 @@ def install(app: FastAPI) -> None:
     """Make every error of `app` a problem."""
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, VidtrError)  # noqa: S101
-        return problem(error, request.state.request_id)
+        return problem(cast(VidtrError, error), request.state.request_id)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)  # noqa: S101
-        first = error.errors()[0]
+        first = cast(RequestValidationError, error).errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "request"
         detail = f"option {where!r}: {first['msg']}"
         actual = first.get("input")
@@ -113,8 +111,8 @@ def install(app: FastAPI) -> None:
             request.state.request_id,
         )
 
-    async def http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)  # noqa: S101
+    async def http(request: Request, raised: Exception) -> JSONResponse:
+        error = cast(HTTPException, raised)
         known: VidtrError
         if error.status_code == HTTPStatus.NOT_FOUND:
             known = NotFound(f"nothing is served at {request.url.path}")

@@ -74,8 +74,7 @@ async def classify(
 
     A wait that outlasts the server's cap turns into a `202`: the job goes on and its answer is fetched from `Location`.
     """
-    headers = {"prefer": prefer or ""} | ({"x-deadline-s": x_deadline_s} if x_deadline_s is not None else {})
-    waiting = read_waiting(headers, state.sync_wait_s, state.job_deadline_s)
+    waiting = read_waiting(prefer, x_deadline_s, state.sync_wait_s, state.job_deadline_s)
     record = await state.classifier.submit(request, options, waiting)
     outcome = None if waiting.asynchronous else await state.classifier.wait(record, waiting)
     applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
