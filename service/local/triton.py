@@ -111,14 +111,9 @@ class LocalTriton:
         return {**os.environ, **_MALLOC, "PATH": path, "LD_LIBRARY_PATH": library_path(self.directory)}
 
     def _ready(self) -> bool:
-        connection = http.client.HTTPConnection(self.addresses.http, timeout=1.0)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        # The metrics port opens last, a moment after the server calls itself ready.
+        addresses = self.addresses
+        return _answers(addresses.http, "/v2/health/ready") and _answers(addresses.metrics, "/metrics")
 
     def __enter__(self) -> LocalTriton:
         self.start()
@@ -128,3 +123,14 @@ class LocalTriton:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _answers(address: str, path: str) -> bool:
+    connection = http.client.HTTPConnection(address, timeout=1.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
