@@ -1,19 +1,21 @@
-"""Separable attention: along time at each location, then across space in each frame.
+"""Separable attention: along time at each location, then across space in each frame, or the other way round.
 
 Reference: arXiv 2104.11746, section on separable attention. The map costs (S+1)(T+1)^2 + (T+1)(S+1)^2 entries per
 head, against (1 + T S)^2 for joint attention.
 
-Shape letters as in `service.model.pooling`: B clips, h heads, P = S+1 columns, R rows in, Q rows out, c = d / h.
+Shape letters as in `service.model.pooling`: B clips, h heads, P columns, R rows in, Q rows out, c = d / h.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from service.model.config import Selection
-from service.model.pooling import TopKStd, take_rows
+from service.model.pairs import PairConv, PairMean
+from service.model.pooling import TopKStd
+
+Pool: TypeAlias = TopKStd | PairMean | PairConv
 
 
 class Attended(NamedTuple):
@@ -24,7 +26,7 @@ class Attended(NamedTuple):
     temporal: Tensor
     """`(B, h, P, Q, R)`, the temporal map that multiplied the values, before dropout; rows sum to 1."""
     rows: Tensor | None
-    """`(B, h, P, Q)` int64 grid rows that survive, or None where no pooling happened."""
+    """`(B, h, P, Q)` int64 grid rows that survive, or None where none were chosen."""
 
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +64,7 @@ class SharedProjectionAttention(nn.Module):
     names and shapes of `nn.MultiheadAttention`, so the released weights load directly.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float, pool: TopKStd | None) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float, pool: Pool | None) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
@@ -77,13 +79,18 @@ class SharedProjectionAttention(nn.Module):
         temporal = temporal_map(query, key)
         rows: Tensor | None = None
         if self.pool is not None:
-            temporal, rows = self.pool(temporal)
-            query, key = take_rows(query, rows), take_rows(key, rows)
-            value = torch.matmul(temporal, value)
+            pooled, rows = self.pool(temporal)
+            value = self.pool.values(temporal, pooled, value)
+            query, key = self.pool.heads(query, rows), self.pool.heads(key, rows)
+            temporal = pooled
         else:
             value = torch.matmul(F.dropout(temporal, self.dropout, self.training), value)
         dropout = self.dropout if self.training else 0.0
         return Attended(self.out_proj(spatial_attention(query, key, value, dropout)), temporal, rows)
+
+    def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
+        """What the residual stream `(B, R, P, d)` keeps beside the attention: `(B, Q, P, d)`."""
+        return x if self.pool is None else self.pool.tokens(x, rows)
 
 
 class SeparateProjectionAttention(nn.Module):
@@ -93,7 +100,7 @@ class SeparateProjectionAttention(nn.Module):
     are one.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float, pool: TopKStd | None) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float, pool: Pool | None) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
@@ -108,8 +115,9 @@ class SeparateProjectionAttention(nn.Module):
         temporal = temporal_map(query, key)
         rows: Tensor | None = None
         if self.pool is not None:
-            temporal, rows = self.pool(temporal)
-            value = torch.matmul(temporal, value)
+            pooled, rows = self.pool(temporal)
+            value = self.pool.values(temporal, pooled, value)
+            temporal = pooled
         else:
             value = torch.matmul(F.dropout(temporal, self.dropout, self.training), value)
         in_time = value.permute(0, 3, 2, 1, 4).flatten(3)  # (B, h, P, Q, c) -> (B, Q, P, d)
@@ -117,17 +125,35 @@ class SeparateProjectionAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         return Attended(self.out_proj(spatial_attention(query, key, value, dropout)), temporal, rows)
 
+    def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
+        """What the residual stream `(B, R, P, d)` keeps beside the attention: `(B, Q, P, d)`."""
+        return x if self.pool is None else self.pool.tokens(x, rows)
 
-def separable_attention(
-    dim: int,
-    heads: int,
-    *,
-    separate: bool,
-    dropout: float,
-    keep: int | None,
-    selection: Selection,
-    second_softmax: bool,
-) -> SharedProjectionAttention | SeparateProjectionAttention:
-    """Build the attention of one layer; `keep` frames survive it, or all of them where it is None."""
-    pool = None if keep is None else TopKStd(keep, selection, second_softmax)
-    return (SeparateProjectionAttention if separate else SharedProjectionAttention)(dim, heads, dropout, pool)
+
+class SpatialFirstAttention(nn.Module):
+    """The ablation of the order: across space and then along time, with the queries and keys of one projection.
+
+    Parameters are those of `SharedProjectionAttention`.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Attended:
+        """Attend over normalised tokens `(B, R, P, d)`."""
+        batch, rows, columns, _ = x.shape
+        query, key, value = split_heads(F.linear(x, self.in_proj_weight, self.in_proj_bias), self.heads)
+        in_space = spatial_attention(query, key, value, self.dropout if self.training else 0.0)  # (B, R, P, d)
+        value = in_space.view(batch, rows, columns, self.heads, -1).permute(0, 3, 2, 1, 4)  # (B, h, P, R, c)
+        temporal = temporal_map(query, key)
+        in_time = torch.matmul(F.dropout(temporal, self.dropout, self.training), value)
+        return Attended(self.out_proj(in_time.permute(0, 3, 2, 1, 4).flatten(3)), temporal, None)
+
+    def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
+        """What the residual stream keeps beside the attention: all of it."""
+        return x

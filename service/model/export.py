@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from service.model.build import Network
 from service.model.card import ModelCard
 from service.model.preprocess import Normalise
 from service.model.triton_config import read_parameter, triton_config, without_parameters
-from service.model.vidtr import VidTr
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 # What may differ between versions of one model, since Triton keeps one configuration for all of them.
@@ -26,7 +26,7 @@ _OF_A_VERSION = frozenset({"weights_sha256", "description"})
 class Served(nn.Module):
     """The network as it is served: uint8 clips in, a flat tuple of float32 tensors out."""
 
-    def __init__(self, network: VidTr) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.normalise = Normalise()
         self.network = network
@@ -46,7 +46,7 @@ class Served(nn.Module):
         )
 
 
-def export_model(model: VidTr, directory: Path, *, name: str, version: int, card: ModelCard) -> Path:
+def export_model(model: Network, directory: Path, *, name: str, version: int, card: ModelCard) -> Path:
     """Write `<directory>/<name>/<version>/model.pt` and `<directory>/<name>/config.pbtxt`; return the model's folder.
 
     The module is scripted, not traced: a traced one keeps the device it was traced on. `model` itself is left as it
@@ -77,7 +77,7 @@ def export_model(model: VidTr, directory: Path, *, name: str, version: int, card
     return folder
 
 
-def _check(model: VidTr, name: str, version: int, card: ModelCard) -> None:
+def _check(model: Network, name: str, version: int, card: ModelCard) -> None:
     config = model.config
     if not _NAME.fullmatch(name):
         raise ValueError(f"model name {name!r} must be letters, digits and ._- only")
@@ -100,7 +100,7 @@ def _hashes(config: str | None, name: str) -> dict[str, str]:
     return {str(version): str(digest) for version, digest in json.loads(value).items()}
 
 
-def _archive(model: VidTr) -> bytes:
+def _archive(model: Network) -> bytes:
     served = Served(copy.deepcopy(model)).to("cpu").float().eval()
     for module in served.modules():
         # Scripting writes constants in the order of a set of strings, which differs from process to process, so that

@@ -1,16 +1,19 @@
-"""Networks that can be built by name."""
+"""Networks that can be built by name: the models of the VidTr release, and small ones that come with the project."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from service.model.build import Network, build_network
 from service.model.card import ModelCard
-from service.model.config import VidTrConfig
+from service.model.config import Positions, SequenceConfig, VidTrConfig
 from service.model.export import export_model
-from service.model.vidtr import VidTr
+from service.model.labels import packaged_labels
 
 CAMERA_MOTION_LABELS = (
     "static",
@@ -32,9 +35,84 @@ CAMERA_MOTION_LABELS = (
 class Preset:
     """A network with random weights, and the card it is served with."""
 
-    config: VidTrConfig
-    card: ModelCard
-    seed: int
+    config: VidTrConfig | SequenceConfig
+    make_card: Callable[[], ModelCard]
+    """The card, made on demand so that naming a preset reads no labels."""
+    seed: int = 2104
+    reported_gflops: float | None = None
+    """Cost of one clip as the authors of VidTr report it, where they do."""
+
+    @property
+    def card(self) -> ModelCard:
+        """Labels and preprocessing of the network."""
+        return self.make_card()
+
+
+# ViT-B/16, on which all released models are built.
+_VIT_BASE: dict[str, Any] = {
+    "height": 224,
+    "width": 224,
+    "patch": 16,
+    "depth": 12,
+    "heads": 12,
+    "dim": 768,
+    "mlp_dim": 3072,
+    "classes": 400,
+    "activation": "relu",
+    "dropout": 0.1,
+    "head_dropout": 0.5,
+}
+
+
+def _positions(frames: int) -> Positions:
+    # The released VidTr tests for 16 frames and no other number; C-VidTr does not.
+    return "every_layer" if frames == 16 else "first_layer"
+
+
+def _released(
+    name: str, config: VidTrConfig | SequenceConfig, frame_step: int, reported_gflops: float | None = None
+) -> Preset:
+    """A model of the release, fed as in its test: every `frame_step`-th frame, the short side as large as the crop."""
+
+    def card() -> ModelCard:
+        return ModelCard(
+            labels=packaged_labels("k400"),
+            trained=False,
+            description=f"{name} in the form of the released weights, for Kinetics-400; these weights are random.",
+            frame_step=frame_step,
+            reference_fps=30.0,
+            resize_short_side=config.height,
+            sampling="index",
+            resize="opencv_bilinear",
+        )
+
+    return Preset(config=config, make_card=card, reported_gflops=reported_gflops)
+
+
+def _vidtr(name: str, frames: int, frame_step: int, reported_gflops: float) -> Preset:
+    config = VidTrConfig(**_VIT_BASE, frames=frames, positions=_positions(frames))
+    return _released(name, config, frame_step, reported_gflops)
+
+
+def _cvidtr(name: str, pooling: tuple[tuple[int, int], ...], frames: int, frame_step: int, gflops: float) -> Preset:
+    separable_layers = pooling[-1][0] + 1
+    config = SequenceConfig(**_VIT_BASE, frames=frames, pooling=pooling, separable_layers=separable_layers)
+    return _released(name, config, frame_step, gflops)
+
+
+def _vanilla(name: str, frames: int, frame_step: int) -> Preset:
+    return _released(name, SequenceConfig(**_VIT_BASE, frames=frames, positions=_positions(frames)), frame_step)
+
+
+def _untrained_tiny_card() -> ModelCard:
+    return ModelCard(
+        labels=CAMERA_MOTION_LABELS,
+        trained=False,
+        description="A small C-VidTr with random weights: it shows the service at work, its labels mean nothing.",
+        frame_step=4,
+        reference_fps=30.0,
+        resize_short_side=72,
+    )
 
 
 PRESETS = {
@@ -55,28 +133,27 @@ PRESETS = {
             positions="tokens",
             activation="gelu",
         ),
-        card=ModelCard(
-            labels=CAMERA_MOTION_LABELS,
-            trained=False,
-            description="A small C-VidTr with random weights: it shows the service at work, its labels mean nothing.",
-            frame_step=4,
-            reference_fps=30.0,
-            resize_short_side=72,
-        ),
-        seed=2104,
+        make_card=_untrained_tiny_card,
     ),
+    "vidtr_s_8x8": _vidtr("VidTr-S", 8, 8, 89),
+    "vidtr_m_16x4": _vidtr("VidTr-M", 16, 4, 179),
+    "vidtr_l_32x2": _vidtr("VidTr-L", 32, 2, 351),
+    "cvidtr_s_8x8": _cvidtr("C-VidTr-S", ((1, 6), (3, 4), (5, 2)), 8, 8, 39),
+    "cvidtr_m_16x4": _cvidtr("C-VidTr-M", ((1, 8), (2, 4), (4, 2)), 16, 4, 59),
+    "vanilla_8x8": _vanilla("Vanilla video transformer", 8, 8),
+    "vanilla_16x4": _vanilla("Vanilla video transformer", 16, 4),
 }
 
 
-def build_preset(name: str) -> VidTr:
+def build_preset(name: str) -> Network:
     """A fresh network in eval mode, the same weights every time; the global random state stays as it was.
 
     Raises ValueError for a name that is not in PRESETS.
     """
-    preset = _preset(name)
+    preset = find_preset(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(preset.seed)
-        return VidTr(preset.config).eval()
+        return build_network(preset.config).eval()
 
 
 def export_preset(name: str, repository: Path) -> Path:
@@ -84,10 +161,14 @@ def export_preset(name: str, repository: Path) -> Path:
 
     Raises ValueError as `build_preset` and `export_model` do.
     """
-    return export_model(build_preset(name), repository, name=name, version=1, card=_preset(name).card)
+    return export_model(build_preset(name), repository, name=name, version=1, card=find_preset(name).card)
 
 
-def _preset(name: str) -> Preset:
+def find_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises ValueError for a name that is not in PRESETS.
+    """
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}; there are {', '.join(sorted(PRESETS))}")
     return PRESETS[name]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from service.contracts import SCHEMA_VERSION
 from service.model.card import ModelCard
-from service.model.config import VidTrConfig
+from service.model.config import SequenceConfig, VidTrConfig
 
 _QUEUE_TIMEOUT_US = 30_000_000
 _QUEUE_SIZE = 64
@@ -21,7 +21,9 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ESCAPED = re.compile(r'\\(\\|"|n|r|t|[0-7]{3})')
 
 
-def triton_config(name: str, config: VidTrConfig, card: ModelCard, weights_sha256: Mapping[str, str]) -> str:
+def triton_config(
+    name: str, config: VidTrConfig | SequenceConfig, card: ModelCard, weights_sha256: Mapping[str, str]
+) -> str:
     """Protobuf text of the ModelConfig that serves `config` under `name`.
 
     `weights_sha256` maps each version to the SHA-256 of its model.pt. Equal arguments give equal text.
@@ -90,7 +92,9 @@ def _unquote(value: str) -> str:
     return _ESCAPED.sub(lambda m: plain.get(m[1]) or chr(int(m[1], 8)), value)
 
 
-def _parameters(config: VidTrConfig, card: ModelCard, weights_sha256: Mapping[str, str]) -> dict[str, str]:
+def _parameters(
+    config: VidTrConfig | SequenceConfig, card: ModelCard, weights_sha256: Mapping[str, str]
+) -> dict[str, str]:
     square = config.height == config.width
     return {
         "DISABLE_OPTIMIZED_EXECUTION": "true",

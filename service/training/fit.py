@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from service.model.build import Network
 from service.model.preprocess import Normalise
-from service.model.vidtr import VidTr
 
 
 def fit(
-    model: VidTr,
+    model: Network,
     clips: Tensor,
     labels: Tensor,
     *,

@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.model.config import VidTrConfig
+from service.model.build import Network, build_network
+from service.model.config import NetworkConfig, SequenceConfig, VidTrConfig
+from service.model.sequence import SequenceVidTr
 from service.model.vidtr import VidTr
 
 TINY = {
@@ -20,31 +22,74 @@ TINY = {
     "classes": 4,
 }
 POOLED = {"pooling": ((0, 4), (2, 2))}
+HALVED = {"frames": 8, "pooling": ((0, 4), (1, 2))}
+RELEASED = {"pooling": ((0, 4), (1, 2)), "separable_layers": 2}
 
 
 def tiny_config(**changes: Any) -> VidTrConfig:
     return VidTrConfig(**{**TINY, **changes})
 
 
-def tiny_network(*, seed: int = 0, sharpness: float = 4.0, **changes: Any) -> VidTr:
+def tiny_sequence_config(**changes: Any) -> SequenceConfig:
+    return SequenceConfig(**{**TINY, **changes})
+
+
+# Every form of network, with the settings that change its code path.
+VARIANTS: dict[str, VidTrConfig | SequenceConfig] = {
+    "vidtr": tiny_config(),
+    "vidtr every layer": tiny_config(positions="every_layer", activation="relu"),
+    "vidtr separate": tiny_config(qkv="separate", positions="first_layer"),
+    "frame": tiny_config(qkv="separate", selection="frame", **POOLED),
+    "location": tiny_config(selection="location", positions="first_layer", **POOLED),
+    "head and location": tiny_config(selection="head_location", second_softmax=True, dropout=0.1, **POOLED),
+    "avg": tiny_config(pooling_method="avg", **HALVED),
+    "avg separate": tiny_config(pooling_method="avg", qkv="separate", **HALVED),
+    "conv": tiny_config(pooling_method="conv", **HALVED),
+    "conv separate": tiny_config(pooling_method="conv", qkv="separate", **HALVED),
+    "spatial tokens": tiny_config(class_tokens="spatial"),
+    "no tokens": tiny_config(class_tokens="none", qkv="separate", positions="first_layer"),
+    "spatial first": tiny_config(class_tokens="none", order="spatial_first"),
+    "vanilla": tiny_sequence_config(dropout=0.1),
+    "vanilla every layer": tiny_sequence_config(positions="every_layer", joint_value_positions=True),
+    "hybrid": tiny_sequence_config(separable_layers=2, positions="every_layer", activation="gelu"),
+    "released": tiny_sequence_config(**RELEASED),
+}
+
+
+def sharp(config: NetworkConfig, *, seed: int = 0, sharpness: float = 4.0) -> Network:
     """A network in eval mode whose attention is far from even, so that a wrong map shows in the numbers."""
+    assert isinstance(config, VidTrConfig | SequenceConfig)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = VidTr(tiny_config(**changes)).eval()
+        network = build_network(config).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "in_proj" in name or "_proj.weight" in name:
                 parameter.mul_(sharpness)
-            if "pos_embedding" in name or "cls_" in name:
+            if "pos_embedding" in name or name.startswith("cls"):
                 parameter.mul_(20)
+            if "pool.weight" in name:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
     return network
 
 
-def random_clips(network: VidTr, batch: int, *, seed: int = 0) -> Tensor:
+def tiny_network(*, seed: int = 0, sharpness: float = 4.0, **changes: Any) -> VidTr:
+    network = sharp(tiny_config(**changes), seed=seed, sharpness=sharpness)
+    assert isinstance(network, VidTr)
+    return network
+
+
+def tiny_sequence_network(*, seed: int = 0, **changes: Any) -> SequenceVidTr:
+    network = sharp(tiny_sequence_config(**changes), seed=seed)
+    assert isinstance(network, SequenceVidTr)
+    return network
+
+
+def random_clips(network: Network, batch: int, *, seed: int = 0) -> Tensor:
     c = network.config
     return torch.randn(batch, 3, c.frames, c.height, c.width, generator=torch.Generator().manual_seed(seed))
 
 
-def random_uint8(config: VidTrConfig, batch: int, *, seed: int = 0) -> Tensor:
+def random_uint8(config: NetworkConfig, batch: int, *, seed: int = 0) -> Tensor:
     shape = (batch, config.frames, config.height, config.width, 3)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.model import attention
 from service.model.attention import (
     Attended,
     SeparateProjectionAttention,
     SharedProjectionAttention,
-    separable_attention,
+    SpatialFirstAttention,
 )
 from service.model.config import Selection
+from service.model.pooling import TopKStd
 
 HEADS, DIM = 2, 12
 CHANNELS = DIM // HEADS
@@ -21,9 +23,8 @@ CHANNELS = DIM // HEADS
 def attention_layer(
     *, separate: bool, keep: int | None = None, selection: Selection = "head_location", dropout: float = 0.0
 ) -> SharedProjectionAttention | SeparateProjectionAttention:
-    layer = separable_attention(
-        DIM, HEADS, separate=separate, dropout=dropout, keep=keep, selection=selection, second_softmax=False
-    )
+    pool = None if keep is None else TopKStd(keep, selection, second_softmax=False)
+    layer = (SeparateProjectionAttention if separate else SharedProjectionAttention)(DIM, HEADS, dropout, pool)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -123,3 +124,37 @@ def test_the_reported_map_is_free_of_dropout(separate: bool) -> None:
     layer = attention_layer(separate=separate, dropout=0.5)
     steady = layer(tokens()).temporal
     torch.testing.assert_close(layer.train()(tokens()).temporal, steady)
+
+
+def spatial_first() -> SpatialFirstAttention:
+    layer = SpatialFirstAttention(DIM, HEADS, 0.5)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_(std=0.5, generator=generator)
+    return layer.double().eval()
+
+
+def test_in_the_other_order_dropout_acts_on_temporal_attention() -> None:
+    layer = spatial_first().train()
+    torch.nn.init.eye_(layer.out_proj.weight)
+    torch.nn.init.zeros_(layer.out_proj.bias)
+    torch.manual_seed(8)
+    # A single frame attends to itself with a weight of 1, so that dropout empties whole heads.
+    assert (layer(tokens()[:, :1]).tokens == 0).double().mean() > 0.2
+
+
+@pytest.mark.parametrize(("training", "dropout"), [(True, 0.5), (False, 0.0)])
+def test_in_the_other_order_dropout_acts_on_spatial_attention_in_training(
+    training: bool, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[float] = []
+    attend = attention.spatial_attention
+
+    def spy(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+        used.append(dropout)
+        return attend(query, key, value, dropout)
+
+    monkeypatch.setattr(attention, "spatial_attention", spy)
+    spatial_first().train(training)(tokens())
+    assert used == [dropout]

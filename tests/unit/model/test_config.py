@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.model.networks import tiny_config
+from service.model.build import build_network
+from service.model.sequence import SequenceVidTr
+from service.model.vidtr import VidTr
+from tests.unit.model.networks import HALVED, POOLED, RELEASED, VARIANTS, tiny_config, tiny_sequence_config
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,16 @@ from tests.unit.model.networks import tiny_config
         ({"head_dropout": -0.1}, r"head_dropout must lie in \[0, 1\)"),
         ({"ln_eps": 0.0}, "ln_eps must be positive"),
         ({"positions": "every_layer", "pooling": ((0, 4),)}, "defined for an empty pooling schedule only"),
+        ({"pooling_method": "max"}, "pooling_method must be one of topk_std, avg, conv"),
+        ({"class_tokens": "temporal"}, "class_tokens must be one of both, spatial, none"),
+        ({"order": "both"}, "order must be one of temporal_first, spatial_first"),
+        ({"order": "spatial_first"}, "order='spatial_first' is defined for class_tokens='none'"),
+        ({"order": "spatial_first", "class_tokens": "none", "qkv": "separate"}, "and qkv='shared' only"),
+        ({"class_tokens": "spatial", **POOLED}, "pooling is defined on the grid with both class tokens"),
+        ({"pooling_method": "avg"}, "pooling_method='avg' needs a pooling schedule"),
+        ({"pooling_method": "conv", **HALVED, "second_softmax": True}, "second_softmax belongs to topk_std"),
+        ({"pooling_method": "avg", "pooling": ((0, 4),)}, "avg pooling layer 0 must keep 3 of 6, not 4"),
+        ({"pooling_method": "conv", "pooling": ((0, 3), (1, 1))}, "halves the frames, but layer 1 gets 3"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
@@ -35,12 +48,47 @@ def test_a_configuration_that_cannot_work_is_refused_by_name(changes: dict[str, 
         tiny_config(**changes)
 
 
-def test_an_empty_schedule_is_plain_vidtr() -> None:
-    assert tiny_config().form == "vidtr"
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"separable_layers": 3}, r"separable_layers must lie in 0 \.\. 2, not 3: without a joint layer"),
+        ({"separable_layers": -1}, r"separable_layers must lie in 0 \.\. 2"),
+        ({"pooling": ((0, 4), (2, 2)), "separable_layers": 3}, "the class token sees no video"),
+        ({**RELEASED, "separable_layers": 1}, "must end with the last pooling layer, at 2, not 1"),
+        ({**RELEASED, "positions": "every_layer"}, "defined for an empty pooling schedule only"),
+        ({"positions": "tokens"}, "positions must be one of first_layer, every_layer"),
+        ({"heads": 3}, r"heads \(3\) must divide dim \(16\)"),
+    ],
+)
+def test_a_sequence_that_cannot_work_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_sequence_config(**changes)
 
 
-def test_a_pooling_schedule_makes_it_compact() -> None:
-    assert tiny_config(pooling=((0, 4),)).form == "cvidtr_paper"
+@pytest.mark.parametrize(
+    ("variant", "form"),
+    [
+        ("vidtr", "vidtr"),
+        ("frame", "cvidtr_paper"),
+        ("avg", "cvidtr_avg"),
+        ("conv", "cvidtr_conv"),
+        ("spatial tokens", "vidtr_spatial_tokens"),
+        ("no tokens", "vidtr_no_tokens"),
+        ("spatial first", "vidtr_spatial_first"),
+        ("vanilla", "vanilla"),
+        ("hybrid", "hybrid"),
+        ("released", "cvidtr_official"),
+    ],
+)
+def test_every_form_has_its_name(variant: str, form: str) -> None:
+    assert VARIANTS[variant].form == form
+
+
+@pytest.mark.parametrize(("variant", "kind"), [("frame", VidTr), ("released", SequenceVidTr)])
+def test_a_configuration_is_built_as_the_network_it_describes(variant: str, kind: type) -> None:
+    network = build_network(VARIANTS[variant])
+    assert isinstance(network, kind)
+    assert network.config == VARIANTS[variant]
 
 
 def test_locations_are_counted_on_a_grid_that_need_not_be_square() -> None:

@@ -6,32 +6,26 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from service.model.build import Network
 from service.model.card import ModelCard
 from service.model.export import Served, export_model
 from service.model.preprocess import Normalise
 from service.model.triton_config import read_parameter
-from service.model.vidtr import VidTr
-from tests.unit.model.networks import POOLED, random_uint8, tiny_network
+from tests.unit.model.networks import VARIANTS, random_uint8, sharp, tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
 
 ROOT = Path(__file__).parents[3]
-
-FORMS: list[dict[str, Any]] = [
-    {},
-    {"positions": "every_layer", "activation": "relu"},
-    {"qkv": "separate", "selection": "frame", **POOLED},
-    {"selection": "location", "positions": "first_layer", **POOLED},
-    {"selection": "head_location", "second_softmax": True, "dropout": 0.1, **POOLED},
-]
 
 
 def card(**changes: Any) -> ModelCard:
@@ -46,7 +40,7 @@ def card(**changes: Any) -> ModelCard:
     return ModelCard(**{**values, **changes})
 
 
-def export(network: VidTr, directory: Path, *, version: int = 1, **changes: Any) -> Path:
+def export(network: Network, directory: Path, *, version: int = 1, **changes: Any) -> Path:
     return export_model(network, directory, name="tiny", version=version, card=card(**changes))
 
 
@@ -60,27 +54,85 @@ def hashes(folder: Path) -> dict[str, str]:
     return dict(json.loads(value))
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_the_exported_file_agrees_with_the_network_at_every_batch_size(form: dict[str, Any], tmp_path: Path) -> None:
-    network = tiny_network(**form)
-    served, loaded = Served(network).eval(), load(export(network, tmp_path))
+@dataclass(frozen=True)
+class Exported:
+    network: Network
+    loaded: Any
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    network = sharp(VARIANTS[request.param])
+    return Exported(network, load(export(network, tmp_path_factory.mktemp("variant"))))
+
+
+def test_the_exported_file_agrees_with_the_network_at_every_batch_size(exported: Exported) -> None:
+    served = Served(exported.network).eval()
     with torch.inference_mode():
         # Twice each, since TorchScript may run another program once it has seen the shapes.
         for batch in (1, 1, 2, 2, 5, 5):
-            clips = random_uint8(network.config, batch, seed=batch)
-            for ours, theirs in zip(served(clips), loaded(clips), strict=True):
+            clips = random_uint8(exported.network.config, batch, seed=batch)
+            for ours, theirs in zip(served(clips), exported.loaded(clips), strict=True):
                 torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=0)
 
 
-def test_all_outputs_are_float32_with_the_batch_first(tmp_path: Path) -> None:
-    network = tiny_network(**POOLED)
-    outputs = load(export(network, tmp_path))(random_uint8(network.config, 2))
+def test_all_outputs_are_float32_with_the_batch_first(exported: Exported) -> None:
+    frames = exported.network.config.frames
+    outputs = exported.loaded(random_uint8(exported.network.config, 2))
     assert [(t.dtype, tuple(t.shape)) for t in outputs] == [
         (torch.float32, (2, 4)),
-        (torch.float32, (2, 6)),
-        (torch.float32, (2, 3, 6)),
-        (torch.float32, (2, 3, 6)),
+        (torch.float32, (2, frames)),
+        (torch.float32, (2, 3, frames)),
+        (torch.float32, (2, 3, frames)),
     ]
+
+
+def nodes(block: Any) -> Iterator[Any]:
+    """All nodes of a graph or block, those of the blocks inside them as well."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from nodes(inner)
+
+
+def fixed_devices(module: Any) -> list[str]:
+    """Where the graph, submodules included, names a device of its own instead of that of its tensors."""
+    return [
+        str(node)
+        for node in nodes(module.inlined_graph)
+        if node.kind() in ("aten::cpu", "aten::cuda")
+        or (node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType")
+    ]
+
+
+def test_no_device_is_fixed_in_the_exported_graph(exported: Exported) -> None:
+    assert fixed_devices(exported.loaded) == []
+
+
+class NamedDevice(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.zeros(1, device="cpu")
+
+
+class MovedInABranch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cpu() if x.size(0) > 1 else x
+
+
+class DeviceOfItsInput(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.zeros(1, device=x.device)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+@pytest.mark.parametrize(("module", "fixed"), [(NamedDevice(), 1), (MovedInABranch(), 1), (DeviceOfItsInput(), 0)])
+def test_a_fixed_device_is_found_wherever_it_is(module: nn.Module, fixed: int) -> None:
+    assert len(fixed_devices(torch.jit.script(nn.Sequential(module)))) == fixed
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace(_method)?. is deprecated")
+def test_tracing_would_fix_the_device() -> None:
+    assert fixed_devices(torch.jit.trace(DeviceOfItsInput(), torch.ones(1)))
 
 
 def test_forward_takes_one_argument_named_clips(tmp_path: Path) -> None:
@@ -128,9 +180,11 @@ def test_exporting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_exporting_in_processes_with_other_hash_seeds_gives_the_same_bytes(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from service.model.presets import export_preset; "
-        "export_preset('untrained_tiny', Path(sys.argv[1]))"
+        "from tests.unit.model.networks import VARIANTS, sharp; from tests.unit.model.test_export import export; "
+        "root = Path(sys.argv[1]); export_preset('untrained_tiny', root); "
+        "[export(sharp(VARIANTS[name]), root / name) for name in ('released', 'conv', 'spatial first')]"
     )
-    files = []
+    files: list[dict[str, bytes]] = []
     for seed in ("1", "2"):
         subprocess.run(
             [sys.executable, "-c", program, str(tmp_path / seed)],
@@ -138,7 +192,9 @@ def test_exporting_in_processes_with_other_hash_seeds_gives_the_same_bytes(tmp_p
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": seed},
         )
-        files.append((tmp_path / seed / "untrained_tiny" / "1" / "model.pt").read_bytes())
+        root = tmp_path / seed
+        files.append({str(path.relative_to(root)): path.read_bytes() for path in root.rglob("model.pt")})
+    assert len(files[0]) == 4
     assert files[0] == files[1]
 
 

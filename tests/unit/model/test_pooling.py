@@ -82,6 +82,13 @@ def test_among_equal_frames_the_earliest_stay() -> None:
     assert topk_std(even_map(5), 3, "head_location")[0, 0, 0].tolist() == [0, 1, 2, 3]
 
 
+def test_without_a_class_row_the_first_row_is_a_frame_that_may_leave() -> None:
+    attention = even_map(4)
+    attention[..., 2, :] = torch.tensor([0.6, 0.1, 0.1, 0.1, 0.1])
+    attention[..., 4, :] = torch.tensor([0.1, 0.1, 0.1, 0.1, 0.6])
+    assert topk_std(attention, 2, "head_location", class_row=False)[0, 0, 0].tolist() == [2, 4]
+
+
 def test_the_class_row_stays_even_when_its_map_is_the_flattest() -> None:
     attention = torch.eye(6).expand(1, 2, 3, 6, 6).clone()
     attention[..., 0, :] = 1 / 6

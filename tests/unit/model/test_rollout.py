@@ -1,6 +1,6 @@
 """Attention rollout against its definition, written out with loops."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -8,8 +8,17 @@ from torch import Tensor
 
 from service.model.attention import Attended
 from service.model.config import Selection
+from service.model.joint import JointAttention
 from service.model.rollout import layer_flow, rollout
-from tests.unit.model.networks import POOLED, random_clips, tiny_network
+from service.model.sequence import BypassedLayer, JointLayer, SequenceVidTr
+from tests.unit.model.networks import (
+    HALVED,
+    POOLED,
+    RELEASED,
+    random_clips,
+    tiny_network,
+    tiny_sequence_network,
+)
 
 Matrix = list[list[float]]
 
@@ -26,18 +35,26 @@ def normalised(row: list[float]) -> list[float]:
     return [x / sum(row) for x in row]
 
 
-def slow_rollout(attention: list[Matrix], carry: list[Matrix]) -> tuple[list[float], Matrix, Matrix]:
+def mean_row(matrix: Matrix) -> list[float]:
+    return [sum(column) / len(matrix) for column in zip(*matrix, strict=True)]
+
+
+def slow_rollout(
+    attention: list[Matrix], carry: list[Matrix], bypassing: int = 0
+) -> tuple[list[float], Matrix, Matrix]:
     slots = len(attention[0][0])
     reach = carried = identity(slots)
     scores, retention = [], []
-    for a, p in zip(attention, carry, strict=True):
+    for i, (a, p) in enumerate(zip(attention, carry, strict=True)):
         frames = [row[1:] for row in carried[1:]]
-        scores.append(normalised(product([a[0][1:]], frames)[0]))
+        row = mean_row(a[1:]) if i < bypassing else a[0]
+        scores.append(normalised(product([row[1:]], frames)[0]))
         carried = product(p, carried)
         retention.append([sum(row[j] for row in carried[1:]) for j in range(1, slots)])
         half = [[(x + y) / 2 for x, y in zip(u, v, strict=True)] for u, v in zip(a, p, strict=True)]
         reach = product(half, reach)
-    return normalised(reach[0][1:]), scores, retention
+    read = mean_row(reach[1:]) if bypassing == len(attention) else reach[0]
+    return normalised(read[1:]), scores, retention
 
 
 def slow_flow(temporal: Tensor, rows: Tensor | None) -> tuple[Matrix, Matrix]:
@@ -52,6 +69,107 @@ def slow_flow(temporal: Tensor, rows: Tensor | None) -> tuple[Matrix, Matrix]:
                     attention[q][r] += float(temporal[j, p, q, r]) / (heads * columns)
                 carry[q][q if rows is None else int(rows[j, p, q])] += 1 / (heads * columns)
     return attention, carry
+
+
+def slow_merged_flow(temporal: Tensor) -> tuple[Matrix, Matrix]:
+    """A layer that merges pairs: its mean map, and half of either frame in each pair."""
+    attention, _ = slow_flow(temporal, torch.zeros(temporal.shape[:3], dtype=torch.int64))
+    slots = temporal.size(-1)
+    carry = [[float(r == 0) for r in range(slots)]]
+    for pair in range((slots - 1) // 2):
+        carry.append([0.5 if r in (1 + 2 * pair, 2 + 2 * pair) else 0.0 for r in range(slots)])
+    return attention, carry
+
+
+def slow_bypassed_flow(temporal: Tensor, rows: Tensor | None) -> tuple[Matrix, Matrix]:
+    """Slot 0 is put around the mean map and the mean choice of the frames."""
+    attention, carry = (
+        [[1.0] + [0.0] * len(matrix[0])] + [[0.0, *row] for row in matrix] for matrix in slow_flow(temporal, rows)
+    )
+    return attention, carry
+
+
+def slow_joint_flow(network: SequenceVidTr, layer: JointLayer, x: Tensor, table: Tensor | None) -> list[Matrix]:
+    """For each clip the class query's attention, head by head and token by token; the frames keep to themselves."""
+    attention = layer.self_attn
+    assert isinstance(attention, JointAttention)
+    placed = x if table is None else x + table
+    heads, locations = attention.heads, network.config.locations
+    query, key, _ = (placed @ attention.in_proj_weight.T + attention.in_proj_bias).chunk(3, dim=-1)
+    matrices = []
+    for b in range(x.size(0)):
+        row = [0.0] * (layer.frames + 1)
+        for q, k in zip(query[b, 0].chunk(heads), key[b].chunk(heads, dim=-1), strict=True):
+            weights = (k @ q / len(q) ** 0.5).softmax(dim=0).tolist()
+            row[0] += weights[0] / heads
+            for token, weight in enumerate(weights[1:]):
+                row[1 + token // locations] += weight / heads
+        matrices.append([row, *identity(layer.frames + 1)[1:]])
+    return matrices
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"separable_layers": 2, "positions": "every_layer", "joint_value_positions": True}, RELEASED],
+    ids=["vanilla", "hybrid", "released"],
+)
+def test_a_sequence_reports_the_rollout_of_its_own_maps(form: dict[str, Any]) -> None:
+    network = tiny_sequence_network(**form)
+    flows: list[list[tuple[Matrix, Matrix]]] = []
+
+    def on_attention(layer: BypassedLayer | JointLayer, arguments: tuple[Any, ...], output: Any) -> None:
+        if isinstance(layer, BypassedLayer):
+            rows = output.rows
+            flows.append([slow_bypassed_flow(output.temporal[b], None if rows is None else rows[b]) for b in range(2)])
+        else:
+            matrices = slow_joint_flow(network, layer, *arguments)
+            flows.append([(matrix, identity(layer.frames + 1)) for matrix in matrices])
+
+    for layer in network.encoder.layers:
+        layer.self_attn.register_forward_hook(lambda _m, i, output, layer=layer: on_attention(layer, i, output))
+    with torch.inference_mode():
+        scores = network(random_clips(network, 2))
+    for b in range(2):
+        steps = [flow[b] for flow in flows]
+        bypassing = network.config.separable_layers
+        temporal, layers, retention = slow_rollout([a for a, _ in steps], [p for _, p in steps], bypassing)
+        torch.testing.assert_close(scores.temporal_attention[b], torch.tensor(temporal), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(scores.layer_attention[b], torch.tensor(layers), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(scores.layer_retention[b], torch.tensor(retention), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["avg", "conv"])
+@pytest.mark.parametrize("qkv", ["shared", "separate"])
+def test_a_network_that_merges_pairs_reports_the_rollout_of_the_pair_means(method: str, qkv: str) -> None:
+    network = tiny_network(pooling_method=method, qkv=qkv, **HALVED)
+    seen: list[Attended] = []
+    for layer in network.encoder.layers:
+        layer.self_attn.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    with torch.inference_mode():
+        scores = network(random_clips(network, 1))
+    flows = [slow_merged_flow(s.temporal[0]) for s in seen[:2]] + [slow_flow(seen[2].temporal[0], None)]
+    temporal, layers, retention = slow_rollout([a for a, _ in flows], [p for _, p in flows])
+    torch.testing.assert_close(scores.temporal_attention[0], torch.tensor(temporal), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(scores.layer_attention[0], torch.tensor(layers), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(scores.layer_retention[0], torch.tensor(retention), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"class_tokens": "spatial"}, {"class_tokens": "none"}, {"class_tokens": "none", "order": "spatial_first"}],
+    ids=str,
+)
+def test_without_a_temporal_class_row_the_mean_frame_row_is_reported(form: dict[str, Any]) -> None:
+    network = tiny_network(**form)
+    seen: list[Attended] = []
+    for layer in network.encoder.layers:
+        layer.self_attn.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    with torch.inference_mode():
+        scores = network(random_clips(network, 1))
+    flows = [slow_bypassed_flow(s.temporal[0], None) for s in seen]
+    temporal, layers, _ = slow_rollout([a for a, _ in flows], [p for _, p in flows], bypassing=3)
+    torch.testing.assert_close(scores.temporal_attention[0], torch.tensor(temporal), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(scores.layer_attention[0], torch.tensor(layers), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("selection", get_args(Selection))
@@ -93,6 +211,13 @@ def test_attention_that_never_leaves_the_class_row_is_spread_evenly() -> None:
     temporal, layers, _ = rollout([closed], [closed])
     torch.testing.assert_close(temporal, torch.full((1, 4), 0.25))
     torch.testing.assert_close(layers, torch.full((1, 1, 4), 0.25))
+
+
+def test_a_layer_without_a_class_row_leaves_slot_0_alone() -> None:
+    temporal = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).view(1, 1, 1, 2, 2)
+    attention, carry = layer_flow(temporal, None, class_row=False)
+    torch.testing.assert_close(attention[0], torch.tensor([[1.0, 0, 0], [0, 0.25, 0.75], [0, 0.5, 0.5]]))
+    assert torch.equal(carry[0], torch.eye(3))
 
 
 def test_half_precision_maps_give_float32_scores() -> None:

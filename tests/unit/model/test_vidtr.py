@@ -1,6 +1,6 @@
 """Properties of the whole network."""
 
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import torch
@@ -8,31 +8,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.model.config import Selection
-from service.model.vidtr import PatchEmbedding, VidTr
-from tests.unit.model.networks import POOLED, random_clips, tiny_config, tiny_network
-
-FORMS: list[dict[str, Any]] = [
-    {},
-    {"positions": "first_layer", "activation": "relu"},
-    {"positions": "every_layer"},
-    {"qkv": "separate", **POOLED},
-    *({"selection": selection, "second_softmax": True, **POOLED} for selection in get_args(Selection)),
-]
+from service.model.parts import PatchEmbedding
+from service.model.vidtr import VidTr
+from tests.unit.model.networks import POOLED, VARIANTS, random_clips, sharp, tiny_config, tiny_network
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_attention_is_never_negative_and_sums_to_one(form: dict[str, Any]) -> None:
-    network = tiny_network(**form)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_attention_is_never_negative_and_sums_to_one(variant: str) -> None:
+    network = sharp(VARIANTS[variant])
     scores = network(random_clips(network, 3))
     for attention in (scores.temporal_attention, scores.layer_attention):
         assert (attention >= 0).all()
         torch.testing.assert_close(attention.sum(dim=-1), torch.ones(attention.shape[:-1]))
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_the_four_outputs_have_their_shapes(form: dict[str, Any]) -> None:
-    network = tiny_network(**form)
-    assert [tuple(t.shape) for t in network(random_clips(network, 3))] == [(3, 4), (3, 6), (3, 3, 6), (3, 3, 6)]
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_four_outputs_have_their_shapes(variant: str) -> None:
+    network = sharp(VARIANTS[variant])
+    t = network.config.frames
+    assert [tuple(o.shape) for o in network(random_clips(network, 3))] == [(3, 4), (3, t), (3, 3, t), (3, 3, t)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_attention_is_far_from_even(variant: str) -> None:
+    network = sharp(VARIANTS[variant])
+    assert network(random_clips(network, 3)).temporal_attention.std(dim=-1).min() > 1e-4
 
 
 @pytest.mark.parametrize("selection", get_args(Selection))
@@ -100,9 +100,9 @@ def test_the_patch_embedding_is_a_convolution_with_kernel_equal_to_stride() -> N
     torch.testing.assert_close(embedding(clips), convolved.flatten(3).permute(0, 2, 3, 1))
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_the_order_of_frames_matters(form: dict[str, Any]) -> None:
-    network = tiny_network(**form)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_order_of_frames_matters(variant: str) -> None:
+    network = sharp(VARIANTS[variant])
     clips = random_clips(network, 1)
     assert not torch.allclose(network(clips).logits, network(clips.flip(2)).logits, atol=1e-3)
 
@@ -122,6 +122,48 @@ def test_first_layer_positions_do_not_reach_the_residual_stream() -> None:
     layer.self_attn.register_forward_hook(lambda _m, _i, out: out._replace(tokens=torch.zeros_like(out.tokens)))
     x = torch.randn(1, 7, 7, 16)
     assert torch.equal(layer(x, torch.randn(1, 7, 7, 16))[0], layer(x, None)[0])
+
+
+def final_tokens(network: VidTr, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """The normed grid after the last layer, `(B, R, P, d)`, and the logits."""
+    grids: list[Tensor] = []
+    network.encoder.layers[-1].register_forward_hook(lambda _m, _i, output: grids.append(output[0]))
+    logits = network(clips).logits
+    return network.encoder.norm(grids[0]), logits
+
+
+def test_with_both_class_tokens_their_crossing_is_classified() -> None:
+    network = tiny_network()
+    tokens, logits = final_tokens(network, random_clips(network, 2))
+    torch.testing.assert_close(logits, network.fc(tokens[:, 0, 0]))
+
+
+def test_with_spatial_class_tokens_only_their_mean_over_frames_is_classified() -> None:
+    network = tiny_network(class_tokens="spatial")
+    tokens, logits = final_tokens(network, random_clips(network, 2))
+    assert tokens.shape == (2, 6, 7, 16)
+    torch.testing.assert_close(logits, network.fc(tokens[:, :, 0].mean(dim=1)))
+
+
+@pytest.mark.parametrize("order", ["temporal_first", "spatial_first"])
+def test_without_class_tokens_the_mean_of_all_tokens_is_classified(order: str) -> None:
+    network = tiny_network(class_tokens="none", order=order)
+    tokens, logits = final_tokens(network, random_clips(network, 2))
+    assert tokens.shape == (2, 6, 6, 16)
+    torch.testing.assert_close(logits, network.fc(tokens.mean(dim=(1, 2))))
+
+
+@pytest.mark.parametrize(
+    ("class_tokens", "tables"),
+    [
+        ("both", {"cls_s", "cls_t", "pos_embedding"}),
+        ("spatial", {"cls_s", "pos_embedding"}),
+        ("none", {"pos_embedding"}),
+    ],
+)
+def test_the_grid_has_the_class_tokens_that_were_asked_for(class_tokens: str, tables: set[str]) -> None:
+    network = tiny_network(class_tokens=class_tokens)
+    assert {name for name, _ in network.named_parameters(recurse=False)} == tables
 
 
 def test_head_dropout_acts_on_the_classified_token_in_training() -> None:

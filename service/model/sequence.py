@@ -1,0 +1,137 @@
+"""Networks on a sequence of one class token and T*S patches: vanilla, hybrid, and C-VidTr as it was released.
+
+Reference: arXiv 2104.11746, sections on the vanilla video transformer and on compact VidTr. All share the encoder of
+`VidTr`; released C-VidTr differs from the paper's text, which has class tokens in space and in time and stays
+separable. Here leading layers may be separable, without the class token, which meets the video in the joint layers.
+In shapes below, t is the frames alive and N = 1 + t*S the tokens, class token first, then frame after frame.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from service.model.attention import SharedProjectionAttention
+from service.model.config import SequenceConfig
+from service.model.joint import JointAttention
+from service.model.parts import EncoderLayer, PatchEmbedding, Scores, check_clips, initialise
+from service.model.pooling import TopKStd
+from service.model.rollout import joint_flow, layer_flow, rollout
+
+
+class BypassedLayer(EncoderLayer):
+    """A layer of separable attention over the patches; the class token passes the attention by.
+
+    The class token is neither projected nor attended to: its own normalised value, with positions where the layer has
+    them, takes the place of the attention's output. In a pooling layer each head at each location chooses its frames,
+    the chosen rows of the map go through a second softmax, and the residual stream follows head slice by head slice.
+    """
+
+    if TYPE_CHECKING:  # TorchScript would take the annotation for the type of a value.
+        self_attn: SharedProjectionAttention
+
+    def __init__(self, config: SequenceConfig, layer: int) -> None:
+        keep = config.kept_in(layer)
+        pool = None if keep is None else TopKStd(keep, "head_location", second_softmax=True, class_row=False)
+        super().__init__(config, SharedProjectionAttention(config.dim, config.heads, config.dropout, pool))
+
+    def forward(self, cls: Tensor, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Class token `(1 or B, 1, d)` and patches `(B, t, S, d)` to the same with u frames.
+
+        `positions`, `(1, N, d)`, join the attention input only. Also returns the layer's rollout matrices, both
+        `(B, u+1, t+1)`.
+        """
+        passed, normed = self.norm1(cls), self.norm1(x)
+        if positions is not None:
+            passed = passed + positions[:, :1]
+            normed = normed + positions[:, 1:].view(normed.shape[1:]).unsqueeze(0)
+        attended = self.self_attn(normed)
+        cls = cls + self.dropout(passed)
+        x = self.self_attn.carried(x, attended.rows) + self.dropout(attended.tokens)
+        attention, carry = layer_flow(attended.temporal, attended.rows, False)
+        return self.feed_forward(cls), self.feed_forward(x), attention, carry
+
+
+class JointLayer(EncoderLayer):
+    """A layer of joint attention over the class token and all patches."""
+
+    def __init__(self, config: SequenceConfig, frames: int) -> None:
+        attention = JointAttention(config.dim, config.heads, config.dropout, config.joint_value_positions)
+        super().__init__(config, attention)
+        self.frames = frames
+
+    def forward(self, cls: Tensor, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The whole sequence `x (B, N, d)` to the same shape; `cls`, which it contains, is handed on untouched.
+
+        `positions`, `(1, N, d)`, join the attention input only. Also returns the layer's rollout matrices, both
+        `(B, t+1, t+1)`.
+        """
+        attended = self.self_attn(self.norm1(x), positions)
+        x = x + self.dropout(attended.tokens)
+        attention, carry = joint_flow(attended.class_weights, self.frames)
+        return cls, self.feed_forward(x), attention, carry
+
+
+class SequenceEncoder(nn.Module):
+    """The separable layers, the joint ones, and the final norm."""
+
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__()
+        alive = config.pooling[-1][1] if config.pooling else config.frames
+        separable = config.separable_layers
+        self.layers = nn.ModuleList(
+            BypassedLayer(config, i) if i < separable else JointLayer(config, alive) for i in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.dim, eps=config.ln_eps)
+        self.separable_layers = separable
+        self.every_layer = config.positions == "every_layer"
+
+    def forward(self, cls: Tensor, x: Tensor, positions: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Class token `(1, 1, d)`, patches `(B, T, S, d)` and positions `(1, 1 + T*S, d)` to the feature `(B, d)`.
+
+        Also returns the rollout matrices `attention` and `carry` of every layer.
+        """
+        # Until the first joint layer the class token is the same for all clips, but for the dropout in training.
+        if self.training:
+            cls = cls.expand(x.size(0), 1, x.size(-1))
+        attentions: list[Tensor] = []
+        carries: list[Tensor] = []
+        for i, layer in enumerate(self.layers):
+            if i == self.separable_layers:
+                x = torch.cat([cls.expand(x.size(0), 1, x.size(-1)), x.flatten(1, 2)], dim=1)  # (B, N, d)
+            in_attention = self.every_layer or i == 0
+            cls, x, attention, carry = layer(cls, x, positions if in_attention else None)
+            attentions.append(attention)
+            carries.append(carry)
+        return self.norm(x[:, 0]), attentions, carries
+
+
+class SequenceVidTr(nn.Module):
+    """The network. Its parameters have the names and shapes of the released C-VidTr weights.
+
+    A fresh network has the weights of `service.model.parts.initialise`.
+    """
+
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frames, self.height, self.width = config.frames, config.height, config.width
+        self.bypassing = config.separable_layers
+        self.conv_stem = PatchEmbedding(config.patch, config.dim)
+        self.cls = nn.Parameter(torch.empty(1, 1, config.dim))
+        self.pos_embedding = nn.Parameter(torch.empty(1, 1 + config.frames * config.locations, config.dim))
+        self.encoder = SequenceEncoder(config)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.fc = nn.Linear(config.dim, config.classes)
+        initialise(self.encoder, self.conv_stem, (self.cls, self.pos_embedding), self.fc)
+
+    def forward(self, clips: Tensor) -> Scores:
+        """Score normalised RGB clips, floating `(B, 3, T, H, W)`.
+
+        Raises ValueError where the shape is not the configured one.
+        """
+        check_clips(clips, self.frames, self.height, self.width)
+        feature, attention, carry = self.encoder(self.cls, self.conv_stem(clips), self.pos_embedding)
+        logits = self.fc(self.dropout(feature))
+        temporal_attention, layer_attention, layer_retention = rollout(attention, carry, self.bypassing)
+        return Scores(logits, temporal_attention, layer_attention, layer_retention)
