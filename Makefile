@@ -40,8 +40,10 @@ fmt: $(VENV)/.test ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.local ## Measure end-to-end throughput against raw TorchScript.
+bench: $(VENV)/.local ## Measure throughput, the networks and their memory.
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.model --batches 1 --threads 1
+	$(BIN)/python -m benchmarks.memory
 
 triton: $(VENV)/.test ## Install a CPU tritonserver for the tests (Linux x86-64).
 	$(BIN)/vidtr install-triton

@@ -21,7 +21,10 @@ def export(
     from service.model.presets import export_preset
 
     target = repository or Settings().model_repository
-    path = export_preset(preset, target)
+    try:
+        path = export_preset(preset, target)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
