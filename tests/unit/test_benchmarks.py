@@ -7,6 +7,7 @@ from benchmarks.model import needed_flops, straightforward
 from service.model.build import build_network
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import measure
+from service.model.presets import find_preset
 
 COMMON = {"height": 32, "width": 48, "frames": 8, "patch": 8, "heads": 4, "dim": 32, "mlp_dim": 64, "classes": 5}
 CONFIGS = {
@@ -24,8 +25,8 @@ def test_the_straightforward_forward_gives_the_networks_logits(name: str) -> Non
         torch.testing.assert_close(straightforward(network)(clips), network(clips).logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", sorted(CONFIGS))
-def test_less_is_needed_than_a_full_forward_computes(name: str) -> None:
-    config = CONFIGS[name]
+@pytest.mark.parametrize("name", ["vidtr_s_8x8", "cvidtr_s_8x8"])
+def test_a_little_less_is_needed_than_a_full_forward_computes(name: str) -> None:
+    config = find_preset(name).config
     full = measure(config).inference_flops
-    assert 0.6 * full < needed_flops(config) < full
+    assert 0.9 * full < needed_flops(config) < full
