@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.straightforward import cvidtr, vidtr
+from service.model.build import for_inference
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.presets import build_preset
 
@@ -91,7 +92,7 @@ def seconds(run: Callable[[], object]) -> float:
 def compare(name: str, batch: int, threads: int, rounds: int) -> dict[str, Any]:
     """Alternate both forwards; every round also measures the matrix rate, so that the floor drifts with the machine."""
     torch.set_num_threads(threads)
-    network = build_preset(name)
+    network = for_inference(build_preset(name))
     plain = straightforward(network)
     clips = torch.randn(batch, 3, network.config.frames, network.config.height, network.config.width)
     times: dict[str, list[float]] = {"ours": [], "straightforward": [], "floor": []}
@@ -124,7 +125,7 @@ def peak(name: str, batch: int, which: str) -> float:
 def measure_peak(name: str, batch: int, which: str) -> int:
     """Runs in the fresh process: peak resident size after one forward, less the size before it."""
     torch.set_num_threads(1)
-    network: nn.Module = build_preset(name)
+    network: nn.Module = for_inference(build_preset(name))
     config: Any = network.config
     run = network if which == "ours" else straightforward(network)
     clips = torch.randn(batch, 3, config.frames, config.height, config.width)

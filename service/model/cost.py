@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from service.model.build import Network, build_network
+from service.model.build import Network, build_network, for_inference
 from service.model.config import SequenceConfig, VidTrConfig
 
 Config = VidTrConfig | SequenceConfig
@@ -40,7 +40,7 @@ class Cost:
     training_flops: int
     """Of a forward in training mode, which computes every token of every layer."""
     inference_flops: int
-    """Of a forward in eval mode, which may leave out what no output depends on."""
+    """Of a forward as it is served, which leaves out what no output depends on."""
 
 
 def measure(config: Config) -> Cost:
@@ -62,7 +62,7 @@ def measure(config: Config) -> Cost:
         parameters=parameters,
         tokens=tuple(entered[mlp] for mlp in mlps),
         training_flops=training_flops,
-        inference_flops=_flops(network.eval()),
+        inference_flops=_flops(for_inference(network)),
     )
 
 

@@ -1,6 +1,5 @@
 """From a network to a model repository entry that Triton and the in-process backend both serve."""
 
-import copy
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from service.model.build import Network
+from service.model.build import Network, for_inference
 from service.model.card import ModelCard
 from service.model.preprocess import Normalise
 from service.model.triton_config import read_parameter, triton_config, without_parameters
@@ -101,7 +100,7 @@ def _hashes(config: str | None, name: str) -> dict[str, str]:
 
 
 def _archive(model: Network) -> bytes:
-    served = Served(copy.deepcopy(model)).to("cpu").float().eval()
+    served = Served(for_inference(model)).to("cpu").float().eval()
     for module in served.modules():
         # Scripting writes constants in the order of a set of strings, which differs from process to process, so that
         # equal weights gave unequal files. Attributes keep their order; only a shape has to be a constant.

@@ -51,9 +51,14 @@ class JointAttention(nn.Module):
         parts = packed.view(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         return parts[0], parts[1], parts[2]
 
-    def forward(self, x: Tensor, positions: Tensor | None) -> JointlyAttended:
-        """Attend over normalised tokens `(B, N, d)` with positions `(1, N, d)` or None."""
+    def forward(self, x: Tensor, positions: Tensor | None, class_only: bool = False) -> JointlyAttended:
+        """Attend over normalised tokens `(B, N, d)` with positions `(1, N, d)` or None.
+
+        With `class_only` the class token alone asks, and `tokens` is `(B, 1, d)`.
+        """
         query, key, value = self.project(x, positions)
+        if class_only:
+            query = query[:, :, :1]
         dropout = self.dropout if self.training else 0.0
         o = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # (B, h, N, c)
         class_weights = joint_map(query[:, :, :1], key).mean(dim=1).squeeze(1)  # (B, N)

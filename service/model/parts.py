@@ -53,11 +53,13 @@ class PatchEmbedding(nn.Module):
 class EncoderLayer(nn.Module):
     """A pre-norm transformer layer without its forward: norms, the given attention, and the MLP.
 
-    Parameters have the names of the released weights.
+    Parameters have the names of the released weights. With `classified_only`, see `service.model.build.for_inference`,
+    it goes on with the first token alone once its attention has seen all of them.
     """
 
     def __init__(self, config: NetworkConfig, attention: nn.Module) -> None:
         super().__init__()
+        self.classified_only = False
         self.norm1 = nn.LayerNorm(config.dim, eps=config.ln_eps)
         self.self_attn = attention
         self.norm2 = nn.LayerNorm(config.dim, eps=config.ln_eps)

@@ -61,12 +61,16 @@ class JointLayer(EncoderLayer):
         self.frames = frames
 
     def forward(self, cls: Tensor, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The whole sequence `x (B, N, d)` to the same shape; `cls`, which it contains, is handed on untouched.
+        """The whole sequence `x (B, N, d)` to the same shape, or with `classified_only` to the class token `(B, 1, d)`.
+
+        `cls`, which the sequence contains, is handed on untouched.
 
         `positions`, `(1, N, d)`, join the attention input only. Also returns the layer's rollout matrices, both
         `(B, t+1, t+1)`.
         """
-        attended = self.self_attn(self.norm1(x), positions)
+        attended = self.self_attn(self.norm1(x), positions, self.classified_only)
+        if self.classified_only:
+            x = x[:, :1]
         x = x + self.dropout(attended.tokens)
         attention, carry = joint_flow(attended.class_weights, self.frames)
         return cls, self.feed_forward(x), attention, carry

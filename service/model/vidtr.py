@@ -58,6 +58,8 @@ class GridLayer(EncoderLayer):
     def forward(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Grid `(B, R, P, d)` to grid `(B, Q, P, d)`, with the layer's rollout matrices, both `(B, u+1, t+1)`.
 
+        With `classified_only` the grid that leaves is S^(0,0) alone, `(B, 1, 1, d)`.
+
         `positions`, `(1, R, P, d)`, join the attention input only and never the residual stream.
         """
         normed = self.norm1(x)
@@ -66,6 +68,8 @@ class GridLayer(EncoderLayer):
         attended = self.self_attn(normed)
         x = self.self_attn.carried(x, attended.rows) + self.dropout(attended.tokens)
         attention, carry = layer_flow(attended.temporal, attended.rows, self.class_row)
+        if self.classified_only:
+            x = x[:, :1, :1]
         return self.feed_forward(x), attention, carry
 
 

@@ -107,7 +107,7 @@ def observe(network: Network, clips: Tensor, monkeypatch: pytest.MonkeyPatch) ->
 
         def on_attention(module: Any, arguments: tuple[Any, ...], output: Any) -> None:
             if isinstance(module, JointAttention):
-                query, key, _ = module.project(*arguments)
+                query, key, _ = module.project(*arguments[:2])
                 seen[f"layer{i}.attn_joint_headmean"] = joint_map(query, key).mean(dim=1)
                 seen[f"layer{i}.class_weights"] = output.class_weights
             else:

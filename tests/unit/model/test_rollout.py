@@ -122,7 +122,7 @@ def test_a_sequence_reports_the_rollout_of_its_own_maps(form: dict[str, Any]) ->
             rows = output.rows
             flows.append([slow_bypassed_flow(output.temporal[b], None if rows is None else rows[b]) for b in range(2)])
         else:
-            matrices = slow_joint_flow(network, layer, *arguments)
+            matrices = slow_joint_flow(network, layer, *arguments[:2])
             flows.append([(matrix, identity(layer.frames + 1)) for matrix in matrices])
 
     for layer in network.encoder.layers:
