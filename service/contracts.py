@@ -19,12 +19,6 @@ Resize = Literal["swscale_bilinear", "opencv_bilinear"]
 AttentionDetail = Literal["none", "frames", "layers"]
 
 
-class Frozen(BaseModel):
-    """Base of all contracts: immutable, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Lenient(BaseModel):
     """Base of what crosses Redis: a field that a newer writer added is ignored, so old and new processes mix."""
 
@@ -158,11 +152,6 @@ class JobState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     EXPIRED = "expired"
-
-    @property
-    def finished(self) -> bool:
-        """Whether the state is final."""
-        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED)
 
 
 class JobRecord(Lenient):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,9 +173,3 @@ class JobStore:
             result=ended.result if ended else None,
             error=ended.error.to_dict() if ended and ended.error else None,
         )
-
-    async def drop_payloads(self, clips: Sequence[tuple[str, int]]) -> None:
-        """Free the payloads of `(job id, clip)` at once."""
-        if clips:
-            with reported():
-                await self._redis.unlink(*(self._keys.payload(job, clip) for job, clip in clips))

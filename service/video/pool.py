@@ -39,11 +39,6 @@ class DecodePool:
         self._running: set[ProcessFuture[DecodedVideo]] = set()
         self._closed = False
 
-    @property
-    def workers(self) -> int:
-        """Number of decode processes, and so of uploads decoded at the same time."""
-        return self._workers
-
     async def start(self) -> None:
         """Start all processes and wait until each is ready, so that the first upload is not slow.
 

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from service.errors import PacketLimit, Undecodable
 
-MISSING = -(2**63)
-
 
 @dataclass(frozen=True)
 class Timeline:
