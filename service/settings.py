@@ -55,6 +55,16 @@ class Settings(BaseSettings):
         description="Free space that must remain in `spool_dir`; below it uploads are refused.",
     )
 
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics ports.")
+    api_metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the API's metrics, which its public port then no longer serves; 0 leaves them there.",
+    )
+    metrics_sample_s: float = Field(
+        5.0, gt=0, description="Interval at which the API reads the state of the queue for its metrics."
+    )
     prometheus_multiproc_dir: Path | None = Field(
         None,
         validation_alias=AliasChoices("prometheus_multiproc_dir", "PROMETHEUS_MULTIPROC_DIR"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from service.api import problems
 from service.api.classification import ClassificationConfig, Classifier
 from service.api.middleware import RequestContext
 from service.api.problems import Problem
+from service.api.queue_sampler import QueueSampler
 from service.api.routes import classify, jobs, models, operations
 from service.api.spool import SpoolConfig
 from service.api.state import ApiState
@@ -27,6 +29,7 @@ from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.settings import Settings
+from service.telemetry import metrics
 from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
 
@@ -55,6 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for module in (classify, jobs, models, operations):
         app.include_router(module.router)
+    if not settings.api_metrics_port:
+        app.include_router(operations.metrics_router)
     app.add_api_route("/", _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     _document(app)
@@ -81,6 +86,10 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     pool = DecodePool(settings.narrowed(DecodeConfig))
     await pool.start()
     stack.push_async_callback(pool.close)
+    metrics.DECODE_PROCESSES.set(settings.decode_workers or os.cpu_count() or 1)
+    sampler = QueueSampler(redis, store, directory, settings.metrics_sample_s)
+    sampler.start()
+    stack.push_async_callback(sampler.close)
     classifier = Classifier(
         ClassificationConfig(
             default_model=settings.default_model,
@@ -101,6 +110,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         default_model=settings.default_model,
         sync_wait_s=settings.sync_wait_s,
         job_deadline_s=settings.job_deadline_s,
+        queue_sampler=sampler,
         metrics_dir=settings.prometheus_multiproc_dir,
     )
 

@@ -16,7 +16,7 @@ from service.api.preferences import Waiting
 from service.api.spool import Spool, SpoolConfig
 from service.api.upload import receive
 from service.contracts import DecodedVideo, JobRecord, JobRequest, ModelSpec
-from service.errors import DeadlineExceeded, Draining, QueueFull
+from service.errors import DeadlineExceeded, Draining, QueueFull, VidtrError
 from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
 from service.queue.jobs import JobStore
@@ -70,10 +70,7 @@ class Classifier:
     async def submit(self, request: Request, options: JobRequest, waiting: Waiting) -> JobRecord:
         """Take the upload in and accept it as a job: when this returns, its record and clips are in Redis."""
         created_at = time.time()
-        if self.draining:
-            raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
-        spec = await self._directory.resolve(options.model or self._config.default_model, options.version)
-        await self._check_room(spec)
+        spec = await self._admit(options)
         job_id = uuid4().hex
         async with Spool(self._spool) as spool:
             with metrics.stage("upload"):
@@ -81,7 +78,7 @@ class Classifier:
             upload_ms = (time.time() - created_at) * 1000
             metrics.UPLOAD_BYTES.inc(spool.received)
             deadline_at = created_at + waiting.deadline_s
-            with metrics.stage("decode"):
+            with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
                 decoded = await self._decode(spool, spec, options, deadline_at, waiting.deadline_s)
             metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
             with metrics.stage("enqueue"):
@@ -100,6 +97,18 @@ class Classifier:
                 await self._store.accept(record)
         log.info("job_accepted", job=job_id, model=spec.name, clips=len(decoded.clips))
         return record
+
+    async def _admit(self, options: JobRequest) -> ModelSpec:
+        try:
+            with metrics.stage("admission"):
+                if self.draining:
+                    raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
+                spec = await self._directory.resolve(options.model or self._config.default_model, options.version)
+                await self._check_room(spec)
+                return spec
+        except VidtrError as error:
+            metrics.ADMISSION_REJECTS.labels(error.code).inc()
+            raise
 
     async def wait(self, record: JobRecord, waiting: Waiting) -> Outcome | None:
         """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded."""
@@ -139,6 +148,9 @@ class Classifier:
         except TimeoutError as error:
             detail = f"the job's deadline of {deadline_s:g} s passed while its video was decoded"
             raise DeadlineExceeded(detail, limit=deadline_s) from error
+        except VidtrError as error:
+            metrics.DECODE_FAILURES.labels(error.code).inc()
+            raise
 
     async def _put_payloads(self, job_id: str, path: Path, spec: ModelSpec) -> None:
         with path.open("rb") as file:

@@ -41,18 +41,22 @@ class RequestContext:
             await send(message)
 
         started = time.perf_counter()
+        metrics.REQUESTS_IN_PROGRESS.inc()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
                 # A path with an id in it, or one that nobody serves, must not become a label of its own.
                 route = getattr(scope.get("route"), "path", "unmatched")
+                seconds = time.perf_counter() - started
+                metrics.REQUESTS_IN_PROGRESS.dec()
                 metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
+                metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(seconds)
                 if scope["path"] not in QUIET:
                     log.info(
                         "request",
                         method=scope["method"],
                         path=scope["path"],
                         status=status,
-                        ms=round((time.perf_counter() - started) * 1000, 1),
+                        ms=round(seconds * 1000, 1),
                     )

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from service.api.classification import Classifier
+from service.api.queue_sampler import QueueSampler
 from service.queue.jobs import JobStore
 from service.queue.models import ModelDirectory
 
@@ -25,6 +26,7 @@ class ApiState:
     default_model: str
     sync_wait_s: float
     job_deadline_s: float
+    queue_sampler: QueueSampler
     metrics_dir: Path | None
 
 

@@ -128,20 +128,20 @@ def _answers(url: str) -> bool:
 def api() -> None:
     """Run one API process; its settings come from the environment."""
     from service.api.server import serve
-    from service.telemetry import logs
+    from service.telemetry import logs, metrics
 
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "api")
+    if settings.api_metrics_port:
+        metrics.serve(settings.metrics_host, settings.api_metrics_port, settings.prometheus_multiproc_dir)
     serve(settings)
 
 
 def worker() -> None:
     """Run one worker process; its settings come from the environment."""
-    from prometheus_client import start_http_server
-
     from service.inference.backend import Backend
     from service.queue.jobs import JobTimes
-    from service.telemetry import logs
+    from service.telemetry import logs, metrics
     from service.worker.config import WorkerConfig
     from service.worker.run import run_worker
 
@@ -157,7 +157,7 @@ def worker() -> None:
 
         backend = TorchScriptBackend(TorchScriptConfig(settings.model_repository, settings.torch_threads))
     if settings.worker_metrics_port:
-        start_http_server(settings.worker_metrics_port)
+        metrics.serve(settings.metrics_host, settings.worker_metrics_port, settings.prometheus_multiproc_dir)
     asyncio.run(
         run_worker(
             backend,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,14 @@ class JobStore:
         """Clips of `model` that are queued or being scored."""
         with reported():
             return int(await self._redis.xlen(self._keys.clips(model)))
+
+    async def oldest_age_s(self, model: str) -> float:
+        """Seconds since the oldest clip of `model` was put into its queue; 0 when there is none."""
+        with reported():
+            first: Any = await self._redis.xrange(self._keys.clips(model), count=1)
+        if not first:
+            return 0.0
+        return max(0.0, time.time() - int(first[0][0].split(b"-")[0]) / 1000)
 
     async def put_payloads(self, job_id: str, clips: memoryview, clip_bytes: int) -> None:
         """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted."""

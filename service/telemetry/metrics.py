@@ -1,7 +1,12 @@
-"""Prometheus metrics of the api and the worker. Durations are in seconds."""
+"""Prometheus metrics of the api and the worker. Durations are in seconds.
+
+Label values that are known beforehand exist from the start: a counter that first appears at 1 shows no increase, and
+the alert that waits for its first event would miss it.
+"""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,24 +20,51 @@ from prometheus_client import (
     Gauge,
     Histogram,
     generate_latest,
+    start_http_server,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+import service
+from service.contracts import JobState
+from service.errors import error_types
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-_STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+STAGES = ("admission", "upload", "decode", "enqueue", "queue", "batch", "inference", "completion", "total")
 
-STAGE = Histogram(
-    "vidtr_stage_seconds",
-    "Time spent in a stage: upload, decode, enqueue and total per job; queue per clip; batch and inference per batch.",
-    ["stage"],
-    buckets=_STAGE_BUCKETS,
+# --- api -----------------------------------------------------------------------------------------------------------
+
+REQUESTS = Counter("vidtr_http_requests", "HTTP requests answered.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "vidtr_http_request_seconds",
+    "Time from the first byte of a request to the last of its answer.",
+    ["method", "route"],
+    buckets=BUCKETS_S,
 )
-BATCH_CLIPS = Histogram(
-    "vidtr_batch_clips",
-    "Clips in one inference call; sum divided by count is the mean batch size.",
-    ["model"],
-    buckets=(1, 2, 4, 8, 16, 32, 64),
+REQUESTS_IN_PROGRESS = Gauge(
+    "vidtr_http_requests_in_progress", "HTTP requests being answered.", multiprocess_mode="livesum"
+)
+ERRORS = Counter("vidtr_errors", "Errors reported to callers, by their stable code.", ["code"])
+ADMISSION_REJECTS = Counter(
+    "vidtr_admission_rejects", "Uploads refused before their body was read, by the error's code.", ["reason"]
+)
+UPLOAD_BYTES = Counter("vidtr_upload_bytes", "Bytes of uploads received.")
+FRAMES_DECODED = Counter("vidtr_frames_decoded", "Video frames decoded.")
+DECODE_FAILURES = Counter("vidtr_decode_failures", "Uploads that could not be decoded, by the error's code.", ["code"])
+DECODES_IN_PROGRESS = Gauge(
+    "vidtr_decodes_in_progress",
+    "Uploads being decoded or waiting for a decode process.",
+    multiprocess_mode="livesum",
+)
+DECODE_PROCESSES = Gauge("vidtr_decode_processes", "Decode processes of the decode pool.", multiprocess_mode="livesum")
+
+# --- the queue, sampled by the api -----------------------------------------------------------------------------------
+
+REDIS_UP = Gauge("vidtr_redis_up", "Whether Redis answered the last sample.", multiprocess_mode="mostrecent")
+REDIS_MEMORY_BYTES = Gauge("vidtr_redis_memory_bytes", "Memory that Redis uses.", multiprocess_mode="mostrecent")
+REDIS_MEMORY_LIMIT_BYTES = Gauge(
+    "vidtr_redis_memory_limit_bytes", "Memory budget of Redis; 0 for none.", multiprocess_mode="mostrecent"
 )
 QUEUE_CLIPS = Gauge(
     "vidtr_queue_clips",
@@ -40,12 +72,72 @@ QUEUE_CLIPS = Gauge(
     ["model"],
     multiprocess_mode="mostrecent",
 )
-REQUESTS = Counter("vidtr_http_requests", "HTTP requests answered.", ["method", "route", "status"])
-ERRORS = Counter("vidtr_errors", "Errors reported to callers, by their stable code.", ["code"])
-JOBS = Counter("vidtr_jobs", "Jobs that reached a final state.", ["state"])
+QUEUE_BYTES = Gauge("vidtr_queue_bytes", "Bytes of the clips in the queue.", ["model"], multiprocess_mode="mostrecent")
+QUEUE_OLDEST_SECONDS = Gauge(
+    "vidtr_queue_oldest_seconds",
+    "Age of the oldest clip in the queue; 0 when it is empty.",
+    ["model"],
+    multiprocess_mode="mostrecent",
+)
+MODEL_SERVED = Gauge(
+    "vidtr_model_served",
+    "1 while a live worker serves the model version, 0 once none does.",
+    ["model", "version"],
+    multiprocess_mode="mostrecent",
+)
+MODELS_SERVED = Gauge(
+    "vidtr_models_served", "Model versions that a live worker serves.", multiprocess_mode="mostrecent"
+)
+
+# --- worker ----------------------------------------------------------------------------------------------------------
+
+BATCH_CLIPS = Histogram(
+    "vidtr_batch_clips",
+    "Clips in one inference call; sum divided by count is the mean batch size.",
+    ["model"],
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+)
 CLIPS = Counter("vidtr_clips", "Clips that a worker is done with, by outcome.", ["outcome"])
-FRAMES_DECODED = Counter("vidtr_frames_decoded", "Video frames decoded.")
-UPLOAD_BYTES = Counter("vidtr_upload_bytes", "Bytes of uploads received.")
+MODEL_CLIPS = Counter("vidtr_model_clips", "Clips scored, by model version.", ["model", "version"])
+JOBS = Counter("vidtr_jobs", "Jobs that reached a final state.", ["state"])
+LEASES_LOST = Counter("vidtr_leases_lost", "Clips taken over because their worker did not finish them in time.")
+DEAD_LETTERS = Counter("vidtr_dead_letters", "Clips given up after too many deliveries.")
+BACKEND_ERRORS = Counter(
+    "vidtr_backend_errors",
+    "Inference calls that failed: `unavailable` is retried, `failed` is final for the clip.",
+    ["kind"],
+)
+
+# --- both ------------------------------------------------------------------------------------------------------------
+
+STAGE = Histogram(
+    "vidtr_stage_seconds",
+    "Time spent in a stage: of a job, of a clip (queue) or of a batch (batch, inference, completion).",
+    ["stage"],
+    buckets=BUCKETS_S,
+)
+BUILD_INFO = Gauge(
+    "vidtr_build_info",
+    "1; the labels say which release runs, and on which Python.",
+    ["version", "python"],
+    multiprocess_mode="mostrecent",
+)
+
+for _stage in STAGES:
+    STAGE.labels(_stage)
+for _code in error_types():
+    ERRORS.labels(_code)
+for _state in (JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED):
+    JOBS.labels(_state)
+for _outcome in ("scored", "failed", "expired"):
+    CLIPS.labels(_outcome)
+for _reason in ("draining", "backend_unavailable", "queue_full", "queue_unavailable", "unknown_model"):
+    ADMISSION_REJECTS.labels(_reason)
+for _code in ("undecodable", "no_video_stream", "video_too_short", "decode_timeout", "decode_resources"):
+    DECODE_FAILURES.labels(_code)
+for _kind in ("unavailable", "failed"):
+    BACKEND_ERRORS.labels(_kind)
+BUILD_INFO.labels(service.__version__, platform.python_version()).set(1)
 
 
 @contextmanager
@@ -58,10 +150,20 @@ def stage(name: str) -> Iterator[None]:
         STAGE.labels(name).observe(perf_counter() - started)
 
 
-def render(multiprocess_dir: Path | None) -> bytes:
-    """The metrics in Prometheus' text format; those of all processes that share `multiprocess_dir`, where it is set."""
+def registry(multiprocess_dir: Path | None) -> CollectorRegistry:
+    """What a scrape collects: the metrics of all processes that share `multiprocess_dir`, else this process's own."""
     if multiprocess_dir is None:
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(multiprocess_dir))  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+        return REGISTRY
+    collected = CollectorRegistry()
+    MultiProcessCollector(collected, path=str(multiprocess_dir))  # type: ignore[no-untyped-call]
+    return collected
+
+
+def render(multiprocess_dir: Path | None) -> bytes:
+    """The metrics in Prometheus' text format."""
+    return generate_latest(registry(multiprocess_dir))
+
+
+def serve(host: str, port: int, multiprocess_dir: Path | None) -> None:
+    """Answer scrapes at `host:port` from a thread of its own, until the process ends."""
+    start_http_server(port, host, registry=registry(multiprocess_dir))

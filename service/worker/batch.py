@@ -81,6 +81,7 @@ def _loaded(entry: ClipEntry, payload: bytes | None, now: float, max_deliveries:
     if payload is None:
         raise DeadlineExceeded("the clip's payload is gone: it outlived its time in Redis, or was dropped")
     if entry.deliveries > max_deliveries:
+        metrics.DEAD_LETTERS.inc()
         raise BackendFailed(
             "the clip was handed out too often without being scored: a worker may have died over it",
             limit=max_deliveries,
@@ -101,6 +102,7 @@ async def score(backend: Backend, clips: Sequence[LoadedClip]) -> dict[ClipEntry
         outputs = await backend.infer(first.model, first.version, batch)
     inference_ms = (time.perf_counter() - started) * 1000
     metrics.BATCH_CLIPS.labels(first.model).observe(len(clips))
+    metrics.MODEL_CLIPS.labels(first.model, first.version).inc(len(clips))
     for clip in clips:
         metrics.STAGE.labels("queue").observe(max(0.0, started_clock - clip.entry.enqueued_at))
     return {

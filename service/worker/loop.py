@@ -15,6 +15,7 @@ from service.inference.backend import Backend
 from service.queue.jobs import JobStore
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipEntry, ClipStream
+from service.telemetry import metrics
 from service.worker.batch import LoadedClip, batches, expiry, load, score
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
@@ -106,6 +107,7 @@ class Worker:
             try:
                 scores = await score(self._backend, clips)
             except BackendUnavailable as error:
+                metrics.BACKEND_ERRORS.labels("unavailable").inc()
                 log.warning("backend_unavailable", detail=error.detail)
                 await self._pause(wait_s)
                 if self._stopping.is_set():
@@ -113,6 +115,7 @@ class Worker:
                 wait_s = min(2 * wait_s, BACKOFF_LAST_S)
                 clips = await self._drop_expired(clips)
             except BackendFailed as error:
+                metrics.BACKEND_ERRORS.labels("failed").inc()
                 if len(clips) == 1:
                     await self._completion.failed([clips[0].entry], error)
                     return
@@ -121,7 +124,8 @@ class Worker:
                     await self._score([clip])
                 return
             else:
-                await self._completion.scored(scores)
+                with metrics.stage("completion"):
+                    await self._completion.scored(scores)
                 return
 
     async def _drop_expired(self, clips: Sequence[LoadedClip]) -> list[LoadedClip]:
@@ -152,6 +156,7 @@ class Worker:
                     most = max(spec.max_batch_size for spec in self._specs if spec.name == name)
                     entries = await self._stream.reclaim(name, self._config.worker_lease_s, most)
                     if entries:
+                        metrics.LEASES_LOST.inc(len(entries))
                         log.info("clips_reclaimed", model=name, clips=len(entries))
                         await self._process(entries)
             except Exception:

@@ -147,3 +147,14 @@ def test_the_page_is_served(client: httpx.Client) -> None:
     response = client.get("/")
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/html")
+
+
+def test_the_table_of_metrics_is_what_is_served(client: httpx.Client, clip: Path) -> None:
+    assert upload(client, clip).status_code == 200
+    served = {
+        family.name + ("_total" if family.type == "counter" else ""): family.type
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+    }
+    table = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| \[`(\w+)`\]\(#\1\) \| (\w+) \|", table, re.M))
+    assert served == documented

@@ -172,6 +172,22 @@ def test_a_metric_is_documented_with_its_type_and_labels(name: str) -> None:
     assert sections(METRICS, 3)[name].strip().startswith(opening)
 
 
+def metrics_table() -> dict[str, tuple[str, str]]:
+    """Type and labels of each metric in the table of the page."""
+    rows = re.findall(
+        r"^\| \[`(\w+)`\]\(#\1\) \| (\w+) \| (.*?) ?\| \w+ \|$", METRICS.read_text(encoding="utf-8"), re.M
+    )
+    return {name: (kind, labels) for name, kind, labels in rows}
+
+
+def test_the_table_of_metrics_is_that_of_the_code() -> None:
+    def row(metric: MetricWrapperBase) -> tuple[str, str]:
+        (family,) = metric.describe()
+        return family.type, ", ".join(f"`{label}`" for label in metric._labelnames)
+
+    assert metrics_table() == {name: row(metric) for name, metric in exposed().items()}
+
+
 @pytest.mark.parametrize("name", exposed())
 def test_a_metric_is_documented_with_an_example_query(name: str) -> None:
     queries = re.findall(r"^```promql$(.*?)^```$", METRICS.read_text(encoding="utf-8"), re.M | re.S)

@@ -11,6 +11,8 @@ from service.queue.connection import reported
 from service.telemetry import metrics
 
 router = APIRouter(tags=["operations"])
+# Apart, because a deployment with an internal metrics port leaves it out of the public one.
+metrics_router = APIRouter(tags=["operations"])
 
 
 @router.get("/health/live", operation_id="live", summary="Whether the process runs")
@@ -43,13 +45,8 @@ async def ready(state: State, response: Response) -> Health:
     return Health(status="ok", checks=checks)
 
 
-@router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus", response_class=Response)
+@metrics_router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus", response_class=Response)
 async def prometheus(state: State) -> Response:
-    """Counters and histograms of the api, and of the workers that share its metrics directory."""
-    try:
-        for name in sorted({spec.name for spec in await state.directory.list()}):
-            metrics.QUEUE_CLIPS.labels(name).set(await state.store.waiting(name))
-    except QueueUnavailable:
-        # The other metrics are wanted most of all while Redis is away.
-        metrics.QUEUE_CLIPS.clear()
+    """Everything of the table of metrics, and the metrics of the workers that share the API's metrics directory."""
+    await state.queue_sampler.sample()
     return Response(metrics.render(state.metrics_dir), media_type=metrics.CONTENT_TYPE)

@@ -1,0 +1,83 @@
+"""The state of the queue as metrics: read from Redis now and then, because nobody counts it as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.errors import QueueUnavailable
+from service.queue.connection import reported
+from service.queue.jobs import JobStore
+from service.queue.models import ModelDirectory
+from service.telemetry import metrics
+
+
+class QueueSampler:
+    """Sets the gauges of the queue every `interval_s`, and whenever `sample` is called.
+
+    While Redis is away they are NaN: an old value would look like a queue that stands still.
+    """
+
+    def __init__(self, redis: Redis, store: JobStore, directory: ModelDirectory, interval_s: float) -> None:
+        self._redis = redis
+        self._store = store
+        self._directory = directory
+        self._interval_s = interval_s
+        self._served: set[tuple[str, str]] = set()
+        self._bytes: dict[str, int] = {}
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to sample; call once, in the event loop."""
+        self._task = asyncio.create_task(self._run(), name="queue-sampler")
+
+    async def close(self) -> None:
+        """End after the sample in hand."""
+        # Not cancelled: in Python 3.11 a cancellation that meets the end of a Redis command is lost with it.
+        self._closing.set()
+        if self._task is not None:
+            await self._task
+
+    async def sample(self) -> None:
+        """Set the gauges now."""
+        try:
+            await self._sample()
+        except QueueUnavailable:
+            metrics.REDIS_UP.set(0)
+            for gauge in (metrics.REDIS_MEMORY_BYTES, metrics.REDIS_MEMORY_LIMIT_BYTES, metrics.MODELS_SERVED):
+                gauge.set(math.nan)
+            for model in self._bytes:
+                for gauge in (metrics.QUEUE_CLIPS, metrics.QUEUE_BYTES, metrics.QUEUE_OLDEST_SECONDS):
+                    gauge.labels(model).set(math.nan)
+
+    async def _sample(self) -> None:
+        specs = await self._directory.list()
+        with reported():
+            memory: Any = await self._redis.info("memory")
+        served = {(spec.name, spec.version) for spec in specs}
+        # A model whose workers died is watched on: its queue is the one that grows.
+        self._bytes |= {spec.name: spec.clip_bytes for spec in specs}
+        for model, clip_bytes in self._bytes.items():
+            clips = await self._store.waiting(model)
+            metrics.QUEUE_CLIPS.labels(model).set(clips)
+            metrics.QUEUE_BYTES.labels(model).set(clips * clip_bytes)
+            metrics.QUEUE_OLDEST_SECONDS.labels(model).set(await self._store.oldest_age_s(model))
+        for name, version in served | self._served:
+            metrics.MODEL_SERVED.labels(name, version).set((name, version) in served)
+        self._served |= served
+        metrics.MODELS_SERVED.set(len(served))
+        metrics.REDIS_UP.set(1)
+        metrics.REDIS_MEMORY_BYTES.set(memory["used_memory"])
+        metrics.REDIS_MEMORY_LIMIT_BYTES.set(memory["maxmemory"])
+
+    async def _run(self) -> None:
+        while not self._closing.is_set():
+            await self.sample()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s):
+                    await self._closing.wait()
