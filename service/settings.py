@@ -1,4 +1,4 @@
-"""All settings of the program. Each is read from the environment variable `VIDTR_<NAME>` or from a `.env` file.
+"""All settings of the program. Each is read from the environment variable `VIDTR_<NAME>`, a `.env` file or a secret.
 
 This is the only module that reads the environment; only the command line and the app factories read Settings.
 """
@@ -23,13 +23,21 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 
 Engine = Literal["torchscript", "triton"]
 
+SECRETS_DIR = Path("/run/secrets")
 MIB = 1024 * 1024
 
 
 class Settings(BaseSettings):
     """The one config surface. Units stand in the names: `_s` seconds, `_ms` milliseconds, `_bytes` bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="VIDTR_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="VIDTR_",
+        env_file=".env",
+        # Where Docker and Kubernetes mount secrets: a file `vidtr_redis_url` keeps a password out of the environment.
+        secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
+        extra="ignore",
+        frozen=True,
+    )
 
     # --- http
     host: str = Field("127.0.0.1", description="Address the API listens on.")

@@ -1,0 +1,39 @@
+"""Writes the stack's passwords, once: random, into volumes that only their readers mount.
+
+/secrets/redis/users.acl         Redis' users; the hash of the password only
+/secrets/client/vidtr_redis_url  the setting redis_url of api and worker, password included
+/secrets/grafana/admin_password  Grafana's first password of `admin`
+"""
+
+import hashlib
+import secrets
+from pathlib import Path
+
+ROOT = Path("/secrets")
+# What the service needs on its own keys and channels; nothing that reads or changes the server, but its memory figures.
+RULES = "~vidtr:* &vidtr:* -@all +@read +@write +@transaction +@pubsub +@scripting +@connection -@dangerous +info"
+
+
+def write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.chmod(0o444)
+    partial.rename(path)
+
+
+def main() -> None:
+    if not (ROOT / "redis" / "users.acl").exists():
+        password = secrets.token_urlsafe(32)
+        digest = hashlib.sha256(password.encode()).hexdigest()
+        write(ROOT / "client" / "vidtr_redis_url", f"redis://vidtr:{password}@redis:6379/0")
+        # Last: it is the sign that all is written. `health` may ping and nothing else.
+        write(
+            ROOT / "redis" / "users.acl",
+            f"user default off\nuser health on nopass -@all +ping\nuser vidtr on #{digest} {RULES}\n",
+        )
+    if not (ROOT / "grafana" / "admin_password").exists():
+        write(ROOT / "grafana" / "admin_password", secrets.token_urlsafe(16))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The compose stack, run: `python -m tests.compose.live` where `docker compose` reaches an engine.
+
+Builds the images, starts the stack, classifies a video through the published port, looks for it in Prometheus and in
+Triton's counters, tries to write to each container, kills the main process of each and waits for the stack to answer
+again, and takes everything down. Prints a line a step; the first failure ends it with status 1.
+
+`VIDTR_CLIENT_PREFIX` is put before commands that must reach the published port, where that takes another namespace.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.videos import write_video
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "vidtr-live"
+COMPOSE = ["docker", "compose", "-p", PROJECT]
+BASE = "http://127.0.0.1:8080"
+LASTING = ("api", "worker", "redis", "triton", "prometheus", "alertmanager", "grafana")
+IMAGE_LIMIT_BYTES = 250e6
+
+
+def run(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COMPOSE_MENU": "0"})
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+def compose(*arguments: str, check: bool = True) -> str:
+    return run(*COMPOSE, *arguments, check=check)
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120) -> float:
+    started = time.monotonic()
+    while not what():
+        assert time.monotonic() - started < seconds, f"still not after {seconds} s"
+        time.sleep(0.5)
+    return time.monotonic() - started
+
+
+def curl(*arguments: str) -> str:
+    prefix = shlex.split(os.environ.get("VIDTR_CLIENT_PREFIX", ""))
+    return run(*prefix, "curl", "-s", "-m", "60", *arguments, check=False)
+
+
+def classify(clip: Path) -> dict[str, Any]:
+    try:
+        return json.loads(curl("-F", f"file=@{clip}", f"{BASE}/v1/classify"))
+    except ValueError:
+        return {}
+
+
+def prometheus(query: str) -> float:
+    # Prometheus is not published: asked from inside.
+    text = compose("exec", "-T", "prometheus", "wget", "-qO-", f"http://127.0.0.1:9090/api/v1/query?query={query}")
+    result = json.loads(text)["data"]["result"]
+    return float(result[0]["value"][1]) if result else 0.0
+
+
+def container(service: str) -> dict[str, Any]:
+    return json.loads(run("docker", "inspect", compose("ps", "-q", service)))[0]
+
+
+def healthy(service: str) -> bool:
+    return container(service)["State"].get("Health", {}).get("Status") == "healthy"
+
+
+def layers_above_base(image: str) -> float:
+    """Bytes that our own Dockerfile adds: the layer of packages is by far the largest."""
+    sizes = run("docker", "history", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", image).splitlines()
+    ours = next(i for i, line in enumerate(sizes) if "groupadd --gid 10001" in line)
+    return sum(float(line.split()[0]) for line in sizes[: ours + 1])
+
+
+def kill_and_recover(service: str, clip: Path) -> float:
+    before = container(service)
+    os.kill(before["State"]["Pid"], signal.SIGKILL)
+    took = wait_for(lambda: container(service)["RestartCount"] > before["RestartCount"] and healthy(service))
+    return took + wait_for(lambda: classify(clip).get("status") == "succeeded")
+
+
+def steps(clip: Path) -> None:
+    compose("up", "-d", "--wait", "--pull", "never", "--no-build")
+    print("up: every health check passes")
+    waited = wait_for(lambda: classify(clip).get("status") == "succeeded", 60)
+    print(f"a video is classified through the published port ({waited:.0f} s after up)")
+    assert not json.loads(curl(f"{BASE}/metrics") or "{}").get("vidtr"), "metrics are public"
+    wait_for(lambda: prometheus('sum(vidtr_jobs_total{state="succeeded"})') >= 1, 30)
+    wait_for(lambda: prometheus("sum(nv_inference_count)") >= 1, 30)
+    print("Prometheus saw it, in our metrics and in Triton's")
+    for image in ("api", "worker"):
+        size = layers_above_base(container(image)["Image"])
+        assert size < IMAGE_LIMIT_BYTES, (image, size)
+        print(f"image {image}: {size / 1e6:.0f} MB above its base")
+    for service in LASTING:
+        user = compose("exec", "-T", service, "id", "-u")
+        assert user != "0", service
+        writable = [
+            place
+            for place in ("/", "/etc", "/usr", "/opt")
+            if "made" in compose("exec", "-T", service, "sh", "-c", f"touch {place}/probe && echo made", check=False)
+        ]
+        assert writable == [], (service, writable)
+        print(f"{service}: user {user}, its root is read-only")
+    refused = compose("exec", "-T", "api", "python", "-c", FORBIDDEN, check=False)
+    assert refused.split() == ["NoPermissionError"] * 3, refused
+    print("Redis refuses foreign keys, KEYS and FLUSHALL to the service's user")
+    for service in LASTING:
+        print(f"{service} killed: the stack answers again after {kill_and_recover(service, clip):.0f} s")
+
+
+FORBIDDEN = """
+import redis
+client = redis.Redis.from_url(open("/run/secrets/vidtr_redis_url").read())
+for command in (("SET", "foreign", "1"), ("KEYS", "*"), ("FLUSHALL",)):
+    try:
+        client.execute_command(*command)
+    except redis.exceptions.RedisError as error:
+        print(type(error).__name__)
+"""
+
+
+def left_over() -> list[str]:
+    label = f"label=com.docker.compose.project={PROJECT}"
+    kinds = (("ps", "-aq"), ("volume", "ls", "-q"), ("network", "ls", "-q"))
+    return [name for kind in kinds for name in run("docker", *kind, "--filter", label).split()]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        clip = write_video(Path(scratch) / "clip.mp4", 75, fps=25, size=(96, 64))
+        try:
+            compose("build")
+            steps(clip)
+        finally:
+            compose("down", "--volumes", "--timeout", "20")
+    assert left_over() == []
+    print("down leaves nothing")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The deployment files, checked without an engine."""
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import Settings
+from tests.compose.tools import ROOT, tool
+
+COMPOSE = ROOT / "docker-compose.yml"
+GPU = ROOT / "compose.gpu.yml"
+PROMETHEUS = ROOT / "docker" / "prometheus"
+DASHBOARDS = ROOT / "docker" / "grafana"
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> None:
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def services() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(COMPOSE.read_text())["services"]
+
+
+LASTING = [name for name in services() if name != "secrets"]
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    run(tool("hadolint"), "docker/Dockerfile")
+
+
+@pytest.mark.parametrize("path", [COMPOSE, GPU], ids=lambda path: path.name)
+def test_a_compose_file_fits_the_schema(path: Path) -> None:
+    run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", path)
+
+
+@pytest.mark.parametrize("files", [(COMPOSE,), (COMPOSE, GPU)], ids=["cpu", "gpu"])
+def test_compose_resolves_the_files(files: tuple[Path, ...]) -> None:
+    run(tool("docker-compose"), *(part for path in files for part in ("-f", path)), "--profile", "*", "config", "-q")
+
+
+@pytest.mark.parametrize("name", services())
+def test_a_service_is_hardened(name: str) -> None:
+    service = services()[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_service_comes_back_and_is_bounded(name: str) -> None:
+    service = services()[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["deploy"]["resources"]["limits"]["memory"]
+
+
+def test_only_the_api_and_grafana_are_published() -> None:
+    assert {name for name, service in services().items() if service.get("ports")} == {"api", "grafana"}
+
+
+def test_what_is_not_published_has_no_way_out() -> None:
+    networks = yaml.safe_load(COMPOSE.read_text())["networks"]
+    assert all(networks[name] == {"internal": True} for name in ("backend", "monitoring"))
+    assert {name for name in LASTING if "edge" in services()[name]["networks"]} == {"api", "grafana", "alertmanager"}
+
+
+@pytest.mark.parametrize("name", services())
+def test_an_image_is_pinned(name: str) -> None:
+    default = re.sub(r"\$\{\w+:-(.*)\}", r"\1", services()[name]["image"])
+    assert re.search(r":v?\d+\.\d+", default)
+
+
+def test_every_variable_of_ours_is_a_setting() -> None:
+    known = {f"VIDTR_{name.upper()}" for name in Settings.model_fields} | {"VIDTR_VERSION"}
+    text = COMPOSE.read_text() + (ROOT / "docker" / "Dockerfile").read_text()
+    assert set(re.findall(r"\bVIDTR_[A-Z_]+\b", text)) <= known | {"VIDTR_"}
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_an_image_has_no_torch(name: str) -> None:
+    packages = re.findall(r"^([\w.-]+)==", (ROOT / "docker" / "locks" / f"{name}.txt").read_text(), re.M)
+    assert "redis" in packages
+    assert not {"torch", "triton", "nvidia-cublas"} & set(packages)
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_a_lock_file_holds_the_versions_that_are_tested(name: str) -> None:
+    tested = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text().lower(), re.M))
+    locked = dict(re.findall(r"^([\w.-]+)==([^\s\\;]+)", (ROOT / "docker" / "locks" / f"{name}.txt").read_text(), re.M))
+    tested = {key.replace("_", "-"): version for key, version in tested.items()}
+    differing = {key: (version, tested[key]) for key, version in locked.items() if tested.get(key, version) != version}
+    assert differing == {}
+
+
+# --- Prometheus ----------------------------------------------------------------------------------------------------
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    run(tool("promtool"), "check", "config", "prometheus.yml", cwd=PROMETHEUS)
+
+
+def test_promtool_passes_the_tests_of_the_alerts() -> None:
+    run(tool("promtool"), "test", "rules", "rules_test.yml", cwd=PROMETHEUS)
+
+
+def test_amtool_accepts_the_routing() -> None:
+    run(tool("amtool"), "check-config", ROOT / "docker" / "alertmanager" / "alertmanager.yml")
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def test_every_alert_has_a_test_that_fires_it_and_one_that_does_not() -> None:
+    tests = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == set(alerts())
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == set(alerts())
+
+
+def test_every_alert_has_its_runbook_and_no_runbook_is_left_over() -> None:
+    headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.M)
+    assert sorted(headings) == sorted(alerts())
+    for name, rule in alerts().items():
+        assert rule["annotations"]["runbook"] == f"docs/runbooks.md#{name.lower()}"
+
+
+# --- Grafana -------------------------------------------------------------------------------------------------------
+
+
+def generator() -> Any:
+    spec = importlib.util.spec_from_file_location("generate", DASHBOARDS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_dashboards_are_those_of_the_generator() -> None:
+    made = generator()
+    files = {path.name: path.read_text() for path in (DASHBOARDS / "dashboards").glob("*.json")}
+    assert files == {f"{made.slug(title)}.json": made.text(title) for title in made.DASHBOARDS}
