@@ -152,6 +152,14 @@ class JobState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class JobClass(StrEnum):
+    """Which of a model's two queues a job waits in; workers read them with weights."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
 
 
 class JobRecord(Lenient):
@@ -167,6 +175,7 @@ class JobRecord(Lenient):
     deadline_at: float
     upload_ms: float
     request_id: str = ""
+    job_class: JobClass = JobClass.INTERACTIVE
 
 
 class ClipScores(Lenient):
@@ -178,6 +187,30 @@ class ClipScores(Lenient):
     layer_retention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
     queue_ms: float = 0.0
     inference_ms: float = 0.0
+
+
+class DeadLetter(Lenient):
+    """A job that was given up because of one of its clips, kept for a person to look at. Times are Unix seconds."""
+
+    job_id: str
+    clip: int = Field(description="the clip that ended the job")
+    code: str = Field(description="code of the error the job failed with")
+    detail: str = Field(description="its cause")
+    model: str
+    version: str
+    deliveries: int = Field(description="how often the clip had been handed to a worker")
+    buried_at: float
+    clip_bytes: int = Field(description="bytes of clips kept for a replay")
+
+
+class WorkerStatus(Lenient):
+    """What one live worker says of itself with every heartbeat."""
+
+    worker: str = Field(description="its consumer name")
+    models: tuple[str, ...] = Field((), description="the served models, as `name:version`")
+    breaker: Literal["closed", "half_open", "open"] = "closed"
+    retry_in_s: float = Field(0.0, description="seconds until an open breaker lets a batch try the backend")
+    clips_per_s: dict[str, float] = Field({}, description="by model name, clips scored per busy second")
 
 
 # --- the answer --------------------------------------------------------------------------------------------------

@@ -116,6 +116,12 @@ class UnknownJob(VidtrError):
     code = "unknown_job"
 
 
+class UnknownDeadLetter(VidtrError):
+    """No dead letter is kept for this job, or what a replay needs is gone."""
+
+    code = "unknown_dead_letter"
+
+
 class ResultExpired(VidtrError):
     """The job finished, and its result has outlived `result_ttl_s`."""
 

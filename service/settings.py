@@ -107,12 +107,29 @@ class Settings(BaseSettings):
         86_400, gt=0, description="How long a job whose result expired still answers 410 instead of 404."
     )
 
+    dead_letter_ttl_s: int = Field(86_400, gt=0, description="Life of a dead letter and of the clips kept with it.")
+    dead_letter_max_jobs: int = Field(100, gt=0, le=1000, description="Most dead letters kept; the oldest go first.")
+    dead_letter_max_bytes: int = Field(
+        256 * MIB, ge=0, description="Most bytes of clips kept with dead letters; the oldest go first."
+    )
+
     # --- worker
     worker_block_ms: int = Field(1000, gt=0, le=4000, description="Longest single wait for new queue entries.")
     worker_lease_s: float = Field(
-        60.0, gt=0, description="Idle time after which another worker takes over an unfinished clip."
+        15.0, gt=0, description="Life of a lease: a clip whose worker has not renewed it goes to another worker."
     )
-    worker_max_deliveries: int = Field(3, gt=0, description="Deliveries after which a clip's job fails.")
+    worker_max_deliveries: int = Field(
+        3, gt=0, description="Deliveries after which a clip becomes a dead letter and its job fails."
+    )
+    worker_interactive_weight: int = Field(
+        4, gt=0, description="Batches of interactive clips scored for each batch of bulk clips while both wait."
+    )
+    breaker_failures: int = Field(
+        3, gt=0, description="Failures of the backend in a row after which a worker's circuit breaker opens."
+    )
+    breaker_open_s: float = Field(
+        2.0, gt=0, description="Time after which an open circuit breaker lets one batch try the backend."
+    )
     worker_heartbeat_s: float = Field(2.0, gt=0, description="Interval at which a worker announces its models.")
     worker_metrics_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own /metrics; 0 for none.")
 

@@ -25,6 +25,7 @@ STATUS: dict[str, int] = {
     "not_found": 404,
     "unknown_model": 404,
     "unknown_job": 404,
+    "unknown_dead_letter": 404,
     "method_not_allowed": 405,
     "result_expired": 410,
     "upload_too_large": 413,

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import service
-from service.cli import classify, import_weights, models, presets, processes
+from service.cli import classify, dead, import_weights, models, presets, processes
 from service.errors import VidtrError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("classify")(classify.classify)
 app.command("export")(models.export)
 app.command("import")(import_weights.import_weights)
 app.add_typer(presets.app, name="models")
+app.add_typer(dead.app, name="dead")
 app.command("install-triton")(models.install_triton)
 
 

@@ -140,6 +140,7 @@ def api() -> None:
 def worker() -> None:
     """Run one worker process; its settings come from the environment."""
     from service.inference.backend import Backend
+    from service.queue.dead import DeadLetterLimits
     from service.queue.jobs import JobTimes
     from service.telemetry import logs, metrics
     from service.worker.config import WorkerConfig
@@ -165,5 +166,6 @@ def worker() -> None:
             settings.redis_url,
             settings.redis_prefix,
             settings.narrowed(JobTimes),
+            settings.narrowed(DeadLetterLimits),
         )
     )

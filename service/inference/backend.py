@@ -47,8 +47,10 @@ class Backend(Protocol):
             BackendUnavailable: nobody answers.
         """
 
-    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         """Scores of `clips`, uint8 `[B, T, H, W, 3]` RGB with 1 <= B <= the model's `max_batch_size`.
+
+        Nobody wants them after `timeout_s` seconds; an engine that can give up by then does so.
 
         Raises:
             BackendUnavailable: the engine is away, stopping, too busy or too slow.

@@ -68,8 +68,8 @@ class TorchScriptBackend:
         self._running()
         return sorted((model.spec for model in self._models.values()), key=served_order)
 
-    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
-        """See `Backend.infer`."""
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+        """See `Backend.infer`; a forward that has begun runs to its end."""
         executor = self._running()
         loaded = self._models.get((model, version))
         if loaded is None:

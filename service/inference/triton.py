@@ -102,8 +102,8 @@ class TritonBackend:
         except ModelConfigError as error:
             raise BackendFailed(str(error)) from error
 
-    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
-        """See `Backend.infer`. Triton checks the shape and the number of the clips."""
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+        """See `Backend.infer`. Triton checks the shape and number of the clips, and forgets a call whose time is up."""
         client = self._open()
         if clips.dtype != np.uint8:
             raise BackendFailed(f"model {model!r} takes uint8 clips, not {clips.dtype}")
@@ -117,7 +117,7 @@ class TritonBackend:
                     [tensor],
                     model_version=version,
                     outputs=[InferRequestedOutput(name) for name in OUTPUTS],
-                    client_timeout=self._config.timeout_s,
+                    client_timeout=min(self._config.timeout_s, timeout_s or self._config.timeout_s),
                 )
         except BackendFailed as error:
             # A stopping server fails requests, and forgets its models, before it closes its port.

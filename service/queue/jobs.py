@@ -9,18 +9,38 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.contracts import ClipScores, JobRecord, JobState, JobStatus
-from service.errors import ResultExpired, UnknownJob
+from service.contracts import ClipScores, JobClass, JobRecord, JobState, JobStatus
+from service.errors import DeadlineExceeded, ResultExpired, UnknownJob
 from service.queue.codec import Outcome, decode_scores, encode_scores
 from service.queue.connection import reported
 from service.queue.keys import Keys
 
 # Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
 PIPELINE_BYTES = 8 << 20
+SWEPT_AT_ONCE = 100
+
+# Both scripts begin with a write that frees memory: a Redis at its limit refuses a script whose first write may grow,
+# and a result that could not be written would keep the queue from ever draining.
+
+# The payload of a scored clip is of no more use; its stream entry stays until the job is finished or known to go on.
+RECORD = """
+for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished')
+if not job[1] or job[2] then return 0 end
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return redis.call('HLEN', KEYS[2]) >= tonumber(job[1]) and 1 or 0
+"""
+
+NOTE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', ARGV[1]) end
+"""
 
 # Whoever sets the outcome first finishes the job; the rest of the clean-up must not happen without it, nor twice.
 FINISH = """
+redis.call('ZREM', KEYS[4], ARGV[5])
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'finished') == 1 then return 0 end
 if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'finished', '1')
 redis.call('HDEL', KEYS[1], 'record')
@@ -40,6 +60,19 @@ class JobTimes:
     tombstone_ttl_s: int
 
 
+def entry_fields(record: JobRecord, clip: int) -> dict[Any, Any]:
+    """The stream entry of one clip of a job."""
+    return {
+        "v": record.schema_version,
+        "job": record.id,
+        "version": record.spec.version,
+        "shape": ",".join(map(str, record.decoded.clip_shape)),
+        "enqueued_at": record.enqueued_at,
+        "deadline_at": record.deadline_at,
+        "clip": clip,
+    }
+
+
 class JobStore:
     """Jobs in Redis. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
@@ -47,20 +80,27 @@ class JobStore:
         self._redis = redis
         self._keys = keys
         self._times = times
+        self._record = redis.register_script(RECORD)
+        self._note = redis.register_script(NOTE)
         self._finish = redis.register_script(FINISH)
 
     async def waiting(self, model: str) -> int:
-        """Clips of `model` that are queued or being scored."""
+        """Clips of `model` that are queued or being scored, in both classes."""
         with reported():
-            return int(await self._redis.xlen(self._keys.clips(model)))
+            pipe = self._redis.pipeline(transaction=True)
+            for job_class in JobClass:
+                pipe.xlen(self._keys.clips(model, job_class))
+            return sum(await pipe.execute())
 
     async def oldest_age_s(self, model: str) -> float:
         """Seconds since the oldest clip of `model` was put into its queue; 0 when there is none."""
         with reported():
-            first: Any = await self._redis.xrange(self._keys.clips(model), count=1)
-        if not first:
-            return 0.0
-        return max(0.0, time.time() - int(first[0][0].split(b"-")[0]) / 1000)
+            pipe = self._redis.pipeline(transaction=True)
+            for job_class in JobClass:
+                pipe.xrange(self._keys.clips(model, job_class), count=1)
+            heads = await pipe.execute()
+        since_ms = [int(head[0][0].split(b"-")[0]) for head in heads if head]
+        return max(0.0, time.time() - min(since_ms) / 1000) if since_ms else 0.0
 
     async def put_payloads(self, job_id: str, clips: memoryview, clip_bytes: int) -> None:
         """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted."""
@@ -77,14 +117,6 @@ class JobStore:
     async def accept(self, record: JobRecord) -> None:
         """Commit the job's record and all its stream entries in one transaction: from here on the job is not lost."""
         keys, spec = self._keys, record.spec
-        entry: dict[Any, Any] = {
-            "v": record.schema_version,
-            "job": record.id,
-            "version": spec.version,
-            "shape": ",".join(map(str, record.decoded.clip_shape)),
-            "enqueued_at": record.enqueued_at,
-            "deadline_at": record.deadline_at,
-        }
         total = len(record.decoded.clips)
         with reported():
             pipe = self._redis.pipeline(transaction=True)
@@ -101,50 +133,74 @@ class JobStore:
                 },
             )
             pipe.expire(keys.job(record.id), self._times.tombstone_ttl_s)
+            pipe.zadd(keys.deadlines, {record.id: record.deadline_at})
             for clip in range(total):
-                pipe.xadd(keys.clips(spec.name), {**entry, "clip": clip})
+                pipe.xadd(keys.clips(spec.name, record.job_class), entry_fields(record, clip))
             await pipe.execute()
 
     async def record_scores(self, scores: Mapping[tuple[str, int], ClipScores]) -> list[str]:
-        """Keep the scores of `(job id, clip)`; return the jobs whose last clip this was. Repeating it is harmless."""
+        """Keep the scores of `(job id, clip)` and free the payloads; return the jobs that have all their scores.
+
+        Repeating it is harmless. Scores of a job that is finished or unknown are not kept.
+        """
+        keys = self._keys
         jobs = sorted({job for job, _ in scores})
         with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            for (job, clip), value in scores.items():
-                pipe.hset(self._keys.scores(job), str(clip), encode_scores(value))
+            pipe = self._redis.pipeline(transaction=False)
             for job in jobs:
-                pipe.expire(self._keys.scores(job), self._times.payload_ttl_s)
-                pipe.hlen(self._keys.scores(job))
-                pipe.hget(self._keys.job(job), "total")
-            replies = await pipe.execute()
-        tail = replies[len(scores) :]
-        return [
-            job
-            for job, (_, done, total) in zip(jobs, zip(*[iter(tail)] * 3, strict=True), strict=True)
-            if total is not None and done >= int(total)
-        ]
+                clips = [clip for owner, clip in scores if owner == job]
+                arguments: list[Any] = [self._times.payload_ttl_s]
+                for clip in clips:
+                    arguments += [clip, encode_scores(scores[job, clip])]
+                payloads = [keys.payload(job, clip) for clip in clips]
+                await self._record(keys=[keys.job(job), keys.scores(job), *payloads], args=arguments, client=pipe)
+            complete = await pipe.execute()
+        return [job for job, all_scored in zip(jobs, complete, strict=True) if all_scored]
 
     async def scored(self, job_id: str) -> tuple[JobRecord, list[ClipScores]] | None:
-        """Record and all clip scores of a complete job, in clip order; None when somebody finished it already."""
+        """Record and all clip scores of a job, in clip order; None while some are missing or once it is finished."""
         with reported():
             pipe = self._redis.pipeline(transaction=True)
             pipe.hget(self._keys.job(job_id), "record")
             pipe.hgetall(self._keys.scores(job_id))
-            record, scores = await pipe.execute()
-        if record is None:
+            data, scores = await pipe.execute()
+        if data is None:
+            return None
+        record = JobRecord.model_validate_json(data)
+        if len(scores) < len(record.decoded.clips):
             return None
         by_clip = {int(clip): decode_scores(value) for clip, value in scores.items()}
-        return JobRecord.model_validate_json(record), [by_clip[i] for i in sorted(by_clip)]
+        return record, [by_clip[i] for i in sorted(by_clip)]
 
     async def finish(self, job_id: str, outcome: Outcome) -> bool:
         """Write the job's outcome and wake its waiters; False when the job is unknown or had one already."""
         keys, times = self._keys, self._times
         with reported():
             won = await self._finish(
-                keys=[keys.job(job_id), keys.outcome(job_id), keys.scores(job_id)],
+                keys=[keys.job(job_id), keys.outcome(job_id), keys.scores(job_id), keys.deadlines],
                 args=[outcome.encode(), times.result_ttl_s, times.tombstone_ttl_s, keys.finished, job_id],
             )
         return bool(won)
+
+    async def note_fault(self, job_id: str, fault: str) -> None:
+        """Remember what went wrong with clips of the job that were given back, for when they are given up."""
+        with reported():
+            await self._note(keys=[self._keys.job(job_id)], args=[fault])
+
+    async def expire_overdue(self) -> list[str]:
+        """Finish jobs whose deadline has passed, wherever their clips are; returns those that ended by this call."""
+        now = time.time()
+        with reported():
+            overdue: Any = await self._redis.zrangebyscore(
+                self._keys.deadlines, "-inf", now, start=0, num=SWEPT_AT_ONCE, withscores=True
+            )
+        expired = []
+        for member, deadline_at in overdue:
+            job_id = member.decode()
+            late = DeadlineExceeded("the job's deadline passed before all its clips were scored", actual=deadline_at)
+            if await self.finish(job_id, Outcome(JobState.EXPIRED, error=late)):
+                expired.append(job_id)
+        return expired
 
     async def outcome(self, job_id: str) -> Outcome | None:
         """The job's outcome, or None while it has none."""

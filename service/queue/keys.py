@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.contracts import JobClass
+
 GROUP = "workers"
 
 
@@ -13,12 +15,12 @@ class Keys:
 
     prefix: str
 
-    def clips(self, model: str) -> str:
-        """Stream of clips that wait for `model`: small entries that point to payloads."""
-        return f"{self.prefix}:clips:{model}"
+    def clips(self, model: str, job_class: JobClass) -> str:
+        """Stream of clips that wait for `model` in one class: small entries that point to payloads."""
+        return f"{self.prefix}:clips:{model}:{job_class}"
 
-    def payload(self, job_id: str, clip: int) -> str:
-        """Raw uint8 bytes of one clip."""
+    def payload(self, job_id: str, clip: int | str) -> str:
+        """Raw uint8 bytes of one clip; with an empty `clip`, what the payload keys of the job begin with."""
         return f"{self.prefix}:clip:{job_id}:{clip}"
 
     def job(self, job_id: str) -> str:
@@ -33,6 +35,14 @@ class Keys:
         """Outcome of a finished job: written once, by whoever finishes it first."""
         return f"{self.prefix}:outcome:{job_id}"
 
+    def dead_job(self, job_id: str) -> str:
+        """Hash: record of a job in the dead letters, from which it can be replayed."""
+        return f"{self.prefix}:dead:{job_id}"
+
+    def worker(self, worker: str) -> str:
+        """WorkerStatus of a live worker; lives as long as its heartbeat."""
+        return f"{self.prefix}:workers:{worker}"
+
     def model(self, name: str, version: str) -> str:
         """ModelSpec of a served model version; lives as long as its worker's heartbeat."""
         return f"{self.prefix}:models:{name}:{version}"
@@ -41,6 +51,21 @@ class Keys:
     def models(self) -> str:
         """Sorted set of `name:version`, scored by the time until which the announcement holds."""
         return f"{self.prefix}:models"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set of live workers, scored by the time until which their heartbeat holds."""
+        return f"{self.prefix}:workers"
+
+    @property
+    def deadlines(self) -> str:
+        """Sorted set of the unfinished jobs, scored by their deadlines."""
+        return f"{self.prefix}:deadlines"
+
+    @property
+    def dead(self) -> str:
+        """Stream of dead letters: one entry per job that was given up, newest last."""
+        return f"{self.prefix}:dead"
 
     @property
     def finished(self) -> str:

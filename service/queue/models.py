@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.contracts import ModelSpec
+from service.contracts import ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, UnknownModel
 from service.queue.connection import RETRY_AFTER_S, reported
 from service.queue.keys import Keys
@@ -21,16 +21,37 @@ class ModelDirectory:
         self._redis = redis
         self._keys = keys
 
-    async def announce(self, specs: Sequence[ModelSpec], ttl_s: float) -> None:
-        """Say that a live worker serves these models for the next `ttl_s` seconds."""
-        until = time.time() + ttl_s
+    async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> None:
+        """Say that a live worker serves these models for the next `ttl_s` seconds, and how it does."""
+        now = time.time()
+        until = now + ttl_s
         with reported():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.zremrangebyscore(self._keys.models, "-inf", time.time() - ttl_s)
+            for index in (self._keys.models, self._keys.workers):
+                pipe.zremrangebyscore(index, "-inf", now - ttl_s)
+            pipe.set(self._keys.worker(status.worker), status.model_dump_json(), px=int(ttl_s * 1000))
+            pipe.zadd(self._keys.workers, {status.worker: until})
             for spec in specs:
                 pipe.set(self._keys.model(spec.name, spec.version), spec.model_dump_json(), px=int(ttl_s * 1000))
                 pipe.zadd(self._keys.models, {f"{spec.name}:{spec.version}": until})
             await pipe.execute()
+
+    async def withdraw(self, worker: str) -> None:
+        """Forget a worker that stops; its models stand until their announcement runs out, for its peers."""
+        with reported():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.zrem(self._keys.workers, worker)
+            pipe.delete(self._keys.worker(worker))
+            await pipe.execute()
+
+    async def workers(self) -> list[WorkerStatus]:
+        """Every live worker."""
+        with reported():
+            names: Any = await self._redis.zrangebyscore(self._keys.workers, time.time(), "+inf")
+            if not names:
+                return []
+            found = await self._redis.mget([self._keys.worker(name.decode()) for name in names])
+        return [WorkerStatus.model_validate_json(data) for data in found if data is not None]
 
     async def list(self) -> list[ModelSpec]:
         """Every model version that a live worker serves, by name and then newest version first."""

@@ -1,19 +1,74 @@
-"""The clip stream as a worker sees it: read what waits, fetch payloads, acknowledge, take over lost work."""
+"""The clip streams as a worker sees them: read what waits, fetch payloads, renew leases, take over lost work."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from service.contracts import JobClass
 from service.queue.connection import reported
 from service.queue.keys import GROUP, Keys
 
 # An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
 GIVEN_BACK_MS = 3_600_000
+
+# There is no lock around the take-over: XCLAIM itself checks the idle time, so of two workers one gets the entry.
+# Work that was given back without blame goes out as a batch. Work that a worker lost goes out alone, because it may be
+# what killed that worker, and clips that keep it company would be blamed for its next victim too.
+CLAIM = """
+local waiting = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', ARGV[4])
+local ids, counts = {}, {}
+for _, row in ipairs(waiting) do
+  if row[4] == 0 or #ids == 0 then
+    ids[#ids + 1] = row[1]
+    counts[row[1]] = row[4] + 1
+    if row[4] > 0 then break end
+  end
+end
+if #ids == 0 then return {} end
+local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], unpack(ids))
+local found = {}
+for _, entry in ipairs(claimed) do
+  if entry and entry[2] then
+    found[#found + 1] = {entry[1], counts[entry[1]], entry[2]}
+    counts[entry[1]] = nil
+  end
+end
+for id, _ in pairs(counts) do redis.call('XACK', KEYS[1], ARGV[1], id) end
+return found
+"""
+
+# A worker may find out late that its lease ended; it must not take the entry back from the one who has it now.
+# ARGV: group, consumer, idle time to set, how much to take off the delivery count, ids.
+HOLD = """
+local held = {}
+for i = 5, #ARGV do
+  local row = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1]
+  if row then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3],
+      'RETRYCOUNT', math.max(0, row[4] - ARGV[4]), 'JUSTID')
+    held[#held + 1] = ARGV[i]
+  end
+end
+return held
+"""
+
+# Deleting a consumer that holds entries would lose them.
+LEAVE = """
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local facts = {}
+  for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
+  local meant = facts['name'] == ARGV[2] or (ARGV[2] == '' and facts['idle'] > tonumber(ARGV[3]))
+  if meant and facts['pending'] == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], facts['name'])
+  end
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -28,7 +83,20 @@ class ClipEntry:
     shape: tuple[int, ...]
     enqueued_at: float
     deadline_at: float
+    job_class: JobClass = JobClass.INTERACTIVE
     deliveries: int = 1
+
+
+@dataclass(frozen=True)
+class ClipState:
+    """What Redis holds of an entry's clip."""
+
+    payload: bytes | None
+    scored: bool
+    job: str
+    """`open`, `gone`, or how the job has ended: `finished`, or `dead` while its payloads are kept for a replay"""
+    fault: str | None = None
+    """what went wrong when clips of this job were last given back"""
 
 
 class ClipStream:
@@ -37,105 +105,162 @@ class ClipStream:
     def __init__(self, redis: Redis, keys: Keys, consumer: str) -> None:
         self._redis = redis
         self._keys = keys
-        self._consumer = consumer
+        self.consumer = consumer
+        self._claim = redis.register_script(CLAIM)
+        self._hold = redis.register_script(HOLD)
+        self._leave = redis.register_script(LEAVE)
+
+    def _streams(self, models: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
+        return {self._keys.clips(model, job_class): (model, job_class) for model in models for job_class in JobClass}
 
     async def join(self, models: Sequence[str]) -> None:
-        """Create the consumer group of each model's stream where it is missing. Entries older than it are served."""
+        """Create the consumer group of each model's streams where it is missing. Entries older than it are served."""
         with reported():
-            for model in models:
+            for key in self._streams(models):
                 try:
-                    await self._redis.xgroup_create(self._keys.clips(model), GROUP, id="0", mkstream=True)
+                    await self._redis.xgroup_create(key, GROUP, id="0", mkstream=True)
                 except ResponseError as error:
                     if not str(error).startswith("BUSYGROUP"):
                         raise
 
     async def read(self, models: Sequence[str], count: int, block_ms: int) -> list[ClipEntry]:
-        """Up to `count` new entries per model; waits at most `block_ms` for the first one, never for more."""
-        streams: dict[Any, Any] = {self._keys.clips(model): ">" for model in models}
+        """Up to `count` new entries per model and class; waits at most `block_ms` for the first, never for more."""
+        return await self._read(self._streams(models), count, block_ms)
+
+    async def take(self, model: str, job_class: JobClass, count: int) -> list[ClipEntry]:
+        """Up to `count` new entries of one class, without waiting."""
+        return await self._read({self._keys.clips(model, job_class): (model, job_class)}, count, None)
+
+    async def _read(
+        self, streams: dict[str, tuple[str, JobClass]], count: int, block_ms: int | None
+    ) -> list[ClipEntry]:
+        wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
         with reported():
             try:
-                reply: Any = await self._redis.xreadgroup(GROUP, self._consumer, streams, count=count, block=block_ms)
+                reply: Any = await self._redis.xreadgroup(GROUP, self.consumer, wanted, count=count, block=block_ms)
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
-                await self.join(models)
+                await self.join(sorted({model for model, _ in streams.values()}))
                 return []
-        by_key = {self._keys.clips(model): model for model in models}
         return [
-            _entry(by_key[key.decode()], entry_id, fields)
+            _entry(*streams[key.decode()], entry_id, fields)
             for key, entries in reply or []
             for entry_id, fields in entries
             if fields
         ]
 
     async def reclaim(self, model: str, lease_s: float, count: int) -> list[ClipEntry]:
-        """Take over up to `count` entries that another worker has left unfinished for `lease_s`."""
-        key = self._keys.clips(model)
-        with reported():
-            reply = await self._redis.xautoclaim(
-                key, GROUP, self._consumer, min_idle_time=int(lease_s * 1000), count=count
-            )
-            claimed = [(entry_id, fields) for entry_id, fields in reply[1] if fields]
-            if not claimed:
-                return []
-            pending = await self._redis.xpending_range(
-                key, GROUP, min=claimed[0][0], max=claimed[-1][0], count=1000, consumername=self._consumer
-            )
-        deliveries = {row["message_id"]: int(row["times_delivered"]) for row in pending}
-        return [_entry(model, i, fields, deliveries.get(i, 1)) for i, fields in claimed]
+        """Take over work that has been left unfinished for `lease_s`: up to `count` entries that were given back
 
-    async def payloads(self, entries: Sequence[ClipEntry]) -> list[bytes | None]:
-        """Raw bytes of each entry's clip, in order; None where the payload is gone."""
-        with reported():
-            found: Any = await self._redis.mget([self._keys.payload(entry.job_id, entry.clip) for entry in entries])
-        return list(found)
+        without blame, or one that its worker lost.
+        """
+        for job_class in JobClass:
+            with reported():
+                try:
+                    found = await self._claim(
+                        keys=[self._keys.clips(model, job_class)],
+                        args=[GROUP, self.consumer, int(lease_s * 1000), count],
+                    )
+                except ResponseError as error:
+                    if "NOGROUP" not in str(error):
+                        raise
+                    await self.join([model])
+                    continue
+            if found:
+                return [
+                    _entry(
+                        model,
+                        job_class,
+                        entry_id,
+                        dict(zip(fields[::2], fields[1::2], strict=True)),
+                        int(deliveries),
+                    )
+                    for entry_id, deliveries, fields in found
+                ]
+        return []
 
-    async def ack(self, entries: Sequence[ClipEntry]) -> None:
+    async def renew(self, entries: Iterable[ClipEntry]) -> set[ClipEntry]:
+        """Begin the leases of these entries anew; returns those that this worker still holds."""
+        return await self._held(entries, idle_ms=0, forgiven=0)
+
+    async def give_back(self, entries: Iterable[ClipEntry], *, blame: bool = False) -> None:
+        """Let another worker take these entries at once instead of after the lease.
+
+        With `blame` this delivery counts against the clip, and it will be handed out alone.
+        """
+        await self._held(entries, idle_ms=GIVEN_BACK_MS, forgiven=0 if blame else 1)
+
+    async def _held(self, entries: Iterable[ClipEntry], idle_ms: int, forgiven: int) -> set[ClipEntry]:
+        held: set[ClipEntry] = set()
+        for key, group in self._by_stream(entries).items():
+            by_id = {entry.entry_id: entry for entry in group}
+            with reported():
+                ids = await self._hold(keys=[key], args=[GROUP, self.consumer, idle_ms, forgiven, *by_id])
+            held.update(by_id[entry_id.decode()] for entry_id in ids)
+        return held
+
+    async def look_up(self, entries: Sequence[ClipEntry]) -> list[ClipState]:
+        """Payload and state of each entry's clip, in order, as of one moment."""
+        keys = self._keys
+        with reported():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.mget([keys.payload(entry.job_id, entry.clip) for entry in entries])
+            for entry in entries:
+                pipe.hmget(keys.job(entry.job_id), "total", "finished", "fault")
+                pipe.hexists(keys.scores(entry.job_id), str(entry.clip))
+            payloads, *facts = await pipe.execute()
+        return [
+            ClipState(
+                payload=payload,
+                scored=bool(scored),
+                fault=fault.decode() if fault else None,
+                job="gone" if total is None else "open" if finished is None else _ENDED.get(finished, "finished"),
+            )
+            for payload, (total, finished, fault), scored in zip(payloads, facts[::2], facts[1::2], strict=True)
+        ]
+
+    async def ack(self, entries: Iterable[ClipEntry], *, keep_payloads: bool = False) -> None:
         """Remove finished entries and free their payloads; XACK alone would free neither."""
-        if not entries:
+        by_stream = self._by_stream(entries)
+        if not by_stream:
             return
         with reported():
             pipe = self._redis.pipeline(transaction=True)
-            for model, ids in _ids_by_model(entries).items():
-                pipe.xack(self._keys.clips(model), GROUP, *ids)
-                pipe.xdel(self._keys.clips(model), *ids)
-            pipe.unlink(*(self._keys.payload(entry.job_id, entry.clip) for entry in entries))
+            for key, group in by_stream.items():
+                ids: list[Any] = [entry.entry_id for entry in group]
+                pipe.xack(key, GROUP, *ids)
+                pipe.xdel(key, *ids)
+                if not keep_payloads:
+                    pipe.unlink(*(self._keys.payload(entry.job_id, entry.clip) for entry in group))
             await pipe.execute()
 
-    async def give_back(self, entries: Sequence[ClipEntry]) -> None:
-        """Let another worker take these entries at once instead of after the lease."""
-        with reported():
-            for model, ids in _ids_by_model(entries).items():
-                await self._redis.xclaim(
-                    self._keys.clips(model),
-                    GROUP,
-                    self._consumer,
-                    min_idle_time=0,
-                    message_ids=ids,
-                    idle=GIVEN_BACK_MS,
-                    justid=True,
-                )
-
     async def leave(self, models: Sequence[str]) -> None:
-        """Delete this worker's consumer where it holds nothing; deleting one that does would lose its entries."""
-        with reported():
-            for model in models:
-                key = self._keys.clips(model)
-                held = await self._redis.xpending_range(
-                    key, GROUP, min="-", max="+", count=1, consumername=self._consumer
-                )
-                if not held:
-                    await self._redis.xgroup_delconsumer(key, GROUP, self._consumer)
+        """Delete this worker's consumer where it holds nothing."""
+        await self._delete_consumers(models, self.consumer, 0)
+
+    async def tidy(self, models: Sequence[str], idle_s: float) -> None:
+        """Delete the consumers of workers that are gone: idle for `idle_s` and holding nothing."""
+        await self._delete_consumers(models, "", idle_s)
+
+    async def _delete_consumers(self, models: Sequence[str], name: str, idle_s: float) -> None:
+        for key in self._streams(models):
+            with reported():
+                await self._leave(keys=[key], args=[GROUP, name, int(idle_s * 1000)])
+
+    def _by_stream(self, entries: Iterable[ClipEntry]) -> dict[str, list[ClipEntry]]:
+        grouped: defaultdict[str, list[ClipEntry]] = defaultdict(list)
+        for entry in entries:
+            grouped[self._keys.clips(entry.model, entry.job_class)].append(entry)
+        return grouped
 
 
-def _ids_by_model(entries: Sequence[ClipEntry]) -> dict[str, list[Any]]:
-    ids: dict[str, list[Any]] = {}
-    for entry in entries:
-        ids.setdefault(entry.model, []).append(entry.entry_id)
-    return ids
+_ENDED = {b"dead": "dead"}
 
 
-def _entry(model: str, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1) -> ClipEntry:
+def _entry(
+    model: str, job_class: JobClass, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1
+) -> ClipEntry:
     return ClipEntry(
         entry_id=entry_id.decode(),
         model=model,
@@ -145,5 +270,6 @@ def _entry(model: str, entry_id: bytes, fields: dict[bytes, bytes], deliveries: 
         shape=tuple(int(n) for n in fields[b"shape"].split(b",")),
         enqueued_at=float(fields[b"enqueued_at"]),
         deadline_at=float(fields[b"deadline_at"]),
+        job_class=job_class,
         deliveries=deliveries,
     )

@@ -101,7 +101,7 @@ CLIPS = Counter("vidtr_clips", "Clips that a worker is done with, by outcome.", 
 MODEL_CLIPS = Counter("vidtr_model_clips", "Clips scored, by model version.", ["model", "version"])
 JOBS = Counter("vidtr_jobs", "Jobs that reached a final state.", ["state"])
 LEASES_LOST = Counter("vidtr_leases_lost", "Clips taken over because their worker did not finish them in time.")
-DEAD_LETTERS = Counter("vidtr_dead_letters", "Clips given up after too many deliveries.")
+DEAD_LETTERS = Counter("vidtr_dead_letters", "Jobs given up because of one of their clips.")
 BACKEND_ERRORS = Counter(
     "vidtr_backend_errors",
     "Inference calls that failed: `unavailable` is retried, `failed` is final for the clip.",
@@ -129,7 +129,7 @@ for _code in error_types():
     ERRORS.labels(_code)
 for _state in (JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED):
     JOBS.labels(_state)
-for _outcome in ("scored", "failed", "expired"):
+for _outcome in ("scored", "failed", "expired", "dropped"):
     CLIPS.labels(_outcome)
 for _reason in ("draining", "backend_unavailable", "queue_full", "queue_unavailable", "unknown_model"):
     ADMISSION_REJECTS.labels(_reason)

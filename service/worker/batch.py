@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from service.contracts import ClipScores
 from service.errors import BackendFailed, DeadlineExceeded, VidtrError
 from service.inference.backend import Backend, Scores
-from service.queue.stream import ClipEntry, ClipStream
+from service.queue.stream import ClipEntry, ClipState, ClipStream
 from service.telemetry import metrics
 
 
@@ -34,14 +34,23 @@ class Rejected:
 
 
 def batches(entries: Sequence[ClipEntry], max_batch: dict[tuple[str, str], int]) -> list[list[ClipEntry]]:
-    """Split entries by model, version and clip shape into batches of at most the model's batch size."""
+    """Split entries by model, version and clip shape into batches of at most the model's batch size.
+
+    A clip that was lost before is a batch of its own.
+    """
 
     def kind(entry: ClipEntry) -> tuple[str, str, tuple[int, ...]]:
         return entry.model, entry.version, entry.shape
 
     split: list[list[ClipEntry]] = []
     for (model, version, _), group in groupby(sorted(entries, key=kind), key=kind):
-        clips = iter(group)
+        together = []
+        for entry in group:
+            if entry.deliveries > 1:
+                split.append([entry])
+            else:
+                together.append(entry)
+        clips = iter(together)
         while batch := list(islice(clips, max_batch.get((model, version), 1))):
             split.append(batch)
     return split
@@ -58,32 +67,46 @@ def expiry(entry: ClipEntry, now: float) -> DeadlineExceeded | None:
     )
 
 
-async def load(
-    stream: ClipStream, entries: Sequence[ClipEntry], max_deliveries: int
-) -> tuple[list[LoadedClip], list[Rejected]]:
-    """Fetch all payloads in one round trip; set apart what is expired, gone or has been delivered too often."""
+@dataclass(frozen=True)
+class Found:
+    """What became of the entries of a batch before it is scored."""
+
+    clips: list[LoadedClip] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    over: list[tuple[ClipEntry, ClipState]] = field(default_factory=list)
+    """entries whose job has ended or is unknown"""
+    scored: list[ClipEntry] = field(default_factory=list)
+    """entries whose scores another worker has written"""
+
+
+async def load(stream: ClipStream, entries: Sequence[ClipEntry], max_deliveries: int) -> Found:
+    """Fetch all payloads in one round trip; set apart what is over, scored, expired, gone or delivered too often."""
     now = time.time()
     with metrics.stage("batch"):
-        payloads = await stream.payloads(entries)
-    loaded: list[LoadedClip] = []
-    rejected: list[Rejected] = []
-    for entry, payload in zip(entries, payloads, strict=True):
-        try:
-            loaded.append(_loaded(entry, payload, now, max_deliveries))
-        except VidtrError as error:
-            rejected.append(Rejected(entry, error))
-    return loaded, rejected
+        states = await stream.look_up(entries)
+    found = Found()
+    for entry, state in zip(entries, states, strict=True):
+        if state.job != "open":
+            found.over.append((entry, state))
+        elif state.scored:
+            found.scored.append(entry)
+        else:
+            try:
+                found.clips.append(_loaded(entry, state, now, max_deliveries))
+            except VidtrError as error:
+                found.rejected.append(Rejected(entry, error))
+    return found
 
 
-def _loaded(entry: ClipEntry, payload: bytes | None, now: float, max_deliveries: int) -> LoadedClip:
+def _loaded(entry: ClipEntry, state: ClipState, now: float, max_deliveries: int) -> LoadedClip:
+    payload = state.payload
     if late := expiry(entry, now):
         raise late
     if payload is None:
         raise DeadlineExceeded("the clip's payload is gone: it outlived its time in Redis, or was dropped")
     if entry.deliveries > max_deliveries:
-        metrics.DEAD_LETTERS.inc()
         raise BackendFailed(
-            "the clip was handed out too often without being scored: a worker may have died over it",
+            f"the clip was handed out too often without being scored; {state.fault or 'workers died over it'}",
             limit=max_deliveries,
             actual=entry.deliveries,
         )
@@ -94,12 +117,16 @@ def _loaded(entry: ClipEntry, payload: bytes | None, now: float, max_deliveries:
 
 
 async def score(backend: Backend, clips: Sequence[LoadedClip]) -> dict[ClipEntry, ClipScores]:
-    """Scores of clips of one model, version and shape. Raises BackendUnavailable or BackendFailed for all of them."""
+    """Scores of clips of one model, version and shape. Raises BackendUnavailable or BackendFailed for all of them.
+
+    The backend gets as long as the last of their deadlines allows.
+    """
     first = clips[0].entry
     batch = np.stack([clip.frames for clip in clips])  # [B, T, H, W, 3]
     started, started_clock = time.perf_counter(), time.time()
     with metrics.stage("inference"):
-        outputs = await backend.infer(first.model, first.version, batch)
+        left_s = max(clip.entry.deadline_at for clip in clips) - started_clock
+        outputs = await backend.infer(first.model, first.version, batch, timeout_s=max(0.001, left_s))
     inference_ms = (time.perf_counter() - started) * 1000
     metrics.BATCH_CLIPS.labels(first.model).observe(len(clips))
     metrics.MODEL_CLIPS.labels(first.model, first.version).inc(len(clips))

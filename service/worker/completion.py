@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 
 from service.aggregate import aggregate
-from service.contracts import ClipScores, JobState
+from service.contracts import ClipScores, DeadLetter, JobState
 from service.errors import DeadlineExceeded, VidtrError
 from service.queue.codec import Outcome
+from service.queue.dead import DeadLetters
 from service.queue.jobs import JobStore
-from service.queue.stream import ClipEntry, ClipStream
+from service.queue.stream import ClipEntry, ClipState, ClipStream
 from service.telemetry import metrics
 
 log = structlog.get_logger()
@@ -21,12 +23,13 @@ log = structlog.get_logger()
 class Completion:
     """Writes what became of clips, finishes jobs, and only then acknowledges the stream entries.
 
-    The order matters: a worker that dies before the acknowledgement leaves entries that another worker scores again.
+    The order matters: a worker that dies before the acknowledgement leaves entries that another worker takes up again.
     """
 
-    def __init__(self, store: JobStore, stream: ClipStream) -> None:
+    def __init__(self, store: JobStore, stream: ClipStream, dead: DeadLetters) -> None:
         self._store = store
         self._stream = stream
+        self._dead = dead
 
     async def scored(self, scores: Mapping[ClipEntry, ClipScores]) -> None:
         """Keep the scores, and finish each job whose last clip is among them."""
@@ -36,17 +39,50 @@ class Completion:
         for job_id in complete:
             await self._finish(job_id)
         metrics.CLIPS.labels("scored").inc(len(scores))
-        await self._stream.ack(list(scores))
+        await self._stream.ack(scores)
 
-    async def failed(self, entries: Sequence[ClipEntry], error: VidtrError) -> None:
-        """Fail the jobs of these clips."""
-        state = JobState.EXPIRED if isinstance(error, DeadlineExceeded) else JobState.FAILED
+    async def scored_before(self, entries: Sequence[ClipEntry]) -> None:
+        """Entries whose scores stand already: whoever wrote them may have died before it finished the job."""
         for job_id in sorted({entry.job_id for entry in entries}):
-            if await self._store.finish(job_id, Outcome(state, error=error)):
-                metrics.JOBS.labels(state).inc()
-                log.warning("job_failed", job=job_id, state=state, code=error.code, detail=error.detail)
-        metrics.CLIPS.labels(state).inc(len(entries))
+            await self._finish(job_id)
         await self._stream.ack(entries)
+
+    async def dropped(self, entries: Sequence[tuple[ClipEntry, ClipState]]) -> None:
+        """Entries of jobs that have ended: cancelled, expired, failed by another clip, or forgotten."""
+        if entries:
+            metrics.CLIPS.labels("dropped").inc(len(entries))
+        await self._stream.ack([entry for entry, state in entries if state.job != "dead"])
+        await self._stream.ack([entry for entry, state in entries if state.job == "dead"], keep_payloads=True)
+
+    async def failed(self, entry: ClipEntry, error: VidtrError) -> None:
+        """End the clip's job. One that is not merely late becomes a dead letter."""
+        late = isinstance(error, DeadlineExceeded)
+        state = JobState.EXPIRED if late else JobState.FAILED
+        outcome = Outcome(state, error=error)
+        if late:
+            ended = await self._store.finish(entry.job_id, outcome)
+        else:
+            ended = await self._dead.bury(_letter(entry, error), outcome)
+            metrics.DEAD_LETTERS.inc(int(ended))
+        if ended:
+            metrics.JOBS.labels(state).inc()
+            log.warning("job_failed", job=entry.job_id, state=state, code=error.code, detail=error.detail)
+        metrics.CLIPS.labels(state).inc()
+        await self._stream.ack([entry], keep_payloads=not late)
+
+    async def given_back(self, entries: Collection[ClipEntry], blame: str | None) -> None:
+        """Leave entries to whoever looks next; `blame` says what went wrong with them, None that nothing did."""
+        if blame is not None:
+            for job_id in {entry.job_id for entry in entries}:
+                await self._store.note_fault(job_id, blame)
+        await self._stream.give_back(entries, blame=blame is not None)
+
+    async def sweep(self) -> None:
+        """Expire the jobs whose deadline has passed, and forget dead letters that are too old."""
+        for job_id in await self._store.expire_overdue():
+            metrics.JOBS.labels(JobState.EXPIRED).inc()
+            log.warning("job_failed", job=job_id, state=JobState.EXPIRED, code=DeadlineExceeded.code)
+        await self._dead.trim()
 
     async def _finish(self, job_id: str) -> None:
         found = await self._store.scored(job_id)
@@ -58,3 +94,17 @@ class Completion:
             metrics.JOBS.labels(JobState.SUCCEEDED).inc()
             metrics.STAGE.labels("total").observe(result.timings_ms.total / 1000)
             log.info("job_succeeded", job=job_id, request_id=record.request_id, total_ms=result.timings_ms.total)
+
+
+def _letter(entry: ClipEntry, error: VidtrError) -> DeadLetter:
+    return DeadLetter(
+        job_id=entry.job_id,
+        clip=entry.clip,
+        code=error.code,
+        detail=error.detail,
+        model=entry.model,
+        version=entry.version,
+        deliveries=entry.deliveries,
+        buried_at=time.time(),
+        clip_bytes=math.prod(entry.shape),
+    )

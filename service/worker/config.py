@@ -13,8 +13,16 @@ class WorkerConfig:
     worker_lease_s: float
     worker_max_deliveries: int
     worker_heartbeat_s: float
+    worker_interactive_weight: int
+    breaker_failures: int
+    breaker_open_s: float
 
     @property
     def announcement_ttl_s(self) -> float:
         """Life of a model announcement: long enough that one late heartbeat does not take the model away."""
         return max(3 * self.worker_heartbeat_s, 5.0)
+
+    @property
+    def reclaim_every_s(self) -> float:
+        """How often to look for lost work: it must be found within a second of the end of its lease."""
+        return min(self.worker_lease_s / 4, 0.5)

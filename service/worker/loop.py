@@ -9,45 +9,65 @@ from collections.abc import Sequence
 
 import structlog
 
-from service.contracts import ModelSpec
+from service.contracts import ModelSpec, WorkerStatus
 from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
-from service.queue.jobs import JobStore
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipEntry, ClipStream
 from service.telemetry import metrics
 from service.worker.batch import LoadedClip, batches, expiry, load, score
+from service.worker.breaker import Breaker
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
+from service.worker.drain_rate import DrainRate
+from service.worker.leases import Leases
+from service.worker.turns import Turns
 
 log = structlog.get_logger()
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_LAST_S = 5.0
+BREAKER_CHECK_S = 0.5
+UPKEEP_S = 1.0
 
 
 class Worker:
-    """One worker process: owns the backend, serves every model the backend has."""
+    """One worker process: owns the backend, serves every model the backend has, one batch at a time."""
 
     def __init__(
-        self, config: WorkerConfig, backend: Backend, store: JobStore, stream: ClipStream, directory: ModelDirectory
+        self,
+        config: WorkerConfig,
+        backend: Backend,
+        stream: ClipStream,
+        directory: ModelDirectory,
+        completion: Completion,
     ) -> None:
         self._config = config
         self._backend = backend
         self._stream = stream
         self._directory = directory
-        self._completion = Completion(store, stream)
+        self._completion = completion
+        self._leases = Leases(stream, config.worker_lease_s)
+        self._breaker = Breaker(config.breaker_failures, config.breaker_open_s)
+        self._turns = Turns(config.worker_interactive_weight)
+        self._rate = DrainRate()
         self._specs: list[ModelSpec] = []
+        self._reclaim_at = 0.0
+        self._away = False
         self._stopping = asyncio.Event()
+        self._news = asyncio.Event()
 
     def stop(self) -> None:
         """Finish the batch in hand, leave the rest in the queue, then return from `run`."""
         self._stopping.set()
+        self._news.set()
 
     async def run(self) -> None:
         """Serve until `stop`. Survives an unreachable Redis or backend; the caller starts and closes the backend."""
-        heartbeat = asyncio.create_task(self._heartbeat(), name="heartbeat")
-        reclaim = asyncio.create_task(self._reclaim(), name="reclaim")
+        beside = [
+            asyncio.create_task(self._heartbeat(), name="heartbeat"),
+            asyncio.create_task(self._upkeep(), name="upkeep"),
+        ]
         try:
             while not self._stopping.is_set():
                 try:
@@ -61,47 +81,96 @@ class Worker:
                     log.exception("batch_failed")
         finally:
             # Not cancelled: in Python 3.11 a cancellation that meets the end of a Redis command is lost with it.
-            self._stopping.set()
-            await asyncio.gather(heartbeat, reclaim, return_exceptions=True)
+            self.stop()
+            await asyncio.gather(*beside, return_exceptions=True)
             with contextlib.suppress(QueueUnavailable):
+                await self._directory.withdraw(self._stream.consumer)
                 await self._stream.leave(self._names)
 
     @property
     def _names(self) -> list[str]:
         return sorted({spec.name for spec in self._specs})
 
+    def _most(self, model: str) -> int:
+        return max(spec.max_batch_size for spec in self._specs if spec.name == model)
+
     async def _step(self) -> None:
         if not self._specs:
             await self._pause(0.1)
-            return
-        most = max(spec.max_batch_size for spec in self._specs)
-        entries = await self._stream.read(self._names, most, self._config.worker_block_ms)
-        if entries:
+        elif self._breaker.state == "open":
+            await self._pause(min(self._breaker.retry_in_s, BREAKER_CHECK_S))
+        elif entries := await self._lost() or await self._next():
             await self._process(entries)
+
+    async def _lost(self) -> list[ClipEntry]:
+        """Work that its worker gave back or left behind; looked for now and then, and at once where there was some."""
+        if time.monotonic() < self._reclaim_at:
+            return []
+        for model in self._names:
+            if entries := await self._stream.reclaim(model, self._config.worker_lease_s, self._most(model)):
+                if entries[0].deliveries > 1:
+                    metrics.LEASES_LOST.inc(len(entries))
+                log.info("clips_reclaimed", model=model, clips=len(entries), deliveries=entries[0].deliveries)
+                return entries
+        self._reclaim_at = time.monotonic() + self._config.reclaim_every_s
+        return []
+
+    async def _next(self) -> list[ClipEntry]:
+        for job_class, model in self._turns.order(self._names):
+            if entries := await self._stream.take(model, job_class, self._most(model)):
+                self._turns.took(job_class, model)
+                return entries
+        block_ms = min(self._config.worker_block_ms, int(self._config.reclaim_every_s * 1000))
+        entries = await self._stream.read(self._names, min(map(self._most, self._names)), max(1, block_ms))
+        for entry in entries[:1]:
+            self._turns.took(entry.job_class, entry.model)
+        return entries
 
     async def _process(self, entries: Sequence[ClipEntry]) -> None:
         sizes = {(spec.name, spec.version): spec.max_batch_size for spec in self._specs}
         unfinished = set(entries)
-        try:
-            for batch in batches(entries, sizes):
-                clips, rejected = await load(self._stream, batch, self._config.worker_max_deliveries)
-                for reject in rejected:
-                    await self._completion.failed([reject.entry], reject.error)
-                if clips:
-                    await self._score(clips)
-                unfinished.difference_update(batch)
-        except BackendUnavailable:
-            log.warning("clips_given_back", clips=len(unfinished))
-        finally:
-            if unfinished:
-                with contextlib.suppress(QueueUnavailable):
-                    await self._stream.give_back(list(unfinished))
+        blame: str | None = None
+        async with self._leases.hold(entries):
+            try:
+                for batch in batches(entries, sizes):
+                    if self._stopping.is_set():
+                        break
+                    held = self._leases.kept(batch)
+                    await self._batch(held, full=len(held) == sizes.get((batch[0].model, batch[0].version)))
+                    unfinished.difference_update(batch)
+                    self._leases.done(batch)
+            except BackendUnavailable as error:
+                log.warning("clips_given_back", clips=len(unfinished), detail=error.detail)
+            except QueueUnavailable:
+                raise
+            except Exception as error:
+                blame = f"{type(error).__name__}: {error}"
+                raise
+            finally:
+                if unfinished:
+                    with contextlib.suppress(QueueUnavailable):
+                        await self._completion.given_back(unfinished, blame)
+                        self._reclaim_at = 0.0
+
+    async def _batch(self, entries: Sequence[ClipEntry], *, full: bool) -> None:
+        started = time.monotonic()
+        clips = await self._loaded(entries)
+        if clips:
+            await self._score(clips)
+            self._rate.observe(entries[0].model, len(clips), time.monotonic() - started, full=full)
+
+    async def _loaded(self, entries: Sequence[ClipEntry]) -> list[LoadedClip]:
+        if not entries:
+            return []
+        found = await load(self._stream, entries, self._config.worker_max_deliveries)
+        for reject in found.rejected:
+            await self._completion.failed(reject.entry, reject.error)
+        await self._completion.dropped(found.over)
+        await self._completion.scored_before(found.scored)
+        return found.clips
 
     async def _score(self, clips: Sequence[LoadedClip]) -> None:
-        """Score and write back, waiting out an absent backend until the clips' deadlines.
-
-        Raises BackendUnavailable only when the worker is stopping.
-        """
+        """Score and write back. Raises BackendUnavailable once the breaker opens, or when the worker is stopping."""
         wait_s = BACKOFF_FIRST_S
         while clips:
             try:
@@ -109,58 +178,89 @@ class Worker:
             except BackendUnavailable as error:
                 metrics.BACKEND_ERRORS.labels("unavailable").inc()
                 log.warning("backend_unavailable", detail=error.detail)
-                await self._pause(wait_s)
-                if self._stopping.is_set():
+                self._unavailable()
+                if self._stopping.is_set() or self._breaker.state == "open":
                     raise
+                await self._pause(wait_s)
                 wait_s = min(2 * wait_s, BACKOFF_LAST_S)
                 clips = await self._drop_expired(clips)
             except BackendFailed as error:
                 metrics.BACKEND_ERRORS.labels("failed").inc()
+                self._breaker.succeeded()
                 if len(clips) == 1:
-                    await self._completion.failed([clips[0].entry], error)
+                    await self._completion.failed(clips[0].entry, error)
                     return
                 # One clip may have spoilt the batch for the others: alone, only the guilty one fails.
                 for clip in clips:
                     await self._score([clip])
                 return
             else:
+                self._breaker.succeeded()
                 with metrics.stage("completion"):
                     await self._completion.scored(scores)
                 return
+
+    def _unavailable(self) -> None:
+        self._breaker.failed()
+        if self._breaker.state == "open":
+            log.warning("breaker_open", retry_in_s=round(self._breaker.retry_in_s, 3))
+            self._news.set()
 
     async def _drop_expired(self, clips: Sequence[LoadedClip]) -> list[LoadedClip]:
         now = time.time()
         for clip in clips:
             if error := expiry(clip.entry, now):
-                await self._completion.failed([clip.entry], error)
+                await self._completion.failed(clip.entry, error)
         return [clip for clip in clips if clip.entry.deadline_at > now]
 
     async def _heartbeat(self) -> None:
         while not self._stopping.is_set():
             try:
-                specs = await self._backend.models()
-                if specs != self._specs:
-                    await self._stream.join(sorted({spec.name for spec in specs}))
-                    log.info("serving", models=[f"{spec.name}:{spec.version}" for spec in specs])
-                    self._specs = specs
-                await self._directory.announce(specs, self._config.announcement_ttl_s)
+                await self._look_at_backend()
+                await self._directory.announce(self._specs, self._status(), self._config.announcement_ttl_s)
             except VidtrError as error:
                 log.warning("heartbeat_failed", code=error.code, detail=error.detail)
-            await self._pause(self._config.worker_heartbeat_s)
+            closed = self._breaker.state == "closed"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(self._config.worker_heartbeat_s, 60.0 if closed else BREAKER_CHECK_S)):
+                    await self._news.wait()
+            self._news.clear()
 
-    async def _reclaim(self) -> None:
+    async def _look_at_backend(self) -> None:
+        try:
+            specs = await self._backend.models()
+        except BackendUnavailable as error:
+            log.warning("backend_unavailable", detail=error.detail)
+            self._breaker.failed()
+            self._away = True
+            return
+        if self._away:
+            self._away = False
+            self._breaker.probe()
+        if specs != self._specs:
+            await self._stream.join(sorted({spec.name for spec in specs}))
+            log.info("serving", models=[f"{spec.name}:{spec.version}" for spec in specs])
+            self._specs = specs
+
+    def _status(self) -> WorkerStatus:
+        return WorkerStatus(
+            worker=self._stream.consumer,
+            models=tuple(f"{spec.name}:{spec.version}" for spec in self._specs),
+            breaker=self._breaker.state,
+            retry_in_s=self._breaker.retry_in_s,
+            clips_per_s=self._rate.by_model(),
+        )
+
+    async def _upkeep(self) -> None:
         while not self._stopping.is_set():
-            await self._pause(min(self._config.worker_lease_s / 4, 5.0))
             try:
-                for name in [] if self._stopping.is_set() else self._names:
-                    most = max(spec.max_batch_size for spec in self._specs if spec.name == name)
-                    entries = await self._stream.reclaim(name, self._config.worker_lease_s, most)
-                    if entries:
-                        metrics.LEASES_LOST.inc(len(entries))
-                        log.info("clips_reclaimed", model=name, clips=len(entries))
-                        await self._process(entries)
+                await self._completion.sweep()
+                await self._stream.tidy(self._names, 10 * self._config.worker_lease_s)
+            except QueueUnavailable as error:
+                log.warning("queue_unavailable", detail=error.detail)
             except Exception:
-                log.exception("reclaim_failed")
+                log.exception("upkeep_failed")
+            await self._pause(UPKEEP_S)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

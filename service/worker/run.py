@@ -10,15 +10,19 @@ from uuid import uuid4
 
 from service.inference.backend import Backend
 from service.queue.connection import connect
+from service.queue.dead import DeadLetterLimits, DeadLetters
 from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream
+from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.loop import Worker
 
 
-async def run_worker(backend: Backend, config: WorkerConfig, redis_url: str, prefix: str, times: JobTimes) -> None:
+async def run_worker(
+    backend: Backend, config: WorkerConfig, redis_url: str, prefix: str, times: JobTimes, limits: DeadLetterLimits
+) -> None:
     """Serve until SIGTERM or SIGINT."""
     # Never reused: an old process of the same name may still hold entries.
     consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
@@ -27,13 +31,9 @@ async def run_worker(backend: Backend, config: WorkerConfig, redis_url: str, pre
     loop = asyncio.get_running_loop()
     try:
         await backend.start()
-        worker = Worker(
-            config,
-            backend,
-            JobStore(redis, keys, times),
-            ClipStream(redis, keys, consumer),
-            ModelDirectory(redis, keys),
-        )
+        stream = ClipStream(redis, keys, consumer)
+        completion = Completion(JobStore(redis, keys, times), stream, DeadLetters(redis, keys, times, limits))
+        worker = Worker(config, backend, stream, ModelDirectory(redis, keys), completion)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         await worker.run()

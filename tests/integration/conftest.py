@@ -6,12 +6,14 @@ from redis.asyncio import Redis
 
 from service.local.redis import LocalRedis
 from service.queue.connection import connect
+from service.queue.dead import DeadLetterLimits, DeadLetters
 from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream
 
 TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300)
+LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
 
 
 @pytest.fixture
@@ -34,6 +36,11 @@ def store(redis: Redis, keys: Keys) -> JobStore:
 @pytest.fixture
 def directory(redis: Redis, keys: Keys) -> ModelDirectory:
     return ModelDirectory(redis, keys)
+
+
+@pytest.fixture
+def dead(redis: Redis, keys: Keys) -> DeadLetters:
+    return DeadLetters(redis, keys, TIMES, LETTERS)
 
 
 @pytest.fixture

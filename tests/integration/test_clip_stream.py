@@ -1,5 +1,8 @@
+import asyncio
+
 from redis.asyncio import Redis
 
+from service.contracts import JobClass
 from service.queue.jobs import JobStore
 from service.queue.keys import GROUP, Keys
 from service.queue.stream import ClipStream
@@ -46,7 +49,7 @@ async def test_payloads_come_in_the_order_of_the_entries_and_a_lost_one_is_none(
     await redis.delete(keys.payload(job.id, 1))
     await store.accept(job)
     entries = await stream.read(["tiny"], 8, 10)
-    assert await stream.payloads(entries[::-1]) == [clip(2), None, clip(0)]
+    assert [state.payload for state in await stream.look_up(entries[::-1])] == [clip(2), None, clip(0)]
 
 
 async def test_acknowledged_work_frees_the_stream_and_the_payloads(
@@ -56,7 +59,7 @@ async def test_acknowledged_work_frees_the_stream_and_the_payloads(
     await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
     await store.accept(job)
     await stream.ack(await stream.read(["tiny"], 8, 10))
-    assert await redis.xlen(keys.clips("tiny")) == 0
+    assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == 0
     assert not await redis.exists(keys.payload(job.id, 0))
 
 
@@ -78,18 +81,34 @@ async def test_work_in_progress_is_not_taken_over_before_its_lease_ends(
     assert await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8) == []
 
 
-async def test_work_given_back_is_taken_over_at_once(
+async def test_work_given_back_is_taken_over_at_once_and_without_blame(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
-    await store.accept(record())
+    await store.accept(record(decoded=decoded(windows=3)))
     await stream.give_back(await stream.read(["tiny"], 8, 10))
-    assert len(await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8)) == 1
+    taken = await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8)
+    assert [(entry.clip, entry.deliveries) for entry in taken] == [(0, 1), (1, 1), (2, 1)]
+
+
+async def test_work_given_back_with_blame_goes_out_alone(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    await store.accept(record(decoded=decoded(windows=3)))
+    await stream.give_back(await stream.read(["tiny"], 8, 10), blame=True)
+    other = ClipStream(redis, keys, "two")
+    taken = [await other.reclaim("tiny", 60.0, 8) for _ in range(4)]
+    assert [[(entry.clip, entry.deliveries) for entry in batch] for batch in taken] == [
+        [(0, 2)],
+        [(1, 2)],
+        [(2, 2)],
+        [],
+    ]
 
 
 async def test_the_stream_survives_a_redis_that_forgot_the_group(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
-    await redis.delete(keys.clips("tiny"))
+    await redis.delete(keys.clips("tiny", JobClass.INTERACTIVE))
     assert await stream.read(["tiny"], 8, 10) == []
     await store.accept(record())
     assert len(await stream.read(["tiny"], 8, 10)) == 1
@@ -105,7 +124,43 @@ async def test_leaving_deletes_an_idle_consumer_and_keeps_one_that_holds_work(
     await store.accept(record())
     entries = await stream.read(["tiny"], 8, 10)
     await stream.leave(["tiny"])
-    assert len(await redis.xinfo_consumers(keys.clips("tiny"), GROUP)) == 1
+    assert len(await redis.xinfo_consumers(keys.clips("tiny", JobClass.INTERACTIVE), GROUP)) == 1
     await stream.ack(entries)
     await stream.leave(["tiny"])
-    assert len(await redis.xinfo_consumers(keys.clips("tiny"), GROUP)) == 0
+    assert len(await redis.xinfo_consumers(keys.clips("tiny", JobClass.INTERACTIVE), GROUP)) == 0
+
+
+async def test_classes_are_separate_streams(store: JobStore, stream: ClipStream) -> None:
+    await store.accept(record(job_class=JobClass.BULK))
+    assert await stream.take("tiny", JobClass.INTERACTIVE, 8) == []
+    [entry] = await stream.take("tiny", JobClass.BULK, 8)
+    assert entry.job_class is JobClass.BULK
+
+
+async def test_a_blocking_read_serves_both_classes(store: JobStore, stream: ClipStream) -> None:
+    for job_class in JobClass:
+        await store.accept(record(job_class=job_class))
+    assert {entry.job_class for entry in await stream.read(["tiny"], 8, 10)} == set(JobClass)
+
+
+async def test_an_entry_whose_stream_entry_was_deleted_is_forgotten(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    await store.accept(record())
+    [entry] = await stream.read(["tiny"], 8, 10)
+    key = keys.clips("tiny", JobClass.INTERACTIVE)
+    await redis.xdel(key, entry.entry_id)
+    assert await ClipStream(redis, keys, "two").reclaim("tiny", 0.0, 8) == []
+    assert (await redis.xpending(key, GROUP))["pending"] == 0
+
+
+async def test_consumers_of_dead_workers_are_deleted_unless_they_hold_work(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    await store.accept(record())
+    await stream.read(["tiny"], 8, 10)
+    await ClipStream(redis, keys, "idle").read(["tiny"], 8, 10)
+    await asyncio.sleep(0.02)
+    await ClipStream(redis, keys, "tidy").tidy(["tiny"], 0.01)
+    names = [c["name"] for c in await redis.xinfo_consumers(keys.clips("tiny", JobClass.INTERACTIVE), GROUP)]
+    assert names == [b"one"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from service.contracts import JobState
+from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, QueueUnavailable, ResultExpired, UnknownJob
 from service.local.redis import LocalRedis
 from service.queue.codec import Outcome
@@ -20,7 +20,7 @@ async def test_an_accepted_job_is_queued_with_all_its_clips(store: JobStore, red
     await store.accept(job)
     status = await store.status(job.id)
     assert (status.status, status.clips_done, status.clips_total) == (JobState.QUEUED, 0, 3)
-    assert await redis.xlen(keys.clips("tiny")) == await store.waiting("tiny") == 3
+    assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == await store.waiting("tiny") == 3
 
 
 async def test_payloads_are_the_clips_bytes_and_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
@@ -35,8 +35,12 @@ async def test_every_key_of_a_job_has_a_time_to_live(store: JobStore, redis: Red
     await store.put_payloads(job.id, memoryview(clip(0) + clip(1)), len(clip(0)))
     await store.accept(job)
     await store.record_scores({(job.id, 0): scores()})
-    names = [key async for key in redis.scan_iter(f"{keys.prefix}:*") if key.decode() != keys.clips("tiny")]
-    assert len(names) == 4
+    names = [
+        key
+        async for key in redis.scan_iter(f"{keys.prefix}:*")
+        if key.decode() not in (keys.clips("tiny", JobClass.INTERACTIVE), keys.deadlines)
+    ]
+    assert len(names) == 3
     assert all([await redis.ttl(name) > 0 for name in names])
 
 
@@ -77,14 +81,12 @@ async def test_the_first_outcome_stands(store: JobStore) -> None:
     assert status.error["detail"] == "first"
 
 
-async def test_scores_of_a_finished_job_leave_nothing_that_lives_for_ever(
-    store: JobStore, redis: Redis, keys: Keys
-) -> None:
+async def test_scores_of_a_finished_job_are_not_kept(store: JobStore, redis: Redis, keys: Keys) -> None:
     job = record()
     await store.accept(job)
     await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("first")))
     await store.record_scores({(job.id, 0): scores()})
-    assert await redis.ttl(keys.scores(job.id)) > 0
+    assert not await redis.exists(keys.scores(job.id))
 
 
 async def test_an_unknown_job_cannot_be_finished(store: JobStore, redis: Redis, keys: Keys) -> None:
@@ -132,3 +134,36 @@ async def test_concurrent_finishers_agree_on_one_outcome(store: JobStore) -> Non
     await store.accept(job)
     outcomes = [Outcome(JobState.FAILED, error=BackendFailed(str(i))) for i in range(10)]
     assert sum(await asyncio.gather(*(store.finish(job.id, outcome) for outcome in outcomes))) == 1
+
+
+async def test_a_scored_clip_frees_its_payload(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.put_payloads(job.id, memoryview(clip(0) + clip(1)), len(clip(0)))
+    await store.accept(job)
+    await store.record_scores({(job.id, 0): scores()})
+    assert [await redis.exists(keys.payload(job.id, i)) for i in range(2)] == [0, 1]
+
+
+async def test_a_job_past_its_deadline_expires_wherever_its_clips_are(store: JobStore) -> None:
+    late, in_time = record(deadline_s=-1.0), record()
+    await store.accept(late)
+    await store.accept(in_time)
+    assert await store.expire_overdue() == [late.id]
+    assert await store.expire_overdue() == []
+    assert (await store.status(late.id)).status is JobState.EXPIRED
+    assert (await store.status(in_time.id)).status is JobState.QUEUED
+
+
+async def test_results_can_be_written_while_redis_is_full(tmp_path: Path) -> None:
+    with LocalRedis(tmp_path, persist=False) as server:
+        redis, keys = connect(server.url, name="full"), Keys("full")
+        store = JobStore(redis, keys, TIMES)
+        job = record()
+        await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
+        await store.accept(job)
+        await redis.config_set("maxmemory", "500kb")
+        with pytest.raises(QueueUnavailable, match="memory budget"):
+            await store.accept(record())
+        assert await store.record_scores({(job.id, 0): scores()}) == [job.id]
+        assert await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("x")))
+        await redis.aclose()

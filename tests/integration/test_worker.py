@@ -10,22 +10,34 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from service.contracts import JobRecord, JobState, JobStatus, ModelSpec
-from service.errors import BackendUnavailable
+from service.contracts import ClipScores, JobClass, JobRecord, JobState, JobStatus, ModelSpec
+from service.errors import BackendFailed, BackendUnavailable
 from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
+from service.queue.dead import DeadLetters
 from service.queue.jobs import JobStore
 from service.queue.keys import GROUP, Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream
+from service.worker.batch import clip_scores
+from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.loop import Worker
 from tests.factories import decoded, record
 from tests.fixtures.tiny_models import CLIP_SHAPE, RAISE, random_clips, write_repository
+from tests.integration.conftest import LETTERS, TIMES
 
-CONFIG = WorkerConfig(worker_block_ms=50, worker_lease_s=0.4, worker_max_deliveries=3, worker_heartbeat_s=0.1)
+CONFIG = WorkerConfig(
+    worker_block_ms=50,
+    worker_lease_s=0.4,
+    worker_max_deliveries=3,
+    worker_heartbeat_s=0.1,
+    worker_interactive_weight=2,
+    breaker_failures=3,
+    breaker_open_s=0.1,
+)
 
 Submit = Callable[..., object]
 
@@ -47,6 +59,7 @@ class Rig:
         self.store = store
         self.backend = backend
         self.directory = ModelDirectory(redis, keys)
+        self.dead = DeadLetters(redis, keys, TIMES, LETTERS)
         self.bus = ResultBus(redis, keys, store, poll_s=0.02)
 
     async def spec(self) -> ModelSpec:
@@ -60,9 +73,15 @@ class Rig:
         await self.store.accept(job)
         return job
 
-    def worker(self, name: str = "one", backend: Backend | None = None) -> Worker:
+    def worker(self, name: str = "one", backend: Backend | None = None, config: WorkerConfig = CONFIG) -> Worker:
         stream = ClipStream(self.redis, self.keys, name)
-        return Worker(CONFIG, backend or self.backend, self.store, stream, self.directory)
+        completion = Completion(self.store, stream, self.dead)
+        return Worker(config, backend or self.backend, stream, self.directory, completion)
+
+    async def scores_of(self, clips: Clips) -> list[ClipScores]:
+        spec = await self.spec()
+        outputs = await self.backend.infer(spec.name, spec.version, clips)
+        return [clip_scores(outputs, row, 0.0, 0.0) for row in range(len(clips))]
 
     @contextlib.asynccontextmanager
     async def working(self, backend: Backend | None = None) -> AsyncIterator[Worker]:
@@ -99,7 +118,7 @@ async def test_clips_that_wait_are_scored_together(rig: Rig) -> None:
     seen: list[int] = []
 
     class Counting(Relay):
-        async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
             seen.append(len(clips))
             return await super().infer(model, version, clips)
 
@@ -114,7 +133,7 @@ async def test_a_finished_job_leaves_no_entry_and_no_payload(rig: Rig) -> None:
     job = await rig.submit(random_clips(3))
     async with rig.working():
         await rig.ended(job)
-    assert await rig.redis.xlen(rig.keys.clips(job.spec.name)) == 0
+    assert await rig.redis.xlen(rig.keys.clips(job.spec.name, JobClass.INTERACTIVE)) == 0
     assert [key async for key in rig.redis.scan_iter(f"{rig.keys.prefix}:clip:*")] == []
 
 
@@ -166,7 +185,7 @@ class Relay:
     async def models(self) -> list[ModelSpec]:
         return await self.backend.models()
 
-    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         return await self.backend.infer(model, version, clips)
 
 
@@ -176,10 +195,12 @@ class Absent(Relay):
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
         self.asked = asyncio.Event()
+        self.calls = 0
         self.back = False
 
-    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         self.asked.set()
+        self.calls += 1
         if not self.back:
             detail = "gone for lunch"
             raise BackendUnavailable(detail)
@@ -214,17 +235,158 @@ async def test_the_work_of_a_worker_that_vanished_is_taken_over(rig: Rig) -> Non
         assert (await rig.ended(job)).status is JobState.SUCCEEDED
 
 
-async def test_a_clip_that_was_handed_out_too_often_fails_its_job(rig: Rig) -> None:
+async def test_a_clip_that_was_handed_out_too_often_is_a_dead_letter(rig: Rig) -> None:
     job = await rig.submit(random_clips(1))
     killed = ClipStream(rig.redis, rig.keys, "killed")
     await killed.join([job.spec.name])
     await killed.read([job.spec.name], 8, 10)
-    for _ in range(CONFIG.worker_max_deliveries):
+    for _ in range(CONFIG.worker_max_deliveries - 1):
         await killed.reclaim(job.spec.name, 0.0, 8)
     async with rig.working():
         error = (await rig.ended(job)).error
     assert error is not None
     assert error["limit"] == CONFIG.worker_max_deliveries
+    [letter] = await rig.dead.letters()
+    assert (letter.job_id, letter.deliveries) == (job.id, CONFIG.worker_max_deliveries + 1)
+
+
+async def test_a_clip_that_breaks_its_worker_again_and_again_is_a_dead_letter_with_the_fault(rig: Rig) -> None:
+    class Faulty(Relay):
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+            if (clips[:, 0, 0, 0, 0] == RAISE).any():
+                raise ZeroDivisionError("what now")
+            return await super().infer(model, version, clips)
+
+    poison = await rig.submit(random_clips(1, command=RAISE))
+    healthy = [await rig.submit(random_clips(1, seed=i)) for i in range(3)]
+    async with rig.working(Faulty(rig.backend)):
+        assert [(await rig.ended(job)).status for job in healthy] == [JobState.SUCCEEDED] * 3
+        assert (await rig.ended(poison)).status is JobState.FAILED
+    [letter] = await rig.dead.letters()
+    assert letter.job_id == poison.id
+    assert "ZeroDivisionError: what now" in letter.detail
+    assert letter.deliveries == CONFIG.worker_max_deliveries + 1
+
+
+async def test_a_dead_letter_that_is_replayed_succeeds_once_the_cause_is_gone(rig: Rig) -> None:
+    class Refusing(Relay):
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+            raise BackendFailed("not today")
+
+    job = await rig.submit(random_clips(3))
+    async with rig.working(Refusing(rig.backend)):
+        assert (await rig.ended(job)).status is JobState.FAILED
+        [letter] = await rig.dead.letters()
+        assert (letter.job_id, letter.detail) == (job.id, "not today")
+    assert await rig.dead.replay(job.id) == 3
+    async with rig.working():
+        assert (await rig.ended(job)).status is JobState.SUCCEEDED
+
+
+async def test_a_batch_longer_than_a_lease_is_scored_once(rig: Rig) -> None:
+    calls: list[int] = []
+
+    class Slow(Relay):
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+            calls.append(len(clips))
+            await asyncio.sleep(2.5 * CONFIG.worker_lease_s)
+            return await super().infer(model, version, clips)
+
+    job = await rig.submit(random_clips(2))
+    peer = rig.worker("peer", Slow(rig.backend))
+    running = asyncio.create_task(peer.run())
+    async with rig.working(Slow(rig.backend)):
+        assert (await rig.ended(job)).status is JobState.SUCCEEDED
+    peer.stop()
+    await running
+    assert calls == [2]
+
+
+async def test_a_clip_that_another_worker_has_scored_meanwhile_is_not_scored_again(rig: Rig) -> None:
+    job = await rig.submit(random_clips(2))
+    late = ClipStream(rig.redis, rig.keys, "late")
+    await late.join([job.spec.name])
+    await late.read([job.spec.name], 8, 10)
+    scores = await rig.scores_of(random_clips(2))
+    await rig.store.record_scores({(job.id, 0): scores[0]})
+    seen: list[int] = []
+
+    class Counting(Relay):
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+            seen.append(len(clips))
+            return await super().infer(model, version, clips)
+
+    async with rig.working(Counting(rig.backend)):
+        assert (await rig.ended(job)).status is JobState.SUCCEEDED
+    assert seen == [1]
+
+
+async def test_a_worker_that_died_between_the_scores_and_the_result_leaves_a_job_that_is_finished(rig: Rig) -> None:
+    job = await rig.submit(random_clips(2))
+    died = ClipStream(rig.redis, rig.keys, "died")
+    await died.join([job.spec.name])
+    await died.read([job.spec.name], 8, 10)
+    scores = await rig.scores_of(random_clips(2))
+    assert await rig.store.record_scores({(job.id, i): scores[i] for i in range(2)}) == [job.id]
+    async with rig.working():
+        assert (await rig.ended(job)).status is JobState.SUCCEEDED
+
+
+async def test_an_open_breaker_is_announced_and_closes_once_the_backend_is_back(rig: Rig) -> None:
+    absent = Absent(rig.backend)
+    job = await rig.submit(random_clips(1))
+    states: set[str] = set()
+    async with rig.working(absent):
+        while "open" not in states:
+            states |= {worker.breaker for worker in await rig.directory.workers()}
+            await asyncio.sleep(0.01)
+        absent.back = True
+        assert (await rig.ended(job)).status is JobState.SUCCEEDED
+        while [worker.breaker for worker in await rig.directory.workers()] != ["closed"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_time_spent_waiting_for_an_absent_backend_is_not_held_against_a_clip(rig: Rig) -> None:
+    absent = Absent(rig.backend)
+    job = await rig.submit(random_clips(1))
+    async with rig.working(absent):
+        while absent.calls < 3 * CONFIG.breaker_failures + 3 * CONFIG.worker_max_deliveries:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        absent.back = True
+        assert (await rig.ended(job)).status is JobState.SUCCEEDED
+
+
+async def test_a_batch_gets_the_time_that_its_deadline_leaves(rig: Rig) -> None:
+    given: list[float | None] = []
+
+    class Noting(Relay):
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+            given.append(timeout_s)
+            return await super().infer(model, version, clips)
+
+    job = await rig.submit(random_clips(1), deadline_s=50.0)
+    async with rig.working(Noting(rig.backend)):
+        await rig.ended(job)
+    [timeout_s] = given
+    assert timeout_s is not None
+    assert 0 < timeout_s <= 50.0
+
+
+async def test_short_jobs_are_scored_between_the_batches_of_a_long_one(rig: Rig) -> None:
+    order: list[str] = []
+
+    class Noting(Relay):
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+            order.append("single" if (clips[:, 0, 0, 0, 0] == 7).any() else "bulk")
+            return await super().infer(model, version, clips)
+
+    await rig.submit(random_clips(40), job_class=JobClass.BULK)
+    singles = [await rig.submit(random_clips(1, seed=i, command=7)) for i in range(12)]
+    async with rig.working(Noting(rig.backend)):
+        for job in singles:
+            await rig.ended(job)
+    weight = CONFIG.worker_interactive_weight
+    assert order[: 2 * weight] == ["single"] * weight + ["bulk"] + ["single"] * (weight - 1)
 
 
 async def test_a_worker_announces_its_models_while_it_lives(rig: Rig) -> None:
@@ -238,14 +400,14 @@ async def test_a_stopped_worker_leaves_no_consumer_behind(rig: Rig) -> None:
     job = await rig.submit(random_clips(1))
     async with rig.working():
         await rig.ended(job)
-    assert await rig.redis.xinfo_consumers(rig.keys.clips(job.spec.name), GROUP) == []
+    assert await rig.redis.xinfo_consumers(rig.keys.clips(job.spec.name, JobClass.INTERACTIVE), GROUP) == []
 
 
 async def test_a_fault_in_one_batch_does_not_stop_the_worker(rig: Rig) -> None:
     class Faulty(Relay):
         faults = 1
 
-        async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
             if self.faults:
                 self.faults -= 1
                 raise ZeroDivisionError

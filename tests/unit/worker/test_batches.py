@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from service.queue.stream import ClipEntry
 from service.worker.batch import batches
 
@@ -25,3 +27,8 @@ def test_models_versions_and_shapes_are_never_mixed() -> None:
 
 def test_clips_of_a_version_that_is_no_longer_served_go_one_by_one() -> None:
     assert [len(batch) for batch in batches([entry(0), entry(1)], {})] == [1, 1]
+
+
+def test_clips_that_were_lost_before_go_alone() -> None:
+    entries = [entry(0), replace(entry(1), deliveries=2), entry(2)]
+    assert sorted(sorted(e.clip for e in batch) for batch in batches(entries, {("m", "1"): 8})) == [[0, 2], [1]]

@@ -1,0 +1,236 @@
+"""Dead letters: jobs given up because of one of their clips, kept for a person to look at and to replay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.contracts import DeadLetter, JobRecord
+from service.errors import UnknownDeadLetter
+from service.queue.codec import Outcome
+from service.queue.connection import reported
+from service.queue.jobs import JobTimes, entry_fields
+from service.queue.keys import Keys
+
+LISTED = 1000
+
+# Fails the job as FINISH does, but keeps record, scores and the clips that were not scored yet.
+# KEYS: job, outcome, scores, deadlines, dead stream, dead job.
+# ARGV: outcome, result life, tombstone life, life of the letter, channel, job id, prefix of payload keys, clip bytes,
+# then the fields of the letter.
+BURY = """
+redis.call('ZREM', KEYS[4], ARGV[6])
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'record')
+if not job[1] or job[2] then return 0 end
+if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'finished', 'dead')
+redis.call('HDEL', KEYS[1], 'record')
+redis.call('EXPIRE', KEYS[1], math.max(ARGV[3], ARGV[4]))
+redis.call('EXPIRE', KEYS[3], ARGV[4])
+local kept = 0
+for clip = 0, job[1] - 1 do kept = kept + redis.call('EXPIRE', ARGV[7] .. clip, ARGV[4]) end
+redis.call('HSET', KEYS[6], 'record', job[3], 'total', job[1])
+redis.call('EXPIRE', KEYS[6], ARGV[4])
+redis.call('XADD', KEYS[5], '*', 'clip_bytes', kept * ARGV[8], unpack(ARGV, 9))
+redis.call('PUBLISH', ARGV[5], ARGV[6])
+return 1
+"""
+
+# ARGV: oldest id to keep, letters to keep, bytes to keep, key prefix.
+TRIM = """
+local letters = redis.call('XREVRANGE', KEYS[1], '+', '-')
+local bytes, count = 0, 0
+for _, letter in ipairs(letters) do
+  local facts = {}
+  for i = 1, #letter[2], 2 do facts[letter[2][i]] = letter[2][i + 1] end
+  count = count + 1
+  bytes = bytes + facts['clip_bytes']
+  if count > tonumber(ARGV[2]) or bytes > tonumber(ARGV[3]) or tonumber(letter[1]:match('%d+')) < tonumber(ARGV[1]) then
+    local job = facts['job_id']
+    local total = redis.call('HGET', ARGV[4] .. ':dead:' .. job, 'total')
+    for clip = 0, (total or 0) - 1 do redis.call('UNLINK', ARGV[4] .. ':clip:' .. job .. ':' .. clip) end
+    redis.call('UNLINK', ARGV[4] .. ':dead:' .. job, ARGV[4] .. ':scores:' .. job)
+    if redis.call('HGET', ARGV[4] .. ':job:' .. job, 'finished') == 'dead' then
+      redis.call('HSET', ARGV[4] .. ':job:' .. job, 'finished', '1')
+    end
+    redis.call('XDEL', KEYS[1], letter[1])
+  end
+end
+"""
+
+# The clips that were never scored go back into the queue, and the job is open again.
+# KEYS: job, outcome, scores, deadlines, dead stream, dead job, clip stream.
+# ARGV: letter id, record, deadline, life of payloads, job id, prefix of payload keys, number of fields in an entry,
+# the fields of one entry after another.
+REPLAY = """
+if redis.call('HGET', KEYS[1], 'finished') ~= 'dead' then return 0 end
+local total, step = tonumber(redis.call('HGET', KEYS[1], 'total')), tonumber(ARGV[7])
+local missing = {}
+for clip = 0, total - 1 do
+  if redis.call('HEXISTS', KEYS[3], clip) == 0 then
+    if redis.call('EXISTS', ARGV[6] .. clip) == 0 then return 0 end
+    missing[#missing + 1] = clip
+  end
+end
+redis.call('DEL', KEYS[2])
+redis.call('HDEL', KEYS[1], 'finished')
+redis.call('HSET', KEYS[1], 'record', ARGV[2], 'deadline_at', ARGV[3])
+redis.call('ZADD', KEYS[4], ARGV[3], ARGV[5])
+for _, clip in ipairs(missing) do
+  redis.call('EXPIRE', ARGV[6] .. clip, ARGV[4])
+  local first = 8 + clip * step
+  redis.call('XADD', KEYS[7], '*', unpack(ARGV, first, first + step - 1))
+end
+redis.call('EXPIRE', KEYS[3], ARGV[4])
+redis.call('XDEL', KEYS[5], ARGV[1])
+redis.call('DEL', KEYS[6])
+return #missing
+"""
+
+
+@dataclass(frozen=True)
+class DeadLetterLimits:
+    """How long dead letters are kept, and how many, and how many bytes of clips with them."""
+
+    dead_letter_ttl_s: int
+    dead_letter_max_jobs: int
+    dead_letter_max_bytes: int
+
+
+class DeadLetters:
+    """The dead letters of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis, keys: Keys, times: JobTimes, limits: DeadLetterLimits) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._times = times
+        self._limits = limits
+        self._bury = redis.register_script(BURY)
+        self._trim = redis.register_script(TRIM)
+        self._replay = redis.register_script(REPLAY)
+
+    async def bury(self, letter: DeadLetter, outcome: Outcome) -> bool:
+        """End the job with `outcome` and keep it for a replay; False when it is unknown or has ended already.
+
+        `letter.clip_bytes` is the size of one clip; what is stored is the size of all that are kept.
+        """
+        keys, job_id = self._keys, letter.job_id
+        fields = letter.model_dump(exclude={"clip_bytes"})
+        with reported():
+            buried = await self._bury(
+                keys=[
+                    keys.job(job_id),
+                    keys.outcome(job_id),
+                    keys.scores(job_id),
+                    keys.deadlines,
+                    keys.dead,
+                    keys.dead_job(job_id),
+                ],
+                args=[
+                    outcome.encode(),
+                    self._times.result_ttl_s,
+                    self._times.tombstone_ttl_s,
+                    self._limits.dead_letter_ttl_s,
+                    keys.finished,
+                    job_id,
+                    keys.payload(job_id, ""),
+                    letter.clip_bytes,
+                    *(part for pair in fields.items() for part in pair),
+                ],
+            )
+        await self.trim()
+        return bool(buried)
+
+    async def trim(self) -> None:
+        """Forget letters that are too old or too many."""
+        oldest_ms = int((time.time() - self._limits.dead_letter_ttl_s) * 1000)
+        limits = self._limits
+        with reported():
+            await self._trim(
+                keys=[self._keys.dead],
+                args=[oldest_ms, limits.dead_letter_max_jobs, limits.dead_letter_max_bytes, self._keys.prefix],
+            )
+
+    async def letters(self) -> list[DeadLetter]:
+        """All letters, newest first."""
+        await self.trim()
+        return [letter for _, letter in await self._letters()]
+
+    async def show(self, job_id: str) -> tuple[DeadLetter, JobRecord]:
+        """The letter of one job and the job's record. Raises UnknownDeadLetter."""
+        _, letter = await self._find(job_id)
+        with reported():
+            data: Any = await self._redis.hget(self._keys.dead_job(job_id), "record")
+        if data is None:
+            raise UnknownDeadLetter(f"the record of job {job_id} is gone", actual=job_id)
+        return letter, JobRecord.model_validate_json(data)
+
+    async def replay(self, job_id: str) -> int:
+        """Open the job again with its whole time and queue the clips that have no scores; returns their number.
+
+        Raises UnknownDeadLetter where there is no such letter, or a clip that is needed is gone.
+        """
+        keys = self._keys
+        entry_id, _ = await self._find(job_id)
+        _, old = await self.show(job_id)
+        now = time.time()
+        record = old.model_copy(update={"enqueued_at": now, "deadline_at": now + (old.deadline_at - old.created_at)})
+        entries = [entry_fields(record, clip) for clip in range(len(record.decoded.clips))]
+        with reported():
+            queued = await self._replay(
+                keys=[
+                    keys.job(job_id),
+                    keys.outcome(job_id),
+                    keys.scores(job_id),
+                    keys.deadlines,
+                    keys.dead,
+                    keys.dead_job(job_id),
+                    keys.clips(record.spec.name, record.job_class),
+                ],
+                args=[
+                    entry_id,
+                    record.model_dump_json(),
+                    record.deadline_at,
+                    self._times.payload_ttl_s,
+                    job_id,
+                    keys.payload(job_id, ""),
+                    2 * len(entries[0]),
+                    *(part for entry in entries for pair in entry.items() for part in pair),
+                ],
+            )
+        if not queued:
+            detail = f"job {job_id} cannot be replayed: clips of it that were not scored are gone"
+            raise UnknownDeadLetter(detail, actual=job_id)
+        return int(queued)
+
+    async def drop(self, job_id: str) -> None:
+        """Forget the letter and erase the clips kept with it; the job stays failed. Raises UnknownDeadLetter."""
+        keys = self._keys
+        entry_id, _ = await self._find(job_id)
+        with reported():
+            total: Any = await self._redis.hget(keys.dead_job(job_id), "total")
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.xdel(keys.dead, entry_id)
+            pipe.hset(keys.job(job_id), "finished", "1")
+            payloads = [keys.payload(job_id, clip) for clip in range(int(total or 0))]
+            pipe.unlink(keys.dead_job(job_id), keys.scores(job_id), *payloads)
+            await pipe.execute()
+
+    async def _letters(self) -> list[tuple[str, DeadLetter]]:
+        with reported():
+            entries: Any = await self._redis.xrevrange(self._keys.dead, count=LISTED)
+        return [(entry_id.decode(), _letter(fields)) for entry_id, fields in entries]
+
+    async def _find(self, job_id: str) -> tuple[str, DeadLetter]:
+        for entry_id, letter in await self._letters():
+            if letter.job_id == job_id:
+                return entry_id, letter
+        raise UnknownDeadLetter(f"no dead letter is kept for job {job_id!r}", actual=job_id)
+
+
+def _letter(fields: Mapping[bytes, bytes]) -> DeadLetter:
+    return DeadLetter.model_validate({name.decode(): value.decode() for name, value in fields.items()})

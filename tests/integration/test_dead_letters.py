@@ -1,0 +1,119 @@
+import pytest
+from redis.asyncio import Redis
+
+from service.contracts import DeadLetter, JobClass, JobRecord, JobState
+from service.errors import BackendFailed, UnknownDeadLetter
+from service.queue.codec import Outcome
+from service.queue.dead import DeadLetterLimits, DeadLetters
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from service.queue.stream import ClipStream
+from tests.factories import clip, decoded, record, scores
+from tests.integration.conftest import TIMES
+
+
+async def buried(store: JobStore, dead: DeadLetters, windows: int = 2) -> JobRecord:
+    """A job with the scores of its first clip whose second clip ended it."""
+    job = record(decoded=decoded(windows=windows), request_id="who")
+    await store.put_payloads(job.id, memoryview(clip(0) * windows), len(clip(0)))
+    await store.accept(job)
+    await store.record_scores({(job.id, 0): scores()})
+    cause = BackendFailed("the network said no")
+    letter = DeadLetter(
+        job_id=job.id,
+        clip=1,
+        code=cause.code,
+        detail=cause.detail,
+        model="tiny",
+        version="1",
+        deliveries=3,
+        buried_at=1.5,
+        clip_bytes=len(clip(0)),
+    )
+    assert await dead.bury(letter, Outcome(JobState.FAILED, error=cause))
+    return job
+
+
+async def test_the_job_fails_and_the_letter_says_why(store: JobStore, dead: DeadLetters) -> None:
+    job = await buried(store, dead)
+    status = await store.status(job.id)
+    assert status.status is JobState.FAILED
+    [letter] = await dead.letters()
+    assert (letter.job_id, letter.clip, letter.deliveries) == (job.id, 1, 3)
+    assert (letter.code, letter.detail) == ("backend_failed", "the network said no")
+    assert letter.clip_bytes == len(clip(0)), "one of the two clips was scored, and its payload is gone"
+
+
+async def test_the_record_of_the_job_can_be_read(store: JobStore, dead: DeadLetters) -> None:
+    job = await buried(store, dead)
+    letter, kept = await dead.show(job.id)
+    assert (letter.job_id, kept) == (job.id, job)
+
+
+async def test_a_replay_queues_the_clips_without_scores_and_the_job_can_succeed(
+    store: JobStore, dead: DeadLetters, stream: ClipStream
+) -> None:
+    job = await buried(store, dead, windows=3)
+    await stream.ack(await stream.read(["tiny"], 8, 10), keep_payloads=True)
+    assert await dead.replay(job.id) == 2
+    assert (await store.status(job.id)).status is JobState.RUNNING
+    entries = await stream.read(["tiny"], 8, 10)
+    assert [entry.clip for entry in entries] == [1, 2]
+    assert [state.payload for state in await stream.look_up(entries)] == [clip(0), clip(0)]
+    assert entries[0].deadline_at > job.deadline_at
+    assert await store.record_scores({(job.id, i): scores() for i in (1, 2)}) == [job.id]
+    assert await dead.letters() == []
+
+
+async def test_a_replay_happens_once(store: JobStore, dead: DeadLetters) -> None:
+    job = await buried(store, dead)
+    await dead.replay(job.id)
+    with pytest.raises(UnknownDeadLetter, match=job.id):
+        await dead.replay(job.id)
+
+
+async def test_a_replay_without_its_clips_is_refused(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    job = await buried(store, dead)
+    await redis.delete(keys.payload(job.id, 1))
+    with pytest.raises(UnknownDeadLetter, match="are gone"):
+        await dead.replay(job.id)
+
+
+async def test_dropping_erases_the_clips_and_leaves_the_job_failed(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    job = await buried(store, dead)
+    await dead.drop(job.id)
+    assert await dead.letters() == []
+    assert not await redis.exists(keys.payload(job.id, 1), keys.scores(job.id), keys.dead_job(job.id))
+    assert (await store.status(job.id)).status is JobState.FAILED
+
+
+async def test_a_job_that_has_ended_is_not_buried(store: JobStore, dead: DeadLetters) -> None:
+    job = await buried(store, dead)
+    [letter] = await dead.letters()
+    assert not await dead.bury(letter, Outcome(JobState.FAILED, error=BackendFailed("again")))
+    assert len(await dead.letters()) == 1
+    assert job.id == letter.job_id
+
+
+@pytest.mark.parametrize(("jobs", "size"), [(2, 1_000_000), (10, 2 * len(clip(0)))])
+async def test_the_oldest_letters_go_first_with_their_clips(
+    store: JobStore, redis: Redis, keys: Keys, jobs: int, size: int
+) -> None:
+    dead = DeadLetters(redis, keys, TIMES, DeadLetterLimits(400, jobs, size))
+    old, *young = [await buried(store, dead) for _ in range(3)]
+    assert [letter.job_id for letter in await dead.letters()] == [job.id for job in reversed(young)]
+    assert not await redis.exists(keys.payload(old.id, 1), keys.scores(old.id), keys.dead_job(old.id))
+
+
+async def test_everything_kept_with_a_letter_has_a_time_to_live(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    job = await buried(store, dead)
+    lasting = {keys.dead, *(keys.clips("tiny", job_class) for job_class in JobClass)}
+    names = {key.decode() async for key in redis.scan_iter(f"{keys.prefix}:*")} - lasting
+    assert {keys.payload(job.id, 1), keys.scores(job.id), keys.dead_job(job.id)} <= names
+    assert all([await redis.ttl(name) > 0 for name in names])

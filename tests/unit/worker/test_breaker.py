@@ -1,0 +1,56 @@
+from service.worker.breaker import Breaker
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(clock: Clock) -> Breaker:
+    breaker = Breaker(failures=2, open_s=5.0, clock=clock)
+    breaker.failed()
+    breaker.failed()
+    return breaker
+
+
+def test_it_opens_after_so_many_failures_in_a_row() -> None:
+    breaker = Breaker(failures=2, open_s=5.0, clock=Clock())
+    breaker.failed()
+    assert breaker.state == "closed"
+    breaker.failed()
+    assert breaker.state == "open"
+    assert breaker.retry_in_s == 5.0
+
+
+def test_a_success_between_two_failures_keeps_it_closed() -> None:
+    breaker = Breaker(failures=2, open_s=5.0, clock=Clock())
+    breaker.failed()
+    breaker.succeeded()
+    breaker.failed()
+    assert breaker.state == "closed"
+
+
+def test_after_its_time_one_attempt_decides() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now = 5.0
+    assert breaker.state == "half_open"
+    breaker.failed()
+    assert breaker.state == "open"
+    clock.now = 10.0
+    breaker.succeeded()
+    assert breaker.state == "closed"
+
+
+def test_a_sign_of_life_lets_the_next_attempt_decide_at_once() -> None:
+    breaker = opened(Clock())
+    breaker.probe()
+    assert breaker.state == "half_open"
+
+
+def test_a_sign_of_life_changes_nothing_while_work_flows() -> None:
+    breaker = Breaker(failures=2, open_s=5.0, clock=Clock())
+    breaker.probe()
+    assert breaker.state == "closed"
