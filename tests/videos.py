@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 GRID = 4  # blocks along each side: 16 bits, enough for 65536 frames
-PIXEL_FORMATS = {"gif": "rgb8", "mjpeg": "yuvj420p"}
+PIXEL_FORMATS = {"gif": "rgb8", "mjpeg": "yuvj420p", "prores": "yuv422p10le"}
 
 
 def numbered(number: int, width: int = 64, height: int = 64) -> Image:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from service.contracts import AnswerWarning, DecodedVideo, JobRequest, ModelSpec, SampledWindow, VideoInfo
 from service.errors import DiskFull, Undecodable, VideoTooShort
 from service.video.config import VideoLimits
-from service.video.decode import Picked, pick_frames
+from service.video.decode import pick_frames
+from service.video.decoder import Picked
 from service.video.plan import Window, coverage, plan_windows
-from service.video.probe import Probe, probe
+from service.video.probe import Probe, Video, open_video
 from service.video.resize import Resizer
 
 # A header that rounds, or a last frame without a length, is no truncation.
@@ -62,7 +63,7 @@ def _warnings(found: Probe, windows: list[Window], picked: Picked) -> list[Answe
         warnings.append(
             AnswerWarning(
                 code="damaged_video",
-                detail=f"The file is damaged ({reason}): of {len(timeline.pts)} packets of video {picked.errors} "
+                detail=f"The file is damaged ({reason}): of {timeline.packet_count} packets of video {picked.errors} "
                 "did not decode whole; the nearest good frames stand in.",
             )
         )
@@ -106,7 +107,13 @@ def decode_file(path: Path, out: Path, spec: ModelSpec, request: JobRequest, lim
         MemoryError: the process may not have the memory that the video needs.
     """
     began = time.perf_counter()
-    found = probe(path, limits)
+    with open_video(path, limits, every_frame=spec.sampling == "index") as video:
+        decoded = _decode(video, out, spec, request, limits)
+    return decoded.model_copy(update={"decode_ms": (time.perf_counter() - began) * 1000})
+
+
+def _decode(video: Video, out: Path, spec: ModelSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
+    found = video.found
     timeline = found.timeline
     windows = plan_windows(timeline.duration_s, timeline.frame_times_s, timeline.tick_s, spec, request, limits)
     slots: defaultdict[float, list[tuple[int, int]]] = defaultdict(list)
@@ -124,7 +131,7 @@ def decode_file(path: Path, out: Path, spec: ModelSpec, request: JobRequest, lim
             for c, crop in enumerate(crops):
                 clips[w, c, k] = crop
 
-    picked = pick_frames(path, found, moments, take, limits)
+    picked = pick_frames(video, moments, take, limits)
     _check_distinct(found, picked, limits)
     shown_at = dict(zip(moments, picked.times_s, strict=True))
     return DecodedVideo(
@@ -150,5 +157,5 @@ def decode_file(path: Path, out: Path, spec: ModelSpec, request: JobRequest, lim
         crops=request.crops,
         clip_shape=spec.clip_shape,
         warnings=tuple(_warnings(found, windows, picked)),
-        decode_ms=(time.perf_counter() - began) * 1000,
+        decode_ms=0.0,
     )

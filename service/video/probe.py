@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +16,11 @@ from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, Stream
 from service.video.config import VideoLimits
 from service.video.sniff import HEAD_BYTES, Family, sniff
 from service.video.source import open_upload, read_packets
-from service.video.timeline import Timeline, read_timeline
+from service.video.timeline import IndexUnreliable, Timeline, read_ends, read_timeline
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+# Up to here reading every packet costs less than it could save.
+_READ_ALL_PACKETS = 4000
 _SANE_ASPECT = (Fraction(1, 8), Fraction(8))
 
 
@@ -29,7 +33,7 @@ class Probe:
         stream: index of the video stream that is used.
         codec: FFmpeg's name of the coding format.
         pixel_aspect: width of a pixel over its height.
-        timeline: presentation times of all packets.
+        timeline: when the frames are presented.
         declared_s: seconds of video that the header promises; None where it does not say.
     """
 
@@ -91,8 +95,27 @@ def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / 1_000_000 if container.duration else None
 
 
-def probe(path: Path, limits: VideoLimits) -> Probe:
-    """Identify the upload at `path` and read the times of all its video packets.
+@dataclass(frozen=True)
+class Video:
+    """An open upload and what is known of it; reading its packets goes on wherever probing ended."""
+
+    path: Path
+    container: InputContainer
+    stream: VideoStream
+    found: Probe
+
+
+def _knows_all(stream: VideoStream, family: Family) -> bool:
+    """Whether the index names every packet of a stream that is too long to read all."""
+    # The index of a fragmented MP4 grows while it is read, and the number of frames in its header is 0.
+    return family.name == "mp4" and _READ_ALL_PACKETS < stream.frames <= len(stream.index_entries)
+
+
+@contextmanager
+def open_video(path: Path, limits: VideoLimits, every_frame: bool = False) -> Iterator[Video]:
+    """Identify the upload at `path` and learn when its frames are presented.
+
+    Of a long video with an index only the ends are read, unless `every_frame` asks for the time of each frame.
 
     Raises:
         EmptyUpload, ContainerNotAllowed, CodecNotAllowed, NoVideoStream: it is nothing that is accepted.
@@ -101,22 +124,52 @@ def probe(path: Path, limits: VideoLimits) -> Probe:
     """
     with path.open("rb") as raw:
         family = sniff(raw.read(HEAD_BYTES), limits.allowed_containers)
+    if not every_frame:
+        with open_upload(path, family, limits.max_pixels) as container:
+            stream, codec = _accepted(container, limits)
+            timeline = None
+            if not _knows_all(stream, family):
+                timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets)
+            else:
+                with suppress(IndexUnreliable):
+                    timeline = read_ends(container, stream, codec, limits.max_packets)
+            if timeline is not None:
+                yield _video(path, family, container, stream, codec, timeline, limits)
+                return
     with open_upload(path, family, limits.max_pixels) as container:
-        stream = _video_stream(container, limits.max_streams)
-        codec = _codec(stream, limits.allowed_codecs)
-        limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
-        timeline = read_timeline(read_packets(container, stream), stream, limits.max_packets)
-        if timeline.duration_s > limits.max_duration_s:
-            raise DurationLimit(
-                f"The video lasts {timeline.duration_s:.1f} s; at most {limits.max_duration_s:g} s are accepted.",
-                limit=limits.max_duration_s,
-                actual=round(timeline.duration_s, 3),
-            )
-        return Probe(
-            family=family,
-            stream=stream.index,
-            codec=codec,
-            pixel_aspect=_pixel_aspect(stream),
-            timeline=timeline,
-            declared_s=_declared_s(container, stream),
+        stream, codec = _accepted(container, limits)
+        timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets)
+        yield _video(path, family, container, stream, codec, timeline, limits)
+
+
+def _accepted(container: InputContainer, limits: VideoLimits) -> tuple[VideoStream, str]:
+    stream = _video_stream(container, limits.max_streams)
+    codec = _codec(stream, limits.allowed_codecs)
+    limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
+    return stream, codec
+
+
+def _video(
+    path: Path,
+    family: Family,
+    container: InputContainer,
+    stream: VideoStream,
+    codec: str,
+    timeline: Timeline,
+    limits: VideoLimits,
+) -> Video:
+    if timeline.duration_s > limits.max_duration_s:
+        raise DurationLimit(
+            f"The video lasts {timeline.duration_s:.1f} s; at most {limits.max_duration_s:g} s are accepted.",
+            limit=limits.max_duration_s,
+            actual=round(timeline.duration_s, 3),
         )
+    found = Probe(
+        family=family,
+        stream=stream.index,
+        codec=codec,
+        pixel_aspect=_pixel_aspect(stream),
+        timeline=timeline,
+        declared_s=_declared_s(container, stream),
+    )
+    return Video(path, container, stream, found)

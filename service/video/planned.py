@@ -1,0 +1,196 @@
+"""Decode no more than the wanted frames need: jump between keyframes, skip pictures that no other refers to.
+
+Everything a container's index and timestamps promise is checked while decoding. The least doubt raises PlanUnsafe, and
+the caller decodes the whole stream instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from service.video.config import VideoLimits
+from service.video.decoder import Decoder, Picked, Take
+from service.video.probe import Video
+from service.video.runs import IndexedRuns, Key, Run, runs_of_packets
+from service.video.source import open_upload, read_packets
+from service.video.timeline import IndexUnreliable, changes_setup
+
+# Families whose index, written by the muxer, can be trusted to lead to a keyframe.
+_SEEKABLE_FAMILIES = ("mp4", "matroska")
+# Families without such an index whose timestamps are those of presentation; they are read from front to back.
+_READABLE_FAMILIES = ("mpegts", "flv")
+# A GIF paints each picture over the one before, whatever its keyframe flags say.
+_WITHOUT_KEYFRAMES = ("gif",)
+# Skipping is exact where the bitstream itself marks pictures that are never referred to.
+_MARKS_UNREFERENCED = ("h264", "mpeg4", "mpeg2video", "mpeg1video", "vp8")
+# Nearer keyframes are reached by reading on.
+_SEEK_PACKETS = 32
+
+
+class PlanUnsafe(Exception):
+    """Only decoding everything is sure to give the right frames."""
+
+
+def _marks_unreferenced(video: Video) -> bool:
+    if video.found.codec == "hevc":
+        # Pictures that their own layer does not refer to may still be referred to by a higher one.
+        header = bytes(video.stream.codec_context.extradata or b"")
+        return len(header) > 22 and header[0] == 1 and (header[21] >> 3) & 7 == 1
+    return video.found.codec in _MARKS_UNREFERENCED
+
+
+def plan_runs(video: Video, moments: Sequence[float]) -> list[Run]:
+    """What to decode for `moments` (seconds, ascending).
+
+    Raises:
+        PlanUnsafe: the container or the codec does not allow a plan, or its timestamps are in disorder.
+    """
+    found, timeline = video.found, video.found.timeline
+    if found.family.name not in _SEEKABLE_FAMILIES + _READABLE_FAMILIES or found.codec in _WITHOUT_KEYFRAMES:
+        raise PlanUnsafe(f"{found.codec} in {found.family.name} is always decoded whole")
+    if timeline.packets is None:
+        try:
+            return IndexedRuns(video.container, video.stream, found.codec).runs(timeline, moments)
+        except IndexUnreliable as error:
+            raise PlanUnsafe("the index does not fit the packets") from error
+    if timeline.demux_error or not timeline.packets.orderly:
+        raise PlanUnsafe("the timestamps are in disorder")
+    return runs_of_packets(timeline.packets, timeline, moments)
+
+
+class _PlannedPass:
+    """Carries out the runs on one open container."""
+
+    def __init__(self, video: Video, container: InputContainer, stream: VideoStream, take: Take, decoder: Decoder):
+        self._video = video
+        self._container = container
+        self._stream = stream
+        self._take = take
+        self._decoder = decoder
+        self._seekable = video.found.family.name in _SEEKABLE_FAMILIES
+        self._skips = _marks_unreferenced(video)
+        self._packets = read_packets(container, stream)
+        self._position = -1  # of the packet that was read last; counted only while reading from the front
+        self.stamps: dict[int, int] = {}
+
+    def carry_out(self, runs: Sequence[Run]) -> None:
+        for number, run in enumerate(runs):
+            first = self._jump(run, fresh=number == 0)
+            if number:
+                self._decoder.restart()
+            self._decode(run, first)
+
+    def _jump(self, run: Run, fresh: bool) -> Packet[VideoStream]:
+        key = run.start
+        if key is None:
+            if not fresh or self._seekable:
+                raise PlanUnsafe("there is no keyframe to start from")
+            return self._next()
+        if self._seekable and (fresh or key.order > self._position + _SEEK_PACKETS):
+            self._container.seek(key.pts, stream=self._stream, backward=True)
+            self._packets = read_packets(self._container, self._stream)
+        while (packet := self._next()).pts != key.pts:
+            if changes_setup(packet) or (packet.is_keyframe and packet.pts is not None and packet.pts > key.pts):
+                raise PlanUnsafe("the keyframe is not where the index says")
+        if not packet.is_keyframe:
+            raise PlanUnsafe("the keyframe is none")
+        return packet
+
+    def _next(self) -> Packet[VideoStream]:
+        packet = next(self._packets, None)
+        if packet is None:
+            raise PlanUnsafe("the packets end too early")
+        return packet
+
+    def _decode(self, run: Run, packet: Packet[VideoStream]) -> None:
+        check = _RunCheck(run.start, self._seekable)
+        left = set(run.wanted)
+        while True:
+            if changes_setup(packet):
+                raise PlanUnsafe("the decoder's setup changes")
+            wanted = packet.pts in left
+            left.discard(packet.pts)
+            self._decoder.skip_unreferenced(self._skips and not wanted)
+            self._give(run, check.frames(self._decoder.decode(packet)))
+            if not left:
+                break
+            packet = self._next()
+        # What is still inside comes out now: no later packet has to push it.
+        self._give(run, check.frames(self._decoder.decode(None)))
+        self._position = run.last
+        if any(number not in self.stamps for numbers in run.wanted.values() for number in numbers):
+            raise PlanUnsafe("a wanted frame did not come out")
+
+    def _give(self, run: Run, frames: Iterator[VideoFrame]) -> None:
+        for frame in frames:
+            if frame.pts is None:
+                raise PlanUnsafe("a frame has no timestamp")
+            for number in run.wanted.get(frame.pts, ()):
+                self._take(number, frame)
+                self.stamps[number] = frame.pts
+
+
+class _RunCheck:
+    """Watches the frames of one run for signs that it did not start at a keyframe, or that the file is damaged."""
+
+    def __init__(self, start: Key | None, whole_frames: bool) -> None:
+        self._start = start
+        self._whole_frames = whole_frames
+        self._last: int | None = None
+
+    def frames(self, frames: list[VideoFrame]) -> Iterator[VideoFrame]:
+        for frame in frames:
+            if frame.pts is None:
+                raise PlanUnsafe("a frame has no timestamp")
+            if self._start is not None and frame.pts < self._start.pts:
+                continue  # belongs to the group before, of which it misses the references
+            if frame.is_corrupt:
+                raise PlanUnsafe("a picture lacks parts of its references")
+            if frame.interlaced_frame and not self._whole_frames:
+                raise PlanUnsafe("a packet may hold a single field")
+            if self._last is None:
+                if self._start is not None and (frame.pts != self._start.pts or not frame.key_frame):
+                    raise PlanUnsafe("decoding does not start at the keyframe")
+            elif frame.pts <= self._last:
+                raise PlanUnsafe("frames come out in disorder")
+            self._last = frame.pts
+            yield frame
+
+
+def pick_planned(video: Video, moments: Sequence[float], take: Take, limits: VideoLimits) -> Picked:
+    """`pick_frames` by carrying out a plan.
+
+    Raises:
+        PlanUnsafe: something is not as planned. `take` may have been called.
+    """
+    found, timeline = video.found, video.found.timeline
+    runs = plan_runs(video, moments)
+    # Pictures that lead an open group miss their references, which is no damage.
+    mend = any(run.start is not None and run.start.opens for run in runs)
+    try:
+        if found.family.name in _SEEKABLE_FAMILIES:
+            decoder = Decoder(video.stream.codec_context, limits, mend)
+            planned = _PlannedPass(video, video.container, video.stream, take, decoder)
+            planned.carry_out(runs)
+        else:
+            with open_upload(video.path, found.family, limits.max_pixels) as container:
+                stream = container.streams[found.stream]
+                if not isinstance(stream, VideoStream) or stream.codec_context is None:
+                    raise PlanUnsafe("the video stream cannot be found again")
+                decoder = Decoder(stream.codec_context, limits, mend)
+                planned = _PlannedPass(video, container, stream, take, decoder)
+                planned.carry_out(runs)
+    except MemoryError:
+        raise
+    except FFmpegError as error:
+        raise PlanUnsafe(str(error.strerror)) from error
+    times = tuple(
+        float((planned.stamps[number] - timeline.origin) * timeline.time_base) for number in range(len(moments))
+    )
+    return Picked(times, decoder.frames, 0, "")
