@@ -85,7 +85,9 @@ class Settings(BaseSettings):
     default_model: ModelName = Field("untrained_tiny", description="Model of requests that name none.")
     engine: Engine = Field("torchscript", description="Where clips are scored.")
     torch_threads: int = Field(0, ge=0, description="Threads of one in-process forward; 0 takes one per core.")
-    triton_url: str = Field("127.0.0.1:8001", description="gRPC address of Triton.")
+    triton_url: str = Field(
+        "127.0.0.1:8001", description="gRPC address of Triton; several, separated by commas, share the work."
+    )
     triton_timeout_s: float = Field(30.0, gt=0, description="Longest one inference call to Triton may take.")
     triton_dir: Path = Field(
         Path(".triton"),
@@ -178,6 +180,11 @@ class Settings(BaseSettings):
             else value
             for key, value in data.items()
         }
+
+    @property
+    def triton_urls(self) -> tuple[str, ...]:
+        """Each address of `triton_url`."""
+        return tuple(url.strip() for url in self.triton_url.split(",") if url.strip())
 
     def narrowed(self, config: type[Config]) -> Config:
         """A room's own config: a dataclass whose field names are names of settings."""

@@ -150,9 +150,13 @@ def worker() -> None:
     logs.configure(settings.log_level, settings.log_format, "worker")
     backend: Backend
     if settings.engine == "triton":
+        from service.inference.balanced import BalancedBackend
         from service.inference.triton import TritonBackend, TritonConfig
 
-        backend = TritonBackend(TritonConfig(settings.triton_url, settings.triton_timeout_s))
+        servers: dict[str, Backend] = {
+            url: TritonBackend(TritonConfig(url, settings.triton_timeout_s)) for url in settings.triton_urls
+        }
+        backend = next(iter(servers.values())) if len(servers) == 1 else BalancedBackend(servers)
     else:
         from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 

@@ -44,10 +44,12 @@ class LocalTriton:
     chosen once: a server that is stopped and started again comes back at the same addresses.
     """
 
-    def __init__(self, directory: Path, repository: Path, *, log: Path) -> None:
+    def __init__(self, directory: Path, repository: Path, *, log: Path, explicit: bool = False) -> None:
+        """`explicit` lets models be loaded and unloaded while it runs; all that are there are loaded at the start."""
         self.directory = directory
         self.repository = repository
         self._log = log
+        self._explicit = explicit
         self._ports = free_ports(3)
         self._server: ServerProcess | None = None
 
@@ -103,6 +105,8 @@ class LocalTriton:
         }
         # TorchScript tells Triton nothing that a configuration lacks, and asking for it doubles the time to start.
         flags = ["--disable-auto-complete-config"]
+        if self._explicit:
+            flags += ["--model-control-mode=explicit", "--load-model=*"]
         return [str(server_binary(self.directory).resolve()), *flags, *(f"--{k}={v}" for k, v in options.items())]
 
     def _environment(self) -> dict[str, str]:

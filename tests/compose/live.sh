@@ -11,7 +11,7 @@ if ! docker version >/dev/null 2>&1; then
   . "$stand_ins/lib.sh"
   bash "$stand_ins/01-install.sh" && bash "$stand_ins/02-engine-up.sh"
   docker image inspect "nvcr.io/nvidia/tritonserver:24.10-py3" >/dev/null 2>&1 || bash "$stand_ins/04-stand-ins.sh"
-  pinned() { sed -n "s/.*\(image: \${[A-Z]*_IMAGE:-\|ARG PYTHON_IMAGE=\)\($1[^}]*\)}\{0,1\}\$/\2/p" docker-compose.yml docker/Dockerfile; }
+  pinned() { sed -n "s#.*\(image: \${[A-Z]*_IMAGE:-\|ARG PYTHON_IMAGE=\)\($1[^}]*\)}\{0,1\}\$#\2#p" docker-compose.yml docker/Dockerfile; }
   for pair in python=python:3.11-slim redis=redis:7-alpine prom/prometheus=prom/prometheus:latest \
     prom/alertmanager=prom/alertmanager:latest grafana/grafana=grafana/grafana:latest \
     nvcr.io=nvcr.io/nvidia/tritonserver:24.10-py3; do

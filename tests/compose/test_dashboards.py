@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from redis import Redis
 
 from service.local.process import free_ports
 from service.local.redis import LocalRedis
@@ -57,6 +58,8 @@ def query(
     redis_server: LocalRedis, triton_server: LocalTriton, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
     directory = tmp_path_factory.mktemp("prometheus")
+    budget = Redis.from_url(redis_server.url)
+    budget.config_set("maxmemory", 2**30)
     prometheus = tool("prometheus")
     api, api_metrics, worker_metrics, port = free_ports(4)
     environment = {
@@ -111,6 +114,8 @@ def query(
         for process in started:
             process.wait(30)
         log.close()
+        budget.config_set("maxmemory", 0)
+        budget.close()
 
 
 def expressions() -> list[tuple[str, str]]:

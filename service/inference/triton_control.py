@@ -1,0 +1,71 @@
+"""Loading and unloading models of running Triton servers that are in explicit control mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from service.errors import BackendFailed
+from service.inference.triton import translate
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """How one version of a model stands in one server; `reason` is empty unless it is not READY."""
+
+    model: str
+    version: str
+    state: str
+    reason: str
+
+
+class ModelControl:
+    """One server. Methods raise BackendUnavailable when it does not answer and BackendFailed when it refuses."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        """`timeout_s` bounds one call; a load returns only when the model is warm."""
+        self.url = url
+        self._timeout_s = timeout_s
+
+    async def states(self) -> list[VersionState]:
+        """Every version of every model that the server knows."""
+        async with InferenceServerClient(self.url) as client:
+            try:
+                index = await client.get_model_repository_index(client_timeout=self._timeout_s)
+            except InferenceServerException as error:
+                raise translate(error) from error
+        return [VersionState(m.name, m.version, m.state, m.reason) for m in index.models]
+
+    async def ready_versions(self, model: str) -> list[str]:
+        """Versions of `model` that answer, oldest first."""
+        ready = [s.version for s in await self.states() if s.model == model and s.state == "READY"]
+        return sorted(ready, key=int)
+
+    async def load(self, model: str) -> list[str]:
+        """Load the model, or read its folder again where it is loaded; returns the versions that answer then.
+
+        The versions that answered before go on answering until the new ones are ready, and for ever if they never are.
+        """
+        async with InferenceServerClient(self.url) as client:
+            try:
+                await client.load_model(model, client_timeout=self._timeout_s)
+            except InferenceServerException as error:
+                raise translate(error) from error
+        return await self.ready_versions(model)
+
+    async def reload(self, model: str) -> list[str]:
+        """`load` for a model that is loaded. Raises BackendFailed for one that is not."""
+        if not await self.ready_versions(model):
+            raise BackendFailed(f"model {model!r} is not loaded in {self.url}")
+        return await self.load(model)
+
+    async def unload(self, model: str) -> list[str]:
+        """Unload all versions of the model, once the requests in flight are answered; returns what still answers."""
+        async with InferenceServerClient(self.url) as client:
+            try:
+                await client.unload_model(model, client_timeout=self._timeout_s)
+            except InferenceServerException as error:
+                raise translate(error) from error
+        return await self.ready_versions(model)

@@ -1,0 +1,134 @@
+"""The Kubernetes manifests against the schemas, and the settings of both deployments against the documentation."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.contracts import JobClass
+from service.queue.keys import GROUP, Keys
+from service.settings import Settings
+from tests.compose.tools import ROOT, tool
+
+K8S = ROOT / "deploy" / "k8s"
+FILES = sorted(path for path in K8S.glob("*.yaml") if path.name != "kustomization.yaml")
+# Custom resources, whose schemas their operators bring.
+CUSTOM = ("scaling.yaml", "monitoring.yaml")
+DEPLOYMENT = ROOT / "docs" / "deployment.md"
+
+
+def manifests(kind: str) -> dict[str, dict[str, Any]]:
+    found = [item for path in FILES for item in yaml.safe_load_all(path.read_text()) if item["kind"] == kind]
+    return {item["metadata"]["name"]: item for item in found}
+
+
+def pod(name: str) -> dict[str, Any]:
+    return manifests("Deployment")[name]["spec"]["template"]["spec"]
+
+
+PODS = sorted(manifests("Deployment"))
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name not in CUSTOM], ids=lambda path: path.name)
+def test_a_manifest_fits_the_schema(path: Path) -> None:
+    done = subprocess.run(
+        [tool("kubernetes-validate"), "--strict", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_kustomization_names_every_file() -> None:
+    listed = yaml.safe_load((K8S / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == [path.name for path in FILES]
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_fits_the_restricted_profile(name: str) -> None:
+    spec = pod(name)
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    for container in spec["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_is_probed_bounded_and_kept_during_maintenance(name: str) -> None:
+    (container,) = pod(name)["containers"]
+    assert {"startupProbe", "livenessProbe"} <= set(container)
+    assert container["resources"]["limits"]["memory"]
+    assert name in manifests("PodDisruptionBudget")
+
+
+def test_triton_runs_the_image_and_the_flags_of_compose() -> None:
+    triton = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["triton"]
+    (container,) = pod("vidtr-triton")["containers"]
+    assert container["args"] == triton["command"]
+    assert container["image"] in triton["image"]
+    assert {entry["name"]: entry["value"] for entry in container["env"]} == triton["environment"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_triton_is_found_under_a_headless_name_that_the_workers_use() -> None:
+    assert manifests("Service")["vidtr-triton"]["spec"]["clusterIP"] == "None"
+    assert environment(pod("vidtr-worker"))["VIDTR_TRITON_URL"] == "vidtr-triton:8001"
+
+
+def test_everything_is_denied_that_is_not_allowed() -> None:
+    policies = manifests("NetworkPolicy")
+    assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert "egress" not in policies["triton"]["spec"]
+    reached = {port["port"] for rule in policies["api"]["spec"]["egress"] for port in rule["ports"]}
+    assert reached == {6379, 443}
+
+
+def test_workers_scale_on_the_streams_of_both_classes() -> None:
+    (scaled,) = manifests("ScaledObject").values()
+    triggers = [trigger["metadata"] for trigger in scaled["spec"]["triggers"]]
+    model = triggers[0]["stream"].split(":")[2]
+    assert {trigger["stream"] for trigger in triggers} == {Keys("vidtr").clips(model, kind) for kind in JobClass}
+    assert {trigger["consumerGroup"] for trigger in triggers} == {GROUP}
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def environment(spec: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
+
+
+def row(name: str) -> str:
+    """The line of the table that says where a setting is given."""
+    variable = "PROMETHEUS_MULTIPROC_DIR" if name == "prometheus_multiproc_dir" else f"VIDTR_{name.upper()}"
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    compose = {role: services[role]["environment"].get(variable) for role in ("api", "worker")}
+    kubernetes = {role: environment(pod(f"vidtr-{role}")).get(variable) for role in ("api", "worker")}
+
+    def cell(fixed: dict[str, str | None], otherwise: str) -> str:
+        return ", ".join(f"{role}: `{value}`" for role, value in fixed.items() if value) or otherwise
+
+    if name == "redis_url":
+        return f"| [`{name}`](settings.md#{name}) | file in the volume `secrets-client` | Secret `vidtr-redis` |"
+    return (
+        f"| [`{name}`](settings.md#{name}) | {cell(compose, f'`.env`: `{variable}`')}"
+        f" | {cell(kubernetes, f'ConfigMap `vidtr`: `{variable}`')} |"
+    )
+
+
+def test_the_table_maps_every_setting_to_compose_and_kubernetes() -> None:
+    table = re.findall(r"^\| \[`\w+`\]\(settings\.md#.*$", DEPLOYMENT.read_text(), re.M)
+    assert table == [row(name) for name in Settings.model_fields], "run: python -m tests.compose.test_kubernetes"
+
+
+if __name__ == "__main__":
+    text = DEPLOYMENT.read_text()
+    before, rows, after = re.split(r"(^\|---\|---\|---\|\n(?:\|.*\n)*)", text, maxsplit=1, flags=re.M)
+    lines = "".join(row(name) + "\n" for name in Settings.model_fields)
+    DEPLOYMENT.write_text(f"{before}|---|---|---|\n{lines}{after}")
