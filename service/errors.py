@@ -92,6 +92,24 @@ class UnsupportedMediaType(VidtrError):
     code = "unsupported_media_type"
 
 
+class UploadTimeout(VidtrError):
+    """The body arrived too slowly: a pause of `upload_idle_s`, or more than `upload_timeout_s` in all."""
+
+    code = "upload_timeout"
+
+
+class IdempotencyInProgress(VidtrError):
+    """A request with the same Idempotency-Key is still uploading or decoding."""
+
+    code = "idempotency_in_progress"
+
+
+class IdempotencyKeyReused(VidtrError):
+    """The Idempotency-Key was used for another video or with other options."""
+
+    code = "idempotency_key_reused"
+
+
 class NotFound(VidtrError):
     """No route has this path."""
 
@@ -120,6 +138,12 @@ class UnknownDeadLetter(VidtrError):
     """No dead letter is kept for this job, or what a replay needs is gone."""
 
     code = "unknown_dead_letter"
+
+
+class JobDeleted(VidtrError):
+    """The job was cancelled or erased by its owner."""
+
+    code = "job_deleted"
 
 
 class ResultExpired(VidtrError):

@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")
     log_format: Literal["json", "console"] = Field("json", description="Shape of log lines.")
     max_upload_bytes: int = Field(512 * MIB, gt=0, description="Largest request body accepted.")
+    upload_idle_s: float = Field(20.0, gt=0, description="Longest pause in an upload.")
+    upload_timeout_s: float = Field(600.0, gt=0, description="Longest an upload may take in all.")
+    max_concurrent_uploads: int = Field(
+        64, gt=0, description="Uploads that one API process receives and decodes at a time; more are refused."
+    )
     sync_wait_s: float = Field(
         30.0, gt=0, description="Longest a synchronous request waits for its result before it becomes a 202."
     )
@@ -102,7 +107,18 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9_.:-]+$",
         description="Prefix of every Redis key; separates installations.",
     )
-    max_queue_clips: int = Field(2000, gt=0, description="Clips waiting per model above which uploads are refused.")
+    max_queue_clips: int = Field(2000, gt=0, description="Clips in flight per model above which uploads are refused.")
+    max_queue_bytes: int = Field(
+        1024 * MIB, gt=0, description="Bytes of clips in flight, of all models, above which uploads are refused."
+    )
+    max_wait_share: float = Field(
+        0.8, gt=0, le=1, description="Share of its deadline that a job may be expected to wait in the queue."
+    )
+    reservation_ttl_s: float = Field(
+        30.0, ge=2, description="Life of the room and the Idempotency-Key that an upload holds, unless it is renewed."
+    )
+    bulk_clips: int = Field(16, gt=0, description="Jobs of more clips than this are bulk, as are asynchronous ones.")
+    idempotency_ttl_s: int = Field(86_400, gt=0, description="How long an Idempotency-Key leads to its job.")
     payload_ttl_s: int = Field(900, gt=0, description="Life of a clip payload in Redis; must exceed `job_deadline_s`.")
     result_ttl_s: int = Field(3600, gt=0, description="Life of a finished job's result in Redis.")
     tombstone_ttl_s: int = Field(

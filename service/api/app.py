@@ -16,18 +16,23 @@ from fastapi.staticfiles import StaticFiles
 
 import service
 from service.api import problems
-from service.api.classification import ClassificationConfig, Classifier
+from service.api.admission import Admission, AdmissionConfig
+from service.api.classification import Classifier
+from service.api.early import EarlyAnswers
 from service.api.middleware import RequestContext
 from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
 from service.api.routes import classify, jobs, models, operations
 from service.api.spool import SpoolConfig
 from service.api.state import ApiState
+from service.api.upload import UploadTimes
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
+from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
 from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
+from service.queue.room import Room, RoomLimits
 from service.settings import Settings
 from service.telemetry import metrics
 from service.video.config import DecodeConfig
@@ -54,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=service.__version__,
         lifespan=lifespan,
     )
+    app.add_middleware(EarlyAnswers)
     app.add_middleware(RequestContext)
     problems.install(app)
     for module in (classify, jobs, models, operations):
@@ -90,17 +96,22 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     sampler = QueueSampler(redis, store, directory, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
+    admission = Admission(
+        settings.narrowed(AdmissionConfig),
+        directory,
+        Room(redis, keys, settings.narrowed(RoomLimits)),
+        IdempotencyKeys(redis, keys, settings.narrowed(IdempotencyTimes)),
+    )
+    admission.start()
+    stack.push_async_callback(admission.close)
     classifier = Classifier(
-        ClassificationConfig(
-            default_model=settings.default_model,
-            max_queue_clips=settings.max_queue_clips,
-            drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
-        ),
         SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
+        settings.narrowed(UploadTimes),
         pool,
         store,
-        directory,
+        admission,
         bus,
+        drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
     )
     return ApiState(
         redis=redis,

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import mmap
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import structlog
 from fastapi import Request
 
+from service.api.admission import Admission, Admitted
 from service.api.preferences import Waiting
 from service.api.spool import Spool, SpoolConfig
-from service.api.upload import receive
-from service.contracts import DecodedVideo, JobRecord, JobRequest, ModelSpec
-from service.errors import DeadlineExceeded, Draining, QueueFull, VidtrError
+from service.api.upload import UploadTimes, receive
+from service.contracts import DecodedVideo, JobRecord, JobRequest, JobState, JobStatus, ModelSpec
+from service.errors import (
+    DeadlineExceeded,
+    Draining,
+    IdempotencyKeyReused,
+    MalformedRequest,
+    QueueUnavailable,
+    UnknownJob,
+    VidtrError,
+)
 from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
+from service.queue.idempotency import Earlier
 from service.queue.jobs import JobStore
-from service.queue.models import ModelDirectory
 from service.telemetry import metrics
 from service.video.pool import DecodePool
 
@@ -28,14 +41,15 @@ log = structlog.get_logger()
 
 RETRY_AFTER_S = 2.0
 
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True)
-class ClassificationConfig:
-    """Limits of the api that are not the spool's."""
+class Submitted:
+    """A job that was accepted, by this request or by an earlier one with the same Idempotency-Key."""
 
-    default_model: str
-    max_queue_clips: int
-    drain_wait_s: float
+    status: JobStatus
+    keyed: bool
 
 
 class Classifier:
@@ -43,19 +57,21 @@ class Classifier:
 
     def __init__(
         self,
-        config: ClassificationConfig,
         spool: SpoolConfig,
+        times: UploadTimes,
         pool: DecodePool,
         store: JobStore,
-        directory: ModelDirectory,
+        admission: Admission,
         bus: ResultBus,
+        drain_wait_s: float,
     ) -> None:
-        self._config = config
         self._spool = spool
+        self._times = times
         self._pool = pool
         self._store = store
-        self._directory = directory
+        self._admission = admission
         self._bus = bus
+        self._drain_wait_s = drain_wait_s
         self._draining = asyncio.Event()
 
     @property
@@ -67,54 +83,99 @@ class Classifier:
         """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
         self._draining.set()
 
-    async def submit(self, request: Request, options: JobRequest, waiting: Waiting) -> JobRecord:
-        """Take the upload in and accept it as a job: when this returns, its record and clips are in Redis."""
-        created_at = time.time()
-        spec = await self._admit(options)
+    async def submit(self, request: Request, options: JobRequest, waiting: Waiting, key: str | None) -> Submitted:
+        """Take the upload in and accept it as a job: when this returns, its record and clips are in Redis.
+
+        Raises what admission, the upload and the decoding raise; IdempotencyInProgress and IdempotencyKeyReused.
+        """
+        if self.draining:
+            metrics.ADMISSION_REJECTS.labels(Draining.code).inc()
+            raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
         job_id = uuid4().hex
-        async with Spool(self._spool) as spool:
+        claim = None if key is None else await self._admission.earlier(key, job_id)
+        if isinstance(claim, Earlier):
+            return await self._again(request, options, claim)
+        created_at = time.time()
+        async with (
+            self._admission.admit(
+                job_id, options, claim, waiting.deadline_s, asynchronous=waiting.asynchronous
+            ) as admitted,
+            Spool(self._spool) as spool,
+        ):
             with metrics.stage("upload"):
-                await receive(request, spool)
-            upload_ms = (time.time() - created_at) * 1000
+                await receive(request, spool, self._times)
             metrics.UPLOAD_BYTES.inc(spool.received)
-            deadline_at = created_at + waiting.deadline_s
-            with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
-                decoded = await self._decode(spool, spec, options, deadline_at, waiting.deadline_s)
-            metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
-            with metrics.stage("enqueue"):
-                await self._put_payloads(job_id, spool.clips, spec)
-                record = JobRecord(
-                    id=job_id,
-                    request=options,
-                    spec=spec,
-                    decoded=decoded,
-                    created_at=created_at,
-                    enqueued_at=time.time(),
-                    deadline_at=deadline_at,
-                    upload_ms=upload_ms,
-                    request_id=request.state.request_id,
-                )
-                await self._store.accept(record)
-        log.info("job_accepted", job=job_id, model=spec.name, clips=len(decoded.clips))
+            accepting = self._accept(request, options, waiting, admitted, spool, created_at)
+            # With a key the client will come back for the job; without one nobody will ask for it.
+            record = await (accepting if claim is not None else _while_connected(request, accepting))
+        log.info("job_accepted", job=job_id, model=record.spec.name, clips=len(record.decoded.clips))
+        return Submitted(_queued(record), keyed=claim is not None)
+
+    async def _accept(
+        self,
+        request: Request,
+        options: JobRequest,
+        waiting: Waiting,
+        admitted: Admitted,
+        spool: Spool,
+        created_at: float,
+    ) -> JobRecord:
+        spec, job_id = admitted.spec, admitted.reservation.job_id
+        upload_ms = (time.time() - created_at) * 1000
+        deadline_at = created_at + waiting.deadline_s
+        with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
+            decoded = await self._decode(spool, spec, options, deadline_at, waiting.deadline_s)
+        metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
+        with metrics.stage("enqueue"):
+            clips = len(decoded.clips)
+            job_class = self._admission.job_class(clips, asynchronous=waiting.asynchronous)
+            await self._admission.correct(admitted, clips, job_class)
+            await self._put_payloads(job_id, spool.clips, spec)
+            record = JobRecord(
+                id=job_id,
+                request=options,
+                spec=spec,
+                decoded=decoded,
+                created_at=created_at,
+                enqueued_at=time.time(),
+                deadline_at=deadline_at,
+                upload_ms=upload_ms,
+                request_id=request.state.request_id,
+                job_class=job_class,
+            )
+            await self._store.accept(
+                record,
+                reservation=admitted.reservation,
+                claim=admitted.claim,
+                fingerprint=_fingerprint(spool, options),
+            )
         return record
 
-    async def _admit(self, options: JobRequest) -> ModelSpec:
-        try:
-            with metrics.stage("admission"):
-                if self.draining:
-                    raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
-                spec = await self._directory.resolve(options.model or self._config.default_model, options.version)
-                await self._check_room(spec)
-                return spec
-        except VidtrError as error:
-            metrics.ADMISSION_REJECTS.labels(error.code).inc()
-            raise
+    async def _again(self, request: Request, options: JobRequest, earlier: Earlier) -> Submitted:
+        async with Spool(self._spool) as spool:
+            await receive(request, spool, self._times)
+            if _fingerprint(spool, options) != earlier.fingerprint:
+                detail = "this Idempotency-Key was used for another video or with other options"
+                raise IdempotencyKeyReused(detail)
+        return Submitted(await self._store.status(earlier.job_id), keyed=True)
 
-    async def wait(self, record: JobRecord, waiting: Waiting) -> Outcome | None:
-        """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded."""
-        deadline_s = max(0.0, record.deadline_at - time.time())
-        outcome = await self._wait_unless_drained(record.id, min(waiting.wait_s, deadline_s))
-        if outcome is None and time.time() >= record.deadline_at:
+    async def wait(self, request: Request, job: Submitted, waiting: Waiting) -> Outcome | None:
+        """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded.
+
+        A job without an Idempotency-Key is cancelled when its caller goes away.
+        """
+        status = job.status
+        deadline_s = max(0.0, status.deadline_at - time.time())
+        waited = self._wait_unless_drained(status.id, min(waiting.wait_s, deadline_s))
+        try:
+            outcome = await (waited if job.keyed else _while_connected(request, waited))
+        except MalformedRequest:
+            with contextlib.suppress(QueueUnavailable, UnknownJob):
+                if await self._store.cancel(status.id):
+                    metrics.JOBS.labels(JobState.CANCELLED).inc()
+                    log.info("job_cancelled", job=status.id, cause="disconnected")
+            raise
+        if outcome is None and time.time() >= status.deadline_at:
             detail = f"the job's deadline of {waiting.deadline_s:g} s passed before its result"
             raise DeadlineExceeded(detail, limit=waiting.deadline_s)
         return outcome
@@ -131,13 +192,7 @@ class Classifier:
 
     async def _drained(self) -> None:
         await self._draining.wait()
-        await asyncio.sleep(self._config.drain_wait_s)
-
-    async def _check_room(self, spec: ModelSpec) -> None:
-        waiting = await self._store.waiting(spec.name)
-        if waiting >= self._config.max_queue_clips:
-            detail = f"{waiting} clips wait for model {spec.name}; at most {self._config.max_queue_clips} may"
-            raise QueueFull(detail, limit=self._config.max_queue_clips, actual=waiting, retry_after_s=RETRY_AFTER_S)
+        await asyncio.sleep(self._drain_wait_s)
 
     async def _decode(
         self, spool: Spool, spec: ModelSpec, options: JobRequest, deadline_at: float, deadline_s: float
@@ -157,3 +212,42 @@ class Classifier:
             # Not closed by hand: a failed send keeps views of it alive in its traceback, and closing would then raise.
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         await self._store.put_payloads(job_id, memoryview(mapped), spec.clip_bytes)
+
+
+async def _while_connected(request: Request, work: Coroutine[None, None, Answer]) -> Answer:
+    """The answer of `work`, which is cancelled once the client is gone. Raises MalformedRequest then."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise MalformedRequest("the connection closed before the answer")
+    finally:
+        gone.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _fingerprint(spool: Spool, options: JobRequest) -> str:
+    return hashlib.sha256(f"{spool.sha256} {options.model_dump_json()}".encode()).hexdigest()
+
+
+def _queued(record: JobRecord) -> JobStatus:
+    """How a job stands that was accepted just now. Not asked of Redis: it may be gone while the job is not."""
+    return JobStatus(
+        id=record.id,
+        status=JobState.QUEUED,
+        created_at=record.created_at,
+        deadline_at=record.deadline_at,
+        clips_total=len(record.decoded.clips),
+        clips_done=0,
+        model=record.spec.name,
+        version=record.spec.version,
+    )

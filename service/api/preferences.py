@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from service.errors import InvalidOption
 
+MAX_KEY = 255
+
 _WAIT = re.compile(r"wait=(\d{1,9})")
 
 
@@ -50,3 +52,11 @@ def _deadline(text: str | None, limit: float) -> float:
         detail = f"X-Deadline-S must be a positive number of seconds, not {text!r}"
         raise InvalidOption(detail, limit=limit, actual=text)
     return min(seconds, limit)
+
+
+def checked_key(key: str | None) -> str | None:
+    """The value of `Idempotency-Key`. Raises InvalidOption where it is empty, too long or not printable."""
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
+        detail = f"Idempotency-Key must have 1 to {MAX_KEY} printable characters"
+        raise InvalidOption(detail, limit=MAX_KEY, actual=len(key))
+    return key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Spool:
     def __init__(self, config: SpoolConfig) -> None:
         self._config = config
         self._pending = bytearray()
+        self._digest = hashlib.sha256()
         self.received = 0
 
     async def __aenter__(self) -> Spool:
@@ -55,6 +57,11 @@ class Spool:
     def clips(self) -> Path:
         """Where the decoded clips go."""
         return self._directory / "clips"
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far, in hexadecimal."""
+        return self._digest.hexdigest()
 
     def expect(self, length: int) -> None:
         """Refuse a body of `length` bytes before it arrives. Raises UploadTooLarge."""
@@ -95,6 +102,7 @@ class Spool:
         self._file: BinaryIO = self.upload.open("wb", buffering=0)
 
     def _write(self, data: bytearray) -> None:
+        self._digest.update(data)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -10,7 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from service.api.spool import Spool
-from service.errors import EmptyUpload, InvalidOption, MalformedRequest, UnsupportedMediaType
+from service.errors import EmptyUpload, InvalidOption, MalformedRequest, UnsupportedMediaType, UploadTimeout
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -19,10 +22,39 @@ if TYPE_CHECKING:
 FORM_OVERHEAD_BYTES = 64 * 1024
 
 
-async def receive(request: Request, spool: Spool) -> None:
+@dataclass(frozen=True)
+class UploadTimes:
+    """Longest pause in an upload, and the longest it may take, in seconds."""
+
+    upload_idle_s: float
+    upload_timeout_s: float
+
+
+async def _chunks(request: Request, times: UploadTimes) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + times.upload_timeout_s
+    stream = request.stream()
+    while True:
+        left = end - loop.time()
+        try:
+            async with asyncio.timeout(min(times.upload_idle_s, max(0.0, left))):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            if left < times.upload_idle_s:
+                detail, limit = f"the upload took longer than {times.upload_timeout_s:g} s", times.upload_timeout_s
+            else:
+                detail, limit = f"no bytes arrived for {times.upload_idle_s:g} s", times.upload_idle_s
+            raise UploadTimeout(detail, limit=limit) from error
+        yield chunk
+
+
+async def receive(request: Request, spool: Spool, times: UploadTimes) -> None:
     """Stream the body of `request` into `spool`.
 
-    Raises UploadTooLarge, EmptyUpload, UnsupportedMediaType, MalformedRequest, InvalidOption or DiskFull.
+    Raises UploadTooLarge, UploadTimeout, EmptyUpload, UnsupportedMediaType, MalformedRequest, InvalidOption or
+    DiskFull.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     length = request.headers.get("content-length", "")
@@ -31,9 +63,9 @@ async def receive(request: Request, spool: Spool) -> None:
         spool.expect(int(length) - (FORM_OVERHEAD_BYTES if form else 0))
     try:
         if form:
-            await _receive_form(request, spool, options.get(b"boundary", b""))
+            await _receive_form(_chunks(request, times), spool, options.get(b"boundary", b""))
         elif kind.startswith(b"video/") or kind in (b"application/octet-stream", b"image/gif", b""):
-            async for chunk in request.stream():
+            async for chunk in _chunks(request, times):
                 await spool.write(chunk)
         else:
             named = kind.decode("latin-1")
@@ -49,11 +81,11 @@ async def receive(request: Request, spool: Spool) -> None:
         raise EmptyUpload(detail)
 
 
-async def _receive_form(request: Request, spool: Spool, boundary: bytes) -> None:
+async def _receive_form(chunks: AsyncIterator[bytes], spool: Spool, boundary: bytes) -> None:
     form = _FileForm()
     try:
         parser = MultipartParser(boundary, form.callbacks())
-        async for chunk in request.stream():
+        async for chunk in chunks:
             parser.write(chunk)
             for piece in form.take():
                 await spool.write(piece)

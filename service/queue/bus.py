@@ -9,6 +9,7 @@ from collections import defaultdict
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from service.errors import QueueUnavailable
 from service.queue.codec import Outcome
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
@@ -40,14 +41,17 @@ class ResultBus:
             await asyncio.wait({self._listener}, timeout=RECONNECT_S)
 
     async def wait(self, job_id: str, timeout_s: float) -> Outcome | None:
-        """The job's outcome, or None when there is none after `timeout_s`. Raises QueueUnavailable."""
+        """The job's outcome, or None when there is none after `timeout_s`, or none that can be read."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
         finished = asyncio.Event()
         self._waiters[job_id].add(finished)
         try:
             while True:
-                outcome = await self._store.outcome(job_id)
+                outcome = None
+                # An accepted job goes on while Redis restarts, and so does the wait for it.
+                with contextlib.suppress(QueueUnavailable):
+                    outcome = await self._store.outcome(job_id)
                 left = end - loop.time()
                 if outcome is not None or left <= 0:
                     return outcome

@@ -15,6 +15,7 @@ from service.errors import QueueUnavailable
 SOCKET_TIMEOUT_S = 10.0
 READ_SIZE = 1 << 20
 RETRY_AFTER_S = 2.0
+FULL = "Redis has reached its memory budget"
 
 
 def connect(url: str, *, name: str, socket_timeout_s: float | None = SOCKET_TIMEOUT_S) -> Redis:
@@ -41,11 +42,11 @@ def reported() -> Iterator[None]:
     try:
         yield
     except OutOfMemoryError as error:
-        detail = "Redis has reached its memory budget"
-        raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error
+        raise QueueUnavailable(FULL, retry_after_s=RETRY_AFTER_S) from error
     except (ConnectionError, TimeoutError, OSError) as error:
         detail = f"Redis cannot be reached: {type(error).__name__}"
         raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error
     except RedisError as error:
-        detail = f"Redis refused a command: {error}"
+        # Refused inside a script, it comes as a plain error of the script.
+        detail = FULL if "-OOM " in str(error) else f"Redis refused a command: {error}"
         raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error

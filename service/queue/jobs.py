@@ -10,10 +10,12 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.contracts import ClipScores, JobClass, JobRecord, JobState, JobStatus
-from service.errors import DeadlineExceeded, ResultExpired, UnknownJob
+from service.errors import DeadlineExceeded, IdempotencyInProgress, JobDeleted, ResultExpired, UnknownJob
 from service.queue.codec import Outcome, decode_scores, encode_scores
 from service.queue.connection import reported
+from service.queue.idempotency import Claim
 from service.queue.keys import Keys
+from service.queue.room import Reservation
 
 # Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
 PIPELINE_BYTES = 8 << 20
@@ -30,6 +32,40 @@ if not job[1] or job[2] then return 0 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', KEYS[2], ARGV[1])
 return redis.call('HLEN', KEYS[2]) >= tonumber(job[1]) and 1 or 0
+"""
+
+# A request whose Idempotency-Key has meanwhile gone to another one must not make a second job.
+# KEYS: job, stream, deadlines, reservations, idempotency key. ARGV: token, value of the key, its life, life of the job,
+# job id, deadline, reservation, number of fields of the job, number of fields of an entry, then these fields.
+ACCEPT = """
+if ARGV[1] ~= '' then
+  if redis.call('GET', KEYS[5]) ~= ARGV[1] then return 0 end
+  redis.call('SET', KEYS[5], ARGV[2], 'EX', ARGV[3])
+end
+local of_job, of_entry = tonumber(ARGV[8]), tonumber(ARGV[9])
+redis.call('HSET', KEYS[1], unpack(ARGV, 10, 9 + of_job))
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
+redis.call('ZREM', KEYS[4], ARGV[7])
+for first = 10 + of_job, #ARGV, of_entry do
+  redis.call('XADD', KEYS[2], '*', unpack(ARGV, first, first + of_entry - 1))
+end
+return 1
+"""
+
+# ARGV: job id, channel, life of the tombstone, prefix of payload keys.
+CANCEL = """
+redis.call('ZREM', KEYS[4], ARGV[1])
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'idempotency')
+if not job[1] then return 0 end
+for clip = 0, job[1] - 1 do redis.call('UNLINK', ARGV[4] .. clip) end
+redis.call('UNLINK', KEYS[2], KEYS[3])
+if job[3] then redis.call('DEL', job[3]) end
+redis.call('HDEL', KEYS[1], 'record')
+redis.call('HSET', KEYS[1], 'finished', 'cancelled')
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return job[2] and 1 or 2
 """
 
 NOTE = """
@@ -58,6 +94,7 @@ class JobTimes:
     payload_ttl_s: int
     result_ttl_s: int
     tombstone_ttl_s: int
+    idempotency_ttl_s: int
 
 
 def entry_fields(record: JobRecord, clip: int) -> dict[Any, Any]:
@@ -80,6 +117,8 @@ class JobStore:
         self._redis = redis
         self._keys = keys
         self._times = times
+        self._accept = redis.register_script(ACCEPT)
+        self._cancel = redis.register_script(CANCEL)
         self._record = redis.register_script(RECORD)
         self._note = redis.register_script(NOTE)
         self._finish = redis.register_script(FINISH)
@@ -114,29 +153,75 @@ class JobStore:
                     pipe.set(self._keys.payload(job_id, i), piece, ex=self._times.payload_ttl_s)
                 await pipe.execute()
 
-    async def accept(self, record: JobRecord) -> None:
-        """Commit the job's record and all its stream entries in one transaction: from here on the job is not lost."""
+    async def accept(
+        self,
+        record: JobRecord,
+        *,
+        reservation: Reservation | None = None,
+        claim: Claim | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        """Commit the job's record and all its stream entries in one step: from here on the job is not lost.
+
+        The reserved room passes to the entries, and the claimed Idempotency-Key leads to the job from now on.
+
+        Raises IdempotencyInProgress when the claim has meanwhile gone to another request; then nothing was written.
+        """
         keys, spec = self._keys, record.spec
         total = len(record.decoded.clips)
+        job: dict[str, Any] = {
+            "v": record.schema_version,
+            "record": record.model_dump_json(),
+            "model": spec.name,
+            "version": spec.version,
+            "total": total,
+            "created_at": record.created_at,
+            "deadline_at": record.deadline_at,
+        }
+        if claim is not None:
+            job["idempotency"] = claim.key
+        entries = [entry_fields(record, clip) for clip in range(total)]
         with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hset(
-                keys.job(record.id),
-                mapping={
-                    "v": record.schema_version,
-                    "record": record.model_dump_json(),
-                    "model": spec.name,
-                    "version": spec.version,
-                    "total": total,
-                    "created_at": record.created_at,
-                    "deadline_at": record.deadline_at,
-                },
+            committed = await self._accept(
+                keys=[
+                    keys.job(record.id),
+                    keys.clips(spec.name, record.job_class),
+                    keys.deadlines,
+                    keys.reserved,
+                    claim.key if claim else "",
+                ],
+                args=[
+                    claim.token if claim else "",
+                    claim.accepted(record.id, fingerprint) if claim else "",
+                    self._times.idempotency_ttl_s,
+                    self._times.tombstone_ttl_s,
+                    record.id,
+                    record.deadline_at,
+                    reservation.member if reservation else "",
+                    2 * len(job),
+                    2 * len(entries[0]),
+                    *(part for fields in (job, *entries) for pair in fields.items() for part in pair),
+                ],
             )
-            pipe.expire(keys.job(record.id), self._times.tombstone_ttl_s)
-            pipe.zadd(keys.deadlines, {record.id: record.deadline_at})
-            for clip in range(total):
-                pipe.xadd(keys.clips(spec.name, record.job_class), entry_fields(record, clip))
-            await pipe.execute()
+        if not committed:
+            detail = "another request with this Idempotency-Key took over while this one was held up"
+            raise IdempotencyInProgress(detail, retry_after_s=2.0)
+
+    async def cancel(self, job_id: str) -> bool:
+        """Erase a job: its result, scores, clips and Idempotency-Key. True when it was still unfinished.
+
+        Raises UnknownJob.
+        """
+        keys = self._keys
+        with reported():
+            found = await self._cancel(
+                keys=[keys.job(job_id), keys.outcome(job_id), keys.scores(job_id), keys.deadlines],
+                args=[job_id, keys.finished, self._times.tombstone_ttl_s, keys.payload(job_id, "")],
+            )
+        if not found:
+            detail = f"no job has the id {job_id!r}"
+            raise UnknownJob(detail)
+        return bool(found == 2)
 
     async def record_scores(self, scores: Mapping[tuple[str, int], ClipScores]) -> list[str]:
         """Keep the scores of `(job id, clip)` and free the payloads; return the jobs that have all their scores.
@@ -205,11 +290,16 @@ class JobStore:
     async def outcome(self, job_id: str) -> Outcome | None:
         """The job's outcome, or None while it has none."""
         with reported():
-            data: Any = await self._redis.get(self._keys.outcome(job_id))
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.get(self._keys.outcome(job_id))
+            pipe.hget(self._keys.job(job_id), "finished")
+            data, finished = await pipe.execute()
+        if finished == b"cancelled":
+            return Outcome(JobState.CANCELLED, error=_deleted(job_id))
         return None if data is None else Outcome.decode(data)
 
     async def status(self, job_id: str) -> JobStatus:
-        """How the job stands. Raises UnknownJob, or ResultExpired once its result is gone."""
+        """How the job stands. Raises UnknownJob, JobDeleted, or ResultExpired once its result is gone."""
         keys = self._keys
         with reported():
             pipe = self._redis.pipeline(transaction=True)
@@ -221,6 +311,8 @@ class JobStore:
             detail = f"no job has the id {job_id!r}"
             raise UnknownJob(detail)
         total = int(fields[0])
+        if fields[5] == b"cancelled":
+            raise _deleted(job_id)
         if data is None and fields[5] is not None:
             detail = f"the result of job {job_id} was kept for {self._times.result_ttl_s} s and is gone"
             raise ResultExpired(detail, limit=self._times.result_ttl_s)
@@ -238,3 +330,7 @@ class JobStore:
             result=ended.result if ended else None,
             error=ended.error.to_dict() if ended and ended.error else None,
         )
+
+
+def _deleted(job_id: str) -> JobDeleted:
+    return JobDeleted(f"job {job_id} was cancelled or erased by its owner")

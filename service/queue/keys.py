@@ -39,6 +39,10 @@ class Keys:
         """Hash: record of a job in the dead letters, from which it can be replayed."""
         return f"{self.prefix}:dead:{job_id}"
 
+    def idempotency(self, digest: str) -> str:
+        """What became of an Idempotency-Key, by the SHA-256 of the key."""
+        return f"{self.prefix}:idempotency:{digest}"
+
     def worker(self, worker: str) -> str:
         """WorkerStatus of a live worker; lives as long as its heartbeat."""
         return f"{self.prefix}:workers:{worker}"
@@ -61,6 +65,11 @@ class Keys:
     def deadlines(self) -> str:
         """Sorted set of the unfinished jobs, scored by their deadlines."""
         return f"{self.prefix}:deadlines"
+
+    @property
+    def reserved(self) -> str:
+        """Sorted set of room reserved for uploads that are not accepted yet, scored by when it lapses."""
+        return f"{self.prefix}:reserved"
 
     @property
     def dead(self) -> str:

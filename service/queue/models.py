@@ -69,7 +69,11 @@ class ModelDirectory:
 
         Raises BackendUnavailable when no worker serves anything, UnknownModel when none serves this.
         """
-        specs = await self.list()
+        return self.pick(await self.list(), name, version)
+
+    @staticmethod
+    def pick(specs: Sequence[ModelSpec], name: str, version: str | None) -> ModelSpec:
+        """`resolve` among `specs`, the answer of `list`."""
         if not specs:
             detail = "no worker is serving any model now"
             raise BackendUnavailable(detail, retry_after_s=RETRY_AFTER_S)

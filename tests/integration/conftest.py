@@ -12,7 +12,7 @@ from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream
 
-TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300)
+TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idempotency_ttl_s=400)
 LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
 
 

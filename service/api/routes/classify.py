@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from service.api.preferences import checked_key
 from service.api.preferences import waiting as read_waiting
 from service.api.problems import responses
 from service.api.schemas import RESULT_EXAMPLE, UPLOAD_BODY, ClassifyOptions
 from service.api.state import State
-from service.contracts import JobRecord, JobResult, JobStatus, Timings
+from service.contracts import JobResult, JobStatus, Timings
 from service.errors import InternalError
 
 router = APIRouter(tags=["classification"])
@@ -18,6 +19,10 @@ router = APIRouter(tags=["classification"])
 _ERRORS = responses(
     "malformed_request",
     "unknown_model",
+    "upload_timeout",
+    "idempotency_in_progress",
+    "idempotency_key_reused",
+    "job_deleted",
     "upload_too_large",
     "unsupported_media_type",
     "container_not_allowed",
@@ -69,27 +74,29 @@ async def classify(
     x_deadline_s: Annotated[
         str | None, Header(description="seconds after which the job is given up; only shortens the server's limit")
     ] = None,
+    idempotency_key: Annotated[
+        str | None, Header(description="any text of up to 255 characters: repeating a request with it is safe")
+    ] = None,
 ) -> Response:
     """Upload a video, as a form part `file` or as the raw body, and get labels and temporal attention.
 
     A wait that outlasts the server's cap turns into a `202`: the job goes on and its answer is fetched from `Location`.
     """
     waiting = read_waiting(prefer, x_deadline_s, state.sync_wait_s, state.job_deadline_s)
-    record = await state.classifier.submit(request, options, waiting)
-    outcome = None if waiting.asynchronous else await state.classifier.wait(record, waiting)
+    job = await state.classifier.submit(request, options, waiting, checked_key(idempotency_key))
+    outcome = None if waiting.asynchronous else await state.classifier.wait(request, job, waiting)
     applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
     if outcome is None:
-        return await _accepted(state, record, applied)
+        return _accepted(job.status, applied)
     if outcome.result is None:
-        raise outcome.error or InternalError(f"job {record.id} ended as {outcome.state} without a cause")
+        raise outcome.error or InternalError(f"job {job.status.id} ended as {outcome.state} without a cause")
     body = outcome.result.model_dump_json(exclude_none=True)
     headers = {"Server-Timing": server_timing(outcome.result.timings_ms), **applied}
     return Response(body, 200, headers, media_type="application/json")
 
 
-async def _accepted(state: State, record: JobRecord, headers: dict[str, str]) -> Response:
-    status = await state.store.status(record.id)
-    location = {"Location": f"/v1/jobs/{record.id}"}
+def _accepted(status: JobStatus, headers: dict[str, str]) -> Response:
+    location = {"Location": f"/v1/jobs/{status.id}"}
     return Response(
         status.model_dump_json(exclude_none=True), 202, {**location, **headers}, media_type="application/json"
     )

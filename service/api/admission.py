@@ -1,0 +1,154 @@
+"""Whether an upload may come in: decided before its body is read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+
+from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
+from service.errors import BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
+from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
+from service.queue.models import ModelDirectory
+from service.queue.room import Reservation, Room, drain_rate
+from service.telemetry import metrics
+
+log = structlog.get_logger()
+
+RETRY_AFTER_S = 2.0
+RENEWALS_PER_TTL = 3
+
+
+@dataclass(frozen=True)
+class AdmissionConfig:
+    """Field names equal those of `service.settings.Settings`."""
+
+    default_model: str
+    max_auto_windows: int
+    max_clips_per_job: int
+    max_concurrent_uploads: int
+    bulk_clips: int
+    reservation_ttl_s: float
+
+
+@dataclass
+class Admitted:
+    """What an upload holds until its job is accepted."""
+
+    spec: ModelSpec
+    reservation: Reservation
+    claim: Claim | None
+
+
+class Admission:
+    """Hands out room in the queue and Idempotency-Keys, and keeps them for as long as their uploads go on."""
+
+    def __init__(self, config: AdmissionConfig, directory: ModelDirectory, room: Room, keys: IdempotencyKeys) -> None:
+        self._config = config
+        self._directory = directory
+        self._room = room
+        self._keys = keys
+        self._held: dict[str, Admitted] = {}
+        self._closing = asyncio.Event()
+        self._renewal: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to renew what uploads hold; call once, in the event loop."""
+        self._renewal = asyncio.create_task(self._renew(), name="admission")
+
+    async def close(self) -> None:
+        """Stop renewing."""
+        # Not cancelled: in Python 3.11 a cancellation that meets the end of a Redis command is lost with it.
+        self._closing.set()
+        if self._renewal is not None:
+            await self._renewal
+
+    def job_class(self, clips: int, *, asynchronous: bool) -> JobClass:
+        """Bulk is what nobody waits for, and what is so long that others would wait for it."""
+        return JobClass.BULK if asynchronous or clips > self._config.bulk_clips else JobClass.INTERACTIVE
+
+    async def earlier(self, key: str, job_id: str) -> Claim | Earlier:
+        """Claim an Idempotency-Key, or learn whose it is. Raises IdempotencyInProgress."""
+        return await self._keys.claim(key, job_id)
+
+    @contextlib.asynccontextmanager
+    async def admit(
+        self, job_id: str, options: JobRequest, claim: Claim | None, deadline_s: float, *, asynchronous: bool
+    ) -> AsyncIterator[Admitted]:
+        """Room for the job while its upload is received and decoded; what is not handed over goes back at the end.
+
+        Raises QueueFull, BackendUnavailable or UnknownModel.
+        """
+        try:
+            try:
+                with metrics.stage("admission"):
+                    admitted = await self._admit(job_id, options, claim, deadline_s, asynchronous)
+            except VidtrError as error:
+                metrics.ADMISSION_REJECTS.labels(error.code).inc()
+                raise
+            self._held[job_id] = admitted
+            try:
+                yield admitted
+            finally:
+                del self._held[job_id]
+                with contextlib.suppress(QueueUnavailable):
+                    await self._room.release(admitted.reservation)
+        finally:
+            if claim is not None:
+                with contextlib.suppress(QueueUnavailable):
+                    await self._keys.release(claim)
+
+    async def _admit(
+        self, job_id: str, options: JobRequest, claim: Claim | None, deadline_s: float, asynchronous: bool
+    ) -> Admitted:
+        limit = self._config.max_concurrent_uploads
+        if len(self._held) >= limit:
+            detail = f"{len(self._held)} uploads are being received and decoded by this process; at most {limit} may"
+            raise QueueFull(detail, limit=limit, actual=len(self._held), retry_after_s=RETRY_AFTER_S)
+        served = await self._directory.list()
+        spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
+        workers = await self._directory.workers()
+        _check_breakers(spec, workers)
+        clips = self._most_clips(options)
+        wanted = Reservation(
+            job_id, self.job_class(clips, asynchronous=asynchronous), clips, spec.clip_bytes, spec.name
+        )
+        await self._room.reserve(wanted, served, drain_rate(workers, spec.name), deadline_s)
+        return Admitted(spec, wanted, claim)
+
+    async def correct(self, admitted: Admitted, clips: int, job_class: JobClass) -> None:
+        """Now that the video is planned, hold room for what it really needs."""
+        old = admitted.reservation
+        new = Reservation(old.job_id, job_class, clips, old.clip_bytes, old.model)
+        if new != old:
+            admitted.reservation = new
+            await self._room.correct(old, new)
+
+    def _most_clips(self, options: JobRequest) -> int:
+        windows = {"auto": self._config.max_auto_windows, "all": self._config.max_clips_per_job}.get(
+            str(options.windows), options.windows
+        )
+        return min(int(windows) * options.crops, self._config.max_clips_per_job)
+
+    async def _renew(self) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.reservation_ttl_s / RENEWALS_PER_TTL):
+                    await self._closing.wait()
+            held = list(self._held.values())
+            try:
+                await self._room.renew([admitted.reservation for admitted in held])
+                await self._keys.renew([admitted.claim for admitted in held if admitted.claim is not None])
+            except QueueUnavailable as error:
+                log.warning("queue_unavailable", detail=error.detail)
+
+
+def _check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:
+    serving = [worker for worker in workers if f"{spec.name}:{spec.version}" in worker.models]
+    if serving and all(worker.breaker == "open" for worker in serving):
+        retry_in_s = min(worker.retry_in_s for worker in serving)
+        detail = f"the backend of model {spec.name} does not answer"
+        raise BackendUnavailable(detail, retry_after_s=max(1.0, retry_in_s))

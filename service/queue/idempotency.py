@@ -1,0 +1,89 @@
+"""Idempotency keys: the first request with a key owns it, the later ones get its job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.errors import IdempotencyInProgress
+from service.queue.connection import reported
+from service.queue.keys import Keys
+
+RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) end"
+
+
+@dataclass(frozen=True)
+class IdempotencyTimes:
+    """Life of a key once its job is accepted, and of the claim of a request that is still uploading, in seconds."""
+
+    idempotency_ttl_s: int
+    reservation_ttl_s: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A key that one request owns until its job is accepted; then the key leads to the job."""
+
+    key: str
+    """Redis key"""
+    token: str
+    """its value while the request is under way"""
+
+    def accepted(self, job_id: str, fingerprint: str) -> str:
+        """Its value once the job is accepted."""
+        return json.dumps({"job": job_id, "fingerprint": fingerprint})
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The job that an earlier request with the same key has made."""
+
+    job_id: str
+    fingerprint: str
+
+
+class IdempotencyKeys:
+    """Keys of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis, keys: Keys, times: IdempotencyTimes) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._times = times
+        self._release = redis.register_script(RELEASE)
+        self._renew = redis.register_script(RENEW)
+
+    async def claim(self, key: str, job_id: str) -> Claim | Earlier:
+        """Own the key for `job_id`, or learn whose it is.
+
+        Raises IdempotencyInProgress while the request that owns it is uploading or decoding.
+        """
+        claim = Claim(self._keys.idempotency(hashlib.sha256(key.encode()).hexdigest()), f"open:{job_id}")
+        with reported():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.set(claim.key, claim.token, nx=True, px=int(self._times.reservation_ttl_s * 1000))
+            pipe.get(claim.key)
+            won, value = await pipe.execute()
+        if won:
+            return claim
+        if value.startswith(b"open:"):
+            detail = "a request with this Idempotency-Key is still uploading or decoding"
+            raise IdempotencyInProgress(detail, retry_after_s=2.0)
+        body: Any = json.loads(value)
+        return Earlier(body["job"], body["fingerprint"])
+
+    async def release(self, claim: Claim) -> None:
+        """Let go of a key whose request has failed; harmless when its job was accepted."""
+        with reported():
+            await self._release(keys=[claim.key], args=[claim.token])
+
+    async def renew(self, claims: Iterable[Claim]) -> None:
+        """Keep the keys of requests that go on."""
+        for claim in claims:
+            with reported():
+                await self._renew(keys=[claim.key], args=[claim.token, int(self._times.reservation_ttl_s) or 1])

@@ -1,0 +1,89 @@
+import pytest
+from redis.asyncio import Redis
+
+from service.contracts import JobClass, JobState
+from service.errors import BackendFailed, IdempotencyInProgress, JobDeleted, UnknownJob
+from service.queue.codec import Outcome
+from service.queue.idempotency import Claim, Earlier, IdempotencyKeys, IdempotencyTimes
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from service.queue.stream import ClipStream
+from tests.factories import clip, decoded, record
+
+
+@pytest.fixture
+def idempotency(redis: Redis, keys: Keys) -> IdempotencyKeys:
+    return IdempotencyKeys(redis, keys, IdempotencyTimes(idempotency_ttl_s=100, reservation_ttl_s=5.0))
+
+
+async def claimed(idempotency: IdempotencyKeys, job_id: str) -> Claim:
+    claim = await idempotency.claim("key", job_id)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+async def test_a_key_belongs_to_the_first_request_until_its_job_is_accepted(idempotency: IdempotencyKeys) -> None:
+    await claimed(idempotency, "first")
+    with pytest.raises(IdempotencyInProgress) as caught:
+        await idempotency.claim("key", "second")
+    assert caught.value.retry_after_s
+
+
+async def test_a_key_leads_to_the_accepted_job(idempotency: IdempotencyKeys, store: JobStore) -> None:
+    job = record()
+    await store.accept(job, claim=await claimed(idempotency, job.id), fingerprint="print")
+    assert await idempotency.claim("key", "second") == Earlier(job.id, "print")
+
+
+async def test_a_failed_request_leaves_its_key_free(idempotency: IdempotencyKeys) -> None:
+    await idempotency.release(await claimed(idempotency, "first"))
+    await claimed(idempotency, "second")
+
+
+async def test_releasing_late_does_not_take_the_key_from_an_accepted_job(
+    idempotency: IdempotencyKeys, store: JobStore
+) -> None:
+    job = record()
+    claim = await claimed(idempotency, job.id)
+    await store.accept(job, claim=claim, fingerprint="print")
+    await idempotency.release(claim)
+    assert isinstance(await idempotency.claim("key", "second"), Earlier)
+
+
+async def test_a_request_that_was_held_up_too_long_makes_no_second_job(
+    idempotency: IdempotencyKeys, store: JobStore, redis: Redis, keys: Keys
+) -> None:
+    late, other = record(), record()
+    claim = await claimed(idempotency, late.id)
+    await redis.delete(claim.key)
+    await store.accept(other, claim=await claimed(idempotency, other.id), fingerprint="print")
+    with pytest.raises(IdempotencyInProgress):
+        await store.accept(late, claim=claim, fingerprint="print")
+    assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == 1
+    with pytest.raises(UnknownJob):
+        await store.status(late.id)
+
+
+async def test_cancelling_erases_clips_scores_and_key_and_the_work_is_dropped(
+    idempotency: IdempotencyKeys, store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.put_payloads(job.id, memoryview(clip(0) + clip(1)), len(clip(0)))
+    claim = await claimed(idempotency, job.id)
+    await store.accept(job, claim=claim, fingerprint="print")
+    assert await store.cancel(job.id)
+    assert not await redis.exists(claim.key, keys.payload(job.id, 0), keys.payload(job.id, 1), keys.outcome(job.id))
+    assert [s.job for s in await stream.look_up(await stream.read(["tiny"], 8, 10))] == ["finished", "finished"]
+    with pytest.raises(JobDeleted):
+        await store.status(job.id)
+    outcome = await store.outcome(job.id)
+    assert outcome is not None
+    assert outcome.state is JobState.CANCELLED
+
+
+async def test_a_cancelled_job_cannot_finish(store: JobStore) -> None:
+    job = record()
+    await store.accept(job)
+    await store.cancel(job.id)
+    assert not await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("x")))
+    assert not await store.cancel(job.id), "the second time there was nothing left to cancel"

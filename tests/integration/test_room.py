@@ -1,0 +1,106 @@
+import pytest
+from redis.asyncio import Redis
+
+from service.contracts import JobClass, WorkerStatus
+from service.errors import QueueFull
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from service.queue.room import Reservation, Room, RoomLimits, drain_rate
+from tests.factories import decoded, record, spec
+
+SPEC = spec()
+INTERACTIVE, BULK = JobClass.INTERACTIVE, JobClass.BULK
+
+
+def limits(**changes: float) -> RoomLimits:
+    values = {
+        "max_queue_clips": 10,
+        "max_queue_bytes": 1_000_000,
+        "max_wait_share": 0.5,
+        "reservation_ttl_s": 30.0,
+        "worker_interactive_weight": 4,
+    }
+    return RoomLimits(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def wanted(job_id: str, clips: int, job_class: JobClass = INTERACTIVE) -> Reservation:
+    return Reservation(job_id, job_class, clips, SPEC.clip_bytes, SPEC.name)
+
+
+async def test_reservations_and_waiting_clips_share_the_limit(redis: Redis, keys: Keys, store: JobStore) -> None:
+    room = Room(redis, keys, limits())
+    await store.accept(record(decoded=decoded(windows=4)))
+    await room.reserve(wanted("a", 4), [SPEC], None, 60.0)
+    with pytest.raises(QueueFull) as caught:
+        await room.reserve(wanted("b", 3), [SPEC], None, 60.0)
+    assert (caught.value.limit, caught.value.actual) == (10, 11)
+    await room.reserve(wanted("b", 2), [SPEC], None, 60.0)
+
+
+async def test_room_that_is_released_or_corrected_is_free_again(redis: Redis, keys: Keys) -> None:
+    room = Room(redis, keys, limits())
+    await room.reserve(wanted("a", 10), [SPEC], None, 60.0)
+    await room.correct(wanted("a", 10), wanted("a", 3))
+    await room.reserve(wanted("b", 7), [SPEC], None, 60.0)
+    await room.release(wanted("b", 7))
+    await room.reserve(wanted("c", 7), [SPEC], None, 60.0)
+
+
+async def test_room_passes_to_the_entries_of_an_accepted_job(redis: Redis, keys: Keys, store: JobStore) -> None:
+    room = Room(redis, keys, limits())
+    await room.reserve(wanted("a", 6), [SPEC], None, 60.0)
+    await store.accept(record(decoded=decoded(windows=6)), reservation=wanted("a", 6))
+    await room.reserve(wanted("b", 4), [SPEC], None, 60.0)
+
+
+async def test_room_of_an_api_that_died_lapses(redis: Redis, keys: Keys) -> None:
+    await Room(redis, keys, limits(reservation_ttl_s=-1.0)).reserve(wanted("dead", 10), [SPEC], None, 60.0)
+    await Room(redis, keys, limits()).reserve(wanted("b", 10), [SPEC], None, 60.0)
+
+
+async def test_room_that_is_renewed_does_not_lapse(redis: Redis, keys: Keys) -> None:
+    await Room(redis, keys, limits(reservation_ttl_s=-1.0)).reserve(wanted("slow", 10), [SPEC], None, 60.0)
+    room = Room(redis, keys, limits())
+    await room.renew([wanted("slow", 10)])
+    with pytest.raises(QueueFull):
+        await room.reserve(wanted("b", 1), [SPEC], None, 60.0)
+
+
+async def test_bytes_of_all_models_count(redis: Redis, keys: Keys) -> None:
+    room = Room(redis, keys, limits(max_queue_bytes=8 * SPEC.clip_bytes))
+    other = spec(name="other")
+    await room.reserve(Reservation("a", BULK, 6, other.clip_bytes, "other"), [SPEC, other], None, 60.0)
+    with pytest.raises(QueueFull, match="bytes"):
+        await room.reserve(wanted("b", 3), [SPEC, other], None, 60.0)
+
+
+async def test_a_wait_too_long_for_the_deadline_is_refused_until_the_queue_has_drained(
+    redis: Redis, keys: Keys
+) -> None:
+    """At 1 clip per second a bulk job with 10 s to live may have 5 clips up to its own end."""
+    room = Room(redis, keys, limits())
+    await room.reserve(wanted("a", 4, BULK), [SPEC], 1.0, 10.0)
+    with pytest.raises(QueueFull, match="too long a wait") as caught:
+        await room.reserve(wanted("b", 4, BULK), [SPEC], 1.0, 10.0)
+    assert caught.value.retry_after_s == pytest.approx(3.0)
+
+
+async def test_interactive_jobs_do_not_wait_for_bulk_ones(redis: Redis, keys: Keys) -> None:
+    room = Room(redis, keys, limits(max_queue_clips=100))
+    await room.reserve(wanted("film", 60), [SPEC], None, 10.0)
+    await room.correct(wanted("film", 60), wanted("film", 60, BULK))
+    await room.reserve(wanted("clip", 2), [SPEC], 1.0, 10.0)
+
+
+async def test_a_job_that_nobody_goes_before_is_never_refused_for_its_wait(redis: Redis, keys: Keys) -> None:
+    await Room(redis, keys, limits()).reserve(wanted("a", 8), [SPEC], 0.1, 10.0)
+
+
+def test_the_drain_rate_is_that_of_the_workers_that_work() -> None:
+    workers = [
+        WorkerStatus(worker="a", clips_per_s={"tiny": 2.0}),
+        WorkerStatus(worker="b", clips_per_s={"tiny": 3.0, "other": 9.0}),
+        WorkerStatus(worker="c", clips_per_s={"tiny": 100.0}, breaker="open"),
+    ]
+    assert drain_rate(workers, "tiny") == 5.0
+    assert drain_rate(workers, "nobody") is None
