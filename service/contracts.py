@@ -175,6 +175,7 @@ class JobRecord(Lenient):
     deadline_at: float
     upload_ms: float
     request_id: str = ""
+    trace: str = Field("", description="W3C traceparent of the request; empty when it is not traced")
     job_class: JobClass = JobClass.INTERACTIVE
 
 

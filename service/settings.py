@@ -78,6 +78,14 @@ class Settings(BaseSettings):
     metrics_sample_s: float = Field(
         5.0, gt=0, description="Interval at which the API reads the state of the queue for its metrics."
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Base URL of an OTLP/HTTP collector for traces, such as `http://otel:4318`; off when unset.",
+    )
+    trace_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of requests traced, of those whose caller has not decided it."
+    )
     prometheus_multiproc_dir: Path | None = Field(
         None,
         validation_alias=AliasChoices("prometheus_multiproc_dir", "PROMETHEUS_MULTIPROC_DIR"),

@@ -34,7 +34,8 @@ from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
 from service.queue.idempotency import Earlier
 from service.queue.jobs import JobStore
-from service.telemetry import metrics
+from service.telemetry import metrics, traces
+from service.telemetry.stages import stage
 from service.video.pool import DecodePool
 
 log = structlog.get_logger()
@@ -96,16 +97,18 @@ class Classifier:
         if isinstance(claim, Earlier):
             return await self._again(request, options, claim)
         created_at = time.time()
+        trace = traces.traceparent()
+        traces.annotate(job=job_id)
         async with (
             self._admission.admit(
                 job_id, options, claim, waiting.deadline_s, asynchronous=waiting.asynchronous
             ) as admitted,
             Spool(self._spool) as spool,
         ):
-            with metrics.stage("upload"):
+            with stage("upload"):
                 await receive(request, spool, self._times)
             metrics.UPLOAD_BYTES.inc(spool.received)
-            accepting = self._accept(request, options, waiting, admitted, spool, created_at)
+            accepting = self._accept(request, options, waiting, admitted, spool, created_at, trace)
             # With a key the client will come back for the job; without one nobody will ask for it.
             record = await (accepting if claim is not None else _while_connected(request, accepting))
         log.info("job_accepted", job=job_id, model=record.spec.name, clips=len(record.decoded.clips))
@@ -119,14 +122,15 @@ class Classifier:
         admitted: Admitted,
         spool: Spool,
         created_at: float,
+        trace: str,
     ) -> JobRecord:
         spec, job_id = admitted.spec, admitted.reservation.job_id
         upload_ms = (time.time() - created_at) * 1000
         deadline_at = created_at + waiting.deadline_s
-        with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
+        with stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
             decoded = await self._decode(spool, spec, options, deadline_at, waiting.deadline_s)
         metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
-        with metrics.stage("enqueue"):
+        with stage("enqueue"):
             clips = len(decoded.clips)
             job_class = self._admission.job_class(clips, asynchronous=waiting.asynchronous)
             await self._admission.correct(admitted, clips, job_class)
@@ -142,6 +146,7 @@ class Classifier:
                 upload_ms=upload_ms,
                 request_id=request.state.request_id,
                 job_class=job_class,
+                trace=trace,
             )
             await self._store.accept(
                 record,
@@ -168,7 +173,8 @@ class Classifier:
         deadline_s = max(0.0, status.deadline_at - time.time())
         waited = self._wait_unless_drained(status.id, min(waiting.wait_s, deadline_s))
         try:
-            outcome = await (waited if job.keyed else _while_connected(request, waited))
+            with traces.span("wait"):
+                outcome = await (waited if job.keyed else _while_connected(request, waited))
         except MalformedRequest:
             with contextlib.suppress(QueueUnavailable, UnknownJob):
                 if await self._store.cancel(status.id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from uuid import uuid4
@@ -10,7 +11,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.telemetry import metrics
+from service.telemetry import metrics, traces
 
 log = structlog.get_logger()
 
@@ -28,7 +29,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        received = Headers(scope=scope)
+        given = received.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500
@@ -42,7 +44,11 @@ class RequestContext:
 
         started = time.perf_counter()
         metrics.REQUESTS_IN_PROGRESS.inc()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        quiet = scope["path"] in QUIET
+        with (
+            contextlib.nullcontext() if quiet else _span(scope["method"], received.get("traceparent"), request_id),
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+        ):
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
@@ -52,7 +58,8 @@ class RequestContext:
                 metrics.REQUESTS_IN_PROGRESS.dec()
                 metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
                 metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(seconds)
-                if scope["path"] not in QUIET:
+                if not quiet:
+                    traces.annotate(f"{scope['method']} {route}", status=status)
                     log.info(
                         "request",
                         method=scope["method"],
@@ -60,3 +67,7 @@ class RequestContext:
                         status=status,
                         ms=round(seconds * 1000, 1),
                     )
+
+
+def _span(method: str, parent: str | None, request_id: str) -> contextlib.AbstractContextManager[None]:
+    return traces.span(method, kind="server", parent=parent, request_id=request_id)

@@ -61,7 +61,14 @@ def main() -> None:
             Console(stderr=True).print(f"[red]error[/red] setting {name}: {problem['msg']}", highlight=False)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        extra = {"torch": "model", "redis": "worker", "fastapi": "api", "av": "api", "tritonclient": "worker"}
+        extra = {
+            "torch": "model",
+            "redis": "worker",
+            "fastapi": "api",
+            "av": "api",
+            "tritonclient": "worker",
+            "opentelemetry": "tracing",
+        }
         name = (error.name or "").partition(".")[0]
         if name not in extra:
             raise

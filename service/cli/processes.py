@@ -128,10 +128,12 @@ def _answers(url: str) -> bool:
 def api() -> None:
     """Run one API process; its settings come from the environment."""
     from service.api.server import serve
-    from service.telemetry import logs, metrics
+    from service.telemetry import logs, metrics, traces
 
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "api")
+    if settings.otlp_endpoint:
+        traces.configure("api", settings.otlp_endpoint, settings.trace_sample_ratio)
     if settings.api_metrics_port:
         metrics.serve(settings.metrics_host, settings.api_metrics_port, settings.prometheus_multiproc_dir)
     serve(settings)
@@ -142,19 +144,22 @@ def worker() -> None:
     from service.inference.backend import Backend
     from service.queue.dead import DeadLetterLimits
     from service.queue.jobs import JobTimes
-    from service.telemetry import logs, metrics
+    from service.telemetry import logs, metrics, traces
     from service.worker.config import WorkerConfig
     from service.worker.run import run_worker
 
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "worker")
+    if settings.otlp_endpoint:
+        traces.configure("worker", settings.otlp_endpoint, settings.trace_sample_ratio)
     backend: Backend
     if settings.engine == "triton":
         from service.inference.balanced import BalancedBackend
         from service.inference.triton import TritonBackend, TritonConfig
 
         servers: dict[str, Backend] = {
-            url: TritonBackend(TritonConfig(url, settings.triton_timeout_s)) for url in settings.triton_urls
+            url: TritonBackend(TritonConfig(url, settings.triton_timeout_s, traces.headers))
+            for url in settings.triton_urls
         }
         backend = next(iter(servers.values())) if len(servers) == 1 else BalancedBackend(servers)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -47,6 +47,8 @@ class TritonConfig:
 
     url: str
     timeout_s: float = 30.0
+    headers: Callable[[], dict[str, str]] = dict
+    """metadata of each call, such as the context of a trace"""
 
 
 class TritonBackend:
@@ -117,6 +119,7 @@ class TritonBackend:
                     [tensor],
                     model_version=version,
                     outputs=[InferRequestedOutput(name) for name in OUTPUTS],
+                    headers=self._config.headers(),
                     client_timeout=min(self._config.timeout_s, timeout_s or self._config.timeout_s),
                 )
         except BackendFailed as error:

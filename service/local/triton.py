@@ -44,12 +44,16 @@ class LocalTriton:
     chosen once: a server that is stopped and started again comes back at the same addresses.
     """
 
-    def __init__(self, directory: Path, repository: Path, *, log: Path, explicit: bool = False) -> None:
-        """`explicit` lets models be loaded and unloaded while it runs; all that are there are loaded at the start."""
+    def __init__(
+        self, directory: Path, repository: Path, *, log: Path, explicit: bool = False, otlp: str | None = None
+    ) -> None:
+        """`explicit` lets models be loaded and unloaded while it runs; all that are there are loaded at the start.
+        `otlp` is where its spans of traced calls go, a base URL."""
         self.directory = directory
         self.repository = repository
         self._log = log
         self._explicit = explicit
+        self._otlp = otlp
         self._ports = free_ports(3)
         self._server: ServerProcess | None = None
 
@@ -107,6 +111,10 @@ class LocalTriton:
         flags = ["--disable-auto-complete-config"]
         if self._explicit:
             flags += ["--model-control-mode=explicit", "--load-model=*"]
+        if self._otlp:
+            # Rate 0: only calls that carry a context.
+            traced = (f"opentelemetry,url={self._otlp}/v1/traces", "mode=opentelemetry", "level=TIMESTAMPS", "rate=0")
+            flags += [f"--trace-config={part}" for part in traced]
         return [str(server_binary(self.directory).resolve()), *flags, *(f"--{k}={v}" for k, v in options.items())]
 
     def _environment(self) -> dict[str, str]:

@@ -105,6 +105,7 @@ def entry_fields(record: JobRecord, clip: int) -> dict[Any, Any]:
         "version": record.spec.version,
         "shape": ",".join(map(str, record.decoded.clip_shape)),
         "enqueued_at": record.enqueued_at,
+        "trace": record.trace,
         "deadline_at": record.deadline_at,
         "clip": clip,
     }

@@ -85,6 +85,7 @@ class ClipEntry:
     deadline_at: float
     job_class: JobClass = JobClass.INTERACTIVE
     deliveries: int = 1
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -272,4 +273,5 @@ def _entry(
         deadline_at=float(fields[b"deadline_at"]),
         job_class=job_class,
         deliveries=deliveries,
+        trace=fields.get(b"trace", b"").decode(),
     )

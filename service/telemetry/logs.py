@@ -8,6 +8,8 @@ from typing import Literal
 
 import structlog
 
+from service.telemetry import traces
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -16,6 +18,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], fmt: Literal[
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        traces.add_trace_id,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: structlog.typing.Processor

@@ -14,7 +14,7 @@ from service.contracts import ClipScores
 from service.errors import BackendFailed, DeadlineExceeded, VidtrError
 from service.inference.backend import Backend, Scores
 from service.queue.stream import ClipEntry, ClipState, ClipStream
-from service.telemetry import metrics
+from service.telemetry import metrics, traces
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,22 @@ async def score(backend: Backend, clips: Sequence[LoadedClip]) -> dict[ClipEntry
     first = clips[0].entry
     batch = np.stack([clip.frames for clip in clips])  # [B, T, H, W, 3]
     started, started_clock = time.perf_counter(), time.time()
-    with metrics.stage("inference"):
-        left_s = max(clip.entry.deadline_at for clip in clips) - started_clock
-        outputs = await backend.infer(first.model, first.version, batch, timeout_s=max(0.001, left_s))
+    left_s = max(clip.entry.deadline_at for clip in clips) - started_clock
+    # A batch belongs to no one request: it is a trace of its own, linked with those of its clips.
+    links = [clip.entry.trace for clip in clips]
+    with traces.span("batch", kind="consumer", parent="", links=links, model=first.model, clips=len(clips)):
+        with traces.span("inference", kind="client"), metrics.stage("inference"):
+            outputs = await backend.infer(first.model, first.version, batch, timeout_s=max(0.001, left_s))
+        together = traces.traceparent()
+    ended = time.time()
     inference_ms = (time.perf_counter() - started) * 1000
     metrics.BATCH_CLIPS.labels(first.model).observe(len(clips))
     metrics.MODEL_CLIPS.labels(first.model, first.version).inc(len(clips))
     for clip in clips:
-        metrics.STAGE.labels("queue").observe(max(0.0, started_clock - clip.entry.enqueued_at))
+        entry = clip.entry
+        metrics.STAGE.labels("queue").observe(max(0.0, started_clock - entry.enqueued_at))
+        traces.record("queue", entry.enqueued_at, started_clock, parent=entry.trace, clip=entry.clip)
+        traces.record("inference", started_clock, ended, parent=entry.trace, links=[together], clip=entry.clip)
     return {
         clip.entry: clip_scores(outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms)
         for row, clip in enumerate(clips)

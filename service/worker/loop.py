@@ -14,7 +14,7 @@ from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, 
 from service.inference.backend import Backend
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipEntry, ClipStream
-from service.telemetry import metrics
+from service.telemetry import metrics, traces
 from service.worker.batch import LoadedClip, batches, expiry, load, score
 from service.worker.breaker import Breaker
 from service.worker.completion import Completion
@@ -196,8 +196,11 @@ class Worker:
                 return
             else:
                 self._breaker.succeeded()
+                started = time.time()
                 with metrics.stage("completion"):
                     await self._completion.scored(scores)
+                for trace in {clip.entry.trace for clip in clips}:
+                    traces.record("completion", started, time.time(), parent=trace)
                 return
 
     def _unavailable(self) -> None:

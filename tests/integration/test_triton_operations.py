@@ -19,6 +19,8 @@ from service.inference.triton_control import ModelControl
 from service.local.triton import LocalTriton
 from tests.fixtures.tiny_models import config_text, random_clips, save_network, write_repository
 
+pytestmark = pytest.mark.slow
+
 POLICY = "version_policy { latest { num_versions: 2 } }"
 
 
