@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse
@@ -37,6 +38,8 @@ from service.settings import Settings
 from service.telemetry import metrics
 from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
+
+log = structlog.get_logger()
 
 WEB = Path(service.__file__).parent / "web"
 
@@ -92,6 +95,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     pool = DecodePool(settings.narrowed(DecodeConfig))
     await pool.start()
     stack.push_async_callback(pool.close)
+    log.info("decode_sandbox", active=list(pool.sandbox))
     metrics.DECODE_PROCESSES.set(settings.decode_workers or os.cpu_count() or 1)
     sampler = QueueSampler(redis, store, directory, settings.metrics_sample_s)
     sampler.start()

@@ -1,31 +1,60 @@
-"""What runs in a decode process. Only there is FFmpeg loaded: the process that serves requests never parses uploads."""
+"""What runs in a decode process. Only there is FFmpeg loaded: the process that serves requests never parses uploads.
+
+On Linux the process of the pool does not parse them either. It opens the two files of an upload and forks; the fork,
+which has nothing but these two, locks itself in, decodes, and reports as JSON. So no upload meets another one, whatever
+it does to the decoder.
+"""
 
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import sys
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
+from typing import Any
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
 from service.errors import DecodeResources, InternalError, VidtrError
 from service.video.config import DecodeConfig
-from service.video.sandbox import allow, bind_to_parent, confine
+from service.video.sandbox import allow, bind_to_parent, confine, leave_network
+
+_LAYERS: list[str] = []
 
 
 def initialise(config: DecodeConfig, parent: int, ready: Semaphore) -> None:
     """Prepare the process for its first upload, then report on `ready`."""
+    if leave_network():
+        _LAYERS.append("network namespace")
     bind_to_parent(parent)
     # The BLAS behind numpy reserves address space for every core of the machine, and none of it is used here.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    # PyAV loads the first two while it opens a file; that has to happen before memory is limited.
+    # numpy and PyAV load these when they need them; that has to happen before memory is limited and files are denied.
+    import mmap  # noqa: F401
+
     import av.audio.stream
     import av.subtitles.stream  # noqa: F401
 
-    import service.video.clips  # noqa: F401
+    import service.video.clips
+    import service.video.forked  # noqa: F401
+    from service.video.warmup import warm_up
 
+    warm_up()
+    # A collection in a fork would touch, and so copy, every page that it shares with this process.
+    gc.collect()
+    gc.freeze()
     confine(config.decode_memory_bytes)
     ready.release()
+
+
+def active_layers() -> list[str]:
+    """What a decode of this process is shut in by, beyond limits of memory, CPU seconds, files and wall-clock time."""
+    if sys.platform != "linux":
+        return list(_LAYERS)
+    from service.video.forked import layers_of_a_fork
+
+    return ["process per upload", *_LAYERS, *layers_of_a_fork()]
 
 
 def decode(path: Path, out: Path, spec: ModelSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
@@ -33,9 +62,18 @@ def decode(path: Path, out: Path, spec: ModelSpec, request: JobRequest, config: 
 
     FFmpeg's own exceptions do not survive pickling, and one that fails to would take the whole pool down.
     """
+    if sys.platform == "linux":
+        from service.video.forked import decode_in_fork
+
+        return decode_in_fork(path, out, spec, request, config)
+    allow(config.decode_cpu_s, config.max_clips_per_job * spec.clip_bytes)
+    return decode_or_explain(path, out, spec, request, config)
+
+
+def decode_or_explain(path: Any, out: Any, spec: ModelSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
+    """`decode_file`, raising nothing but VidtrError."""
     from service.video.clips import decode_file
 
-    allow(config.decode_cpu_s, config.max_clips_per_job * spec.clip_bytes)
     try:
         return decode_file(path, out, spec, request, config)
     except VidtrError:

@@ -6,7 +6,6 @@ import errno
 import os
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -20,13 +19,14 @@ from service.video.decoder import Picked
 from service.video.plan import Window, coverage, plan_windows
 from service.video.probe import Probe, Video, open_video
 from service.video.resize import Resizer
+from service.video.source import Openable
 
 # A header that rounds, or a last frame without a length, is no truncation.
 _TRUNCATED_SHARE = 0.95
 _TRUNCATED_S = 0.5
 
 
-def allocate(out: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def allocate(out: Openable, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """A new file of C-order uint8 `shape`, mapped into memory.
 
     Raises:
@@ -34,17 +34,17 @@ def allocate(out: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """
     size = int(np.prod(shape))
     try:
-        with out.open("wb") as file:
+        with out.open("w+b") as file:
             if hasattr(os, "posix_fallocate"):
                 # Blocks are reserved now: running out of space later, inside the mapping, would kill the process.
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
+            return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise DiskFull(f"There is no room for {size} bytes of decoded clips.", actual=size) from error
-    return np.memmap(out, dtype=np.uint8, mode="r+", shape=shape)
 
 
 def _warnings(found: Probe, windows: list[Window], picked: Picked) -> list[AnswerWarning]:
@@ -97,7 +97,9 @@ def _check_distinct(found: Probe, picked: Picked, limits: VideoLimits) -> None:
     )
 
 
-def decode_file(path: Path, out: Path, spec: ModelSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
+def decode_file(
+    path: Openable, out: Openable, spec: ModelSpec, request: JobRequest, limits: VideoLimits
+) -> DecodedVideo:
     """Decode the clips that `request` asks of the upload at `path`, and write them to `out`.
 
     `out` holds C-order uint8 `[windows, crops, T, H, W, 3]` RGB: the clips in the order of `DecodedVideo.clips`.
@@ -112,7 +114,7 @@ def decode_file(path: Path, out: Path, spec: ModelSpec, request: JobRequest, lim
     return decoded.model_copy(update={"decode_ms": (time.perf_counter() - began) * 1000})
 
 
-def _decode(video: Video, out: Path, spec: ModelSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
+def _decode(video: Video, out: Openable, spec: ModelSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
     found = video.found
     timeline = found.timeline
     windows = plan_windows(timeline.duration_s, timeline.frame_times_s, timeline.tick_s, spec, request, limits)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import signal
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -13,9 +12,10 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
-from service.errors import DecodeResources, DecodeTimeout, Draining, InternalError, VidtrError
+from service.errors import DecodeTimeout, Draining, InternalError
 from service.video import child
 from service.video.config import DecodeConfig
+from service.video.crash import crash
 
 _POLL_S = 0.05
 _WATCH_S = 0.5
@@ -26,6 +26,9 @@ class DecodePool:
     """A fixed number of decode processes, each replaced after a crash, a kill or `decode_recycle_after` uploads.
 
     Start it in the thread that runs the event loop: the processes die with the thread that started them.
+
+    Attributes:
+        sandbox: what shuts the decodes in on this machine, beyond their limits; known once started.
     """
 
     def __init__(self, config: DecodeConfig) -> None:
@@ -38,6 +41,7 @@ class DecodePool:
         self._reaping: set[asyncio.Task[None]] = set()
         self._running: set[ProcessFuture[DecodedVideo]] = set()
         self._closed = False
+        self.sandbox: tuple[str, ...] = ()
 
     async def start(self) -> None:
         """Start all processes and wait until each is ready, so that the first upload is not slow.
@@ -51,6 +55,7 @@ class DecodePool:
                 if not pool.active:
                     raise InternalError("The decode processes do not start.")
                 await asyncio.sleep(_POLL_S)
+        self.sandbox = tuple(await asyncio.wrap_future(pool.schedule(child.active_layers)))
 
     async def decode(self, path: Path, out: Path, spec: ModelSpec, request: JobRequest) -> DecodedVideo:
         """Decode the upload at `path` and write its clips to `out`; see `service.video.clips.decode_file`.
@@ -128,7 +133,7 @@ class DecodePool:
             limit = self._config.decode_timeout_s
             raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
         except ProcessExpired as error:
-            raise self._explain(error.exitcode) from error
+            raise crash(error.exitcode, self._config) from error
         finally:
             self._running.discard(future)
 
@@ -141,15 +146,6 @@ class DecodePool:
                 future.cancel()  # type: ignore[no-untyped-call]
                 raise BrokenProcessPool("the pool broke with the task in its queue")
         return decoded.result()
-
-    def _explain(self, exitcode: int) -> VidtrError:
-        if exitcode == -signal.SIGXCPU:
-            limit = self._config.decode_cpu_s
-            return DecodeResources(f"Decoding used more than {limit} CPU seconds.", limit=limit)
-        if exitcode < 0:
-            name = signal.Signals(-exitcode).name
-            return DecodeResources(f"The decode process was ended by {name}.", actual=name)
-        return DecodeResources(f"The decode process ended with code {exitcode}.", actual=exitcode)
 
 
 async def _kill(pool: ProcessPool, future: ProcessFuture[DecodedVideo]) -> None:

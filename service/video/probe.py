@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from av.container import InputContainer
 from av.stream import Disposition
@@ -15,7 +14,7 @@ from av.video.stream import VideoStream
 from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, StreamLimit, Undecodable
 from service.video.config import VideoLimits
 from service.video.sniff import HEAD_BYTES, Family, sniff
-from service.video.source import open_upload, read_packets
+from service.video.source import Openable, open_upload, read_packets
 from service.video.timeline import IndexUnreliable, Timeline, read_ends, read_timeline
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -99,7 +98,7 @@ def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
 class Video:
     """An open upload and what is known of it; reading its packets goes on wherever probing ended."""
 
-    path: Path
+    path: Openable
     container: InputContainer
     stream: VideoStream
     found: Probe
@@ -112,7 +111,7 @@ def _knows_all(stream: VideoStream, family: Family) -> bool:
 
 
 @contextmanager
-def open_video(path: Path, limits: VideoLimits, every_frame: bool = False) -> Iterator[Video]:
+def open_video(path: Openable, limits: VideoLimits, every_frame: bool = False) -> Iterator[Video]:
     """Identify the upload at `path` and learn when its frames are presented.
 
     Of a long video with an index only the ends are read, unless `every_frame` asks for the time of each frame.
@@ -150,7 +149,7 @@ def _accepted(container: InputContainer, limits: VideoLimits) -> tuple[VideoStre
 
 
 def _video(
-    path: Path,
+    path: Openable,
     family: Family,
     container: InputContainer,
     stream: VideoStream,

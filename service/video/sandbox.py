@@ -9,8 +9,12 @@ import resource
 import signal
 import sys
 
+from service.video.landlock import give_up_paths
+from service.video.seccomp import filter_system_calls
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _OPEN_FILES = 64
 _NICENESS = 5
 
@@ -31,6 +35,29 @@ def _cap(kind: int, value: int) -> None:
         value = min(value, hard)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(kind, (value, value))
+
+
+def leave_network() -> bool:
+    """Move to a network namespace without interfaces; whether the platform allows it.
+
+    Comes before `bind_to_parent`: entering a namespace makes the kernel forget the signal that is set there.
+    """
+    if sys.platform != "linux":
+        return False
+    unshare = ctypes.CDLL(None, use_errno=True).unshare
+    # Without privileges a user namespace of its own is needed, which some container platforms forbid.
+    return bool(unshare(_CLONE_NEWNET) == 0 or unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
+
+
+def lock_in() -> list[str]:
+    """Give up files, network and other processes for good; what is open stays. Returns the names of what is active."""
+    active = []
+    if sys.platform == "linux":
+        if give_up_paths():
+            active.append("landlock")
+        if filter_system_calls():
+            active.append("seccomp")
+    return active
 
 
 def bind_to_parent(parent: int) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import IO, NoReturn, Protocol
 
 import av
 from av.container import InputContainer
@@ -18,10 +17,17 @@ from service.errors import Undecodable
 from service.video.sniff import Family
 
 
+class Openable(Protocol):
+    """A path, or a file that is held open in the place of one."""
+
+    def open(self, mode: str) -> IO[bytes]:
+        """The file, read or written from its beginning."""
+
+
 class _Nameless:
     """A binary file without its `name`: FFmpeg must neither guess a format nor resolve siblings from a path."""
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: IO[bytes]) -> None:
         self.read = raw.read
         self._seek = raw.seek
         self.tell = raw.tell
@@ -41,7 +47,7 @@ def _refuse_open(url: str, flags: int, options: object) -> NoReturn:
 
 
 @contextmanager
-def open_upload(path: Path, family: Family, max_pixels: int) -> Iterator[InputContainer]:
+def open_upload(path: Openable, family: Family, max_pixels: int) -> Iterator[InputContainer]:
     """The container at `path`, read by the family's demuxer.
 
     Raises:
