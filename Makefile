@@ -71,5 +71,5 @@ $(VENV)/.local: $(VENV)/.torch $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.local
-	$(PIP) install -q -c constraints.txt -e '.[local,test]'
+	$(PIP) install -q -c constraints.txt -e '.[local,train,test]'
 	@touch $@

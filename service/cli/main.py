@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import service
-from service.cli import classify, dead, import_weights, models, presets, processes, serving
+from service.cli import classify, dead, import_weights, models, presets, processes, serving, training
 from service.errors import VidtrError
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.command("up")(processes.up)
 app.command("api")(processes.api)
 app.command("worker")(processes.worker)
 app.command("classify")(classify.classify)
+app.command("train")(training.train)
+app.command("evaluate")(training.evaluate)
 app.command("export")(models.export)
 app.command("import")(import_weights.import_weights)
 app.add_typer(presets.app, name="models")
@@ -68,6 +70,9 @@ def main() -> None:
             "av": "api",
             "tritonclient": "worker",
             "opentelemetry": "tracing",
+            "lightning_fabric": "train",
+            "torchmetrics": "train",
+            "tensorboardX": "train",
         }
         name = (error.name or "").partition(".")[0]
         if name not in extra:

@@ -1,0 +1,43 @@
+"""Mirrored, transposed and reversed clips: each is again a clip of some class, and costs next to nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from service.model.presets import CAMERA_MOTION_LABELS as LABELS
+from service.training.camera_motion.generator import Batch
+from service.training.camera_motion.trajectories import INDEX
+
+
+def _swap(*pairs: tuple[str, str]) -> Tensor:
+    table = torch.arange(len(LABELS))
+    for one, other in pairs:
+        table[INDEX[one]], table[INDEX[other]] = INDEX[other], INDEX[one]
+    return table
+
+
+_PAN, _TILT = ("pan_left", "pan_right"), ("tilt_up", "tilt_down")
+_ZOOM, _ROLL = ("zoom_in", "zoom_out"), ("roll_cw", "roll_ccw")
+MIRRORED = _swap(_PAN, _ROLL)
+"""Class of a clip whose left and right are exchanged."""
+FLIPPED = _swap(_TILT, _ROLL)
+"""Class of a clip that is upside down by a mirror."""
+TRANSPOSED = _swap(("pan_left", "tilt_up"), ("pan_right", "tilt_down"), _ROLL)
+"""Class of a clip whose rows and columns are exchanged."""
+REVERSED = _swap(_PAN, _TILT, _ZOOM, _ROLL)
+"""Class of a clip that runs backwards."""
+
+
+def randomly_transformed(batch: Batch, generator: torch.Generator) -> Batch:
+    """Each clip by its own random choice of the sixteen symmetries of a square in time; labels and cuts follow."""
+    clips, labels, cut = batch
+    frames = clips.size(1)
+    for dims, table in (((3,), MIRRORED), ((2,), FLIPPED), (None, TRANSPOSED), ((1,), REVERSED)):
+        chosen = torch.rand(len(labels), generator=generator) < 0.5
+        changed = clips.transpose(2, 3) if dims is None else clips.flip(dims)
+        clips = torch.where(chosen.view(-1, 1, 1, 1, 1), changed, clips)
+        labels = torch.where(chosen, table[labels], labels)
+        if table is REVERSED:
+            cut = torch.where(chosen & (cut >= 0), frames - 2 - cut, cut)
+    return Batch(clips, labels, cut)

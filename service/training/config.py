@@ -1,0 +1,123 @@
+"""What a training run is described by: one TOML file, checked before anything starts."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.model.config import SequenceConfig, VidTrConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GeneratedData(_Section):
+    """Camera motion, generated while training from the pictures of a folder."""
+
+    kind: Literal["camera_motion"]
+    pictures: Path = Field(description="folder with pictures to train on")
+    held_out_pictures: Path = Field(description="folder with pictures to evaluate on; shares none with `pictures`")
+    tiles_each: int = Field(48, ge=1, description="tiles cut from each picture")
+    procedural: int = Field(300, ge=0, description="textures that are made up instead")
+    easy_steps: int = Field(0, ge=0, description="steps until the slowest motions and all degradation are reached")
+    reuse: int = Field(1, ge=1, description="steps that see a generated clip, each time in another symmetry")
+    evaluation_clips: int = Field(480, ge=12, description="held-out clips of one evaluation")
+
+
+class LabelledData(_Section):
+    """Labelled videos, read by the rules of a public layout."""
+
+    kind: Literal["folder", "csv", "kinetics", "something_something", "ucf101", "hmdb51", "charades"]
+    videos: Path = Field(description="folder that the videos lie in")
+    annotations: Path | None = Field(None, description="annotation file, or folder of split files, of the training set")
+    held_out_annotations: Path | None = Field(None, description="the same for the evaluation set")
+    folds: int = Field(
+        5, ge=2, description="where there are no held-out annotations, groups are dealt to so many folds"
+    )
+    fold: int = Field(0, ge=0, description="the fold that is evaluated on")
+    windows: int = Field(4, ge=1, description="windows decoded from each video; training draws one of them")
+    flip: bool = Field(True, description="mirror half of the training clips; not where left and right are labels")
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> LabelledData:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold must lie in 0 .. {self.folds - 1}, not {self.fold}")
+        return self
+
+
+class Recipe(_Section):
+    """How weights are optimised. `paper` is SGD with steps, `modern` AdamW with warm-up and cosine."""
+
+    name: Literal["paper", "modern"] = "modern"
+    steps: int = Field(ge=1, description="optimiser steps")
+    batch: int = Field(32, ge=1, description="clips in one step, over all processes and accumulated parts")
+    accumulate: int = Field(1, ge=1, description="parts that each process computes one after the other")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup: int = Field(100, ge=0, description="steps of linear warm-up (modern)")
+    hold: float = Field(0.0, ge=0, lt=1, description="share of the steps at full rate before the cosine (modern)")
+    milestones: tuple[float, ...] = Field((0.5, 0.8), description="shares of the steps where the rate falls (paper)")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution; 0 for none")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0 for none")
+    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm")
+    cut_attention: float = Field(0.0, ge=0, description="weight of the loss that draws attention to generated cuts")
+
+
+class Run(_Section):
+    """How and where a run goes."""
+
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    threads: int = Field(1, ge=1, description="CPU threads of each process")
+    checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
+    evaluate_every: int = Field(200, ge=1, description="steps between evaluations and checkpoints")
+    log_every: int = Field(20, ge=1)
+    frame_step: int = Field(4, ge=1)
+    reference_fps: float = Field(30.0, gt=0)
+    resize_short_side: int | None = Field(None, description="8/7 of the crop where absent")
+
+
+class TrainConfig(_Section):
+    """The whole file."""
+
+    network: dict[str, Any] = Field(description="fields of VidTrConfig, or of SequenceConfig with family = 'sequence'")
+    data: GeneratedData | LabelledData = Field(discriminator="kind")
+    recipe: Recipe
+    run: Run = Run()
+
+    def network_config(self, classes: int) -> VidTrConfig | SequenceConfig:
+        """The network for so many classes.
+
+        Raises ValueError or TypeError naming the field that does not fit.
+        """
+        fields = {k: v for k, v in self.network.items() if k not in ("family", "start")}
+        if "pooling" in fields:
+            fields["pooling"] = tuple(tuple(pair) for pair in fields["pooling"])
+        kind = SequenceConfig if self.network.get("family", "grid") == "sequence" else VidTrConfig
+        return kind(classes=classes, **fields)
+
+
+def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """The run that a TOML file describes; relative paths in it start at the file's folder.
+
+    Each change is `table.field=value`, the value as TOML writes it, and replaces what the file says.
+
+    Raises OSError where it cannot be read, tomllib.TOMLDecodeError where it or a change is no TOML, and pydantic's
+    ValidationError naming the field that does not fit.
+    """
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    for change in changes:
+        for table, fields in tomllib.loads(change).items():
+            raw[table] = {**raw.get(table, {}), **fields} if isinstance(fields, dict) else fields
+    data = raw.get("data", {})
+    for key in ("pictures", "held_out_pictures", "videos", "annotations", "held_out_annotations"):
+        if isinstance(data, dict) and key in data:
+            data[key] = (path.parent / data[key]).resolve()
+    return TrainConfig.model_validate(raw)

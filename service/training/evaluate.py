@@ -1,0 +1,79 @@
+"""Scores on held-out videos, and the figures that describe them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multilabel_average_precision,
+)
+
+from service.model.build import Network
+from service.model.preprocess import Normalise
+from service.training.sources import Examples
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores `(N, K)` and targets `(N, K)` of N videos, and where attention was largest for those with a cut."""
+
+    scores: Tensor
+    targets: Tensor
+    multi_label: bool
+    cut: Tensor
+    attention_peak: Tensor
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Top-1, top-5 and calibration error, or mean average precision; `cut_found` where there are cuts."""
+        truth, classes = self.targets.argmax(1), self.targets.size(1)
+        if self.multi_label:
+            ap = multilabel_average_precision(self.scores, self.targets.long(), classes, average="none")
+            seen = self.targets.sum(0) > 0  # a class without a positive has no precision
+            return {"mAP": float(ap[seen].mean())}
+        found = {
+            "top1": float(multiclass_accuracy(self.scores, truth, classes, average="micro")),
+            "top5": float(multiclass_accuracy(self.scores, truth, classes, average="micro", top_k=min(5, classes))),
+            "ece": float(multiclass_calibration_error(self.scores, truth, classes, n_bins=15)),
+        }
+        cuts = self.cut >= 0
+        if bool(cuts.any()):
+            behind = (self.attention_peak - self.cut)[cuts]
+            found["cut_found"] = float(((behind == 0) | (behind == 1)).float().mean())
+        return found
+
+    @property
+    def confusion(self) -> Tensor:
+        """Counts `(K, K)`: rows are the true classes, columns the predicted ones."""
+        counts: Tensor = multiclass_confusion_matrix(self.scores, self.targets.argmax(1), self.targets.size(1))
+        return counts
+
+
+@torch.inference_mode()
+def evaluate(network: Network, examples: list[Examples], *, multi_label: bool, batch: int = 32) -> Evaluation:
+    """Score the examples: rows of `targets` are videos, whose views are averaged after softmax or sigmoid."""
+    was_training = network.training
+    network.eval()
+    device = network.fc.weight.device
+    normalise = Normalise().to(device)
+    scores, targets, cuts, peaks = [], [], [], []
+    for example in examples:
+        logits, attention = [], []
+        for part in torch.split(example.clips, batch):
+            out = network(normalise(part.to(device)))
+            logits.append(out.logits.float().cpu())
+            attention.append(out.temporal_attention.cpu())
+        chances = torch.cat(logits).sigmoid() if multi_label else torch.cat(logits).softmax(1)
+        videos = len(example.targets)
+        scores.append(chances.view(videos, -1, chances.size(1)).mean(1))
+        looked = torch.cat(attention)
+        peaks.append(looked.view(videos, -1, looked.size(1)).mean(1).argmax(1))
+        targets.append(example.targets)
+        cuts.append(example.cut)
+    network.train(was_training)
+    return Evaluation(torch.cat(scores), torch.cat(targets), multi_label, torch.cat(cuts), torch.cat(peaks))

@@ -1,0 +1,175 @@
+"""The training loop, on Lightning Fabric: one process or many, any precision, resumed where it was left."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from service.model.build import Network
+from service.model.preprocess import Normalise
+from service.model.weights.native import save_weights
+from service.training.config import TrainConfig
+from service.training.evaluate import evaluate
+from service.training.optimise import make_optimizer, rate_at
+from service.training.sources import Examples, Source, generator_for
+from service.training.state import load_state, save_state
+
+
+def train(network: Network, source: Source, config: TrainConfig, out: Path, *, stop_after: int | None = None) -> float:
+    """Train `network`, in place, and return the last step's loss, averaged over its parts and processes.
+
+    `out` gets `last.safetensors` (the whole state), `best.safetensors` (weights of the best evaluation), `log.csv` and
+    TensorBoard's events. Where `last.safetensors` is there already, the run goes on from it. Under `torchrun` each of
+    its processes calls this. `stop_after` ends the run early, as a kill between two steps would.
+
+    Raises ValueError where the batch cannot be divided among the processes.
+    """
+    recipe, run = config.recipe, config.run
+    torch.set_num_threads(run.threads)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator=run.accelerator,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        strategy="ddp" if processes > 1 else "auto",
+        precision=run.precision,
+    )
+    fabric.launch()
+    parts = recipe.accumulate * fabric.world_size
+    if recipe.batch % parts:
+        raise ValueError(f"batch ({recipe.batch}) must be a multiple of processes x accumulate ({parts})")
+    out.mkdir(parents=True, exist_ok=True)
+    if run.checkpointing:
+        for layer in network.encoder.layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    averaged = copy.deepcopy(network)
+    wrapped, optimizer = fabric.setup(network, make_optimizer(network, recipe))
+    averaged.to(fabric.device)
+    normalise = Normalise().to(fabric.device)
+    state, step, best = out / "last.safetensors", 0, -1.0
+    if state.exists():
+        facts = load_state(state, network, averaged, optimizer)
+        step, best = int(facts["step"]), facts["best"]
+    log = _Log(out, step) if fabric.is_global_zero else None
+    held_out = source.held_out() if fabric.is_global_zero else []
+    size, value = recipe.batch // parts, float("nan")
+    last = recipe.steps if stop_after is None else min(recipe.steps, stop_after)
+    with _bar(fabric.is_global_zero) as bar:
+        task = bar.add_task("training", total=recipe.steps, completed=step)
+        while step < last:
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, recipe)
+            wrapped.train()
+            total = torch.zeros((), device=fabric.device)
+            for part in range(recipe.accumulate):
+                index = fabric.global_rank * recipe.accumulate + part
+                # Dropout draws from the global state: tied to the step, it needs no saving.
+                torch.manual_seed(int(generator_for(run.seed, step, index, 2).initial_seed()))
+                examples = source.batch(step, index * size, (index + 1) * size, recipe.batch)
+                with fabric.no_backward_sync(wrapped, enabled=part + 1 < recipe.accumulate):
+                    loss = _loss(wrapped, normalise, examples, config, source.multi_label, fabric.device)
+                    fabric.backward(loss / recipe.accumulate)
+                total += loss.detach() / recipe.accumulate
+            if recipe.clip_norm:
+                fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            _average(averaged, network, recipe.ema, step)
+            value = float(cast(Tensor, fabric.all_reduce(total, reduce_op="mean")))
+            bar.update(task, completed=step, description=f"loss {value:.3f}")
+            if log and step % run.log_every == 0:
+                log.write(step, {"loss": value, "rate": rate_at(step - 1, recipe)})
+            if step % run.evaluate_every == 0 or step == recipe.steps:
+                if log:
+                    figures = evaluate(averaged, held_out, multi_label=source.multi_label).figures
+                    log.write(step, figures)
+                    score = figures.get("mAP", figures.get("top1", 0.0))
+                    if score > best:
+                        best = score
+                        save_weights(averaged, out / "best.safetensors")
+                    save_state(state, network, averaged, optimizer, {"step": step, "best": best})
+                fabric.barrier()
+    if log:
+        log.close()
+    return value
+
+
+def _loss(
+    network: Any, normalise: Normalise, examples: Examples, config: TrainConfig, multi_label: bool, device: torch.device
+) -> Tensor:
+    recipe = config.recipe
+    clips, targets = normalise(examples.clips.to(device)), examples.targets.to(device)
+    if recipe.mixup:
+        share = float(torch.distributions.Beta(recipe.mixup, recipe.mixup).sample())
+        clips = share * clips + (1 - share) * clips.roll(1, 0)
+        targets = share * targets + (1 - share) * targets.roll(1, 0)
+    scores = network(clips)
+    logits = scores.logits.float()
+    if multi_label:
+        return F.binary_cross_entropy_with_logits(logits, targets)
+    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    cut = examples.cut.to(device)
+    if recipe.cut_attention and not recipe.mixup and bool((cut >= 0).any()):
+        there = cut >= 0
+        attention, slot = scores.temporal_attention[there], cut[there][:, None]
+        beside = (attention.gather(1, slot) + attention.gather(1, slot + 1)).log()
+        loss = loss - recipe.cut_attention * beside.sum() / len(cut)
+    return loss
+
+
+@torch.no_grad()
+def _average(averaged: Network, network: Network, decay: float, step: int) -> None:
+    # Early on the average follows closely: it would otherwise hold on to random weights.
+    keep = min(decay, step / (step + 20)) if decay else 0.0
+    for mean, now in zip(averaged.parameters(), network.parameters(), strict=True):
+        mean.lerp_(now.detach(), 1 - keep)
+
+
+def _bar(shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not shown,
+    )
+
+
+class _Log:
+    """`log.csv` with one row for each figure, and the same figures for TensorBoard."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        path = out / "log.csv"
+        rows = []
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as old:
+                # What was logged after the checkpoint happens again.
+                rows = [row for row in csv.reader(old) if row and row[0].isdigit() and int(row[0]) <= step]
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._csv = csv.writer(self._file)
+        self._csv.writerows([["step", "figure", "value"], *rows])
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step)
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self._csv.writerow([step, name, f"{value:.6g}"])
+            self._board.add_scalar(name, value, step)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()

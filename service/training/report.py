@@ -1,0 +1,98 @@
+"""One HTML file that shows an evaluation: figures, accuracy of each class, confusion matrix, worst errors."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+from torch import Tensor
+
+from service.training.evaluate import Evaluation
+from service.training.sources import Examples
+
+_STYLE = (
+    "body{font:15px sans-serif;margin:2em;max-width:75em}td,th{padding:.2em .5em;text-align:right}"
+    "th{font-weight:600}img{display:block}figure{margin:1em 0}"
+)
+
+
+def write_report(
+    path: Path, title: str, labels: Sequence[str], result: Evaluation, examples: list[Examples], *, errors: int = 24
+) -> None:
+    """Write the report. Pictures are inside the file, so that it can be moved."""
+    parts = [f"<h1>{html.escape(title)}</h1>", _figures(result)]
+    if not result.multi_label:
+        parts += [
+            _per_class(labels, result),
+            _confusion(labels, result.confusion),
+            _gallery(labels, result, examples, errors),
+        ]
+    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    path.write_text(page + "\n".join(parts), encoding="utf-8")
+
+
+def _figures(result: Evaluation) -> str:
+    rows = "".join(f"<tr><th>{name}<td>{value:.4f}" for name, value in result.figures.items())
+    return f"<h2>Figures</h2><table><tr><th>videos<td>{len(result.targets)}{rows}</table>"
+
+
+def _per_class(labels: Sequence[str], result: Evaluation) -> str:
+    counts = result.confusion
+    rows = "".join(
+        f"<tr><th>{html.escape(label)}<td>{int(row[i])} of {int(row.sum())}<td>{100 * share:.1f} %"
+        for i, (label, row, share) in enumerate(
+            zip(labels, counts, (counts.diag() / counts.sum(1).clamp(min=1)).tolist(), strict=True)
+        )
+    )
+    return f"<h2>Classes</h2><table>{rows}</table>"
+
+
+def _confusion(labels: Sequence[str], counts: Tensor) -> str:
+    head = "".join(f"<th>{html.escape(label)}" for label in labels)
+    rows = []
+    for label, row, shares in zip(
+        labels, counts.tolist(), (counts / counts.sum(1, True).clamp(min=1)).tolist(), strict=True
+    ):
+        cells = "".join(
+            f'<td style="background:rgba(40,90,200,{share:.2f})">{count}'
+            for count, share in zip(row, shares, strict=True)
+        )
+        rows.append(f"<tr><th>{html.escape(label)}{cells}")
+    return f"<h2>Confusion (rows: true, columns: predicted)</h2><table><tr><th>{head}{''.join(rows)}</table>"
+
+
+def _gallery(labels: Sequence[str], result: Evaluation, examples: list[Examples], most: int) -> str:
+    truth, guess = result.targets.argmax(1), result.scores.argmax(1)
+    wrong = (guess != truth).nonzero().flatten()
+    wrong = wrong[result.scores[wrong, guess[wrong]].argsort(descending=True)][:most]
+    strips = [
+        view
+        for example in examples
+        for view in example.clips.view(len(example.targets), -1, *example.clips.shape[1:])[:, 0]
+    ]
+    figures = []
+    for i in wrong.tolist():
+        strip = torch.cat(list(strips[i]), dim=1)
+        caption = f"true {labels[int(truth[i])]}, predicted {labels[int(guess[i])]} ({result.scores[i, guess[i]]:.2f})"
+        figures.append(
+            f'<figure><img src="data:image/png;base64,{_png(strip)}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+    return f"<h2>Most confident errors ({len(wrong)})</h2>{''.join(figures)}"
+
+
+def _png(picture: Tensor) -> str:
+    frame = av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")
+    file = io.BytesIO()
+    with av.open(file, "w", format="image2pipe") as out:
+        stream: Any = out.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "rgb24"
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,209 @@
+"""Where batches come from: generated clips, or labelled videos decoded by the video room.
+
+A batch depends on the seed, the step and the position in it, and on nothing that ran before: a resumed run sees what
+the uninterrupted one would have seen, and several processes together see what one process would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from service.contracts import JobRequest, ModelSpec
+from service.errors import VidtrError
+from service.model.presets import CAMERA_MOTION_LABELS as LABELS
+from service.training.camera_motion.generator import CameraMotion, GeneratorConfig
+from service.training.camera_motion.symmetry import randomly_transformed
+from service.training.camera_motion.textures import picture_files, texture_bank
+from service.training.config import GeneratedData, LabelledData
+from service.training.samples import READERS, Sample, deal_folds
+from service.video.clips import decode_file
+from service.video.config import VideoLimits
+
+
+class Examples(NamedTuple):
+    """Clips with their targets."""
+
+    clips: Tensor
+    """uint8 `(B, T, H, W, 3)`."""
+    targets: Tensor
+    """float32 `(B, K)`, one-hot or multi-hot."""
+    cut: Tensor
+    """int64 `(B,)`, the slot before a generated cut, -1 where there is none."""
+
+
+class Source(Protocol):
+    """Batches to train on and videos to evaluate on."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a video may have several."""
+
+    def batch(self, step: int, first: int, last: int, size: int) -> Examples:
+        """Positions `first .. last - 1` of the batch of `size` clips of a step."""
+
+    def held_out(self) -> list[Examples]:
+        """The evaluation set; each entry holds all views of one video, or single clips, one row a video."""
+
+
+def generator_for(seed: int, *numbers: int) -> torch.Generator:
+    """A generator whose state depends on all the numbers."""
+    digest = hashlib.sha256(repr((seed, *numbers)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+class Generated:
+    """Camera motion over the pictures of a folder."""
+
+    labels = LABELS
+    multi_label = False
+    grain = 8
+    """Clips that are generated together; parts of a batch begin and end at its multiples."""
+
+    def __init__(self, data: GeneratedData, frames: int, side: int, seed: int) -> None:
+        self._data, self._seed = data, seed
+        self._config = GeneratorConfig(frames=frames, side=side)
+        banks: list[Tensor] = []
+        for folder, procedural in ((data.pictures, data.procedural), (data.held_out_pictures, data.procedural // 8)):
+            files = picture_files(folder)
+            banks.append(
+                texture_bank(
+                    files, tiles_each=data.tiles_each, procedural=procedural, side=4 * side, seed=seed + len(banks)
+                )
+            )
+        self._bank, self._held_out_bank = banks
+
+    def batch(self, step: int, first: int, last: int, size: int) -> Examples:
+        """See `Source`. Raises ValueError where a part does not fall on whole grains."""
+        if first % self.grain or last % self.grain:
+            raise ValueError(f"parts of a generated batch must be multiples of {self.grain}, not {first} .. {last}")
+        # A clip serves `reuse` steps: those that share the number of its round.
+        turn = step // self._data.reuse
+        difficulty = min(1.0, turn * self._data.reuse / self._data.easy_steps) if self._data.easy_steps else 1.0
+        parts = []
+        for grain in range(first // self.grain, last // self.grain):
+            key = int(generator_for(self._seed, turn, grain).initial_seed())
+            camera = CameraMotion(self._bank, self._config, key)
+            batch = camera.batch(camera.draw_labels(self.grain), difficulty)
+            batch = randomly_transformed(batch, generator_for(self._seed, step, grain, 1))
+            parts.append(Examples(batch.clips, F.one_hot(batch.labels, len(LABELS)).float(), batch.cut))
+        return Examples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def held_out(self) -> list[Examples]:
+        """See `Source`: as many clips of each class, from pictures that are never trained on."""
+        camera = CameraMotion(self._held_out_bank, self._config, self._seed + 1)
+        result = []
+        for _ in range(self._data.evaluation_clips // len(LABELS)):
+            batch = camera.batch(torch.arange(len(LABELS)))
+            result.append(Examples(batch.clips, F.one_hot(batch.labels, len(LABELS)).float(), batch.cut))
+        return result
+
+
+class Videos:
+    """Labelled videos, decoded once each through the video room and kept as uint8 clips in `cache`."""
+
+    def __init__(
+        self, data: LabelledData, spec: ModelSpec, limits: VideoLimits, cache: Path, seed: int, *, margin: float = 8 / 7
+    ) -> None:
+        reader = READERS[data.kind]
+        samples = reader(data.videos, data.annotations)
+        if data.held_out_annotations is None:
+            folds = deal_folds(samples, data.folds)
+            train = [s for s, fold in zip(samples, folds, strict=True) if fold != data.fold]
+            held_out = [s for s, fold in zip(samples, folds, strict=True) if fold == data.fold]
+        else:
+            train, held_out = samples, reader(data.videos, data.held_out_annotations)
+        if not train or not held_out:
+            raise ValueError(f"{len(train)} videos to train on and {len(held_out)} to evaluate on: both need some")
+        self.labels = tuple(sorted({label for s in (*train, *held_out) for label in s.labels}))
+        self.multi_label = data.kind == "charades"
+        self._data, self._spec, self._limits, self._cache, self._seed = data, spec, limits, cache, seed
+        larger = (round(spec.height * margin), round(spec.width * margin))
+        self._larger = spec.model_copy(
+            update={"height": larger[0], "width": larger[1], "resize_short_side": max(spec.resize_short_side, *larger)}
+        )
+        self.skipped: list[str] = []
+        self._train = self._decoded(train, self._larger)
+        self.held_out_samples = held_out
+        if not self._train:
+            raise ValueError(f"none of {len(train)} videos could be decoded: {self.skipped[0]}")
+
+    def _decoded(self, samples: Sequence[Sample], spec: ModelSpec) -> list[tuple[Sample, Path]]:
+        found = []
+        for sample in samples:
+            try:
+                found.append((sample, self.clips_of(sample, spec, self._data.windows, 1)))
+            except (VidtrError, OSError) as error:
+                self.skipped.append(f"{sample.path}: {error}")
+        return found
+
+    def clips_of(self, sample: Sample, spec: ModelSpec, windows: int, crops: int) -> Path:
+        """The file with the clips uint8 `(views, T, H, W, 3)` of a video, decoded at the first call.
+
+        Raises VidtrError where the video room refuses the video and OSError where it is not there.
+        """
+        stat = sample.path.stat()
+        key = repr((str(sample.path.resolve()), stat.st_size, stat.st_mtime_ns, spec.clip_shape, spec.frame_step))
+        key += repr((spec.reference_fps, spec.resize_short_side, spec.resize, windows, crops))
+        path = self._cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+        if not path.exists():
+            self._cache.mkdir(parents=True, exist_ok=True)
+            raw = path.with_suffix(".raw")
+            decoded = decode_file(sample.path, raw, spec, JobRequest(windows=windows, crops=crops), self._limits)
+            clips = np.fromfile(raw, dtype=np.uint8).reshape(len(decoded.clips), *spec.clip_shape)
+            partial = path.with_suffix(".partial.npy")
+            np.save(partial, clips)
+            partial.replace(path)
+            raw.unlink()
+        return path
+
+    def target(self, sample: Sample) -> Tensor:
+        """`(K,)`, 1 for the labels of the sample."""
+        target = torch.zeros(len(self.labels))
+        target[[self.labels.index(label) for label in sample.labels]] = 1
+        return target
+
+    def batch(self, step: int, first: int, last: int, size: int) -> Examples:
+        """See `Source`: a random window and crop of each video, each video once an epoch."""
+        clips, targets = [], []
+        for position in range(first, last):
+            epoch, place = divmod(step * size + position, len(self._train))
+            order = torch.randperm(len(self._train), generator=generator_for(self._seed, epoch))
+            sample, path = self._train[int(order[place])]
+            draw = generator_for(self._seed, step, position)
+            views = np.load(path, mmap_mode="r")
+            view = torch.from_numpy(views[int(torch.randint(len(views), (), generator=draw))].copy())
+            down, right = (
+                int(torch.randint(0, large - small + 1, (), generator=draw))
+                for large, small in zip(view.shape[1:3], (self._spec.height, self._spec.width), strict=True)
+            )
+            view = view[:, down : down + self._spec.height, right : right + self._spec.width]
+            if self._data.flip and float(torch.rand((), generator=draw)) < 0.5:
+                view = view.flip(2)
+            clips.append(view)
+            targets.append(self.target(sample))
+        return Examples(torch.stack(clips), torch.stack(targets), torch.full((len(clips),), -1))
+
+    def held_out(self, windows: int | None = None, crops: int = 1) -> list[Examples]:
+        """See `Source`: the views of each video that the protocol asks for."""
+        result = []
+        for sample in self.held_out_samples:
+            try:
+                path = self.clips_of(sample, self._spec, windows or self._data.windows, crops)
+            except (VidtrError, OSError) as error:
+                self.skipped.append(f"{sample.path}: {error}")
+                continue
+            views = torch.from_numpy(np.load(path))
+            result.append(Examples(views, self.target(sample)[None], torch.full((1,), -1)))
+        return result

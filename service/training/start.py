@@ -1,0 +1,68 @@
+"""From a configuration to what a run needs: the source of clips, the network with its first weights, the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from service.contracts import ModelSpec
+from service.model.build import Network, build_network
+from service.model.vidtr import VidTr
+from service.training.camera_motion.initialise import initialise_for_motion
+from service.training.config import GeneratedData, TrainConfig
+from service.training.sources import Generated, Videos
+from service.video.config import VideoLimits
+
+
+def clip_spec(config: TrainConfig) -> ModelSpec:
+    """How clips are decoded for the network."""
+    network, run = config.network_config(2), config.run
+    return ModelSpec(
+        name="training",
+        version="1",
+        form=network.form,
+        trained=False,
+        weights_sha256="",
+        labels=("0", "1"),
+        activation="softmax",
+        frames=network.frames,
+        frame_step=run.frame_step,
+        reference_fps=run.reference_fps,
+        sampling="time",
+        height=network.height,
+        width=network.width,
+        resize_short_side=run.resize_short_side or round(8 / 7 * min(network.height, network.width)),
+        resize="swscale_bilinear",
+        layers=network.depth,
+        max_batch_size=8,
+    )
+
+
+def make_source(config: TrainConfig, limits: VideoLimits, cache: Path) -> Generated | Videos:
+    """The data of a run; decoded clips are kept in `cache`.
+
+    Raises ValueError where the data do not fit the configuration.
+    """
+    network = config.network_config(2)
+    if isinstance(config.data, GeneratedData):
+        if network.height != network.width:
+            raise ValueError(f"generated clips are square, not {network.height}x{network.width}")
+        return Generated(config.data, network.frames, network.height, config.run.seed)
+    return Videos(config.data, clip_spec(config), limits, cache, config.run.seed)
+
+
+def make_network(config: TrainConfig, classes: int) -> Network:
+    """The network of a run with its first weights, which depend on the seed alone.
+
+    Raises ValueError for a start that is not known or does not fit the network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.run.seed)
+        network = build_network(config.network_config(classes))
+    start = config.network.get("start", "xavier")
+    if start == "motion" and isinstance(network, VidTr):
+        initialise_for_motion(network, config.run.seed)
+    elif start != "xavier":
+        raise ValueError(f"start must be 'xavier', or 'motion' for the grid family, not {start!r}")
+    return network

@@ -1,0 +1,120 @@
+"""Training as processes: killed and resumed, and two of them as one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.videos import write_video
+
+pytest.importorskip("lightning_fabric", reason="the extra `train` is not installed")
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+[network]
+height = 16
+width = 16
+frames = 4
+patch = 8
+depth = 2
+heads = 2
+dim = 16
+mlp_dim = 32
+pooling = [[0, 2]]
+dropout = 0.0
+
+[data]
+kind = "folder"
+videos = "videos"
+folds = 2
+windows = 1
+
+[recipe]
+steps = {steps}
+batch = 8
+warmup = 2
+ema = 0.9
+
+[run]
+accelerator = "cpu"
+evaluate_every = 10
+log_every = 1
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for label in ("one", "two"):
+        for i in range(6):
+            path = tmp_path / "videos" / label / f"{i}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_video(path)
+    return tmp_path
+
+
+def command(project: Path, out: str, *, steps: int = 40, processes: int = 1) -> list[str]:
+    config = project / "config.toml"
+    config.write_text(CONFIG.format(steps=steps))
+    task = ["-m", "service.cli.main", "train", str(config), "--out", str(project / out)]
+    if processes == 1:
+        return [sys.executable, *task]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
+    return [sys.executable, *launcher, *task]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def state(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "last.safetensors")
+
+
+def test_a_run_killed_and_started_again_ends_as_if_never_killed(project: Path) -> None:
+    subprocess.run(command(project, "whole"), check=True, env=environment(), timeout=200)
+    killed = subprocess.Popen(command(project, "killed"), env=environment())
+    until = time.monotonic() + 100
+    while not (project / "killed" / "last.safetensors").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait(30) == -signal.SIGKILL
+    subprocess.run(command(project, "killed"), check=True, env=environment(), timeout=200)
+    whole, resumed = state(project / "whole"), state(project / "killed")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    last = [line for line in (project / "whole" / "log.csv").read_text().splitlines() if line.startswith("40,loss")]
+    assert last == [
+        line for line in (project / "killed" / "log.csv").read_text().splitlines() if line.startswith("40,loss")
+    ]
+
+
+def test_two_processes_train_as_one_does_with_the_same_batch(project: Path) -> None:
+    for processes in (1, 2):
+        # Plain descent: AdamW makes whole steps of rounding errors where the true gradient is zero.
+        descent = ["--set", "recipe.name='paper'", "--set", "recipe.learning_rate=0.05"]
+        run = [*command(project, str(processes), steps=10, processes=processes), *descent]
+        subprocess.run(run, check=True, env=environment(), timeout=200)
+    one, two = state(project / "1"), state(project / "2")
+    assert max(float((one[k] - two[k]).abs().max()) for k in one if k.startswith("network.")) < 1e-4
+
+
+def test_evaluation_writes_a_report_and_figures(project: Path) -> None:
+    subprocess.run(command(project, "run", steps=10), check=True, env=environment(), timeout=200)
+    evaluate = ["-m", "service.cli.main", "evaluate", str(project / "run")]
+    subprocess.run([sys.executable, *evaluate, "--windows", "2", "--crops", "3"], check=True, timeout=200)
+    assert '"top1"' in (project / "run" / "figures.json").read_text()
+    page = (project / "run" / "report.html").read_text()
+    assert "Confusion" in page
+    assert "true one, predicted two" in page or "true two, predicted one" in page or "errors (0)" in page
