@@ -11,7 +11,10 @@ from pathlib import Path
 
 ROOT = Path("/secrets")
 # What the service needs on its own keys and channels; nothing that reads or changes the server, but its memory figures.
-RULES = "~vidtr:* &vidtr:* -@all +@read +@write +@transaction +@pubsub +@scripting +@connection -@dangerous +info"
+RULES = (
+    "~vidtr:* &vidtr:* -@all +@read +@write +@transaction +@pubsub +@scripting +@connection -@dangerous "
+    "+info +client|setname"
+)
 
 
 def write(path: Path, text: str) -> None:

@@ -189,7 +189,7 @@ class JobStore:
                     keys.clips(spec.name, record.job_class),
                     keys.deadlines,
                     keys.reserved,
-                    claim.key if claim else "",
+                    *([claim.key] if claim else []),
                 ],
                 args=[
                     claim.token if claim else "",
