@@ -28,7 +28,7 @@ test-ci: $(VENV)/.test triton ## What CI runs beyond `make test`.
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-full: $(VENV)/.test triton ## Every test at full size.
-	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+	VIDTR_CHAOS_JOBS=500 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 
 lint: $(VENV)/.test ## Style, types and the import contract.
 	$(BIN)/ruff check .

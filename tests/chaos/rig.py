@@ -1,0 +1,350 @@
+"""A service of several real processes that can be killed, stopped and cut off, and a load that keeps account."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import redis
+
+from service.local.process import ServerProcess, free_ports
+from service.local.redis import find_redis_server
+from service.settings import Settings
+
+PREFIX = "chaos"
+LEASE_S = 2.0
+PATIENCE_S = 120.0
+JOBS = int(os.environ.get("VIDTR_CHAOS_JOBS", "60"))
+RATE_PER_S = 12.0
+
+
+class Redis:
+    """A Redis server with an append-only file that can be killed and started again at the same address."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        [self.port] = free_ports(1)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(directory),
+            "save": "",
+            "appendonly": "yes",
+            # Accepted means on disk: with everysec a kill may take the last writes along.
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+        }
+        arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
+        self._process = ServerProcess([str(find_redis_server()), *arguments], name="redis", log=directory / "redis.log")
+        self.client = redis.Redis.from_url(self.url, socket_timeout=5)
+
+    def start(self) -> None:
+        """Start it and wait until its data is loaded."""
+        self._process.start()
+        self._process.wait_until(self._answers, 30)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.stop(0)
+
+    def stop(self) -> None:
+        """End it."""
+        self.client.close()
+        self._process.stop(5)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+
+class Link:
+    """A TCP relay to a port of this machine that can be cut: what is connected hangs, what comes is not answered."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._whole = threading.Event()
+        self._whole.set()
+        self._pairs: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self) -> None:
+        """Let nothing through."""
+        self._whole.clear()
+
+    def mend(self) -> None:
+        """Let everything through again; connections of before are reset."""
+        for end in self._pairs:
+            with contextlib.suppress(OSError):
+                end.close()
+        self._pairs.clear()
+        self._whole.set()
+
+    def close(self) -> None:
+        """End the relay."""
+        self._whole.set()
+        self._listener.close()
+        self.mend()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            self._pairs += [near, far]
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=ends, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._whole.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class Service:
+    """API processes and workers over one Redis."""
+
+    def __init__(self, directory: Path, *, apis: int, workers: int, relayed: bool = False) -> None:
+        """With `relayed` the first worker reaches Redis through `link`, which can be cut."""
+        self.directory = directory
+        self.redis = Redis(directory / "redis")
+        self.link = Link(self.redis.port)
+        relay_url = f"redis://127.0.0.1:{self.link.port}/0"
+        self.ports = free_ports(apis)
+        self.logs = [directory / f"worker-{i}.log" for i in range(workers)]
+        self._workers = [
+            self._process("worker", self.logs[i], redis_url=relay_url if relayed and i == 0 else None)
+            for i in range(workers)
+        ]
+        self._apis = [self._process("api", directory / f"api-{port}.log", port=port) for port in self.ports]
+
+    def _process(self, role: str, log: Path, *, redis_url: str | None = None, port: int = 0) -> ServerProcess:
+        settings = Settings(
+            _env_file=None,
+            redis_url=redis_url or self.redis.url,
+            redis_prefix=PREFIX,
+            port=port,
+            worker_lease_s=LEASE_S,
+            torch_threads=1,
+            decode_workers=1,
+            reservation_ttl_s=3.0,
+            result_ttl_s=600,
+        )
+        return ServerProcess(
+            [sys.executable, "-m", "service.cli.main", role],
+            name=f"the {role}",
+            log=log,
+            environment=settings.child_environment(),
+        )
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Service]:
+        """Start everything, stop everything."""
+        try:
+            self.redis.start()
+            for process in (*self._workers, *self._apis):
+                process.start()
+            for port, process in zip(self.ports, self._apis, strict=True):
+                process.wait_until(lambda port=port: _ready(port), 90)  # type: ignore[misc]
+            for number, process in enumerate(self._workers):
+                process.wait_until(lambda number=number: "serving" in self.logs[number].read_text(), 90)  # type: ignore[misc]
+            yield self
+        finally:
+            for process in (*self._apis, *self._workers):
+                process.stop(25)
+            self.link.close()
+            self.redis.stop()
+
+    def worker_with_work(self) -> int:
+        """Process id of a worker that holds clips now."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            for key in self.redis.client.scan_iter(f"{PREFIX}:clips:*"):
+                for consumer in self.redis.client.xinfo_consumers(key, "workers"):
+                    if consumer["pending"]:
+                        return int(re.sub(r".*-(\d+)-[0-9a-f]{8}", r"\1", consumer["name"].decode()))
+        raise AssertionError("no worker ever held a clip")
+
+    def held_by(self, pid: int) -> int:
+        """Clips that a worker's consumers hold."""
+        return sum(
+            consumer["pending"]
+            for key in self.redis.client.scan_iter(f"{PREFIX}:clips:*")
+            for consumer in self.redis.client.xinfo_consumers(key, "workers")
+            if f"-{pid}-" in consumer["name"].decode()
+        )
+
+    def restart_worker(self, pid: int) -> None:
+        """Start the worker that had this process id again, keeping its log, and wait until it serves."""
+        for number, process in enumerate(self._workers):
+            if process.pid is None:
+                process.stop(0)
+                kept = self.logs[number].with_suffix(f".{pid}.log")
+                self.logs[number].rename(kept)
+                self.logs.append(kept)
+                process.start()
+                process.wait_until(lambda log=self.logs[number]: "serving" in log.read_text(), 90)  # type: ignore[misc]
+
+    def kill_api(self, number: int) -> None:
+        """kill -9 of one API process."""
+        pid = self._apis[number].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        self._apis[number].stop(0)
+
+    def start_api(self, number: int) -> None:
+        """Start it again at the same port."""
+        self._apis[number].start()
+
+    def finished_twice(self) -> int:
+        """Jobs that the workers' logs report as finished more than once."""
+        finished = Counter(
+            json.loads(line)["job"]
+            for log in self.logs
+            for line in log.read_text().splitlines()
+            if '"job_succeeded"' in line or '"job_failed"' in line
+        )
+        return sum(count > 1 for count in finished.values())
+
+    def leaks(self) -> list[str]:
+        """Keys that would live for ever and hold something."""
+        client = self.redis.client
+        return [
+            key.decode()
+            for key in client.scan_iter(f"{PREFIX}:*")
+            if client.ttl(key) == -1
+            and {b"stream": client.xlen, b"zset": client.zcard}.get(client.type(key), lambda _: 1)(key)
+            and key.decode() not in (f"{PREFIX}:models", f"{PREFIX}:workers")
+        ]
+
+
+def _ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=2).is_success
+    except httpx.TransportError:
+        return False
+
+
+@dataclass
+class Account:
+    """What became of the jobs of a load."""
+
+    ids: dict[str, set[str]] = field(default_factory=dict)
+    states: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
+    gave_up: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """Requests that were told of a job."""
+        return sum(bool(ids) for ids in self.ids.values())
+
+    @property
+    def lost(self) -> int:
+        """Accepted jobs that never ended."""
+        return self.states["lost"]
+
+    @property
+    def twice(self) -> int:
+        """Requests whose repetitions made more than one job."""
+        return sum(len(ids) > 1 for ids in self.ids.values())
+
+    def line(self, scenario: str, finished_twice: int) -> str:
+        """One line for a person."""
+        return (
+            f"{scenario}: accepted {self.accepted}, completed {self.states['succeeded']}, "
+            f"failed with cause {self.states['failed'] + self.states['expired']}, lost {self.lost}, "
+            f"answered twice {self.twice + finished_twice}; on the way: {dict(self.problems) or 'no trouble'}"
+        )
+
+
+class Load:
+    """Open loop: requests start at a steady rate whatever the answers do, and repeat with their keys until taken."""
+
+    def __init__(self, ports: list[int], body: bytes, jobs: int = JOBS) -> None:
+        self._ports = ports
+        self._body = body
+        self._jobs = jobs
+        self.account = Account()
+        self.started = 0
+
+    async def run(self) -> Account:
+        """Send everything and follow every job to its end."""
+        async with httpx.AsyncClient(timeout=httpx.Timeout(40), limits=httpx.Limits(max_connections=200)) as client:
+            async with asyncio.TaskGroup() as group:
+                for number in range(self._jobs):
+                    group.create_task(self._one(client, number))
+                    self.started = number + 1
+                    await asyncio.sleep(1 / RATE_PER_S)
+        return self.account
+
+    async def _one(self, client: httpx.AsyncClient, number: int) -> None:
+        key = uuid4().hex
+        ids = self.account.ids.setdefault(key, set())
+        headers = {"Idempotency-Key": key, "Content-Type": "video/mp4"}
+        if number % 2:
+            headers["Prefer"] = "respond-async"
+        end = time.monotonic() + PATIENCE_S
+        tries = number
+        while time.monotonic() < end:
+            port = self._ports[tries % len(self._ports)]
+            tries += 1
+            try:
+                answer = await client.post(f"http://127.0.0.1:{port}/v1/classify", content=self._body, headers=headers)
+            except httpx.TransportError as error:
+                self.account.problems[type(error).__name__] += 1
+                await asyncio.sleep(0.3)
+                continue
+            if answer.status_code in (200, 202):
+                ids.add(answer.json()["id"])
+                break
+            self.account.problems[f"{answer.status_code} {answer.json()['code']}"] += 1
+            assert answer.status_code in (409, 503, 504), answer.text
+            await asyncio.sleep(0.3)
+        else:
+            self.account.gave_up += 1
+            return
+        self.account.states[await self._followed(client, next(iter(ids)), end, tries)] += 1
+
+    async def _followed(self, client: httpx.AsyncClient, job: str, end: float, tries: int) -> str:
+        while time.monotonic() < end:
+            tries += 1
+            try:
+                answer = await client.get(f"http://127.0.0.1:{self._ports[tries % len(self._ports)]}/v1/jobs/{job}")
+            except httpx.TransportError:
+                await asyncio.sleep(0.3)
+                continue
+            if answer.status_code == 200:
+                body = answer.json()
+                if body["status"] == "succeeded" or (body["status"] in ("failed", "expired") and body.get("error")):
+                    return str(body["status"])
+            elif answer.status_code != 503:
+                return "lost"
+            await asyncio.sleep(0.2)
+        return "lost"
