@@ -12,7 +12,7 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ci test-full lint fmt bench triton model clean
+.PHONY: help run test test-ci test-full test-gpu lint fmt bench triton model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-ci: $(VENV)/.test triton ## What CI runs beyond `make test`.
 
 test-full: $(VENV)/.test triton ## Every test at full size.
 	VIDTR_CHAOS_JOBS=500 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+
+test-gpu: $(VENV)/.test ## What needs a GPU: parity, memory and speed of the exported networks.
+	$(BIN)/python -m pytest -m gpu -s tests/gpu $(PYTEST_ARGS)
 
 lint: $(VENV)/.test ## Style, types and the import contract.
 	$(BIN)/ruff check .

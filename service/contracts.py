@@ -14,6 +14,7 @@ SCHEMA_VERSION = 1
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Activation = Literal["softmax", "sigmoid"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Sampling = Literal["time", "index"]
 Resize = Literal["swscale_bilinear", "opencv_bilinear"]
 AttentionDetail = Literal["none", "frames", "layers"]
@@ -50,6 +51,7 @@ class ModelSpec(Lenient):
     resize: Resize
     layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
     max_batch_size: int = Field(gt=0, description="clips in one inference call")
+    precision: Precision = Field("fp32", description="number format of the served weights and products")
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:

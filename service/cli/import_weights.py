@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from service.contracts import Precision
 from service.settings import Settings
 
 _UNUSED_SHOWN = 5
@@ -28,6 +29,7 @@ def import_weights(
     repository: Annotated[
         Path | None, typer.Option(help="Model repository to write into; the setting model_repository by default.")
     ] = None,
+    precision: Annotated[Precision, typer.Option(help="Number format of the served weights and products.")] = "fp32",
 ) -> None:
     """Read a checkpoint without running anything in it, and write it as TorchScript with its Triton configuration."""
     from service.model.labels import read_labels
@@ -44,6 +46,7 @@ def import_weights(
             name=name or preset,
             version=version,
             from_image=inflate,
+            precision=precision,
         )
     except (ValueError, OSError) as error:
         Console(stderr=True).print(f"[red]error[/red] {escape(str(error))}", highlight=False, soft_wrap=True)

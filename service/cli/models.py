@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from service.contracts import Precision
 from service.settings import Settings
 
 
@@ -16,13 +17,14 @@ def export(
     repository: Annotated[
         Path | None, typer.Option(help="Model repository to write into; the setting model_repository by default.")
     ] = None,
+    precision: Annotated[Precision, typer.Option(help="Number format of the served weights and products.")] = "fp32",
 ) -> None:
     """Build a preset with seeded weights and write it as TorchScript with its Triton configuration."""
     from service.model.presets import export_preset
 
     target = repository or Settings().model_repository
     try:
-        path = export_preset(preset, target)
+        path = export_preset(preset, target, precision)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ import torch
 
 from service.contracts import ModelSpec
 from service.errors import BackendFailed, BackendUnavailable
+from service.inference.allocator import keep_buffers
 from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
+from service.inference.cpu import for_cpu, load_module
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.spec import OUTPUTS, ModelConfigError
 
@@ -33,7 +34,7 @@ class TorchScriptBackend:
     """A `service.inference.backend.Backend` that computes in this process.
 
     All forwards run one after another on one dedicated thread: the event loop never waits for them, and two batches
-    never fight for the same cores.
+    never fight for the same cores. The process keeps the memory that its largest batch took.
     """
 
     def __init__(self, config: TorchScriptConfig) -> None:
@@ -49,6 +50,7 @@ class TorchScriptBackend:
             NotADirectoryError: there is no repository.
             BackendFailed: a network fails on a clip of zeros, or its outputs are not what the configuration says.
         """
+        keep_buffers()
         self._executor = ThreadPoolExecutor(
             max_workers=1,
             thread_name_prefix="torchscript",
@@ -116,20 +118,15 @@ class _LoadedModel:
 
     def __init__(self, file: ModelFile) -> None:
         self.spec = file.spec
-        with warnings.catch_warnings():
-            # TorchScript is deprecated but still the only format that Triton batches; torch 2.14 calls the same
-            # warning a FutureWarning.
-            for category in (DeprecationWarning, FutureWarning):
-                warnings.filterwarnings("ignore", message=r".*torch\.jit\.load.*deprecated", category=category)
-            try:
-                self._module = torch.jit.load(str(file.path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-            except RuntimeError as error:
-                raise ModelConfigError(
-                    self.spec.name,
-                    f"file {file.spec.version}/{file.path.name}",
-                    f"not loadable ({brief(str(error))})",
-                    "a TorchScript file",
-                ) from error
+        try:
+            self._forward = for_cpu(load_module(file.path))
+        except RuntimeError as error:
+            raise ModelConfigError(
+                self.spec.name,
+                f"file {file.spec.version}/{file.path.name}",
+                f"not loadable ({brief(str(error))})",
+                "a TorchScript file",
+            ) from error
 
     def forward(self, clips: Clips) -> Scores:
         """Scores of uint8 `[B, T, H, W, 3]`; BackendFailed where the network raises or breaks its contract."""
@@ -139,7 +136,7 @@ class _LoadedModel:
             # The profiling executor re-specialises the graph when a batch size first appears, which costs up to a
             # hundred milliseconds; on a CPU it fuses nothing, and steady forwards were measured equally fast without.
             with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-                result = self._module(batch)
+                result = self._forward(batch)
         except Exception as error:  # TorchScript's own errors derive from no narrower class
             raise BackendFailed(f"model {self.spec.name!r} failed: {brief(str(error))}") from error
         if not isinstance(result, tuple) or len(result) != len(OUTPUTS):

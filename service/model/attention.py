@@ -3,7 +3,9 @@
 Reference: arXiv 2104.11746, section on separable attention. The map costs (S+1)(T+1)^2 + (T+1)(S+1)^2 entries per
 head, against (1 + T S)^2 for joint attention.
 
-Shape letters as in `service.model.pooling`: B clips, h heads, P columns, R rows in, Q rows out, c = d / h.
+Shape letters as in `service.model.pooling`: B clips, h heads, P columns, R rows in, Q rows out, c = d / h. Queries,
+keys and values stay in the layout of the tokens, `(B, R, P, d)`, of which both steps take views: separate projections
+of the packed weights spare the copies that splitting their packed result would take.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -12,49 +14,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from service.model.grid import along_time, temporal_map
 from service.model.pairs import PairConv, PairMean
+from service.model.parts import project
 from service.model.pooling import TopKStd
 
 Pool: TypeAlias = TopKStd | PairMean | PairConv
 
 
 class Attended(NamedTuple):
-    """Result of one separable attention step."""
+    """Result of one separable attention step; where only the class token asks, Q and the P of `tokens` are 1."""
 
     tokens: Tensor
     """`(B, Q, P, d)`, after the output projection and before the residual."""
     temporal: Tensor
-    """`(B, h, P, Q, R)`, the temporal map that multiplied the values, before dropout; rows sum to 1."""
+    """`(B, h, P, Q, R)`, the temporal map that multiplied the values, before dropout; rows sum to 1. At least float32.
+    Of a layer without pooling where only the class token asks, the class row alone."""
     rows: Tensor | None
     """`(B, h, P, Q)` int64 grid rows that survive, or None where none were chosen."""
 
 
-def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Packed projections `(B, R, P, 3d)` to query, key and value `(B, h, P, R, c)`."""
-    batch, rows, columns, packed = qkv.shape
-    parts = qkv.view(batch, rows, columns, 3, heads, packed // (3 * heads))  # (B, R, P, 3, h, c)
-    parts = parts.permute(3, 0, 4, 2, 1, 5)  # (3, B, h, P, R, c)
-    return parts[0], parts[1], parts[2]
-
-
-def temporal_map(query: Tensor, key: Tensor) -> Tensor:
-    """Softmax attention along time, `(B, h, P, R, c)` twice to `(B, h, P, R, R)`."""
-    scores = torch.matmul(query * query.size(-1) ** -0.5, key.transpose(-2, -1))
-    return scores.softmax(dim=-1)
-
-
-def spatial_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """Softmax attention across the columns of each row, `(B, h, P, Q, c)` three times to `(B, Q, P, d)`."""
-    batch, heads, columns, rows, channels = value.shape
+def spatial_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, dropout: float) -> Tensor:
+    """Softmax attention across the columns of each row: `(B, Q, M, d)` by twice `(B, Q, P, d)` to `(B, Q, M, d)`."""
     o = F.scaled_dot_product_attention(
-        _rows_as_batch(query), _rows_as_batch(key), _rows_as_batch(value), dropout_p=dropout
-    )  # (B * Q, h, P, c)
-    return o.transpose(1, 2).reshape(batch, rows, columns, heads * channels)  # (B, Q, P, d)
+        _by_row(query, heads), _by_row(key, heads), _by_row(value, heads), dropout_p=dropout
+    )  # (B * Q, h, M, c)
+    return o.transpose(1, 2).reshape(query.shape)
 
 
-def _rows_as_batch(x: Tensor) -> Tensor:
+def _by_row(x: Tensor, heads: int) -> Tensor:
     # The fused kernels take four dimensions, with heads second.
-    return x.permute(0, 3, 1, 2, 4).flatten(0, 1)  # (B * Q, h, P, c)
+    return torch.unflatten(x.flatten(0, 1), -1, [heads, -1]).transpose(1, 2)  # (B, Q, P, d) -> (B * Q, h, P, c)
 
 
 class SharedProjectionAttention(nn.Module):
@@ -73,20 +63,26 @@ class SharedProjectionAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Attended:
-        """Attend over normalised tokens `(B, R, P, d)`."""
-        query, key, value = split_heads(F.linear(x, self.in_proj_weight, self.in_proj_bias), self.heads)
-        temporal = temporal_map(query, key)
+    def forward(self, x: Tensor, class_only: bool = False) -> Attended:
+        """Attend over normalised tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
+        asking = x[:, :1] if class_only and self.pool is None else x
+        query = project(asking, self.in_proj_weight, self.in_proj_bias, 0)
+        key = project(x, self.in_proj_weight, self.in_proj_bias, 1)
+        value = project(x, self.in_proj_weight, self.in_proj_bias, 2)
+        temporal = temporal_map(query, key, self.heads)
         rows: Tensor | None = None
         if self.pool is not None:
             pooled, rows = self.pool(temporal)
             value = self.pool.values(temporal, pooled, value)
-            query, key = self.pool.heads(query, rows), self.pool.heads(key, rows)
+            query, key = self.pool.tokens(query, rows), self.pool.tokens(key, rows)
             temporal = pooled
         else:
-            value = torch.matmul(F.dropout(temporal, self.dropout, self.training), value)
+            value = along_time(F.dropout(temporal, self.dropout, self.training), value)
+        if class_only:
+            query, key, value = query[:, :1, :1], key[:, :1], value[:, :1]
         dropout = self.dropout if self.training else 0.0
-        return Attended(self.out_proj(spatial_attention(query, key, value, dropout)), temporal, rows)
+        in_space = spatial_attention(query, key, value, self.heads, dropout)
+        return Attended(self.out_proj(in_space), temporal, rows)
 
     def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream `(B, R, P, d)` keeps beside the attention: `(B, Q, P, d)`."""
@@ -109,21 +105,29 @@ class SeparateProjectionAttention(nn.Module):
         self.spatial_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Attended:
-        """Attend over normalised tokens `(B, R, P, d)`."""
-        query, key, value = split_heads(self.temporal_proj(x), self.heads)
-        temporal = temporal_map(query, key)
+    def forward(self, x: Tensor, class_only: bool = False) -> Attended:
+        """Attend over normalised tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
+        asking = x[:, :1] if class_only and self.pool is None else x
+        query = project(asking, self.temporal_proj.weight, self.temporal_proj.bias, 0)
+        key = project(x, self.temporal_proj.weight, self.temporal_proj.bias, 1)
+        value = project(x, self.temporal_proj.weight, self.temporal_proj.bias, 2)
+        temporal = temporal_map(query, key, self.heads)
         rows: Tensor | None = None
         if self.pool is not None:
             pooled, rows = self.pool(temporal)
-            value = self.pool.values(temporal, pooled, value)
+            in_time = self.pool.values(temporal, pooled, value)
             temporal = pooled
         else:
-            value = torch.matmul(F.dropout(temporal, self.dropout, self.training), value)
-        in_time = value.permute(0, 3, 2, 1, 4).flatten(3)  # (B, h, P, Q, c) -> (B, Q, P, d)
-        query, key, value = split_heads(self.spatial_proj(in_time), self.heads)
+            in_time = along_time(F.dropout(temporal, self.dropout, self.training), value)
+        if class_only:
+            in_time = in_time[:, :1]
+        asking = in_time[:, :, :1] if class_only else in_time
+        query = project(asking, self.spatial_proj.weight, self.spatial_proj.bias, 0)
+        key = project(in_time, self.spatial_proj.weight, self.spatial_proj.bias, 1)
+        value = project(in_time, self.spatial_proj.weight, self.spatial_proj.bias, 2)
         dropout = self.dropout if self.training else 0.0
-        return Attended(self.out_proj(spatial_attention(query, key, value, dropout)), temporal, rows)
+        in_space = spatial_attention(query, key, value, self.heads, dropout)
+        return Attended(self.out_proj(in_space), temporal, rows)
 
     def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream `(B, R, P, d)` keeps beside the attention: `(B, Q, P, d)`."""
@@ -144,15 +148,17 @@ class SpatialFirstAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Attended:
-        """Attend over normalised tokens `(B, R, P, d)`."""
-        batch, rows, columns, _ = x.shape
-        query, key, value = split_heads(F.linear(x, self.in_proj_weight, self.in_proj_bias), self.heads)
-        in_space = spatial_attention(query, key, value, self.dropout if self.training else 0.0)  # (B, R, P, d)
-        value = in_space.view(batch, rows, columns, self.heads, -1).permute(0, 3, 2, 1, 4)  # (B, h, P, R, c)
-        temporal = temporal_map(query, key)
-        in_time = torch.matmul(F.dropout(temporal, self.dropout, self.training), value)
-        return Attended(self.out_proj(in_time.permute(0, 3, 2, 1, 4).flatten(3)), temporal, None)
+    def forward(self, x: Tensor, class_only: bool = False) -> Attended:
+        """Attend over normalised tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone leaves."""
+        query = project(x, self.in_proj_weight, self.in_proj_bias, 0)
+        key = project(x, self.in_proj_weight, self.in_proj_bias, 1)
+        value = project(x, self.in_proj_weight, self.in_proj_bias, 2)
+        in_space = spatial_attention(query, key, value, self.heads, self.dropout if self.training else 0.0)
+        temporal = temporal_map(query, key, self.heads)
+        in_time = along_time(F.dropout(temporal, self.dropout, self.training), in_space)
+        if class_only:
+            in_time = in_time[:, :1, :1]
+        return Attended(self.out_proj(in_time), temporal, None)
 
     def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream keeps beside the attention: all of it."""

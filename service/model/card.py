@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from service.contracts import Activation, Resize, Sampling
+from service.contracts import Activation, Precision, Resize, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class ModelCard:
 
     A clip holds every `frame_step`-th frame at `reference_fps` frames a second. Frames are resized until their short
     side has `resize_short_side` pixels, then cropped to the network's size. `trained` is False for random weights, so
-    that an answer never passes for a real one.
+    that an answer never passes for a real one. `precision` is that of the served weights and products.
 
     Raises ValueError naming the field that does not fit.
     """
@@ -28,6 +28,7 @@ class ModelCard:
     sampling: Sampling = "time"
     resize: Resize = "swscale_bilinear"
     activation: Activation = "softmax"
+    precision: Precision = "fp32"
     max_batch_size: int = 8
 
     def __post_init__(self) -> None:
@@ -40,6 +41,7 @@ class ModelCard:
             ("sampling", get_args(Sampling)),
             ("resize", get_args(Resize)),
             ("activation", get_args(Activation)),
+            ("precision", get_args(Precision)),
         ):
             if getattr(self, field) not in choices:
                 raise ValueError(f"{field} must be one of {', '.join(choices)}, not {getattr(self, field)!r}")

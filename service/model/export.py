@@ -12,31 +12,43 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from service.contracts import Precision
 from service.model.build import Network, for_inference
 from service.model.card import ModelCard
-from service.model.preprocess import Normalise
+from service.model.preprocess import fold_normalisation
 from service.model.triton_config import read_parameter, triton_config, without_parameters
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 # What may differ between versions of one model, since Triton keeps one configuration for all of them.
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _OF_A_VERSION = frozenset({"weights_sha256", "description"})
 
 
 class Served(nn.Module):
-    """The network as it is served: uint8 clips in, a flat tuple of float32 tensors out."""
+    """The network as it is served: uint8 clips in, a flat tuple of float32 tensors out.
 
-    def __init__(self, network: Network) -> None:
+    A copy for inference, in float32 or lower precision, of which norms, the softmax of the temporal map and the
+    deviations that topK_std compares stay in float32.
+    """
+
+    def __init__(self, network: Network, precision: Precision = "fp32") -> None:
         super().__init__()
-        self.normalise = Normalise()
-        self.network = network
+        self.network = for_inference(network).float()
+        fold_normalisation(self.network.conv_stem)
+        self.network.to(_DTYPES[precision])
+        for module in self.network.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.float()
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score RGB clips, uint8 `(B, T, H, W, 3)`.
 
         Returns `logits (B, K)`, `temporal_attention (B, T)`, `layer_attention (B, L, T)` and
-        `layer_retention (B, L, T)`, all float32.
+        `layer_retention (B, L, T)`, all float32. Raises ValueError where the clips are not uint8.
         """
-        scores = self.network(self.normalise(clips))
+        if clips.dtype != torch.uint8:
+            raise ValueError("clips must be uint8")
+        scores = self.network(clips.permute(0, 4, 1, 2, 3))
         return (
             scores.logits.float(),
             scores.temporal_attention,
@@ -68,7 +80,7 @@ def export_model(model: Network, directory: Path, *, name: str, version: int, ca
                 f"version {version} of {name} needs another configuration than versions {', '.join(hashes)}, "
                 "and Triton keeps one for all: export it under a new name"
             )
-    weights = _archive(model)
+    weights = _archive(model, card.precision)
     hashes[str(version)] = hashlib.sha256(weights).hexdigest()
     _write(folder / str(version) / "model.pt", weights)
     # Last, so that a reader who sees the new hash also finds the file.
@@ -99,8 +111,8 @@ def _hashes(config: str | None, name: str) -> dict[str, str]:
     return {str(version): str(digest) for version, digest in json.loads(value).items()}
 
 
-def _archive(model: Network) -> bytes:
-    served = Served(for_inference(model)).to("cpu").float().eval()
+def _archive(model: Network, precision: Precision) -> bytes:
+    served = Served(model, precision).to("cpu").eval()
     for module in served.modules():
         # Scripting writes constants in the order of a set of strings, which differs from process to process, so that
         # equal weights gave unequal files. Attributes keep their order; only a shape has to be a constant.

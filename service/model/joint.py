@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from service.model.parts import project, softmax32
+
 
 class JointlyAttended(NamedTuple):
     """Result of joint attention."""
@@ -19,7 +21,7 @@ class JointlyAttended(NamedTuple):
     tokens: Tensor
     """`(B, N, d)`, after the output projection and before the residual."""
     class_weights: Tensor
-    """`(B, N)`, what the class token attends to, averaged over heads, before dropout; rows sum to 1."""
+    """`(B, N)`, what the class token attends to, mean over heads, before dropout, at least float32; rows sum to 1."""
 
 
 class JointAttention(nn.Module):
@@ -38,27 +40,30 @@ class JointAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
 
-    def project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value `(B, h, N, c)` of tokens `(B, N, d)` and positions `(1, N, d)`."""
-        batch, tokens, dim = x.shape
+    def projections(
+        self, x: Tensor, positions: Tensor | None, class_only: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value `(B, h, N, c)` of tokens `(B, N, d)` and positions `(1, N, d)`.
+
+        With `class_only` the query is that of the class token alone, `(B, h, 1, c)`.
+        """
         placed = x if positions is None else x + positions
-        if positions is None or self.value_positions:
-            packed = F.linear(placed, self.in_proj_weight, self.in_proj_bias)
-        else:
-            weight, bias = self.in_proj_weight, self.in_proj_bias
-            query_key = F.linear(placed, weight[: 2 * dim], bias[: 2 * dim])
-            packed = torch.cat([query_key, F.linear(x, weight[2 * dim :], bias[2 * dim :])], dim=-1)
-        parts = packed.view(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        return parts[0], parts[1], parts[2]
+        asking = placed[:, :1] if class_only else placed
+        query = self.split(project(asking, self.in_proj_weight, self.in_proj_bias, 0))
+        key = self.split(project(placed, self.in_proj_weight, self.in_proj_bias, 1))
+        valued = placed if self.value_positions else x
+        return query, key, self.split(project(valued, self.in_proj_weight, self.in_proj_bias, 2))
+
+    def split(self, x: Tensor) -> Tensor:
+        """Split `(B, N, d)` into heads, `(B, h, N, c)`."""
+        return torch.unflatten(x, -1, [self.heads, -1]).transpose(1, 2)
 
     def forward(self, x: Tensor, positions: Tensor | None, class_only: bool = False) -> JointlyAttended:
         """Attend over normalised tokens `(B, N, d)` with positions `(1, N, d)` or None.
 
         With `class_only` the class token alone asks, and `tokens` is `(B, 1, d)`.
         """
-        query, key, value = self.project(x, positions)
-        if class_only:
-            query = query[:, :, :1]
+        query, key, value = self.projections(x, positions, class_only)
         dropout = self.dropout if self.training else 0.0
         o = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # (B, h, N, c)
         class_weights = joint_map(query[:, :, :1], key).mean(dim=1).squeeze(1)  # (B, N)
@@ -67,4 +72,4 @@ class JointAttention(nn.Module):
 
 def joint_map(query: Tensor, key: Tensor) -> Tensor:
     """Softmax attention of queries `(B, h, M, c)` to keys `(B, h, N, c)`: `(B, h, M, N)`."""
-    return torch.matmul(query * query.size(-1) ** -0.5, key.transpose(-2, -1)).softmax(dim=-1)
+    return softmax32(torch.matmul(query, key.transpose(-2, -1)), query.size(-1) ** -0.5)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from service.model.grid import along_time
+
 
 def pair_mean(x: Tensor, dim: int) -> Tensor:
     """Average rows 1 and 2, 3 and 4, ... along `dim`; row 0, the class row, stays as it is."""
@@ -27,15 +29,11 @@ class PairMean(nn.Module):
         return pair_mean(attention, 3), None
 
     def values(self, attention: Tensor, pooled: Tensor, value: Tensor) -> Tensor:
-        """Temporal result `(B, h, P, Q, c)` of the values `(B, h, P, R, c)`."""
-        return torch.matmul(pooled, value)
-
-    def heads(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """Pool queries or keys, `(B, h, P, R, c)` to `(B, h, P, Q, c)`."""
-        return pair_mean(x, 3)
+        """Temporal result `(B, Q, P, d)` of the values `(B, R, P, d)`."""
+        return along_time(pooled, value)
 
     def tokens(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """Pool the residual stream, `(B, R, P, d)` to `(B, Q, P, d)`."""
+        """Pool queries, keys or the residual stream, `(B, R, P, d)` to `(B, Q, P, d)`."""
         return pair_mean(x, 1)
 
 
@@ -56,17 +54,11 @@ class PairConv(nn.Module):
         return pair_mean(attention, 3), None
 
     def values(self, attention: Tensor, pooled: Tensor, value: Tensor) -> Tensor:
-        """Temporal result `(B, h, P, Q, c)` of the values `(B, h, P, R, c)`."""
-        return self.heads(torch.matmul(attention, value), None)
-
-    def heads(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """Pool queries, keys or the temporal result, `(B, h, P, R, c)` to `(B, h, P, Q, c)`."""
-        batch, heads, columns, _, channels = x.shape
-        merged = self.tokens(x.permute(0, 3, 2, 1, 4).flatten(3), rows)  # (B, Q, P, d)
-        return merged.view(batch, -1, columns, heads, channels).permute(0, 3, 2, 1, 4)
+        """Temporal result `(B, Q, P, d)` of the values `(B, R, P, d)`."""
+        return self.tokens(along_time(attention, value), None)
 
     def tokens(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """Pool the residual stream, `(B, R, P, d)` to `(B, Q, P, d)`."""
+        """Pool queries, keys, the temporal result or the residual stream, `(B, R, P, d)` to `(B, Q, P, d)`."""
         batch, _, columns, dim = x.shape
         frames = x[:, 1:].permute(0, 2, 3, 1).flatten(0, 1)  # (B * P, d, t)
         merged = F.conv1d(frames, self.weight, stride=2, padding=1, groups=dim)  # (B * P, d, t / 2)

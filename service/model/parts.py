@@ -27,6 +27,26 @@ class Scores(NamedTuple):
     """`(B, L, T)`, share of heads x locations that still carry the frame after the layer."""
 
 
+def project(x: Tensor, weight: Tensor, bias: Tensor, part: int) -> Tensor:
+    """Query (`part` 0), key (1) or value (2) of tokens `(..., d)` by packed projections `(3d, d)` and `(3d,)`."""
+    dim = weight.size(1)
+    return F.linear(x, weight.narrow(0, part * dim, dim), bias.narrow(0, part * dim, dim))
+
+
+def softmax32(scores: Tensor, scale: float) -> Tensor:
+    """Softmax of `scale` x scores along the last dimension, in float32 where the scores are of lower precision."""
+    return (scores if scores.dtype == torch.float64 else scores.float()).mul(scale).softmax(dim=-1)
+
+
+class LayerNorm32(nn.LayerNorm):
+    """Layer norm computed in the precision of its parameters, float32 also in a network of half precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension of `(..., d)`; the result has the dtype of `x`."""
+        wide = x.to(self.weight.dtype)
+        return F.layer_norm(wide, self.normalized_shape, self.weight, self.bias, self.eps).to(x.dtype)
+
+
 class PatchEmbedding(nn.Module):
     """Linear embedding of flattened patches.
 
@@ -41,13 +61,13 @@ class PatchEmbedding(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Embed clips `(B, 3, T, H, W)` as `(B, T, S, d)`."""
+        """Embed clips `(B, 3, T, H, W)` as `(B, T, S, d)`; pixels that are integers are taken as numbers."""
         p = self.patch
         batch, colours, frames, height, width = clips.shape
         x = clips.reshape(batch, colours, frames, height // p, p, width // p, p)
         x = x.permute(0, 2, 3, 5, 1, 4, 6)  # (B, T, H/p, W/p, 3, p, p)
         x = x.reshape(batch, frames, (height // p) * (width // p), colours * p * p)  # (B, T, S, 3pp)
-        return F.linear(x, self.weight.flatten(1), self.bias)
+        return F.linear(x.to(self.weight.dtype), self.weight.flatten(1), self.bias)
 
 
 class EncoderLayer(nn.Module):
@@ -60,9 +80,9 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: NetworkConfig, attention: nn.Module) -> None:
         super().__init__()
         self.classified_only = False
-        self.norm1 = nn.LayerNorm(config.dim, eps=config.ln_eps)
+        self.norm1 = LayerNorm32(config.dim, eps=config.ln_eps)
         self.self_attn = attention
-        self.norm2 = nn.LayerNorm(config.dim, eps=config.ln_eps)
+        self.norm2 = LayerNorm32(config.dim, eps=config.ln_eps)
         self.linear1 = nn.Linear(config.dim, config.mlp_dim)
         self.linear2 = nn.Linear(config.mlp_dim, config.dim)
         self.activation = nn.GELU() if config.activation == "gelu" else nn.ReLU(inplace=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from service.model.config import Selection
+from service.model.grid import along_time
 
 
 def topk_std(attention: Tensor, keep: int, selection: str, class_row: bool = True) -> Tensor:
@@ -22,7 +23,10 @@ def topk_std(attention: Tensor, keep: int, selection: str, class_row: bool = Tru
     no frame and is kept first.
     """
     first = int(class_row)
-    sigma = attention[:, :, :, first:].detach().float().std(dim=-1)  # (B, h, P, t)
+    weights = attention[:, :, :, first:].detach().double()  # (B, h, P, t, R)
+    # `std` is slow on short rows. In double precision, so that rows of the same weights in another order are equal.
+    deviations = weights - weights.mean(dim=-1, keepdim=True)
+    sigma = (deviations.square().sum(dim=-1) / (weights.size(-1) - 1)).sqrt().float()  # (B, h, P, t)
     if selection == "frame":
         sigma = sigma.mean(dim=[1, 2], keepdim=True)  # (B, 1, 1, t)
     elif selection == "location":
@@ -34,19 +38,18 @@ def topk_std(attention: Tensor, keep: int, selection: str, class_row: bool = Tru
     return rows.expand(attention.size(0), attention.size(1), attention.size(2), keep + first)
 
 
-def take_rows(x: Tensor, rows: Tensor) -> Tensor:
-    """Pick grid rows for each head and column: `(B, h, P, R, c)` by `(B, h, P, Q)` to `(B, h, P, Q, c)`."""
-    return x.gather(3, rows.unsqueeze(-1).expand(-1, -1, -1, -1, x.size(-1)))
-
-
 def take_token_rows(x: Tensor, rows: Tensor) -> Tensor:
-    """Pick grid rows of the token stream head slice by head slice: `(B, R, P, d)` to `(B, Q, P, d)`.
+    """Pick grid rows of tokens head slice by head slice: `(B, R, P, d)` by `(B, h, P, Q)` to `(B, Q, P, d)`.
 
     Channels `jc .. (j+1)c - 1` of a token follow the choice of head j.
     """
-    batch, heads, columns, _ = rows.shape
-    slices = x.view(batch, x.size(1), columns, heads, -1).permute(0, 3, 2, 1, 4)  # (B, h, P, R, c)
-    return take_rows(slices, rows).permute(0, 3, 2, 1, 4).flatten(3)  # (B, Q, P, d)
+    batch, heads, columns, kept = rows.shape
+    # Whole slices by their number are copied many times faster than `gather` picks element by element.
+    slices = x.reshape(batch * x.size(1) * columns * heads, x.size(3) // heads)  # (B * R * P * h, c)
+    first = torch.arange(batch, device=x.device).view(batch, 1, 1, 1) * x.size(1)
+    of_location = torch.arange(columns * heads, device=x.device).view(1, 1, columns, heads)
+    chosen = (first + rows.permute(0, 3, 2, 1)) * (columns * heads) + of_location  # (B, Q, P, h)
+    return slices.index_select(0, chosen.flatten()).view(batch, kept, columns, x.size(3))
 
 
 class TopKStd(nn.Module):
@@ -65,21 +68,16 @@ class TopKStd(nn.Module):
     def forward(self, attention: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(B, h, P, R, R)` to the pooled map `(B, h, P, Q, R)` and the rows kept, int64 `(B, h, P, Q)`."""
         rows = topk_std(attention, self.keep, self.selection, self.class_row)
-        pooled = take_rows(attention, rows)
+        pooled = attention.gather(3, rows.unsqueeze(-1).expand(-1, -1, -1, -1, attention.size(-1)))
         if self.second_softmax:
             pooled = pooled.softmax(dim=-1)
         return pooled, rows
 
     def values(self, attention: Tensor, pooled: Tensor, value: Tensor) -> Tensor:
-        """Temporal result `(B, h, P, Q, c)` of the values `(B, h, P, R, c)`."""
-        return torch.matmul(pooled, value)
-
-    def heads(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """Pool queries or keys, `(B, h, P, R, c)` to `(B, h, P, Q, c)`."""
-        assert rows is not None  # noqa: S101 - the common signature allows None
-        return take_rows(x, rows)
+        """Temporal result `(B, Q, P, d)` of the values `(B, R, P, d)`."""
+        return along_time(pooled, value)
 
     def tokens(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """Pool the residual stream, `(B, R, P, d)` to `(B, Q, P, d)`."""
+        """Pool queries, keys or the residual stream, `(B, R, P, d)` to `(B, Q, P, d)`."""
         assert rows is not None  # noqa: S101 - the common signature allows None
         return take_token_rows(x, rows)

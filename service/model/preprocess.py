@@ -1,7 +1,9 @@
-"""From uint8 clips to what the networks take."""
+"""From uint8 clips to what the networks take, or the networks to what uint8 clips are."""
 
 import torch
 from torch import Tensor, nn
+
+from service.model.parts import PatchEmbedding
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -27,3 +29,17 @@ class Normalise(nn.Module):
         if clips.dtype != torch.uint8:
             raise ValueError("clips must be uint8")
         return (clips * self.scale + self.shift).permute(0, 4, 1, 2, 3)
+
+
+def fold_normalisation(stem: PatchEmbedding) -> None:
+    """Change the patch embedding so that it takes the uint8 values that `Normalise` would have standardised.
+
+    Both are linear, so that the embedding is the same up to rounding, and a pass over all pixels is spared.
+    """
+    normalise = Normalise().to(stem.weight.device)
+    colours = (1, 3, 1, 1, 1)
+    with torch.no_grad():
+        weight = stem.weight.double()
+        shift = (weight * normalise.shift.double().view(colours)).flatten(1).sum(dim=1)
+        stem.bias.copy_(stem.bias.double() + shift)
+        stem.weight.copy_(weight * normalise.scale.double().view(colours))

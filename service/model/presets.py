@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from service.contracts import Precision
 from service.model.build import Network, build_network
 from service.model.card import ModelCard
 from service.model.config import Positions, SequenceConfig, VidTrConfig
@@ -156,12 +157,13 @@ def build_preset(name: str) -> Network:
         return build_network(preset.config).eval()
 
 
-def export_preset(name: str, repository: Path) -> Path:
+def export_preset(name: str, repository: Path, precision: Precision = "fp32") -> Path:
     """Write the preset as version 1 of the model of that name into a model repository; return the model's folder.
 
     Raises ValueError as `build_preset` and `export_model` do.
     """
-    return export_model(build_preset(name), repository, name=name, version=1, card=find_preset(name).card)
+    card = replace(find_preset(name).card, precision=precision)
+    return export_model(build_preset(name), repository, name=name, version=1, card=card)
 
 
 def find_preset(name: str) -> Preset:

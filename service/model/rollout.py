@@ -18,15 +18,17 @@ def layer_flow(temporal: Tensor, rows: Tensor | None, class_row: bool = True) ->
     """The `attention` and `carry` matrices of a separable layer, both float32 `(B, u+1, t+1)`.
 
     `temporal` is its temporal map `(B, h, P, Q, R)`; `rows` are the surviving grid rows `(B, h, P, Q)`, or None, where
-    fewer rows leave than enter if they were merged in pairs. Without `class_row` the map holds frames only and slot 0,
-    which the layer leaves alone, is added.
+    fewer rows leave than enter if they were merged in pairs; of a map of the class row alone, the frames stay what
+    they are. Without `class_row` the map holds frames only and slot 0, which the layer leaves alone, is added.
     """
     attention = temporal.float().mean(dim=[1, 2])
     if rows is not None:
         carry = F.one_hot(rows, temporal.size(-1)).float().mean(dim=[1, 2])
     else:
         carry = torch.eye(temporal.size(-1), device=temporal.device)
-        if temporal.size(-2) < temporal.size(-1):
+        if temporal.size(-2) == 1:
+            attention = torch.cat([attention, carry[1:].expand(attention.size(0), -1, -1)], dim=1)
+        elif temporal.size(-2) < temporal.size(-1):
             carry = pair_mean(carry, 0)
         carry = carry.expand_as(attention)
     if not class_row:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from service.model.attention import SharedProjectionAttention
 from service.model.config import SequenceConfig
 from service.model.joint import JointAttention
-from service.model.parts import EncoderLayer, PatchEmbedding, Scores, check_clips, initialise
+from service.model.parts import EncoderLayer, LayerNorm32, PatchEmbedding, Scores, check_clips, initialise
 from service.model.pooling import TopKStd
 from service.model.rollout import joint_flow, layer_flow, rollout
 
@@ -63,7 +63,7 @@ class JointLayer(EncoderLayer):
     def forward(self, cls: Tensor, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The whole sequence `x (B, N, d)` to the same shape, or with `classified_only` to the class token `(B, 1, d)`.
 
-        `cls`, which the sequence contains, is handed on untouched.
+        `cls`, which the sequence contains, is not read; what is returned in its place is the class token of the result.
 
         `positions`, `(1, N, d)`, join the attention input only. Also returns the layer's rollout matrices, both
         `(B, t+1, t+1)`.
@@ -73,7 +73,8 @@ class JointLayer(EncoderLayer):
             x = x[:, :1]
         x = x + self.dropout(attended.tokens)
         attention, carry = joint_flow(attended.class_weights, self.frames)
-        return cls, self.feed_forward(x), attention, carry
+        x = self.feed_forward(x)
+        return x[:, :1], x, attention, carry
 
 
 class SequenceEncoder(nn.Module):
@@ -86,7 +87,7 @@ class SequenceEncoder(nn.Module):
         self.layers = nn.ModuleList(
             BypassedLayer(config, i) if i < separable else JointLayer(config, alive) for i in range(config.depth)
         )
-        self.norm = nn.LayerNorm(config.dim, eps=config.ln_eps)
+        self.norm = LayerNorm32(config.dim, eps=config.ln_eps)
         self.separable_layers = separable
         self.every_layer = config.positions == "every_layer"
 

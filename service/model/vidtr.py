@@ -19,7 +19,7 @@ from service.model.attention import (
 )
 from service.model.config import VidTrConfig
 from service.model.pairs import PairConv, PairMean
-from service.model.parts import EncoderLayer, PatchEmbedding, Scores, check_clips, initialise
+from service.model.parts import EncoderLayer, LayerNorm32, PatchEmbedding, Scores, check_clips, initialise
 from service.model.pooling import TopKStd
 from service.model.rollout import layer_flow, rollout
 
@@ -65,11 +65,12 @@ class GridLayer(EncoderLayer):
         normed = self.norm1(x)
         if positions is not None:
             normed = normed + positions
-        attended = self.self_attn(normed)
-        x = self.self_attn.carried(x, attended.rows) + self.dropout(attended.tokens)
-        attention, carry = layer_flow(attended.temporal, attended.rows, self.class_row)
+        attended = self.self_attn(normed, self.classified_only)
+        x = self.self_attn.carried(x, attended.rows)
         if self.classified_only:
             x = x[:, :1, :1]
+        x = x + self.dropout(attended.tokens)
+        attention, carry = layer_flow(attended.temporal, attended.rows, self.class_row)
         return self.feed_forward(x), attention, carry
 
 
@@ -79,7 +80,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VidTrConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(GridLayer(config, i) for i in range(config.depth))
-        self.norm = nn.LayerNorm(config.dim, eps=config.ln_eps)
+        self.norm = LayerNorm32(config.dim, eps=config.ln_eps)
         self.positions: str = config.positions
         self.class_tokens: str = config.class_tokens
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from service.contracts import Precision
 from service.model.build import build_network
 from service.model.export import export_model
 from service.model.presets import Preset
@@ -33,6 +34,7 @@ def import_checkpoint(
     name: str,
     version: int,
     from_image: bool = False,
+    precision: Precision = "fp32",
 ) -> Imported:
     """Write the checkpoint's weights in the preset's network as `<repository>/<name>/<version>`.
 
@@ -48,6 +50,7 @@ def import_checkpoint(
         preset.card,
         labels=tuple(labels),
         trained=not from_image,
+        precision=precision,
         description=f"Inflated from the image ViT {checkpoint.name}; the classification head is random."
         if from_image
         else f"Imported from {checkpoint.name}.",

@@ -90,10 +90,10 @@ def observe(network: Network, clips: Tensor, monkeypatch: pytest.MonkeyPatch) ->
     spatial: list[Tensor] = []
     attend = attention.spatial_attention
 
-    def spy(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-        q, k = query.transpose(2, 3), key.transpose(2, 3)  # (B, h, Q, P, c)
+    def spy(query: Tensor, key: Tensor, value: Tensor, heads: int, dropout: float) -> Tensor:
+        q, k = (torch.unflatten(x, -1, (heads, -1)).permute(0, 3, 1, 2, 4) for x in (query, key))  # (B, h, Q, P, c)
         spatial.append((q @ k.transpose(-1, -2) / q.size(-1) ** 0.5).softmax(dim=-1))
-        return attend(query, key, value, dropout)
+        return attend(query, key, value, heads, dropout)
 
     monkeypatch.setattr(attention, "spatial_attention", spy)
 
@@ -107,7 +107,7 @@ def observe(network: Network, clips: Tensor, monkeypatch: pytest.MonkeyPatch) ->
 
         def on_attention(module: Any, arguments: tuple[Any, ...], output: Any) -> None:
             if isinstance(module, JointAttention):
-                query, key, _ = module.project(*arguments[:2])
+                query, key, _ = module.projections(*arguments[:2])
                 seen[f"layer{i}.attn_joint_headmean"] = joint_map(query, key).mean(dim=1)
                 seen[f"layer{i}.class_weights"] = output.class_weights
             else:

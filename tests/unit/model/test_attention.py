@@ -151,9 +151,9 @@ def test_in_the_other_order_dropout_acts_on_spatial_attention_in_training(
     used: list[float] = []
     attend = attention.spatial_attention
 
-    def spy(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    def spy(query: Tensor, key: Tensor, value: Tensor, heads: int, dropout: float) -> Tensor:
         used.append(dropout)
-        return attend(query, key, value, dropout)
+        return attend(query, key, value, heads, dropout)
 
     monkeypatch.setattr(attention, "spatial_attention", spy)
     spatial_first().train(training)(tokens())

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from service.model import attention, pooling
 from service.model.build import Network
@@ -71,19 +70,14 @@ def without_sorting(case: Case) -> None:
 
 def values_without_positions(case: Case) -> None:
     normed: list[Tensor] = []
-    weights: list[tuple[Tensor, Tensor]] = []
-    split = attention.split_heads
+    project = attention.project
 
-    def project_again(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        weight, bias = weights[-1]
-        query, key, _ = split(qkv, heads)
-        _, _, value = split(F.linear(normed[-1], weight, bias), heads)
-        return query, key, value
+    def project_again(x: Tensor, weight: Tensor, bias: Tensor, part: int) -> Tensor:
+        return project(normed[-1] if part == 2 else x, weight, bias, part)
 
     for layer in case.network.encoder.layers:
         layer.norm1.register_forward_hook(lambda _m, _i, output: normed.append(output))
-        layer.self_attn.register_forward_pre_hook(lambda m, _i: weights.append((m.in_proj_weight, m.in_proj_bias)))
-    case.patch.setattr(attention, "split_heads", project_again)
+    case.patch.setattr(attention, "project", project_again)
 
 
 def positions_in_the_residual_stream(case: Case) -> None:

@@ -57,11 +57,6 @@ def test_the_convolution_equals_its_loops() -> None:
     torch.testing.assert_close(conv.tokens(tokens(), None), slow_conv(tokens(), conv.weight))
 
 
-def test_queries_and_keys_are_merged_as_the_tokens_are() -> None:
-    conv = uneven_conv()
-    torch.testing.assert_close(conv.heads(split(tokens()), None), split(conv.tokens(tokens(), None)))
-
-
 def test_a_fresh_convolution_is_the_mean_of_each_pair() -> None:
     torch.testing.assert_close(PairConv(DIM).double().tokens(tokens(), None), PairMean().tokens(tokens(), None))
 

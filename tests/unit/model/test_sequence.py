@@ -124,7 +124,7 @@ def test_joint_attention_is_that_of_torch(value_positions: bool) -> None:
 def test_without_positions_the_values_are_those_of_the_tokens() -> None:
     x, _ = joint_inputs()
     for ours, theirs in zip(
-        joint_attention(False).project(x, None), joint_attention(True).project(x, None), strict=True
+        joint_attention(False).projections(x, None), joint_attention(True).projections(x, None), strict=True
     ):
         assert torch.equal(ours, theirs)
 
@@ -140,7 +140,7 @@ def test_dropout_acts_on_joint_attention_in_training_only() -> None:
 
 def test_rows_of_the_joint_map_sum_to_one() -> None:
     x, positions = joint_inputs()
-    query, key, _ = joint_attention(False).project(x, positions)
+    query, key, _ = joint_attention(False).projections(x, positions)
     torch.testing.assert_close(joint_map(query, key).sum(dim=-1), torch.ones(2, 3, 7, dtype=torch.float64))
 
 

@@ -1,0 +1,48 @@
+"""A network of full size in the real Triton: batched as it arrives, and scored as by the network itself."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tritonclient.grpc.aio import InferenceServerClient
+
+from service.inference.triton import TritonBackend, TritonConfig
+from service.local.triton import LocalTriton
+from service.model.export import export_model
+from service.model.preprocess import Normalise
+from service.model.presets import build_preset, find_preset
+
+NAME = "cvidtr_s_8x8"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_a_network_of_full_size_is_batched_and_scores_as_eager(triton_directory: Path, tmp_path: Path) -> None:
+    card = replace(find_preset(NAME).card, max_batch_size=4)
+    network = build_preset(NAME)
+    # Fresh weights attend so evenly that rounding decides which frames pooling keeps.
+    with torch.no_grad():
+        for layer in network.encoder.layers:
+            layer.self_attn.in_proj_weight[: 2 * network.config.dim] *= 4
+    export_model(network, tmp_path / "models", name=NAME, version=1, card=card)
+    clips = np.random.default_rng(0).integers(0, 256, (5, 8, 224, 224, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        eager = network(Normalise()(torch.from_numpy(clips)))
+
+    with LocalTriton(triton_directory, tmp_path / "models", log=tmp_path / "triton.log") as server:
+        backend = TritonBackend(TritonConfig(server.addresses.grpc))
+        await backend.start()
+        try:
+            scores = await asyncio.gather(*(backend.infer(NAME, "1", clips[i : i + 1]) for i in range(len(clips))))
+        finally:
+            await backend.close()
+        async with InferenceServerClient(server.addresses.grpc) as client:
+            statistics = (await client.get_inference_statistics(NAME)).model_stats[0]
+
+    assert statistics.inference_count > statistics.execution_count
+    for name in ("logits", "temporal_attention", "layer_attention", "layer_retention"):
+        theirs = np.concatenate([getattr(score, name) for score in scores])
+        np.testing.assert_allclose(theirs, getattr(eager, name).numpy(), atol=1e-4)
