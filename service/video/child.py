@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import os
+import pkgutil
 import sys
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
@@ -33,13 +35,15 @@ def initialise(config: DecodeConfig, parent: int, ready: Semaphore) -> None:
     # numpy and PyAV load these when they need them; that has to happen before memory is limited and files are denied.
     import mmap  # noqa: F401
 
-    import av.audio.stream
-    import av.subtitles.stream  # noqa: F401
+    import av
 
     import service.video.clips
     import service.video.forked  # noqa: F401
     from service.video.warmup import warm_up
 
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     warm_up()
     # A collection in a fork would touch, and so copy, every page that it shares with this process.
     gc.collect()
