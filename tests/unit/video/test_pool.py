@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,13 @@ from tests.videos import write_video
 def decoders() -> list[psutil.Process]:
     """The decode processes of this test."""
     # Not those of children: another test may keep a whole program with decode processes of its own.
-    children = psutil.Process().children()
-    return [child for child in children if "multiprocessing.spawn" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        # One that has just ended, and is not waited for yet, has no command line any more.
+        with suppress(psutil.NoSuchProcess):
+            if "multiprocessing.spawn" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 @asynccontextmanager
