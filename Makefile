@@ -28,7 +28,7 @@ test-ci: $(VENV)/.test triton ## What CI runs beyond `make test`.
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-full: $(VENV)/.test triton ## Every test at full size.
-	VIDTR_CHAOS_JOBS=500 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+	VIDTR_CHAOS_JOBS=500 VIDTR_FUZZ_FILES=20000 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.test ## What needs a GPU: parity, memory and speed of the exported networks.
 	$(BIN)/python -m pytest -m gpu -s tests/gpu $(PYTEST_ARGS)
