@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from service.contracts import JobRequest
-from service.errors import DecodeResources, DecodeTimeout, Draining, VideoTooShort
+from service.errors import DecodeResources, DecodeTimeout, Draining, VideoTooShort, VidtrError
 from service.video.pool import DecodePool
-from tests.unit.video.common import SPEC, config, decode
+from tests.unit.video.common import SHARED, SPEC, config, decode
 from tests.videos import write_video
 
 
@@ -203,3 +203,17 @@ async def test_a_process_ignores_interrupts_and_can_gain_no_privileges() -> None
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
     assert status["NoNewPrivs"].strip() == "1"
     assert int(status["SigIgn"], 16) >> (signal.SIGINT - 1) & 1
+
+
+@pytest.mark.skipif(not (SHARED / "clips").is_dir(), reason="the folder of real clips is not here")
+async def test_no_real_clip_needs_what_a_locked_process_cannot_load(tmp_path: Path) -> None:
+    # Among them are sound, subtitles and data, for which PyAV has modules that it loads late.
+    failed = []
+    async with running() as pool:
+        for path in sorted((SHARED / "clips").iterdir()):
+            try:
+                await pool.decode(path, tmp_path / "out", SPEC, JobRequest())
+            except VidtrError as error:
+                if error.code == "internal_error":
+                    failed.append((path.name, error.detail))
+    assert not failed
