@@ -122,14 +122,7 @@ class DeadLetters:
         fields = letter.model_dump(exclude={"clip_bytes"})
         with reported():
             buried = await self._bury(
-                keys=[
-                    keys.job(job_id),
-                    keys.outcome(job_id),
-                    keys.scores(job_id),
-                    keys.deadlines,
-                    keys.dead,
-                    keys.dead_job(job_id),
-                ],
+                keys=self._of_job(job_id),
                 args=[
                     outcome.encode(),
                     self._times.result_ttl_s,
@@ -163,11 +156,7 @@ class DeadLetters:
     async def show(self, job_id: str) -> tuple[DeadLetter, JobRecord]:
         """The letter of one job and the job's record. Raises UnknownDeadLetter."""
         _, letter = await self._find(job_id)
-        with reported():
-            data: Any = await self._redis.hget(self._keys.dead_job(job_id), "record")
-        if data is None:
-            raise UnknownDeadLetter(f"the record of job {job_id} is gone", actual=job_id)
-        return letter, JobRecord.model_validate_json(data)
+        return letter, await self._record(job_id)
 
     async def replay(self, job_id: str) -> int:
         """Open the job again with its whole time and queue the clips that have no scores; returns their number.
@@ -176,21 +165,13 @@ class DeadLetters:
         """
         keys = self._keys
         entry_id, _ = await self._find(job_id)
-        _, old = await self.show(job_id)
+        old = await self._record(job_id)
         now = time.time()
         record = old.model_copy(update={"enqueued_at": now, "deadline_at": now + (old.deadline_at - old.created_at)})
         entries = [entry_fields(record, clip) for clip in range(len(record.decoded.clips))]
         with reported():
             queued = await self._replay(
-                keys=[
-                    keys.job(job_id),
-                    keys.outcome(job_id),
-                    keys.scores(job_id),
-                    keys.deadlines,
-                    keys.dead,
-                    keys.dead_job(job_id),
-                    keys.clips(record.spec.name, record.job_class),
-                ],
+                keys=[*self._of_job(job_id), keys.clips(record.spec.name, record.job_class)],
                 args=[
                     entry_id,
                     record.model_dump_json(),
@@ -219,6 +200,25 @@ class DeadLetters:
             payloads = [keys.payload(job_id, clip) for clip in range(int(total or 0))]
             pipe.unlink(keys.dead_job(job_id), keys.scores(job_id), *payloads)
             await pipe.execute()
+
+    def _of_job(self, job_id: str) -> list[str]:
+        """The first six keys of BURY and of REPLAY."""
+        keys = self._keys
+        return [
+            keys.job(job_id),
+            keys.outcome(job_id),
+            keys.scores(job_id),
+            keys.deadlines,
+            keys.dead,
+            keys.dead_job(job_id),
+        ]
+
+    async def _record(self, job_id: str) -> JobRecord:
+        with reported():
+            data: Any = await self._redis.hget(self._keys.dead_job(job_id), "record")
+        if data is None:
+            raise UnknownDeadLetter(f"the record of job {job_id} is gone", actual=job_id)
+        return JobRecord.model_validate_json(data)
 
     async def _letters(self) -> list[tuple[str, DeadLetter]]:
         with reported():
