@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tritonclient.grpc.aio import InferenceServerClient
@@ -31,11 +33,8 @@ class ModelControl:
 
     async def states(self) -> list[VersionState]:
         """Every version of every model that the server knows."""
-        async with InferenceServerClient(self.url) as client:
-            try:
-                index = await client.get_model_repository_index(client_timeout=self._timeout_s)
-            except InferenceServerException as error:
-                raise translate(error) from error
+        async with self._client() as client:
+            index = await client.get_model_repository_index(client_timeout=self._timeout_s)
         return [VersionState(m.name, m.version, m.state, m.reason) for m in index.models]
 
     async def ready_versions(self, model: str) -> list[str]:
@@ -48,11 +47,8 @@ class ModelControl:
 
         The versions that answered before go on answering until the new ones are ready, and for ever if they never are.
         """
-        async with InferenceServerClient(self.url) as client:
-            try:
-                await client.load_model(model, client_timeout=self._timeout_s)
-            except InferenceServerException as error:
-                raise translate(error) from error
+        async with self._client() as client:
+            await client.load_model(model, client_timeout=self._timeout_s)
         return await self.ready_versions(model)
 
     async def reload(self, model: str) -> list[str]:
@@ -63,9 +59,14 @@ class ModelControl:
 
     async def unload(self, model: str) -> list[str]:
         """Unload all versions of the model, once the requests in flight are answered; returns what still answers."""
+        async with self._client() as client:
+            await client.unload_model(model, client_timeout=self._timeout_s)
+        return await self.ready_versions(model)
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[InferenceServerClient]:
         async with InferenceServerClient(self.url) as client:
             try:
-                await client.unload_model(model, client_timeout=self._timeout_s)
+                yield client
             except InferenceServerException as error:
                 raise translate(error) from error
-        return await self.ready_versions(model)
