@@ -9,15 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.inference.triton import TritonBackend, TritonConfig
 from service.local.triton import LocalTriton
-from service.model.pooling import TopKStd
 from service.model.preprocess import Normalise
 from service.model.presets import build_preset
+from tests.fixtures.selection_gaps import SelectionGaps
 from tests.fixtures.servers import MODEL_REPOSITORY
 
 NAME, VERSION = "untrained_tiny", "1"
@@ -41,23 +40,13 @@ class Eager:
     def __init__(self) -> None:
         self.network = build_preset(NAME)
         self.normalise = Normalise()
-        self.gaps: list[Tensor] = []
-        for module in self.network.modules():
-            if isinstance(module, TopKStd):
-                module.register_forward_pre_hook(self._note)
-
-    def _note(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        assert isinstance(module, TopKStd)
-        assert module.selection == "frame"
-        deviation = arguments[0][:, :, :, 1:].std(dim=-1).mean(dim=(1, 2)).sort(dim=-1, descending=True)[0]
-        self.gaps.append(deviation[:, module.keep - 1] - deviation[:, module.keep])
+        self.gaps = SelectionGaps(self.network)
 
     def scores(self, clips: Clips) -> tuple[Scores, np.ndarray]:
         """Scores, and the smallest gap of each clip."""
-        self.gaps.clear()
         with torch.inference_mode():
             outputs = self.network(self.normalise(torch.from_numpy(clips)))
-        return Scores(*(output.numpy() for output in outputs)), torch.stack(self.gaps).amin(dim=0).numpy()
+        return Scores(*(output.numpy() for output in outputs)), self.gaps.take().numpy()
 
 
 @pytest.fixture(scope="module")

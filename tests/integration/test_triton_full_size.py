@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 from tritonclient.grpc.aio import InferenceServerClient
 
 from service.inference.triton import TritonBackend, TritonConfig
@@ -15,36 +14,20 @@ from service.local.triton import LocalTriton
 from service.model.build import Network
 from service.model.export import export_model
 from service.model.parts import Scores
-from service.model.pooling import TopKStd
 from service.model.preprocess import Normalise
 from service.model.presets import build_preset, find_preset
+from tests.fixtures.selection_gaps import SelectionGaps
 
 NAME = "cvidtr_s_8x8"
 CLIPS = 3
 CANDIDATES = 24
 
 
-class Gaps:
-    """How close the selections of topK_std were for each clip that a network scored."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.smallest = torch.empty(0)
-        for module in network.modules():
-            if isinstance(module, TopKStd):
-                module.register_forward_pre_hook(self._note)
-
-    def _note(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        assert isinstance(module, TopKStd)
-        deviation = arguments[0].std(dim=-1).sort(dim=-1, descending=True)[0]  # (1, h, S, t)
-        gap = (deviation[..., module.keep - 1] - deviation[..., module.keep]).min()
-        self.smallest = gap if self.smallest.numel() == 0 else torch.minimum(self.smallest, gap)
-
-    def of(self, network: Network, clip: Tensor) -> tuple[float, Scores]:
-        """The smallest gap of one clip, and its scores."""
-        self.smallest = torch.empty(0)
-        with torch.inference_mode():
-            scores = network(Normalise()(clip))
-        return float(self.smallest), scores
+def scored_alone(network: Network, gaps: SelectionGaps, clip: np.ndarray) -> tuple[float, Scores]:
+    """The smallest gap at a selection of one clip `(T, H, W, 3)`, and its scores."""
+    with torch.inference_mode():
+        scores = network(Normalise()(torch.from_numpy(clip[None])))
+    return float(gaps.take()), scores
 
 
 @pytest.mark.slow
@@ -58,8 +41,8 @@ async def test_a_network_of_full_size_is_batched_and_scores_as_eager(triton_dire
             layer.self_attn.in_proj_weight[: 2 * network.config.dim] *= 4
     export_model(network, tmp_path / "models", name=NAME, version=1, card=card)
     candidates = np.random.default_rng(0).integers(0, 256, (CANDIDATES, 8, 224, 224, 3), dtype=np.uint8)
-    gaps = Gaps(network)
-    scored = [(*gaps.of(network, torch.from_numpy(clip[None])), clip) for clip in candidates]
+    gaps = SelectionGaps(network)
+    scored = [(*scored_alone(network, gaps, clip), clip) for clip in candidates]
     scored = sorted(scored, key=lambda item: item[0], reverse=True)[:CLIPS]
 
     with LocalTriton(triton_directory, tmp_path / "models", log=tmp_path / "triton.log") as server:
