@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import structlog
 
+from service.api.periodic import Periodic
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
@@ -53,19 +53,15 @@ class Admission:
         self._room = room
         self._keys = keys
         self._held: dict[str, Admitted] = {}
-        self._closing = asyncio.Event()
-        self._renewal: asyncio.Task[None] | None = None
+        self._renewal = Periodic("admission", config.reservation_ttl_s / RENEWALS_PER_TTL, self._renew)
 
     def start(self) -> None:
         """Begin to renew what uploads hold; call once, in the event loop."""
-        self._renewal = asyncio.create_task(self._renew(), name="admission")
+        self._renewal.start()
 
     async def close(self) -> None:
         """Stop renewing."""
-        # Not cancelled: in Python 3.11 a cancellation that meets the end of a Redis command is lost with it.
-        self._closing.set()
-        if self._renewal is not None:
-            await self._renewal
+        await self._renewal.close()
 
     def job_class(self, clips: int, *, asynchronous: bool) -> JobClass:
         """Bulk is what nobody waits for, and what is so long that others would wait for it."""
@@ -135,16 +131,12 @@ class Admission:
         return min(int(windows) * options.crops, self._config.max_clips_per_job)
 
     async def _renew(self) -> None:
-        while not self._closing.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._config.reservation_ttl_s / RENEWALS_PER_TTL):
-                    await self._closing.wait()
-            held = list(self._held.values())
-            try:
-                await self._room.renew([admitted.reservation for admitted in held])
-                await self._keys.renew([admitted.claim for admitted in held if admitted.claim is not None])
-            except QueueUnavailable as error:
-                log.warning("queue_unavailable", detail=error.detail)
+        held = list(self._held.values())
+        try:
+            await self._room.renew([admitted.reservation for admitted in held])
+            await self._keys.renew([admitted.claim for admitted in held if admitted.claim is not None])
+        except QueueUnavailable as error:
+            log.warning("queue_unavailable", detail=error.detail)
 
 
 def _check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:

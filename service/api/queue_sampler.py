@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 from typing import Any
 
 from redis.asyncio import Redis
 
+from service.api.periodic import Periodic
 from service.errors import QueueUnavailable
 from service.queue.connection import reported
 from service.queue.jobs import JobStore
@@ -26,22 +25,17 @@ class QueueSampler:
         self._redis = redis
         self._store = store
         self._directory = directory
-        self._interval_s = interval_s
         self._served: set[tuple[str, str]] = set()
         self._bytes: dict[str, int] = {}
-        self._closing = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._sampling = Periodic("queue-sampler", interval_s, self.sample)
 
     def start(self) -> None:
         """Begin to sample; call once, in the event loop."""
-        self._task = asyncio.create_task(self._run(), name="queue-sampler")
+        self._sampling.start()
 
     async def close(self) -> None:
         """End after the sample in hand."""
-        # Not cancelled: in Python 3.11 a cancellation that meets the end of a Redis command is lost with it.
-        self._closing.set()
-        if self._task is not None:
-            await self._task
+        await self._sampling.close()
 
     async def sample(self) -> None:
         """Set the gauges now."""
@@ -74,10 +68,3 @@ class QueueSampler:
         metrics.REDIS_UP.set(1)
         metrics.REDIS_MEMORY_BYTES.set(memory["used_memory"])
         metrics.REDIS_MEMORY_LIMIT_BYTES.set(memory["maxmemory"])
-
-    async def _run(self) -> None:
-        while not self._closing.is_set():
-            await self.sample()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval_s):
-                    await self._closing.wait()
