@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION = 1
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+Quota = Annotated[str, Field(pattern=r"^[1-9]\d{0,14}/([1-9]\d{0,5} )?(second|minute|hour|day|month|year)s?$")]
 Activation = Literal["softmax", "sigmoid"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Sampling = Literal["time", "index"]
@@ -179,6 +180,7 @@ class JobRecord(Lenient):
     request_id: str = ""
     trace: str = Field("", description="W3C traceparent of the request; empty when it is not traced")
     job_class: JobClass = JobClass.INTERACTIVE
+    owner: str = Field("", description="name of the API key that sent it; empty where none was needed")
 
 
 class ClipScores(Lenient):

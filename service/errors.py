@@ -110,6 +110,18 @@ class IdempotencyKeyReused(VidtrError):
     code = "idempotency_key_reused"
 
 
+class Unauthorized(VidtrError):
+    """An API key is needed, and there is none, or one that is unknown or has expired."""
+
+    code = "unauthorized"
+
+
+class QuotaExceeded(VidtrError):
+    """The caller has used up its quota of requests or of seconds of video."""
+
+    code = "quota_exceeded"
+
+
 class NotFound(VidtrError):
     """No route has this path."""
 
@@ -270,6 +282,12 @@ class Draining(VidtrError):
     """The process is shutting down."""
 
     code = "draining"
+
+
+class InvalidKeys(VidtrError):
+    """The list of API keys cannot be read, or an entry of it is wrong."""
+
+    code = "invalid_keys"
 
 
 class DeadlineExceeded(VidtrError):

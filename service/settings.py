@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.contracts import ModelName
+from service.contracts import ModelName, Quota
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -42,6 +42,30 @@ class Settings(BaseSettings):
     # --- http
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8080, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path under which a proxy serves the API, such as `/video`, where it strips it from requests.",
+    )
+    cors_origins: CommaList = Field(
+        (), description="Origins whose pages may call the API, such as `https://app.example.com`; `*` for all."
+    )
+    trusted_proxies: CommaList = Field(
+        (), description="Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count."
+    )
+    anonymous: Literal["loopback", "allow", "deny"] = Field(
+        "loopback", description="Whether requests without an API key are let in."
+    )
+    api_keys: str | None = Field(None, description="API keys, as TOML; the hashes, not the keys themselves.")
+    api_keys_file: Path | None = Field(
+        None, description="File with API keys, as TOML; read again within seconds when it changes."
+    )
+    quota_requests: Quota | None = Field(
+        None, description="Uploads that one caller may send, such as `60/minute`; no limit when unset."
+    )
+    quota_video_seconds: Quota | None = Field(
+        None, description="Seconds of video that one caller may send, such as `36000/day`; no limit when unset."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")
     log_format: Literal["json", "console"] = Field("json", description="Shape of log lines.")
     max_upload_bytes: int = Field(512 * MIB, gt=0, description="Largest request body accepted.")
@@ -198,9 +222,10 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, data: dict[str, object]) -> dict[str, object]:
+        lists = {name for name, field in cls.model_fields.items() if field.annotation == tuple[str, ...]}
         return {
             key: tuple(part.strip() for part in value.split(",") if part.strip())
-            if key in ("allowed_containers", "allowed_codecs") and isinstance(value, str)
+            if key in lists and isinstance(value, str)
             else value
             for key, value in data.items()
         }

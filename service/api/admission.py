@@ -67,9 +67,9 @@ class Admission:
         """Bulk is what nobody waits for, and what is so long that others would wait for it."""
         return JobClass.BULK if asynchronous or clips > self._config.bulk_clips else JobClass.INTERACTIVE
 
-    async def earlier(self, key: str, job_id: str) -> Claim | Earlier:
+    async def earlier(self, key: str, job_id: str, owner: str) -> Claim | Earlier:
         """Claim an Idempotency-Key, or learn whose it is. Raises IdempotencyInProgress."""
-        return await self._keys.claim(key, job_id)
+        return await self._keys.claim(key, job_id, owner)
 
     @contextlib.asynccontextmanager
     async def admit(

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -18,9 +19,12 @@ from fastapi.staticfiles import StaticFiles
 import service
 from service.api import problems
 from service.api.admission import Admission, AdmissionConfig
+from service.api.callers import Access, AccessConfig
 from service.api.classification import Classifier
 from service.api.early import EarlyAnswers
+from service.api.keys import KeyConfig, KeyRing
 from service.api.middleware import RequestContext
+from service.api.periodic import Periodic
 from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
 from service.api.routes import classify, jobs, models, operations
@@ -33,6 +37,7 @@ from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
 from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
+from service.queue.quota import Quotas
 from service.queue.room import Room, RoomLimits
 from service.settings import Settings
 from service.telemetry import metrics
@@ -42,6 +47,8 @@ from service.video.pool import DecodePool
 log = structlog.get_logger()
 
 WEB = Path(service.__file__).parent / "web"
+
+KEYS_REFRESH_S = 2.0
 
 # Share of the shutdown grace that callers are kept waiting before they are sent off with a 202.
 DRAIN_WAIT_SHARE = 0.5
@@ -61,9 +68,18 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Video classification with temporal attention",
         version=service.__version__,
         lifespan=lifespan,
+        root_path=settings.root_path,
     )
     app.add_middleware(EarlyAnswers)
     app.add_middleware(RequestContext)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
     problems.install(app)
     for module in (classify, jobs, models, operations):
         app.include_router(module.router)
@@ -73,6 +89,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     _document(app)
     return app
+
+
+CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Deadline-S"]
+CORS_ANSWER_HEADERS = [
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "Server-Timing",
+    "X-Request-Id",
+]
 
 
 async def _page() -> FileResponse:
@@ -108,11 +136,19 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     )
     admission.start()
     stack.push_async_callback(admission.close)
+    ring = KeyRing(settings.narrowed(KeyConfig))
+    ring.load()
+    access = Access(settings.narrowed(AccessConfig), ring, Quotas(redis, keys))
+    access.announce()
+    refreshing = Periodic("api-keys", KEYS_REFRESH_S, ring.refresh)
+    refreshing.start()
+    stack.push_async_callback(refreshing.close)
     classifier = Classifier(
         SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
         settings.narrowed(UploadTimes),
         pool,
         store,
+        access,
         admission,
         bus,
         drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
@@ -122,6 +158,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         store=store,
         directory=directory,
         classifier=classifier,
+        access=access,
         default_model=settings.default_model,
         sync_wait_s=settings.sync_wait_s,
         job_deadline_s=settings.job_deadline_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import mmap
 import time
 from collections.abc import Coroutine
@@ -17,6 +18,7 @@ import structlog
 from fastapi import Request
 
 from service.api.admission import Admission, Admitted
+from service.api.callers import Access, Caller
 from service.api.preferences import Waiting
 from service.api.spool import Spool, SpoolConfig
 from service.api.upload import UploadTimes, receive
@@ -62,6 +64,7 @@ class Classifier:
         times: UploadTimes,
         pool: DecodePool,
         store: JobStore,
+        access: Access,
         admission: Admission,
         bus: ResultBus,
         drain_wait_s: float,
@@ -70,6 +73,7 @@ class Classifier:
         self._times = times
         self._pool = pool
         self._store = store
+        self._access = access
         self._admission = admission
         self._bus = bus
         self._drain_wait_s = drain_wait_s
@@ -84,16 +88,20 @@ class Classifier:
         """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
         self._draining.set()
 
-    async def submit(self, request: Request, options: JobRequest, waiting: Waiting, key: str | None) -> Submitted:
+    async def submit(
+        self, request: Request, options: JobRequest, waiting: Waiting, key: str | None, caller: Caller
+    ) -> Submitted:
         """Take the upload in and accept it as a job: when this returns, its record and clips are in Redis.
 
-        Raises what admission, the upload and the decoding raise; IdempotencyInProgress and IdempotencyKeyReused.
+        Raises what quotas, admission, the upload and the decoding raise; IdempotencyInProgress and
+        IdempotencyKeyReused.
         """
         if self.draining:
             metrics.ADMISSION_REJECTS.labels(Draining.code).inc()
             raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
+        await self._access.admit(caller)
         job_id = uuid4().hex
-        claim = None if key is None else await self._admission.earlier(key, job_id)
+        claim = None if key is None else await self._admission.earlier(key, job_id, caller.owner)
         if isinstance(claim, Earlier):
             return await self._again(request, options, claim)
         created_at = time.time()
@@ -108,10 +116,11 @@ class Classifier:
             with stage("upload"):
                 await receive(request, spool, self._times)
             metrics.UPLOAD_BYTES.inc(spool.received)
-            accepting = self._accept(request, options, waiting, admitted, spool, created_at, trace)
+            accepting = self._accept(request, options, waiting, caller, admitted, spool, created_at, trace)
             # With a key the client will come back for the job; without one nobody will ask for it.
             record = await (accepting if claim is not None else _while_connected(request, accepting))
-        log.info("job_accepted", job=job_id, model=record.spec.name, clips=len(record.decoded.clips))
+        clips = len(record.decoded.clips)
+        log.info("job_accepted", job=job_id, model=record.spec.name, clips=clips, caller=caller.owner)
         return Submitted(_queued(record), keyed=claim is not None)
 
     async def _accept(
@@ -119,6 +128,7 @@ class Classifier:
         request: Request,
         options: JobRequest,
         waiting: Waiting,
+        caller: Caller,
         admitted: Admitted,
         spool: Spool,
         created_at: float,
@@ -130,6 +140,7 @@ class Classifier:
         with stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
             decoded = await self._decode(spool, spec, options, deadline_at, waiting.deadline_s)
         metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
+        await self._access.charge(caller, _seconds(decoded, options))
         with stage("enqueue"):
             clips = len(decoded.clips)
             job_class = self._admission.job_class(clips, asynchronous=waiting.asynchronous)
@@ -147,6 +158,7 @@ class Classifier:
                 request_id=request.state.request_id,
                 job_class=job_class,
                 trace=trace,
+                owner=caller.owner,
             )
             await self._store.accept(
                 record,
@@ -239,6 +251,13 @@ async def _while_connected(request: Request, work: Coroutine[None, None, Answer]
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _seconds(decoded: DecodedVideo, options: JobRequest) -> int:
+    """Seconds of the part that was asked for, rounded up: what a quota counts."""
+    duration_s = decoded.video.duration_s
+    end_s = duration_s if options.end is None else min(options.end, duration_s)
+    return max(1, math.ceil(end_s - (options.start or 0.0)))
 
 
 def _fingerprint(spool: Spool, options: JobRequest) -> str:

@@ -32,14 +32,16 @@ class RequestContext:
         received = Headers(scope=scope)
         given = received.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        # Routes put headers here that belong on the answer whatever becomes of the request.
+        headers: dict[str, str] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, headers=headers)
         status = 500
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                MutableHeaders(scope=message).update({"X-Request-Id": request_id, **headers})
             await send(message)
 
         started = time.perf_counter()

@@ -22,6 +22,7 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS: dict[str, int] = {
     "malformed_request": 400,
+    "unauthorized": 401,
     "not_found": 404,
     "unknown_model": 404,
     "unknown_job": 404,
@@ -49,7 +50,9 @@ STATUS: dict[str, int] = {
     "decode_timeout": 422,
     "decode_resources": 422,
     "too_many_clips": 422,
+    "quota_exceeded": 429,
     "internal_error": 500,
+    "invalid_keys": 500,
     "backend_failed": 500,
     "queue_full": 503,
     "queue_unavailable": 503,
@@ -96,6 +99,8 @@ def problem(error: VidtrError, request_id: str) -> JSONResponse:
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     metrics.ERRORS.labels(error.code).inc()
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 

@@ -40,6 +40,8 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s),
         lifespan="on",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     # Uvicorn raises the signal again once it has shut down; dying of it would skip the interpreter's own clean-up and
     # leave the semaphores of the decode pool behind.

@@ -9,6 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
+from service.api.callers import Access
 from service.api.classification import Classifier
 from service.api.queue_sampler import QueueSampler
 from service.queue.jobs import JobStore
@@ -23,6 +24,7 @@ class ApiState:
     store: JobStore
     directory: ModelDirectory
     classifier: Classifier
+    access: Access
     default_model: str
     sync_wait_s: float
     job_deadline_s: float

@@ -29,6 +29,9 @@ def classify(
     server: Annotated[
         str | None, typer.Option(help="Address of a running service; without it the model runs in this process.")
     ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="VIDTR_API_KEY", help="Key for that service; better given as VIDTR_API_KEY.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per file, one per line.")] = False,
     model: Annotated[str | None, typer.Option(help="Model to ask; the default model when absent.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels per file.")] = 5,
@@ -43,7 +46,7 @@ def classify(
     except ValidationError as error:
         first = error.errors()[0]
         raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
-    engine = _remote(server) if server else _in_process()
+    engine = _remote(server, api_key) if server else _in_process()
     out, log = Console(), Console(stderr=True)
     failed = 0
     results: list[tuple[Path, JobResult]] = []
@@ -71,8 +74,8 @@ def classify(
 
 
 @contextmanager
-def _remote(server: str) -> Iterator[Classify]:
-    with Client(server) as client:
+def _remote(server: str, api_key: str | None) -> Iterator[Classify]:
+    with Client(server, api_key=api_key) as client:
         yield lambda path, options: client.classify(path, options)
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import service
-from service.cli import classify, dead, import_weights, models, presets, processes, serving, training
+from service.cli import classify, dead, import_weights, keys, models, presets, processes, serving, training
 from service.errors import VidtrError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("export")(models.export)
 app.command("import")(import_weights.import_weights)
 app.add_typer(presets.app, name="models")
 app.add_typer(dead.app, name="dead")
+app.add_typer(keys.app, name="keys")
 for command in (serving.load, serving.unload, serving.reload, serving.served):
     presets.app.command()(command)
 app.command("install-triton")(models.install_triton)

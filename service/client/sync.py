@@ -26,10 +26,14 @@ class Client:
     `httpx.TransportError`.
     """
 
-    def __init__(self, base_url: str, *, timeout_s: float = 600.0) -> None:
+    def __init__(self, base_url: str, *, api_key: str | None = None, timeout_s: float = 600.0) -> None:
         self._timeout_s = timeout_s
         # A 202 comes at the latest when the server's own wait is over; until then a quiet connection is no fault.
-        self._http = httpx.Client(base_url=base_url, timeout=httpx.Timeout(timeout_s, connect=5.0))
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+            timeout=httpx.Timeout(timeout_s, connect=5.0),
+        )
 
     def __enter__(self) -> Client:
         return self

@@ -58,12 +58,14 @@ class IdempotencyKeys:
         self._release = redis.register_script(RELEASE)
         self._renew = redis.register_script(RENEW)
 
-    async def claim(self, key: str, job_id: str) -> Claim | Earlier:
-        """Own the key for `job_id`, or learn whose it is.
+    async def claim(self, key: str, job_id: str, owner: str = "") -> Claim | Earlier:
+        """Own the key for `job_id`, or learn whose it is. Each owner has keys of its own.
 
         Raises IdempotencyInProgress while the request that owns it is uploading or decoding.
         """
-        claim = Claim(self._keys.idempotency(hashlib.sha256(key.encode()).hexdigest()), f"open:{job_id}")
+        # A line feed stands in no Idempotency-Key: what one caller sends never reads like another's.
+        name = f"{owner}\n{key}" if owner else key
+        claim = Claim(self._keys.idempotency(hashlib.sha256(name.encode()).hexdigest()), f"open:{job_id}")
         with reported():
             pipe = self._redis.pipeline(transaction=True)
             pipe.set(claim.key, claim.token, nx=True, px=int(self._times.reservation_ttl_s * 1000))

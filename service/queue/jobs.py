@@ -178,6 +178,7 @@ class JobStore:
             "total": total,
             "created_at": record.created_at,
             "deadline_at": record.deadline_at,
+            "owner": record.owner,
         }
         if claim is not None:
             job["idempotency"] = claim.key
@@ -208,6 +209,14 @@ class JobStore:
             detail = "another request with this Idempotency-Key took over while this one was held up"
             raise IdempotencyInProgress(detail, retry_after_s=2.0)
 
+    async def check_owner(self, job_id: str, owner: str) -> None:
+        """Raise UnknownJob unless the job exists and is `owner`'s: others are not even told that it exists."""
+        with reported():
+            fields: Any = await self._redis.hmget(self._keys.job(job_id), "total", "owner")
+        total, found = fields
+        if total is None or (found or b"").decode() != owner:
+            raise _unknown(job_id)
+
     async def cancel(self, job_id: str) -> bool:
         """Erase a job: its result, scores, clips and Idempotency-Key. True when it was still unfinished.
 
@@ -220,8 +229,7 @@ class JobStore:
                 args=[job_id, keys.finished, self._times.tombstone_ttl_s, keys.payload(job_id, "")],
             )
         if not found:
-            detail = f"no job has the id {job_id!r}"
-            raise UnknownJob(detail)
+            raise _unknown(job_id)
         return bool(found == 2)
 
     async def record_scores(self, scores: Mapping[tuple[str, int], ClipScores]) -> list[str]:
@@ -309,8 +317,7 @@ class JobStore:
             pipe.get(keys.outcome(job_id))
             fields, done, data = await pipe.execute()
         if fields[0] is None:
-            detail = f"no job has the id {job_id!r}"
-            raise UnknownJob(detail)
+            raise _unknown(job_id)
         total = int(fields[0])
         if fields[5] == b"cancelled":
             raise _deleted(job_id)
@@ -335,3 +342,7 @@ class JobStore:
 
 def _deleted(job_id: str) -> JobDeleted:
     return JobDeleted(f"job {job_id} was cancelled or erased by its owner")
+
+
+def _unknown(job_id: str) -> UnknownJob:
+    return UnknownJob(f"no job has the id {job_id!r}")

@@ -72,6 +72,11 @@ class Keys:
         return f"{self.prefix}:reserved"
 
     @property
+    def quotas(self) -> str:
+        """What the keys of quotas begin with: counters of a caller's windows, which the `limits` library names."""
+        return f"{self.prefix}:quota"
+
+    @property
     def dead(self) -> str:
         """Stream of dead letters: one entry per job that was given up, newest last."""
         return f"{self.prefix}:dead"

@@ -131,7 +131,15 @@ for _state in (JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.C
     JOBS.labels(_state)
 for _outcome in ("scored", "failed", "expired", "dropped"):
     CLIPS.labels(_outcome)
-for _reason in ("draining", "backend_unavailable", "queue_full", "queue_unavailable", "unknown_model"):
+for _reason in (
+    "draining",
+    "backend_unavailable",
+    "queue_full",
+    "queue_unavailable",
+    "unknown_model",
+    "unauthorized",
+    "quota_exceeded",
+):
     ADMISSION_REJECTS.labels(_reason)
 for _code in ("undecodable", "no_video_stream", "video_too_short", "decode_timeout", "decode_resources"):
     DECODE_FAILURES.labels(_code)

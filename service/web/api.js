@@ -10,8 +10,17 @@ export class Problem extends Error {
   }
 }
 
+let key = "";
+
+/** Send this API key with every request from now on; an empty one sends none. */
+export function useKey(text) {
+  key = text;
+}
+
+const authorization = () => (key ? { Authorization: `Bearer ${key}` } : {});
+
 export async function servedModels() {
-  const response = await fetch("v1/models");
+  const response = await fetch("v1/models", { headers: authorization() });
   if (!response.ok) throw problemOf(await response.text(), response.status, response.headers.get("Retry-After"));
   return (await response.json()).models;
 }
@@ -51,13 +60,14 @@ function upload(url, file, onProgress, signal) {
     const form = new FormData();
     form.append("file", file);
     request.open("POST", url);
+    for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
     request.send(form);
   });
 }
 
 async function follow(location, onProgress, signal) {
   for (;;) {
-    const response = await fetch(location, { signal }).catch((error) => {
+    const response = await fetch(location, { signal, headers: authorization() }).catch((error) => {
       throw error.name === "AbortError" ? error : unreachable();
     });
     const text = await response.text();

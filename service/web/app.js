@@ -1,4 +1,4 @@
-import { Problem, classify, servedModels } from "./api.js";
+import { Problem, classify, servedModels, useKey } from "./api.js";
 import { facts, labelList, problemText, timeline, timingList, warningList, windowCharts } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -43,6 +43,7 @@ function showProgress(stage, share) {
 function showProblem(error) {
   const problem = error instanceof Problem ? error : new Problem({ code: "page_error", detail: String(error) });
   $("problem").replaceChildren(...problemText(problem));
+  if (problem.body.code === "unauthorized") $("options").open = true;
   $("problem").hidden = false;
 }
 
@@ -97,6 +98,11 @@ $("file").addEventListener("change", (event) => start(event.target.files[0]));
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   start(chosen);
+});
+$("key").addEventListener("change", (event) => {
+  useKey(event.target.value.trim());
+  $("problem").hidden = true;
+  showModels();
 });
 $("cancel").addEventListener("click", () => running?.abort());
 $("copy").addEventListener("click", () => navigator.clipboard.writeText($("raw").textContent));

@@ -28,7 +28,7 @@ def test_no_command_of_a_job_s_life_is_refused(tmp_path: Path, clip: Path) -> No
         admin = Redis.from_url(server.url)
         admin.execute_command("ACL", "SETUSER", "vidtr", "reset", "resetchannels", "on", ">secret", *rules())
         url = server.url.replace("unix://", "unix://vidtr:secret@")
-        program = Program(tmp_path, "--redis-url", url)
+        program = Program(tmp_path, "--redis-url", url, VIDTR_QUOTA_REQUESTS="1000/second")
         try:
             program.start()
             with program.client() as client:

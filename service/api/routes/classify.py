@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from service.api.callers import CurrentCaller
 from service.api.preferences import checked_key
 from service.api.preferences import waiting as read_waiting
 from service.api.problems import responses
@@ -18,6 +19,7 @@ router = APIRouter(tags=["classification"])
 
 _ERRORS = responses(
     "malformed_request",
+    "unauthorized",
     "unknown_model",
     "upload_timeout",
     "idempotency_in_progress",
@@ -40,6 +42,7 @@ _ERRORS = responses(
     "decode_timeout",
     "decode_resources",
     "too_many_clips",
+    "quota_exceeded",
     "internal_error",
     "backend_failed",
     "queue_full",
@@ -68,6 +71,7 @@ async def classify(
     request: Request,
     options: Annotated[ClassifyOptions, Query()],
     state: State,
+    caller: CurrentCaller,
     prefer: Annotated[
         str | None, Header(description="`respond-async` for a 202 at once, `wait=N` to wait at most N seconds")
     ] = None,
@@ -83,11 +87,14 @@ async def classify(
     A wait that outlasts the server's cap turns into a `202`: the job goes on and its answer is fetched from `Location`.
     """
     waiting = read_waiting(prefer, x_deadline_s, state.sync_wait_s, state.job_deadline_s)
-    job = await state.classifier.submit(request, options, waiting, checked_key(idempotency_key))
+    try:
+        job = await state.classifier.submit(request, options, waiting, checked_key(idempotency_key), caller)
+    finally:
+        request.state.headers.update(await state.access.headers(caller))
     outcome = None if waiting.asynchronous else await state.classifier.wait(request, job, waiting)
     applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
     if outcome is None:
-        return _accepted(job.status, applied)
+        return _accepted(job.status, request.scope.get("root_path", ""), applied)
     if outcome.result is None:
         raise outcome.error or InternalError(f"job {job.status.id} ended as {outcome.state} without a cause")
     body = outcome.result.model_dump_json(exclude_none=True)
@@ -95,8 +102,8 @@ async def classify(
     return Response(body, 200, headers, media_type="application/json")
 
 
-def _accepted(status: JobStatus, headers: dict[str, str]) -> Response:
-    location = {"Location": f"/v1/jobs/{status.id}"}
+def _accepted(status: JobStatus, root_path: str, headers: dict[str, str]) -> Response:
+    location = {"Location": f"{root_path}/v1/jobs/{status.id}"}
     return Response(
         status.model_dump_json(exclude_none=True), 202, {**location, **headers}, media_type="application/json"
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from service.api.callers import CurrentCaller
 from service.api.problems import responses
 from service.api.state import State
 from service.contracts import JobState, JobStatus
@@ -22,11 +23,18 @@ JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="id of the jo
     summary="How a job stands, and its result",
     response_model_exclude_none=True,
     responses=responses(
-        "unknown_job", "result_expired", "job_deleted", "invalid_option", "queue_unavailable", "internal_error"
+        "unauthorized",
+        "unknown_job",
+        "result_expired",
+        "job_deleted",
+        "invalid_option",
+        "queue_unavailable",
+        "internal_error",
     ),
 )
-async def get_job(job_id: JobId, state: State) -> JobStatus:
+async def get_job(job_id: JobId, state: State, caller: CurrentCaller) -> JobStatus:
     """State and progress of a job; `result` once it succeeded, `error` once it failed or expired."""
+    await state.store.check_owner(job_id, caller.owner)
     return await state.store.status(job_id)
 
 
@@ -35,9 +43,10 @@ async def get_job(job_id: JobId, state: State) -> JobStatus:
     operation_id="delete_job",
     summary="Cancel a job and erase what is kept of it",
     status_code=204,
-    responses=responses("unknown_job", "invalid_option", "queue_unavailable", "internal_error"),
+    responses=responses("unauthorized", "unknown_job", "invalid_option", "queue_unavailable", "internal_error"),
 )
-async def delete_job(job_id: JobId, state: State) -> None:
+async def delete_job(job_id: JobId, state: State, caller: CurrentCaller) -> None:
     """Drop what is left of the job's work and erase its result, clips and Idempotency-Key; repeating it is harmless."""
+    await state.store.check_owner(job_id, caller.owner)
     if await state.store.cancel(job_id):
         metrics.JOBS.labels(JobState.CANCELLED).inc()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
+from service.api.callers import identified
 from service.api.problems import responses
 from service.api.schemas import ModelList, ServedModel
 from service.api.state import ApiState, State
 from service.contracts import ModelSpec
 from service.errors import UnknownModel
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], dependencies=[Depends(identified)])
 
 
 @router.get(
     "/v1/models",
     operation_id="list_models",
     summary="The models that can be asked now",
-    responses=responses("queue_unavailable", "internal_error"),
+    responses=responses("unauthorized", "queue_unavailable", "internal_error"),
 )
 async def list_models(state: State) -> ModelList:
     """Every model version that a live worker serves."""
@@ -28,7 +29,7 @@ async def list_models(state: State) -> ModelList:
     "/v1/models/{name}",
     operation_id="get_model",
     summary="The served versions of one model",
-    responses=responses("unknown_model", "queue_unavailable", "internal_error"),
+    responses=responses("unauthorized", "unknown_model", "queue_unavailable", "internal_error"),
 )
 async def get_model(name: str, state: State) -> ModelList:
     """The versions of `name` that are served, newest first."""

@@ -1,0 +1,161 @@
+"""Who sends a request: the owner of an API key, or an address; and what they may use."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.api.keys import KeyRing
+from service.errors import QueueUnavailable, QuotaExceeded, Unauthorized
+from service.queue.quota import QuotaLimits, Quotas, QuotaState
+from service.telemetry import metrics
+
+log = structlog.get_logger()
+
+# One household or server gets a whole network of this size.
+IPV6_NETWORK_BITS = 64
+
+
+@dataclass(frozen=True)
+class AccessConfig:
+    """Field names equal those of `service.settings.Settings`."""
+
+    host: str
+    anonymous: Literal["loopback", "allow", "deny"]
+    trusted_proxies: tuple[str, ...]
+    quota_requests: str | None
+    quota_video_seconds: str | None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only processes of this machine can reach the API."""
+        try:
+            loopback = ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            loopback = self.host == "localhost"
+        # Behind a proxy the whole world may come from the loopback address.
+        return loopback and not self.trusted_proxies
+
+    @property
+    def open(self) -> bool:
+        """Whether requests without a key are let in."""
+        return self.anonymous == "allow" or (self.anonymous == "loopback" and self.loopback)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever sent a request."""
+
+    owner: str
+    """name of the API key; empty for a request without one"""
+    identity: str
+    """what quotas are counted by"""
+    limits: QuotaLimits
+
+
+class Access:
+    """Identifies callers and keeps them to their quotas."""
+
+    def __init__(self, config: AccessConfig, ring: KeyRing, quotas: Quotas) -> None:
+        self._config = config
+        self._ring = ring
+        self._quotas = quotas
+
+    @property
+    def lists_anonymous_jobs(self) -> bool:
+        """Whether a caller without a key may see all jobs of callers without a key: only on one's own machine."""
+        return self._config.loopback
+
+    def announce(self) -> None:
+        """Say in the log who may come in."""
+        names = self._ring.names()
+        log.info("access", keys=names, anonymous="let in" if self._config.open else "refused", host=self._config.host)
+        if self._config.open and not self._config.loopback:
+            log.warning("open_to_others", detail="requests without a key are let in on an address others may reach")
+        if not self._config.open and not names:
+            log.warning("closed_to_all", detail="no API key is configured and requests without one are refused")
+
+    def identify(self, key: str | None, address: str | None) -> Caller:
+        """The caller with this key, or at this address. Raises Unauthorized."""
+        if key is None:
+            if not self._config.open:
+                raise self._refused("an API key is needed: send it as `Authorization: Bearer <key>`")
+            limits = QuotaLimits(self._config.quota_requests, self._config.quota_video_seconds)
+            return Caller("", f"address:{network(address)}", limits)
+        entry = self._ring.find(key)
+        if entry is None:
+            raise self._refused("the API key is unknown or has expired")
+        limits = QuotaLimits(
+            entry.requests or self._config.quota_requests, entry.video_seconds or self._config.quota_video_seconds
+        )
+        return Caller(entry.name, f"key:{entry.name}", limits)
+
+    async def admit(self, caller: Caller) -> None:
+        """Count an upload before its body is read. Raises QuotaExceeded."""
+        try:
+            await self._quotas.spend(caller.identity, caller.limits, "requests", 1)
+            await self._quotas.check(caller.identity, caller.limits, "video_seconds")
+        except QuotaExceeded as error:
+            metrics.ADMISSION_REJECTS.labels(error.code).inc()
+            raise
+
+    async def charge(self, caller: Caller, video_s: int) -> None:
+        """Count the seconds of a video, now that they are known. Raises QuotaExceeded."""
+        await self._quotas.spend(caller.identity, caller.limits, "video_seconds", video_s)
+
+    async def headers(self, caller: Caller) -> dict[str, str]:
+        """`RateLimit-Policy` and `RateLimit`, where the caller has limits and Redis says how they stand."""
+        try:
+            return rate_limit_headers(await self._quotas.states(caller.identity, caller.limits))
+        except QueueUnavailable:
+            return {}
+
+    @staticmethod
+    def _refused(detail: str) -> Unauthorized:
+        metrics.ADMISSION_REJECTS.labels(Unauthorized.code).inc()
+        return Unauthorized(detail)
+
+
+def network(address: str | None) -> str:
+    """What an address is counted as: itself, or for IPv6 its network; `local` for a unix socket."""
+    if address is None:
+        return "local"
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed.packed, IPV6_NETWORK_BITS), strict=False))
+    return str(parsed)
+
+
+def rate_limit_headers(states: list[QuotaState]) -> dict[str, str]:
+    """The header fields of draft-ietf-httpapi-ratelimit-headers, one member per limit."""
+    if not states:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{state.kind}";q={state.amount};w={state.window_s}' for state in states),
+        "RateLimit": ", ".join(f'"{state.kind}";r={state.remaining};t={round(state.reset_s)}' for state in states),
+    }
+
+
+_bearer = HTTPBearer(auto_error=False, description="an API key; not needed where requests without one are let in")
+
+
+def identified(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
+    """Dependency of every route of `/v1`: who sends the request. Raises Unauthorized."""
+    access: Access = request.app.state.api.access
+    client = request.client
+    return access.identify(credentials.credentials if credentials else None, client.host if client else None)
+
+
+CurrentCaller = Annotated[Caller, Depends(identified)]
