@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.selection_gaps import SelectionGaps
 from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.inference.triton import TritonBackend, TritonConfig
 from service.local.triton import LocalTriton
 from service.model.preprocess import Normalise
 from service.model.presets import build_preset
-from tests.fixtures.selection_gaps import SelectionGaps
 from tests.fixtures.servers import MODEL_REPOSITORY
 
 NAME, VERSION = "untrained_tiny", "1"
