@@ -34,6 +34,7 @@ from benchmarks.selection_gaps import clearest_clips
 from benchmarks.straightforward import cvidtr, vidtr
 from service.inference.allocator import keep_buffers
 from service.inference.cpu import for_cpu, load_module
+from service.inference.passes import in_passes
 from service.model.build import Network
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import measure
@@ -124,7 +125,7 @@ def exported(name: str, network: Network, precision: Any, directory: Path) -> Pa
 
 def as_served(path: Path) -> Callable[[Tensor], Any]:
     """The forward of the in-process backend, from uint8 clips to the four outputs."""
-    forward = for_cpu(load_module(path))
+    forward = in_passes(for_cpu(load_module(path)))
 
     def run(clips: Tensor) -> Any:
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from service.errors import BackendFailed, BackendUnavailable
 from service.inference.allocator import keep_buffers
 from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
 from service.inference.cpu import for_cpu, load_module
+from service.inference.passes import in_passes
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.spec import OUTPUTS, ModelConfigError
 
@@ -34,7 +35,7 @@ class TorchScriptBackend:
     """A `service.inference.backend.Backend` that computes in this process.
 
     All forwards run one after another on one dedicated thread: the event loop never waits for them, and two batches
-    never fight for the same cores. The process keeps the memory that its largest batch took.
+    never fight for the same cores. The process keeps the memory that its largest pass took.
     """
 
     def __init__(self, config: TorchScriptConfig) -> None:
@@ -119,7 +120,7 @@ class _LoadedModel:
     def __init__(self, file: ModelFile) -> None:
         self.spec = file.spec
         try:
-            self._forward = for_cpu(load_module(file.path))
+            self._forward = in_passes(for_cpu(load_module(file.path)))
         except RuntimeError as error:
             raise ModelConfigError(
                 self.spec.name,
