@@ -19,7 +19,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from service.inference.graph import Before, constant, inputs, sole_relu
+
 Forward: TypeAlias = Callable[[Tensor], Any]
+Pack: TypeAlias = Callable[[Any, Any], Any]
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +53,18 @@ def for_cpu(module: torch.jit.ScriptModule) -> Forward:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return module
     try:
-        return _rewritten(module)
+        return rewritten(module, _pack)
     except (RuntimeError, AttributeError) as error:
         _log.warning("the model runs as it was loaded, because it could not be rewritten for this CPU: %s", error)
         return module
 
 
-def _rewritten(module: torch.jit.ScriptModule) -> Forward:
+def rewritten(module: torch.jit.ScriptModule, pack: Pack) -> Forward:
+    """`for_cpu` with a choice of linear maps: `pack` replaces the node of one, given the graph and the node.
+
+    It returns what the replacement takes as a new input of the graph. Raises RuntimeError or AttributeError where the
+    module cannot be rewritten.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.freeze` is deprecated")
         graph: Any = torch.jit.freeze(module).graph
@@ -66,11 +74,11 @@ def _rewritten(module: torch.jit.ScriptModule) -> Forward:
         _take_columns(graph, node)
     for node in graph.findAllNodes("aten::layer_norm", True):
         _read_half_precision(graph, node)
-    linear = [node for node in graph.findAllNodes("aten::linear", True) if _constant(_inputs(node)[1]) is not None]
-    if any(_constant(_inputs(node)[1]).dtype == torch.bfloat16 for node in linear):
+    linear = [node for node in graph.findAllNodes("aten::linear", True) if constant(inputs(node)[1]) is not None]
+    if any(constant(inputs(node)[1]).dtype == torch.bfloat16 for node in linear):
         for node in graph.findAllNodes("aten::scaled_dot_product_attention", True):
             _attend_by_products(graph, node)
-    weights = [_pack(graph, node) for node in linear]
+    weights = [pack(graph, node) for node in linear]
     jit._jit_pass_dce(graph)
     if next(graph.inputs()).uses():  # An attribute that freezing kept: the graph still needs the module.
         return module
@@ -79,44 +87,11 @@ def _rewritten(module: torch.jit.ScriptModule) -> Forward:
     return lambda clips: function(clips, *weights)
 
 
-class _Before:
-    """Inserts operations before a node and puts their result in its place."""
-
-    def __init__(self, graph: Any, node: Any) -> None:
-        self._graph = graph
-        self._node = node
-        graph.setInsertPoint(node)
-
-    def constant(self, value: object) -> Any:
-        return self._graph.insertConstant(value)
-
-    def emit(self, kind: str, *inputs: Any, type_: Any = None) -> Any:
-        node = self._graph.insertNode(self._graph.create(kind, list(inputs)))
-        if type_ is not None:
-            node.output().setType(type_)
-        return node.output()
-
-    def replace(self, result: Any) -> None:
-        self._node.output().replaceAllUsesWith(result)
-        # A destroyed node must not stay the point of insertion.
-        self._graph.setInsertPoint(self._graph.return_node())
-        self._node.destroy()
-
-
-def _inputs(node: Any) -> list[Any]:
-    return list(node.inputs())
-
-
-def _constant(value: Any) -> Any:
-    """What a value is, where the graph knows; None otherwise."""
-    return value.toIValue() if value.node().kind() == "prim::Constant" else None
-
-
 def _take_columns(graph: Any, node: Any) -> None:
-    x, dim, dtype = _inputs(node)
-    if _constant(dim) != -1:
+    x, dim, dtype = inputs(node)
+    if constant(dim) != -1:
         return
-    code = _Before(graph, node)
+    code = Before(graph, node)
     first = code.constant(0)
     columns = code.emit("aten::t", code.emit("aten::flatten", x, first, code.constant(-2)))
     softmax = code.emit("aten::t", code.emit("aten::softmax", columns, first, dtype))
@@ -125,24 +100,24 @@ def _take_columns(graph: Any, node: Any) -> None:
 
 
 def _read_half_precision(graph: Any, node: Any) -> None:
-    widened, *others = _inputs(node)
+    widened, *others = inputs(node)
     uses = node.output().uses()
     if widened.node().kind() != "aten::to" or [use.user.kind() for use in uses] != ["aten::to"]:
         return
     narrowed = uses[0].user
-    x, target = _inputs(widened.node())[0], _inputs(narrowed)[1].node()
-    if target.kind() != "prim::dtype" or _inputs(target)[0].unique() != x.unique():
+    x, target = inputs(widened.node())[0], inputs(narrowed)[1].node()
+    if target.kind() != "prim::dtype" or inputs(target)[0].unique() != x.unique():
         return
-    code = _Before(graph, narrowed)
+    code = Before(graph, narrowed)
     # The kernel computes in float32 whatever it reads and writes.
     code.replace(code.emit("aten::layer_norm", x, *others))
 
 
 def _attend_by_products(graph: Any, node: Any) -> None:
-    query, key, value, *options = _inputs(node)
-    if [_constant(option) for option in options] != [None, 0.0, False, None, False]:
+    query, key, value, *options = inputs(node)
+    if [constant(option) for option in options] != [None, 0.0, False, None, False]:
         return
-    code = _Before(graph, node)
+    code = Before(graph, node)
     last, none = code.constant(-1), code.constant(None)
     channels = code.emit("aten::size", query, last, type_=torch._C.IntType.get())
     by = code.emit("aten::pow", channels, code.constant(-0.5), type_=torch._C.FloatType.get())
@@ -153,13 +128,12 @@ def _attend_by_products(graph: Any, node: Any) -> None:
 
 def _pack(graph: Any, node: Any) -> Tensor:
     """Replace a linear map by one over packed weights, a new input of the graph, and return them."""
-    x, weight, bias = _inputs(node)
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(_constant(weight).detach().contiguous(), _ROWS)
+    x, weight, bias = inputs(node)
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(constant(weight).detach().contiguous(), _ROWS)
     argument = graph.addInput()
-    uses = node.output().uses()
-    rectified = [use.user.kind() for use in uses] in (["aten::relu"], ["aten::relu_"])
-    code = _Before(graph, uses[0].user if rectified else node)
+    relu = sole_relu(node)
+    code = Before(graph, relu or node)
     scalars = code.emit("prim::ListConstruct", type_=_OPTIONAL_SCALARS)
-    activation, algorithm = code.constant("relu" if rectified else "none"), code.constant("")
+    activation, algorithm = code.constant("relu" if relu else "none"), code.constant("")
     code.replace(code.emit("mkldnn::_linear_pointwise", x, argument, bias, activation, scalars, algorithm))
     return packed

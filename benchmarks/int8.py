@@ -1,0 +1,48 @@
+"""A loaded TorchScript model whose linear maps run in int8: a trial, which the service does not use.
+
+Weights are quantised once, symmetrically and per output channel; inputs at every call, by the range of the whole
+tensor, as torch's dynamic quantisation does. Norms, softmax, attention and residuals stay in float32.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from service.inference.cpu import Forward, rewritten
+from service.inference.graph import Before, constant, inputs, sole_relu
+
+Engine = Literal["onednn", "x86"]
+
+
+def quantised(weight: Tensor) -> Tensor:
+    """A weight `(n, k)` as per-channel qint8; rows of zeros stay zero."""
+    scales = weight.abs().amax(dim=1).double().clamp(min=1e-12) / 127
+    with warnings.catch_warnings():
+        # Deprecated together with eager-mode quantisation, but the packed kernels take no other tensors.
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_channel(weight, scales, torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8)
+
+
+def in_int8(module: torch.jit.ScriptModule, engine: Engine = "onednn") -> Forward:
+    """What `service.inference.cpu.for_cpu` makes of a module of float32 weights, with its linear maps in int8."""
+
+    def pack(graph: Any, node: Any) -> Any:
+        x, weight, bias = inputs(node)
+        before, torch.backends.quantized.engine = torch.backends.quantized.engine, engine
+        try:
+            packed = torch.ops.quantized.linear_prepack(quantised(constant(weight)), constant(bias))
+        finally:
+            torch.backends.quantized.engine = before
+        argument = graph.addInput()
+        argument.setType(packed._type())
+        relu = sole_relu(node)
+        code = Before(graph, relu or node)
+        kind = "quantized::linear_relu_dynamic" if relu else "quantized::linear_dynamic"
+        code.replace(code.emit(kind, x, argument, code.constant(False)))
+        return packed
+
+    return rewritten(module, pack)
