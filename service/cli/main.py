@@ -12,7 +12,18 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import service
-from service.cli import classify, dead, import_weights, keys, models, presets, processes, serving, training
+from service.cli import (
+    classify,
+    dead,
+    evaluation,
+    import_weights,
+    keys,
+    models,
+    presets,
+    processes,
+    serving,
+    training,
+)
 from service.errors import VidtrError
 
 app = typer.Typer(
@@ -27,7 +38,8 @@ app.command("api")(processes.api)
 app.command("worker")(processes.worker)
 app.command("classify")(classify.classify)
 app.command("train")(training.train)
-app.command("evaluate")(training.evaluate)
+app.command("evaluate")(evaluation.evaluate)
+app.command("footage")(evaluation.footage)
 app.command("export")(models.export)
 app.command("import")(import_weights.import_weights)
 app.add_typer(presets.app, name="models")

@@ -1,4 +1,4 @@
-"""`vidtr train` and `vidtr evaluate`."""
+"""`vidtr train`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from service.video.config import VideoLimits
@@ -33,35 +32,6 @@ def train(
     (out / "labels.json").write_text(json.dumps(source.labels), encoding="utf-8")
     loss = run(make_network(settings, len(source.labels)), source, settings, out)
     Console().print(f"last loss {loss:.6f}; weights are in {out / 'best.safetensors'}", highlight=False)
-
-
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.", exists=True, file_okay=False)],
-    windows: Annotated[int, typer.Option(min=1, help="Windows of each video.")] = 1,
-    crops: Annotated[int, typer.Option(min=1, max=3, help="Spatial crops of each window: 1 or 3.")] = 1,
-) -> None:
-    """Evaluate the best weights of a run on its held-out data, and write report.html and figures.json beside them."""
-    from service.model.weights.native import load_weights
-    from service.training.config import TrainConfig
-    from service.training.evaluate import evaluate as score
-    from service.training.report import write_report
-    from service.training.sources import Videos
-    from service.training.start import make_network, make_source
-
-    if crops == 2:
-        raise typer.BadParameter("crops must be 1 or 3, not 2", param_hint="--crops")
-    settings = TrainConfig.model_validate_json((run / "config.json").read_text(encoding="utf-8"))
-    source = make_source(settings, _limits(), run / "clips")
-    network = make_network(settings, len(source.labels)).eval()
-    load_weights(network, run / "best.safetensors")
-    examples = source.held_out(windows, crops) if isinstance(source, Videos) else source.held_out()
-    result = score(network, examples, multi_label=source.multi_label)
-    write_report(run / "report.html", run.name, source.labels, result, examples)
-    (run / "figures.json").write_text(json.dumps(result.figures, indent=2) + "\n", encoding="utf-8")
-    table = Table("figure", "value")
-    for name, value in result.figures.items():
-        table.add_row(name, f"{value:.4f}")
-    Console().print(table)
 
 
 def _limits() -> VideoLimits:

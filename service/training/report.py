@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from service.training.evaluate import Evaluation
+from service.training.intervals import shown, wilson
 from service.training.sources import Examples
 
 _STYLE = (
@@ -26,15 +27,20 @@ def write_report(
     path: Path, title: str, labels: Sequence[str], result: Evaluation, examples: list[Examples], *, errors: int = 24
 ) -> None:
     """Write the report. Pictures are inside the file, so that it can be moved."""
-    parts = [f"<h1>{html.escape(title)}</h1>", _figures(result)]
+    parts = [_figures(result)]
     if not result.multi_label:
         parts += [
-            _per_class(labels, result),
-            _confusion(labels, result.confusion),
-            _gallery(labels, result, examples, errors),
+            f"<h2>Classes</h2>{class_table(labels, result)}",
+            f"<h2>Confusion (rows: true, columns: predicted)</h2>{confusion_table(labels, result.confusion)}",
+            gallery(labels, result, first_views(examples), errors),
         ]
+    write_page(path, title, parts)
+
+
+def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
+    """Write an HTML file of the parts below a title."""
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
-    path.write_text(page + "\n".join(parts), encoding="utf-8")
+    path.write_text(page + "\n".join([f"<h1>{html.escape(title)}</h1>", *parts]), encoding="utf-8")
 
 
 def _figures(result: Evaluation) -> str:
@@ -42,18 +48,17 @@ def _figures(result: Evaluation) -> str:
     return f"<h2>Figures</h2><table><tr><th>videos<td>{len(result.targets)}{rows}</table>"
 
 
-def _per_class(labels: Sequence[str], result: Evaluation) -> str:
-    counts = result.confusion
+def class_table(labels: Sequence[str], result: Evaluation) -> str:
+    """Accuracy of each class with its 95 % interval."""
     rows = "".join(
-        f"<tr><th>{html.escape(label)}<td>{int(row[i])} of {int(row.sum())}<td>{100 * share:.1f} %"
-        for i, (label, row, share) in enumerate(
-            zip(labels, counts, (counts.diag() / counts.sum(1).clamp(min=1)).tolist(), strict=True)
-        )
+        f"<tr><th>{html.escape(label)}<td>{shown(wilson(int(row[i]), int(row.sum())))}"
+        for i, (label, row) in enumerate(zip(labels, result.confusion, strict=True))
     )
-    return f"<h2>Classes</h2><table>{rows}</table>"
+    return f"<table>{rows}</table>"
 
 
-def _confusion(labels: Sequence[str], counts: Tensor) -> str:
+def confusion_table(labels: Sequence[str], counts: Tensor) -> str:
+    """Counts `(K, K)` on a ground that is darker the larger their share of the row."""
     head = "".join(f"<th>{html.escape(label)}" for label in labels)
     rows = []
     for label, row, shares in zip(
@@ -64,30 +69,36 @@ def _confusion(labels: Sequence[str], counts: Tensor) -> str:
             for count, share in zip(row, shares, strict=True)
         )
         rows.append(f"<tr><th>{html.escape(label)}{cells}")
-    return f"<h2>Confusion (rows: true, columns: predicted)</h2><table><tr><th>{head}{''.join(rows)}</table>"
+    return f"<table><tr><th>{head}{''.join(rows)}</table>"
 
 
-def _gallery(labels: Sequence[str], result: Evaluation, examples: list[Examples], most: int) -> str:
-    truth, guess = result.targets.argmax(1), result.scores.argmax(1)
-    wrong = (guess != truth).nonzero().flatten()
-    wrong = wrong[result.scores[wrong, guess[wrong]].argsort(descending=True)][:most]
-    strips = [
+def first_views(examples: list[Examples]) -> list[Tensor]:
+    """The first view `(T, H, W, 3)` of each video."""
+    return [
         view
         for example in examples
         for view in example.clips.view(len(example.targets), -1, *example.clips.shape[1:])[:, 0]
     ]
+
+
+def gallery(labels: Sequence[str], result: Evaluation, clips: Sequence[Tensor], most: int) -> str:
+    """The most confident errors as strips of frames; `clips` are those of the evaluated videos, `(T, H, W, 3)`."""
+    truth, guess = result.targets.argmax(1), result.scores.argmax(1)
+    wrong = (guess != truth).nonzero().flatten()
+    wrong = wrong[result.scores[wrong, guess[wrong]].argsort(descending=True)][:most]
     figures = []
     for i in wrong.tolist():
-        strip = torch.cat(list(strips[i]), dim=1)
+        strip = torch.cat(list(clips[i]), dim=1)
         caption = f"true {labels[int(truth[i])]}, predicted {labels[int(guess[i])]} ({result.scores[i, guess[i]]:.2f})"
         figures.append(
-            f'<figure><img src="data:image/png;base64,{_png(strip)}">'
+            f'<figure><img src="data:image/png;base64,{base64.b64encode(png(strip)).decode()}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
     return f"<h2>Most confident errors ({len(wrong)})</h2>{''.join(figures)}"
 
 
-def _png(picture: Tensor) -> str:
+def png(picture: Tensor) -> bytes:
+    """A picture uint8 `(H, W, 3)` as a PNG file."""
     frame = av.VideoFrame.from_ndarray(picture.contiguous().numpy(), format="rgb24")
     file = io.BytesIO()
     with av.open(file, "w", format="image2pipe") as out:
@@ -95,4 +106,4 @@ def _png(picture: Tensor) -> str:
         stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "rgb24"
         out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()

@@ -1,0 +1,172 @@
+"""`vidtr evaluate` and `vidtr footage`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from service.evaluation.scoring import Candidate, Score
+    from service.training.config import GeneratedData, TrainConfig
+    from service.training.sources import Examples
+    from service.video.config import VideoLimits
+
+Tell = Callable[[str, int, int], None]
+
+
+def footage(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Folders of real videos, some of still cameras.", exists=True, file_okay=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the test set.")],
+    each: Annotated[int, typer.Option(min=1, help="Clips of each class.")] = 60,
+    seed: Annotated[int, typer.Option(help="Equal seeds choose equal shots and paths.")] = 0,
+) -> None:
+    """Make a test set of real footage: windows moved along known camera paths over shots of still cameras."""
+    from service.evaluation.footage import FootageConfig, build_footage
+
+    try:
+        with _progress() as tell:
+            entries = build_footage(sources, out, FootageConfig(each=each, seed=seed), tell)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="SOURCES") from error
+    still = sum(entry.unaltered for entry in entries)
+    Console().print(
+        f"{len(entries) - still} clips and {still} windows of unaltered still videos are in {out}", highlight=False
+    )
+
+
+def evaluate(
+    target: Annotated[
+        Path, typer.Argument(help="Folder of a run, or of a model in a repository.", exists=True, file_okay=False)
+    ],
+    windows: Annotated[int, typer.Option(min=1, help="Windows of each video.")] = 1,
+    crops: Annotated[int, typer.Option(min=1, max=3, help="Spatial crops of each window: 1 or 3.")] = 1,
+    footage: Annotated[
+        Path | None,
+        typer.Option(help="Camera motion: a set that `vidtr footage` made.", exists=True, file_okay=False),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Camera motion: held-out pictures, where the run does not name them.", exists=True),
+    ] = None,
+    each: Annotated[int, typer.Option(min=1, help="Camera motion: generated clips of each class.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; that of the run when absent.")] = None,
+) -> None:
+    """Evaluate a run on its held-out data, or a camera-motion model; write report.html and figures.json."""
+    from service.evaluation.scoring import of_repository, of_run, score_of
+    from service.model.presets import CAMERA_MOTION_LABELS
+    from service.training.config import GeneratedData
+    from service.training.start import make_network
+
+    if crops == 2:
+        raise typer.BadParameter("crops must be 1 or 3, not 2", param_hint="--crops")
+    untrained: Score | None = None
+    data: GeneratedData | None = None
+    if (target / "config.json").exists():
+        labels = tuple(json.loads((target / "labels.json").read_text(encoding="utf-8")))
+        candidate, settings = of_run(target, labels)
+        if not isinstance(settings.data, GeneratedData):
+            _labelled(target, candidate, settings, windows, crops, out or target)
+            return
+        data, untrained = settings.data, score_of(make_network(settings, len(labels)).eval())
+    else:
+        candidate = of_repository(target)
+    if candidate.spec.labels != CAMERA_MOTION_LABELS:
+        raise typer.BadParameter(f"{candidate.name} has other labels than camera motion", param_hint="TARGET")
+    if pictures is not None:
+        data = (data or GeneratedData(kind="camera_motion", pictures=pictures, held_out_pictures=pictures)).model_copy(
+            update={"held_out_pictures": pictures}
+        )
+    if data is None:
+        raise typer.BadParameter("a served model needs pictures that it was not trained on", param_hint="--pictures")
+    if out is None and not (target / "config.json").exists():
+        raise typer.BadParameter("where is the report of a served model to go?", param_hint="--out")
+    _camera_motion(candidate, data, untrained, footage, each, out or target)
+
+
+def _labelled(run: Path, candidate: Candidate, settings: TrainConfig, windows: int, crops: int, out: Path) -> None:
+    from service.training.evaluate import evaluate as score
+    from service.training.report import write_report
+    from service.training.sources import Videos
+    from service.training.start import make_source
+
+    source = make_source(settings, _limits(), run / "clips")
+    examples: list[Examples] = source.held_out(windows, crops) if isinstance(source, Videos) else source.held_out()
+    if candidate.network is None:
+        raise RuntimeError("a run always has its network")
+    result = score(candidate.network, examples, multi_label=source.multi_label)
+    out.mkdir(parents=True, exist_ok=True)
+    write_report(out / "report.html", run.name, source.labels, result, examples)
+    (out / "figures.json").write_text(json.dumps(result.figures, indent=2) + "\n", encoding="utf-8")
+    table = Table("figure", "value")
+    for name, value in result.figures.items():
+        table.add_row(name, f"{value:.4f}")
+    Console().print(table)
+
+
+def _camera_motion(
+    candidate: Candidate,
+    data: GeneratedData,
+    untrained: Score | None,
+    footage: Path | None,
+    each: int,
+    out: Path,
+) -> None:
+    import torch
+
+    from service.evaluation.camera_motion import assess, flattened
+    from service.evaluation.decoded import decode_footage
+    from service.evaluation.examples import attention_picture, spread_cuts
+    from service.evaluation.held_out import HeldOutMotion
+    from service.evaluation.report import write_motion_report
+    from service.training.intervals import shown
+    from service.training.report import png
+
+    spec = candidate.spec
+    made = HeldOutMotion(data, spec.frames, spec.height, 0)
+    with _progress() as tell:
+        real = decode_footage(footage, spec, _limits(), tell) if footage else None
+    found = assess(candidate, made.clips(each), made.cuts(max(1, each // 4)), real, untrained)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures.json").write_text(json.dumps(found.figures, indent=2) + "\n", encoding="utf-8")
+    write_motion_report(out / "report.html", candidate.name, found)
+    pictured = found.sets.get("footage", found.sets["generated"])
+    rows = spread_cuts(pictured.result.cut)
+    if rows:
+        clips, cut = pictured.clips[rows], pictured.result.cut[rows]
+        attention = candidate.score(clips).temporal_attention
+        (out / "attention.png").write_bytes(png(attention_picture(clips, attention, cut)))
+    console = Console()
+    table = Table("figure", "value (95 % interval; cases)")
+    for name, value in flattened(found.figures).items():
+        table.add_row(name, shown(value) if isinstance(value, dict) else f"{value:.4f}")
+    console.print(table)
+    table = Table("target", "found", "wanted", "")
+    for target in found.targets:
+        bound = f"{'at most' if target.at_most else 'at least'} {100 * target.bound:.1f} %"
+        table.add_row(target.what, f"{100 * target.value:.1f} %", bound, "met" if target.met else "missed")
+    console.print(table)
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+def _limits() -> VideoLimits:
+    from service.settings import Settings
+    from service.video.config import VideoLimits
+
+    return Settings().narrowed(VideoLimits)

@@ -1,0 +1,84 @@
+"""Networks as they are checked: uint8 clips in, scores out, whether from a run's folder or a model repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from service.contracts import ModelSpec
+from service.inference.cpu import load_module
+from service.inference.registry import scan_repository
+from service.model.build import Network
+from service.model.parts import Scores
+from service.model.preprocess import Normalise
+from service.model.weights.native import load_weights
+from service.training.config import TrainConfig
+from service.training.start import clip_spec, make_network
+
+Score = Callable[[Tensor], Scores]
+"""Clips uint8 `(B, T, H, W, 3)` to their scores, on the CPU."""
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is evaluated."""
+
+    name: str
+    spec: ModelSpec
+    """How clips are decoded for it."""
+    score: Score
+    network: Network | None = None
+    """The network itself, where it is at hand: of a served model only its outputs are."""
+
+
+def of_run(run: Path, labels: tuple[str, ...]) -> tuple[Candidate, TrainConfig]:
+    """The best weights of a run's folder and the run's configuration.
+
+    Raises OSError where the folder is not that of a run, and RuntimeError or ValueError where its weights do not fit.
+    """
+    settings = TrainConfig.model_validate_json((run / "config.json").read_text(encoding="utf-8"))
+    network = make_network(settings, len(labels)).eval()
+    load_weights(network, run / "best.safetensors")
+    spec = clip_spec(settings).model_copy(update={"labels": labels})
+    return Candidate(run.name, spec, score_of(network), network), settings
+
+
+def of_repository(folder: Path) -> Candidate:
+    """The newest served version of the model whose folder `<repository>/<name>` is given.
+
+    Raises ModelConfigError or OSError as `scan_repository` does.
+    """
+    file = max(
+        (file for file in scan_repository(folder.parent) if file.spec.name == folder.name),
+        key=lambda file: int(file.spec.version),
+    )
+    module = load_module(file.path)
+
+    def score(clips: Tensor) -> Scores:
+        with torch.inference_mode():
+            return Scores(*module(clips))
+
+    return Candidate(file.spec.name, file.spec, score)
+
+
+def score_of(network: Network) -> Score:
+    """A function that scores clips with the network as it is, in eval mode."""
+    normalise = Normalise()
+
+    def score(clips: Tensor) -> Scores:
+        with torch.inference_mode():
+            scores: Scores = network(normalise(clips))
+            return scores
+
+    return score
+
+
+def score_all(score: Score, clips: Tensor) -> Scores:
+    """Score many clips in batches."""
+    parts = [score(part) for part in torch.split(clips, _BATCH)]
+    return Scores(*(torch.cat([getattr(part, name) for part in parts]) for name in Scores._fields))
