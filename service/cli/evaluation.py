@@ -1,4 +1,4 @@
-"""`vidtr evaluate` and `vidtr footage`."""
+"""`vidtr evaluate`, `vidtr footage` and `vidtr crossvalidate`."""
 
 from __future__ import annotations
 
@@ -111,6 +111,37 @@ def _labelled(run: Path, candidate: Candidate, settings: TrainConfig, windows: i
     for name, value in result.figures.items():
         table.add_row(name, f"{value:.4f}")
     Console().print(table)
+
+
+def crossvalidate(
+    config: Annotated[Path, typer.Argument(help="TOML file of labelled data with folds.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the folds' runs and of the report; what is there goes on.")],
+    windows: Annotated[int, typer.Option(min=1, help="Windows of each evaluated video.")] = 4,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a field of the file: `recipe.steps=50`; may be repeated.")
+    ] = None,
+) -> None:
+    """Train and evaluate every fold of labelled data, beside chance and a classifier of mean frames."""
+    from service.evaluation.folds import cross_validate, folds_table
+    from service.training.config import read_config
+    from service.training.intervals import shown, wilson
+    from service.training.report import write_report
+
+    console = Console()
+    found = cross_validate(
+        read_config(config, set_ or ()), out, _limits(), windows, lambda line: console.print(line, highlight=False)
+    )
+    (out / "figures.json").write_text(json.dumps(found.figures, indent=2) + "\n", encoding="utf-8")
+    write_report(
+        out / "report.html", out.name, found.labels, found.result, found.examples, first=[folds_table(found.figures)]
+    )
+    table = Table("figure", "mean of the folds", "sd")
+    for name in ("top1", "frame_average", "chance"):
+        summary = found.figures[name]
+        table.add_row(name, f"{100 * summary['mean']:.1f} %", f"{100 * summary['sd']:.1f}")
+    console.print(table)
+    hits = found.result.scores.argmax(1) == found.result.targets.argmax(1)
+    console.print(f"all folds together: {shown(wilson(int(hits.sum()), len(hits)))}", highlight=False)
 
 
 def _camera_motion(

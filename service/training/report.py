@@ -24,10 +24,17 @@ _STYLE = (
 
 
 def write_report(
-    path: Path, title: str, labels: Sequence[str], result: Evaluation, examples: list[Examples], *, errors: int = 24
+    path: Path,
+    title: str,
+    labels: Sequence[str],
+    result: Evaluation,
+    examples: list[Examples],
+    *,
+    first: Sequence[str] = (),
+    errors: int = 24,
 ) -> None:
-    """Write the report. Pictures are inside the file, so that it can be moved."""
-    parts = [_figures(result)]
+    """Write the report, after the HTML parts `first`. Pictures are inside the file, so that it can be moved."""
+    parts = [*first, _figures(result)]
     if not result.multi_label:
         parts += [
             f"<h2>Classes</h2>{class_table(labels, result)}",

@@ -197,10 +197,17 @@ class Videos:
 
     def held_out(self, windows: int | None = None, crops: int = 1) -> list[Examples]:
         """See `Source`: the views of each video that the protocol asks for."""
+        return self._all_views(self.held_out_samples, windows or self._data.windows, crops)
+
+    def training_examples(self, windows: int | None = None) -> list[Examples]:
+        """The training videos as `held_out` gives the others: not cropped by chance, nor mirrored."""
+        return self._all_views([sample for sample, _ in self._train], windows or self._data.windows, 1)
+
+    def _all_views(self, samples: Sequence[Sample], windows: int, crops: int) -> list[Examples]:
         result = []
-        for sample in self.held_out_samples:
+        for sample in samples:
             try:
-                path = self.clips_of(sample, self._spec, windows or self._data.windows, crops)
+                path = self.clips_of(sample, self._spec, windows, crops)
             except (VidtrError, OSError) as error:
                 self.skipped.append(f"{sample.path}: {error}")
                 continue

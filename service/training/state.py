@@ -11,6 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+_AVERAGED = "ema."
+
 
 def save_state(
     path: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, float]
@@ -28,6 +30,16 @@ def save_state(
     os.replace(partial, path)
 
 
+def load_averaged(path: Path, network: nn.Module) -> None:
+    """Give a network the averaged weights of a run's state.
+
+    Raises RuntimeError where the file is of another network.
+    """
+    with safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(_AVERAGED)]
+        network.load_state_dict({name.removeprefix(_AVERAGED): file.get_tensor(name) for name in names})
+
+
 def load_state(path: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Put everything back and return the facts.
 
@@ -36,7 +48,7 @@ def load_state(path: Path, network: nn.Module, ema: nn.Module, optimizer: torch.
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         facts: dict[str, float] = json.loads(file.metadata()["facts"])
-    for prefix, module in (("network.", network), ("ema.", ema)):
+    for prefix, module in (("network.", network), (_AVERAGED, ema)):
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     saved = optimizer.state_dict()
     saved["state"] = {}
