@@ -31,8 +31,11 @@ def footage(
     seed: Annotated[int, typer.Option(help="Equal seeds choose equal shots and paths.")] = 0,
 ) -> None:
     """Make a test set of real footage: windows moved along known camera paths over shots of still cameras."""
+    import torch
+
     from service.evaluation.footage import FootageConfig, build_footage
 
+    torch.set_num_threads(1)  # frames of a small window gain nothing from more
     try:
         with _progress() as tell:
             entries = build_footage(sources, out, FootageConfig(each=each, seed=seed), tell)
@@ -162,6 +165,7 @@ def _camera_motion(
     from service.training.intervals import shown
     from service.training.report import png
 
+    torch.set_num_threads(1)  # nor does a network of this size
     spec = candidate.spec
     made = HeldOutMotion(data, spec.frames, spec.height, 0)
     with _progress() as tell:

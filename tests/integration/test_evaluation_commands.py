@@ -1,0 +1,116 @@
+"""`vidtr footage`, `train`, `evaluate` and `crossvalidate` one after the other, on videos and pictures made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from service.cli.main import app
+from service.model.card import ModelCard
+from service.model.export import export_model
+from service.model.presets import CAMERA_MOTION_LABELS as LABELS
+from service.model.weights.native import load_weights
+from service.training.config import TrainConfig
+from service.training.report import png
+from service.training.start import make_network
+from tests.unit.evaluation.scenes import scene, write_still
+
+pytest.importorskip("lightning_fabric", reason="the extra `train` is not installed")
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+[network]
+height = 16
+width = 16
+frames = 8
+patch = 8
+depth = 2
+heads = 2
+dim = 16
+mlp_dim = 32
+pooling = [[0, 4]]
+qkv = "separate"
+
+[data]
+kind = "camera_motion"
+pictures = "pictures"
+held_out_pictures = "pictures"
+tiles_each = 6
+procedural = 24
+evaluation_clips = 12
+
+[recipe]
+steps = 2
+batch = 8
+warmup = 1
+
+[run]
+accelerator = "cpu"
+evaluate_every = 2
+"""
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    threads = torch.get_num_threads()
+    project = tmp_path_factory.mktemp("project")
+    (project / "pictures").mkdir()
+    (project / "pictures" / "a.png").write_bytes(png(torch.from_numpy(scene(5, 320, 240))))
+    (project / "run.toml").write_text(CONFIG)
+    for seed in range(3):
+        write_still(project / "videos" / "still" / f"{seed}.mp4", seed, frames=14, fps=10)
+        write_still(project / "videos" / "moving" / f"{seed}.mp4", seed, frames=14, fps=10, panned=4)
+    run("footage", str(project / "videos" / "still"), "--out", str(project / "footage"), "--each", "2")
+    run("train", str(project / "run.toml"), "--out", str(project / "run"))
+    torch.set_num_threads(threads)
+    return project
+
+
+def test_a_run_is_evaluated_on_footage(project: Path) -> None:
+    printed = run("evaluate", str(project / "run"), "--footage", str(project / "footage"), "--each", "2")
+    figures = json.loads((project / "run" / "figures.json").read_text())
+    assert figures["footage"]["top1"]["count"] == 2 * len(LABELS)
+    assert figures["generated"]["top1"]["count"] == 2 * len(LABELS)
+    assert figures["unaltered"]["videos"] == 3
+    assert "untrained" in figures["footage"]["cuts"]
+    assert (project / "run" / "attention.png").read_bytes().startswith(b"\x89PNG")
+    assert "footage: top-1" in printed
+
+
+def test_the_served_model_is_evaluated_to_the_same_figures(project: Path) -> None:
+    settings = TrainConfig.model_validate_json((project / "run" / "config.json").read_text())
+    network = make_network(settings, len(LABELS)).eval()
+    load_weights(network, project / "run" / "best.safetensors")
+    card = ModelCard(
+        labels=LABELS, trained=True, description="", frame_step=4, reference_fps=30.0, resize_short_side=18
+    )
+    export_model(network, project / "repository", name="camera", version=1, card=card)
+    footage = ("--footage", str(project / "footage"), "--each", "2")
+    run("evaluate", str(project / "run"), *footage)
+    folder, pictures = project / "repository" / "camera", project / "pictures"
+    run("evaluate", str(folder), *footage, "--pictures", str(pictures), "--out", str(project / "report"))
+    ours, served = (json.loads((project / name / "figures.json").read_text()) for name in ("run", "report"))
+    assert served["footage"]["top1"] == ours["footage"]["top1"]
+    assert served["unaltered"] == ours["unaltered"]
+    assert served["footage"]["cuts"]["all"] == ours["footage"]["cuts"]["all"]
+
+
+def test_labelled_data_are_cross_validated(project: Path) -> None:
+    labelled = CONFIG[: CONFIG.index("[data]")] + f'[data]\nkind = "folder"\nvideos = "{project / "videos"}"\n'
+    labelled += "folds = 3\nwindows = 1\n\n" + CONFIG[CONFIG.index("[recipe]") :]
+    (project / "labelled.toml").write_text(labelled)
+    printed = run("crossvalidate", str(project / "labelled.toml"), "--out", str(project / "folds"), "--windows", "1")
+    figures = json.loads((project / "folds" / "figures.json").read_text())
+    assert len(figures["folds"]) == 3
+    assert "all folds together" in printed
+    assert "Folds" in (project / "folds" / "report.html").read_text()
