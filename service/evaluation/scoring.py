@@ -42,6 +42,9 @@ def of_run(run: Path, labels: tuple[str, ...]) -> tuple[Candidate, TrainConfig]:
     Raises OSError where the folder is not that of a run, and RuntimeError or ValueError where its weights do not fit.
     """
     settings = TrainConfig.model_validate_json((run / "config.json").read_text(encoding="utf-8"))
+    if isinstance(settings.network.get("start"), dict):
+        # The first weights are overwritten, and their file may be gone.
+        settings = settings.model_copy(update={"network": {**settings.network, "start": "xavier"}})
     network = make_network(settings, len(labels)).eval()
     load_weights(network, run / "best.safetensors")
     spec = clip_spec(settings).model_copy(update={"labels": labels})

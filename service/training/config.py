@@ -41,6 +41,7 @@ class LabelledData(_Section):
     )
     fold: int = Field(0, ge=0, description="the fold that is evaluated on")
     windows: int = Field(4, ge=1, description="windows decoded from each video; training draws one of them")
+    scale: float = Field(1.0, ge=1, le=2, description="largest random enlargement before the crop; the paper has 1.25")
     flip: bool = Field(True, description="mirror half of the training clips; not where left and right are labels")
 
     @model_validator(mode="after")
@@ -120,4 +121,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     for key in ("pictures", "held_out_pictures", "videos", "annotations", "held_out_annotations"):
         if isinstance(data, dict) and key in data:
             data[key] = (path.parent / data[key]).resolve()
+    start = raw.get("network", {}).get("start")
+    if isinstance(start, dict):
+        raw["network"]["start"] = {kind: str((path.parent / str(file)).resolve()) for kind, file in start.items()}
     return TrainConfig.model_validate(raw)

@@ -184,16 +184,29 @@ class Videos:
             draw = generator_for(self._seed, step, position)
             views = np.load(path, mmap_mode="r")
             view = torch.from_numpy(views[int(torch.randint(len(views), (), generator=draw))].copy())
-            down, right = (
-                int(torch.randint(0, large - small + 1, (), generator=draw))
-                for large, small in zip(view.shape[1:3], (self._spec.height, self._spec.width), strict=True)
-            )
-            view = view[:, down : down + self._spec.height, right : right + self._spec.width]
+            view = self._crop(view, draw)
             if self._data.flip and float(torch.rand((), generator=draw)) < 0.5:
                 view = view.flip(2)
             clips.append(view)
             targets.append(self.target(sample))
         return Examples(torch.stack(clips), torch.stack(targets), torch.full((len(clips),), -1))
+
+    def _crop(self, view: Tensor, draw: torch.Generator) -> Tensor:
+        """A random crop of `(T, H', W', 3)`, the same in all frames, of a view enlarged by chance: `(T, H, W, 3)`."""
+        size = (self._spec.height, self._spec.width)
+        larger = 1.0
+        if self._data.scale > 1:
+            larger = 1 + (self._data.scale - 1) * float(torch.rand((), generator=draw))
+        part = (round(size[0] / larger), round(size[1] / larger))
+        down, right = (
+            int(torch.randint(0, whole - side + 1, (), generator=draw))
+            for whole, side in zip(view.shape[1:3], part, strict=True)
+        )
+        view = view[:, down : down + part[0], right : right + part[1]]
+        if part == size:
+            return view
+        resized = F.interpolate(view.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", align_corners=False)
+        return resized.permute(0, 2, 3, 1).round().to(torch.uint8)
 
     def held_out(self, windows: int | None = None, crops: int = 1) -> list[Examples]:
         """See `Source`: the views of each video that the protocol asks for."""

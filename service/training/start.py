@@ -9,6 +9,9 @@ import torch
 from service.contracts import ModelSpec
 from service.model.build import Network, build_network
 from service.model.vidtr import VidTr
+from service.model.weights.checkpoint import read_checkpoint
+from service.model.weights.inflate import inflate
+from service.model.weights.resizing import start_from
 from service.training.camera_motion.initialise import initialise_for_motion
 from service.training.config import GeneratedData, TrainConfig
 from service.training.sources import Generated, Videos
@@ -55,14 +58,26 @@ def make_source(config: TrainConfig, limits: VideoLimits, cache: Path) -> Genera
 def make_network(config: TrainConfig, classes: int) -> Network:
     """The network of a run with its first weights, which depend on the seed alone.
 
-    Raises ValueError for a start that is not known or does not fit the network.
+    Raises ValueError for a start that is not known or does not fit the network, and OSError where its file is missing.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
         network = build_network(config.network_config(classes))
     start = config.network.get("start", "xavier")
-    if start == "motion" and isinstance(network, VidTr):
+    if isinstance(start, dict):
+        _take_weights(network, start)
+    elif start == "motion" and isinstance(network, VidTr):
         initialise_for_motion(network, config.run.seed)
     elif start != "xavier":
         raise ValueError(f"start must be 'xavier', or 'motion' for the grid family, not {start!r}")
     return network
+
+
+def _take_weights(network: Network, start: dict[str, str]) -> None:
+    match start:
+        case {"video": path, **rest} if not rest:
+            start_from(network, read_checkpoint(Path(path)))
+        case {"image": path, **rest} if not rest:
+            inflate(network, read_checkpoint(Path(path)))
+        case _:
+            raise ValueError(f"start must name one file, {{video = PATH}} or {{image = PATH}}, not {start}")

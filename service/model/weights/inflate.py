@@ -82,14 +82,14 @@ def _positions(table: Tensor, config: VidTrConfig | SequenceConfig) -> Tensor:
     """Position table of the image, `(1, S'+1, d)`, to that of the network."""
     if table.dim() != 3 or table.size(0) != 1 or table.size(1) < 2:
         raise CheckpointError(f"pos_embedding is {tuple(table.shape)}, expected (1, locations + 1, {config.dim})")
-    class_entry, locations = table[:, :1], _resampled(table[:, 1:], config)
+    class_entry, locations = table[:, :1], resampled(table[:, 1:], config)
     if isinstance(config, SequenceConfig):
         return torch.cat([class_entry, locations.repeat(1, config.frames, 1)], dim=1)  # (1, 1 + T * S, d)
     row = locations if config.class_tokens == "none" else torch.cat([class_entry, locations], dim=1)
     return row.repeat(1, config.rows, 1)  # (1, rows * columns, d)
 
 
-def _resampled(locations: Tensor, config: VidTrConfig | SequenceConfig) -> Tensor:
+def resampled(locations: Tensor, config: VidTrConfig | SequenceConfig) -> Tensor:
     """Entries of the image's grid of patches, `(1, S', d)`, to the network's, `(1, S, d)`."""
     height, width = config.height // config.patch, config.width // config.patch
     count, side = locations.size(1), math.isqrt(locations.size(1))

@@ -1,0 +1,64 @@
+"""Batches of labelled videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from service.settings import Settings
+from service.training.config import TrainConfig
+from service.training.sources import Examples, Videos
+from service.training.start import make_source
+from service.video.config import VideoLimits
+from tests.videos import quadrants, write_video
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for label in ("one", "two"):
+        (folder / label).mkdir()
+        for i in range(2):
+            write_video(folder / label / f"{i}.mp4", 20, draw=quadrants)
+    return folder
+
+
+def source(folder: Path, **data: object) -> Videos:
+    network = {"height": 32, "width": 32, "frames": 4, "patch": 8, "depth": 1, "heads": 1, "dim": 8, "mlp_dim": 8}
+    fields = {"kind": "folder", "videos": folder, "folds": 2, "windows": 1, "flip": False, **data}
+    config = TrainConfig.model_validate({"network": network, "data": fields, "recipe": {"steps": 1}})
+    made = make_source(config, Settings().narrowed(VideoLimits), folder / "clips")
+    assert isinstance(made, Videos)
+    return made
+
+
+def red_share(batch: Examples) -> torch.Tensor:
+    """Share of each clip's pixels that belong to the red quarter."""
+    red, green, blue = batch.clips.float().unbind(-1)
+    return ((red > 150) & (green < 100) & (blue < 100)).float().mean((1, 2, 3))
+
+
+def test_enlarged_views_have_the_same_size(folder: Path) -> None:
+    batch = source(folder, scale=1.5).batch(0, 0, 4, 4)
+    assert batch.clips.shape == (4, 4, 32, 32, 3)
+    assert batch.clips.dtype == torch.uint8
+
+
+def test_enlargement_cuts_out_smaller_parts(folder: Path) -> None:
+    # The smaller the part, the more unevenly it covers the four quarters.
+    plain, larger = (red_share(source(folder, scale=scale).batch(0, 0, 32, 32)) for scale in (1.0, 2.0))
+    assert float(larger.std()) > 1.3 * float(plain.std())
+
+
+def test_a_batch_is_the_same_each_time(folder: Path) -> None:
+    one, other = (source(folder, scale=1.25).batch(3, 0, 4, 4).clips for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_training_examples_are_not_cropped_by_chance(folder: Path) -> None:
+    made = source(folder, scale=1.25)
+    one, other = (made.training_examples() for _ in range(2))
+    assert len(one) == 2
+    assert all(torch.equal(a.clips, b.clips) for a, b in zip(one, other, strict=True))
