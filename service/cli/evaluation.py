@@ -108,7 +108,7 @@ def _labelled(run: Path, candidate: Candidate, settings: TrainConfig, windows: i
         raise RuntimeError("a run always has its network")
     result = score(candidate.network, examples, multi_label=source.multi_label)
     out.mkdir(parents=True, exist_ok=True)
-    write_report(out / "report.html", run.name, source.labels, result, examples)
+    write_report(out / "report.html", run.name, source.labels, result, examples, crops=crops)
     (out / "figures.json").write_text(json.dumps(result.figures, indent=2) + "\n", encoding="utf-8")
     table = Table("figure", "value")
     for name, value in result.figures.items():

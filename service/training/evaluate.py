@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,20 @@ class Evaluation:
     multi_label: bool
     cut: Tensor
     attention_peak: Tensor
+    views: Tensor | None = None
+    """Scores of every view `(N, V, K)`, windows first and crops within them, where all videos have as many."""
+
+    def by_windows(self, crops: int = 1) -> dict[int, float]:
+        """Top-1, or mean average precision, from 1, 2, ... of the windows, evenly spread over those there are."""
+        if self.views is None:
+            return {}
+        by_window = self.views.view(len(self.views), -1, crops, self.views.size(2)).mean(2)  # (N, windows, K)
+        found = {}
+        for count in range(1, by_window.size(1) + 1):
+            chosen = torch.linspace(0, by_window.size(1) - 1, count).round().long()
+            fewer = replace(self, scores=by_window[:, chosen].mean(1), views=None)
+            found[count] = fewer.figures["mAP" if self.multi_label else "top1"]
+        return found
 
     @property
     def figures(self) -> dict[str, float]:
@@ -61,7 +75,7 @@ def evaluate(network: Network, examples: list[Examples], *, multi_label: bool, b
     network.eval()
     device = network.fc.weight.device
     normalise = Normalise().to(device)
-    scores, targets, cuts, peaks = [], [], [], []
+    scores, targets, cuts, peaks, views = [], [], [], [], []
     for example in examples:
         logits, attention = [], []
         for part in torch.split(example.clips, batch):
@@ -70,10 +84,19 @@ def evaluate(network: Network, examples: list[Examples], *, multi_label: bool, b
             attention.append(out.temporal_attention.cpu())
         chances = torch.cat(logits).sigmoid() if multi_label else torch.cat(logits).softmax(1)
         videos = len(example.targets)
-        scores.append(chances.view(videos, -1, chances.size(1)).mean(1))
+        views.append(chances.view(videos, -1, chances.size(1)))
+        scores.append(views[-1].mean(1))
         looked = torch.cat(attention)
         peaks.append(looked.view(videos, -1, looked.size(1)).mean(1).argmax(1))
         targets.append(example.targets)
         cuts.append(example.cut)
     network.train(was_training)
-    return Evaluation(torch.cat(scores), torch.cat(targets), multi_label, torch.cat(cuts), torch.cat(peaks))
+    alike = len({view.size(1) for view in views}) == 1
+    return Evaluation(
+        torch.cat(scores),
+        torch.cat(targets),
+        multi_label,
+        torch.cat(cuts),
+        torch.cat(peaks),
+        torch.cat(views) if alike else None,
+    )

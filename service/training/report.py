@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,15 @@ def write_report(
     examples: list[Examples],
     *,
     first: Sequence[str] = (),
+    crops: int = 1,
     errors: int = 24,
 ) -> None:
     """Write the report, after the HTML parts `first`. Pictures are inside the file, so that it can be moved."""
     parts = [*first, _figures(result)]
+    windows = result.by_windows(crops)
+    if len(windows) > 1:
+        what = "mean average precision" if result.multi_label else "top-1"
+        parts += [f"<h2>{what} by number of windows</h2>", line_chart(windows, "windows", what)]
     if not result.multi_label:
         parts += [
             f"<h2>Classes</h2>{class_table(labels, result)}",
@@ -77,6 +82,33 @@ def confusion_table(labels: Sequence[str], counts: Tensor) -> str:
         )
         rows.append(f"<tr><th>{html.escape(label)}{cells}")
     return f"<table><tr><th>{head}{''.join(rows)}</table>"
+
+
+def line_chart(points: Mapping[int, float], across: str, up: str) -> str:
+    """Shares from 0 to 1 over whole numbers, as an SVG drawing with the values written at the points."""
+    width, height, left, bottom = 480, 260, 50, 40
+    least, most = min(points), max(points)
+    low, high = min(points.values()), max(points.values())
+    pad = max(0.02, 0.2 * (high - low))
+    low, high = max(0.0, low - pad), min(1.0, high + pad)
+
+    def place(number: int, share: float) -> tuple[float, float]:
+        x = left + (width - 2 * left) * (number - least) / max(1, most - least)
+        return round(x, 1), round((height - bottom) * (1 - (share - low) / (high - low)) + 5, 1)
+
+    places = [place(*point) for point in points.items()]
+    line = " ".join(f"{x},{y}" for x, y in places)
+    marks = "".join(
+        f'<circle cx="{x}" cy="{y}" r="3"/><text x="{x}" y="{y - 8}">{100 * share:.1f}</text>'
+        f'<text x="{x}" y="{height - bottom + 22}">{number}</text>'
+        for (x, y), (number, share) in zip(places, points.items(), strict=True)
+    )
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" font-size="12" text-anchor="middle" '
+        f'fill="#2850c8"><title>{html.escape(up)} in % by {html.escape(across)}</title>'
+        f'<polyline points="{line}" fill="none" stroke="#2850c8" stroke-width="2"/>{marks}'
+        f'<text x="{width / 2}" y="{height - 2}">{html.escape(across)}</text></svg>'
+    )
 
 
 def first_views(examples: list[Examples]) -> list[Tensor]:
