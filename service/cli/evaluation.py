@@ -174,7 +174,7 @@ def _camera_motion(
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures.json").write_text(json.dumps(found.figures, indent=2) + "\n", encoding="utf-8")
     write_motion_report(out / "report.html", candidate.name, found)
-    pictured = found.sets.get("footage", found.sets["generated"])
+    pictured = found.sets["generated"]  # not footage: people in it were not asked
     rows = spread_cuts(pictured.result.cut)
     if rows:
         clips, cut = pictured.clips[rows], pictured.result.cut[rows]
