@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -26,25 +30,50 @@ _TRUNCATED_SHARE = 0.95
 _TRUNCATED_S = 0.5
 
 
-def allocate(out: Openable, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A new file of C-order uint8 `shape`, mapped into memory.
+class ClipFile:
+    """The clips of one job in a file, written picture by picture.
 
-    Raises:
-        DiskFull: the file system has no room for it.
+    Written, not mapped: every page of a mapping that is touched first costs a fault, which is dearer than the copy; and
+    a file system that is full is an error of a write, where it ends a process that has mapped the file.
     """
-    size = int(np.prod(shape))
-    try:
-        with out.open("w+b") as file:
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
+        """`file` is open for writing and empty; `shape` is that of all its clips, `[windows, crops, T, H, W, 3]`.
+
+        Raises:
+            DiskFull: the file system has no room for it.
+        """
+        self._descriptor = file.fileno()
+        self._steps = tuple(math.prod(shape[axis + 1 :]) for axis in range(3))
+        self._bytes = math.prod(shape)
+        with self._room():
             if hasattr(os, "posix_fallocate"):
-                # Blocks are reserved now: running out of space later, inside the mapping, would kill the process.
-                os.posix_fallocate(file.fileno(), 0, size)
+                # Blocks are reserved before any frame is decoded.
+                os.posix_fallocate(self._descriptor, 0, self._bytes)
             else:
-                file.truncate(size)
-            return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise DiskFull(f"There is no room for {size} bytes of decoded clips.", actual=size) from error
+                file.truncate(self._bytes)
+
+    def write(self, window: int, crop: int, slot: int, picture: NDArray[np.uint8]) -> None:
+        """Put a `[H, W, 3]` picture in its place.
+
+        Raises:
+            DiskFull: the file system has no room for it.
+        """
+        place = window * self._steps[0] + crop * self._steps[1] + slot * self._steps[2]
+        data = memoryview(picture.tobytes())
+        with self._room():
+            while data:
+                written = os.pwrite(self._descriptor, data, place)
+                data, place = data[written:], place + written
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DiskFull(f"There is no room for {self._bytes} bytes of decoded clips.", actual=self._bytes) from error
 
 
 def _warnings(found: Probe, windows: list[Window], picked: Picked) -> list[AnswerWarning]:
@@ -117,23 +146,24 @@ def decode_file(
 def _decode(video: Video, out: Openable, spec: ModelSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
     found = video.found
     timeline = found.timeline
-    windows = plan_windows(timeline.duration_s, timeline.frame_times_s, timeline.tick_s, spec, request, limits)
+    frame_times_s = timeline.frame_times_s if spec.sampling == "index" else ()
+    windows = plan_windows(timeline.duration_s, frame_times_s, timeline.tick_s, spec, request, limits)
     slots: defaultdict[float, list[tuple[int, int]]] = defaultdict(list)
     for w, window in enumerate(windows):
         for k, moment in enumerate(window.wanted_s):
             slots[moment].append((w, k))
     moments = sorted(slots)
 
-    clips = allocate(out, (len(windows), request.crops, *spec.clip_shape))
     resizer = Resizer(spec, request.crops, found.pixel_aspect, limits)
+    with out.open("w+b") as file:
+        clips = ClipFile(file, (len(windows), request.crops, *spec.clip_shape))
 
-    def take(index: int, frame: VideoFrame) -> None:
-        crops = resizer.crops(frame)
-        for w, k in slots[moments[index]]:
-            for c, crop in enumerate(crops):
-                clips[w, c, k] = crop
+        def take(index: int, frame: VideoFrame) -> None:
+            for c, crop in enumerate(resizer.crops(frame)):
+                for w, k in slots[moments[index]]:
+                    clips.write(w, c, k, crop)
 
-    picked = pick_frames(video, moments, take, limits)
+        picked = pick_frames(video, moments, take, limits)
     _check_distinct(found, picked, limits)
     shown_at = dict(zip(moments, picked.times_s, strict=True))
     return DecodedVideo(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from service.video.config import VideoLimits
 from service.video.decoder import Picked, Take
-from service.video.planned import PlanUnsafe, pick_planned
+from service.video.packets import PlanUnsafe
+from service.video.planned import pick_planned
 from service.video.probe import Video
 from service.video.sequential import pick_sequentially
 

@@ -7,6 +7,7 @@ the caller decodes the whole stream instead.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -16,9 +17,10 @@ from av.video.stream import VideoStream
 
 from service.video.config import VideoLimits
 from service.video.decoder import Decoder, Picked, Take
+from service.video.packets import FilePackets, KeptPackets, PacketSource, PlanUnsafe
 from service.video.probe import Video
 from service.video.runs import IndexedRuns, Key, Run, runs_of_packets
-from service.video.source import open_upload, read_packets
+from service.video.source import open_upload
 from service.video.timeline import IndexUnreliable, changes_setup
 
 # Families whose index, written by the muxer, can be trusted to lead to a keyframe.
@@ -29,12 +31,6 @@ _READABLE_FAMILIES = ("mpegts", "flv")
 _WITHOUT_KEYFRAMES = ("gif",)
 # Skipping is exact where the bitstream itself marks pictures that are never referred to.
 _MARKS_UNREFERENCED = ("h264", "mpeg4", "mpeg2video", "mpeg1video", "vp8")
-# Nearer keyframes are reached by reading on.
-_SEEK_PACKETS = 32
-
-
-class PlanUnsafe(Exception):
-    """Only decoding everything is sure to give the right frames."""
 
 
 def _marks_unreferenced(video: Video) -> bool:
@@ -65,51 +61,27 @@ def plan_runs(video: Video, moments: Sequence[float]) -> list[Run]:
 
 
 class _PlannedPass:
-    """Carries out the runs on one open container."""
+    """Carries out the runs on one stream."""
 
-    def __init__(self, video: Video, container: InputContainer, stream: VideoStream, take: Take, decoder: Decoder):
-        self._video = video
-        self._container = container
-        self._stream = stream
+    def __init__(self, video: Video, packets: PacketSource, take: Take, decoder: Decoder) -> None:
+        self._packets = packets
         self._take = take
         self._decoder = decoder
-        self._seekable = video.found.family.name in _SEEKABLE_FAMILIES
+        self._whole_frames = video.found.family.name in _SEEKABLE_FAMILIES
         self._skips = _marks_unreferenced(video)
-        self._packets = read_packets(container, stream)
-        self._position = -1  # of the packet that was read last; counted only while reading from the front
         self.stamps: dict[int, int] = {}
 
     def carry_out(self, runs: Sequence[Run]) -> None:
+        done = -1
         for number, run in enumerate(runs):
-            first = self._jump(run, fresh=number == 0)
+            first = self._packets.jump(run.start, done)
             if number:
                 self._decoder.restart()
             self._decode(run, first)
-
-    def _jump(self, run: Run, fresh: bool) -> Packet[VideoStream]:
-        key = run.start
-        if key is None:
-            if not fresh or self._seekable:
-                raise PlanUnsafe("there is no keyframe to start from")
-            return self._next()
-        if self._seekable and (fresh or key.order > self._position + _SEEK_PACKETS):
-            self._container.seek(key.pts, stream=self._stream, backward=True)
-            self._packets = read_packets(self._container, self._stream)
-        while (packet := self._next()).pts != key.pts:
-            if changes_setup(packet) or (packet.is_keyframe and packet.pts is not None and packet.pts > key.pts):
-                raise PlanUnsafe("the keyframe is not where the index says")
-        if not packet.is_keyframe:
-            raise PlanUnsafe("the keyframe is none")
-        return packet
-
-    def _next(self) -> Packet[VideoStream]:
-        packet = next(self._packets, None)
-        if packet is None:
-            raise PlanUnsafe("the packets end too early")
-        return packet
+            done = run.last
 
     def _decode(self, run: Run, packet: Packet[VideoStream]) -> None:
-        check = _RunCheck(run.start, self._seekable)
+        check = _RunCheck(run.start, self._whole_frames)
         left = set(run.wanted)
         while True:
             if changes_setup(packet):
@@ -120,10 +92,9 @@ class _PlannedPass:
             self._give(run, check.frames(self._decoder.decode(packet)))
             if not left:
                 break
-            packet = self._next()
+            packet = self._packets.next()
         # What is still inside comes out now: no later packet has to push it.
         self._give(run, check.frames(self._decoder.decode(None)))
-        self._position = run.last
         if any(number not in self.stamps for numbers in run.wanted.values() for number in numbers):
             raise PlanUnsafe("a wanted frame did not come out")
 
@@ -163,6 +134,13 @@ class _RunCheck:
             yield frame
 
 
+def _same_stream(container: InputContainer, index: int) -> VideoStream:
+    stream = container.streams[index]
+    if not isinstance(stream, VideoStream) or stream.codec_context is None:
+        raise PlanUnsafe("the video stream cannot be found again")
+    return stream
+
+
 def pick_planned(video: Video, moments: Sequence[float], take: Take, limits: VideoLimits) -> Picked:
     """`pick_frames` by carrying out a plan.
 
@@ -173,24 +151,24 @@ def pick_planned(video: Video, moments: Sequence[float], take: Take, limits: Vid
     runs = plan_runs(video, moments)
     # Pictures that lead an open group miss their references, which is no damage.
     mend = any(run.start is not None and run.start.opens for run in runs)
+    seekable = found.family.name in _SEEKABLE_FAMILIES
     try:
-        if found.family.name in _SEEKABLE_FAMILIES:
-            decoder = Decoder(video.stream.codec_context, limits, mend)
-            planned = _PlannedPass(video, video.container, video.stream, take, decoder)
+        with ExitStack() as stack:
+            stream = video.stream
+            if video.packets:
+                source: PacketSource = KeptPackets(video.packets)
+            elif seekable:
+                source = FilePackets(video.container, stream, seekable)
+            else:
+                container = stack.enter_context(open_upload(video.path, found.family, limits.max_pixels))
+                stream = _same_stream(container, found.stream)
+                source = FilePackets(container, stream, seekable)
+            decoder = Decoder(stream.codec_context, limits, mend)
+            planned = _PlannedPass(video, source, take, decoder)
             planned.carry_out(runs)
-        else:
-            with open_upload(video.path, found.family, limits.max_pixels) as container:
-                stream = container.streams[found.stream]
-                if not isinstance(stream, VideoStream) or stream.codec_context is None:
-                    raise PlanUnsafe("the video stream cannot be found again")
-                decoder = Decoder(stream.codec_context, limits, mend)
-                planned = _PlannedPass(video, container, stream, take, decoder)
-                planned.carry_out(runs)
     except MemoryError:
         raise
     except FFmpegError as error:
         raise PlanUnsafe(str(error.strerror)) from error
-    times = tuple(
-        float((planned.stamps[number] - timeline.origin) * timeline.time_base) for number in range(len(moments))
-    )
+    times = tuple(timeline.seconds(planned.stamps[number]) for number in range(len(moments)))
     return Picked(times, decoder.frames, 0, "")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, StreamLimit, Undecodable
 from service.video.config import VideoLimits
 from service.video.sniff import HEAD_BYTES, Family, sniff
-from service.video.source import Openable, open_upload, read_packets
+from service.video.source import Openable, keep, open_upload, read_packets
 from service.video.timeline import IndexUnreliable, Timeline, read_ends, read_timeline
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # Up to here reading every packet costs less than it could save.
 _READ_ALL_PACKETS = 4000
+# Packets that were read are kept for the decoder, up to here; those of larger files are read again.
+_KEPT_BYTES = 16 * 1024 * 1024
 _SANE_ASPECT = (Fraction(1, 8), Fraction(8))
 
 
@@ -96,12 +99,17 @@ def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
 
 @dataclass(frozen=True)
 class Video:
-    """An open upload and what is known of it; reading its packets goes on wherever probing ended."""
+    """An open upload and what is known of it; reading its packets goes on wherever probing ended.
+
+    Attributes:
+        packets: all packets of the stream, read without an error; empty if they are too many to hold.
+    """
 
     path: Openable
     container: InputContainer
     stream: VideoStream
     found: Probe
+    packets: Sequence[Packet[VideoStream]]
 
 
 def _knows_all(stream: VideoStream, family: Family) -> bool:
@@ -126,19 +134,18 @@ def open_video(path: Openable, limits: VideoLimits, every_frame: bool = False) -
     if not every_frame:
         with open_upload(path, family, limits.max_pixels) as container:
             stream, codec = _accepted(container, limits)
-            timeline = None
             if not _knows_all(stream, family):
-                timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets)
-            else:
-                with suppress(IndexUnreliable):
-                    timeline = read_ends(container, stream, codec, limits.max_packets)
+                yield _video(path, family, container, stream, codec, None, limits)
+                return
+            timeline = None
+            with suppress(IndexUnreliable):
+                timeline = read_ends(container, stream, codec, limits.max_packets)
             if timeline is not None:
                 yield _video(path, family, container, stream, codec, timeline, limits)
                 return
     with open_upload(path, family, limits.max_pixels) as container:
         stream, codec = _accepted(container, limits)
-        timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets)
-        yield _video(path, family, container, stream, codec, timeline, limits)
+        yield _video(path, family, container, stream, codec, None, limits)
 
 
 def _accepted(container: InputContainer, limits: VideoLimits) -> tuple[VideoStream, str]:
@@ -154,9 +161,14 @@ def _video(
     container: InputContainer,
     stream: VideoStream,
     codec: str,
-    timeline: Timeline,
+    timeline: Timeline | None,
     limits: VideoLimits,
 ) -> Video:
+    """What is known of the upload; without a `timeline` all packets are read for it."""
+    packets: list[Packet[VideoStream]] = []
+    if timeline is None:
+        reading = keep(read_packets(container, stream), packets, _KEPT_BYTES)
+        timeline = read_timeline(reading, stream, codec, limits.max_packets)
     if timeline.duration_s > limits.max_duration_s:
         raise DurationLimit(
             f"The video lasts {timeline.duration_s:.1f} s; at most {limits.max_duration_s:g} s are accepted.",
@@ -171,4 +183,4 @@ def _video(
         timeline=timeline,
         declared_s=_declared_s(container, stream),
     )
-    return Video(path, container, stream, found)
+    return Video(path, container, stream, found, () if timeline.demux_error else packets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, NoReturn, Protocol
 
@@ -87,3 +87,17 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
     except IndexError:
         # After the last packet PyAV stumbles over streams that only appeared along the way.
         return
+
+
+def keep(
+    packets: Iterable[Packet[VideoStream]], kept: list[Packet[VideoStream]], most_bytes: int
+) -> Iterator[Packet[VideoStream]]:
+    """Yield `packets`, and put them into `kept`, which stays empty if they come to more than `most_bytes`."""
+    size = 0
+    for packet in packets:
+        size += packet.size
+        if size <= most_bytes:
+            kept.append(packet)
+        else:
+            kept.clear()
+        yield packet

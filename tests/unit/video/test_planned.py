@@ -7,6 +7,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from av.video.frame import VideoFrame
 from service.errors import VidtrError
 from service.video import probe
 from service.video.decoder import Picked
-from service.video.planned import PlanUnsafe, pick_planned
+from service.video.packets import PlanUnsafe
+from service.video.planned import pick_planned
 from service.video.probe import open_video
 from service.video.sequential import pick_sequentially
 from tests.unit.video.common import SHARED, limits
@@ -97,13 +99,16 @@ def random_video(path: Path, stream: str, dice: random.Random, frames: int = 100
     return write_video(path, frames, fps=rate, size=(width, height), draw=draw, **options)
 
 
-def picked(path: Path, moments: list[float], planned: bool, every_frame: bool) -> tuple[Picked, dict[int, bytes]]:
+def picked(
+    path: Path, moments: list[float], planned: bool, every_frame: bool, kept_bytes: int = 1 << 24
+) -> tuple[Picked, dict[int, bytes]]:
+    """What is picked; with `planned` by a plan, from packets in memory if they come to at most `kept_bytes`."""
     frames: dict[int, bytes] = {}
 
     def take(number: int, frame: VideoFrame) -> None:
         frames[number] = frame.to_ndarray().tobytes()
 
-    with open_video(path, LIMITS, every_frame) as video:
+    with patch.object(probe, "_KEPT_BYTES", kept_bytes), open_video(path, LIMITS, every_frame) as video:
         return (pick_planned if planned else pick_sequentially)(video, moments, take, LIMITS), frames
 
 
@@ -117,13 +122,14 @@ def check(path: Path, dice: random.Random, plans: int = 2, every_frame: bool = F
         starts = [dice.uniform(0, max(0.0, duration - span)) for _ in range(dice.choice([1, 2, 5]))]
         moments = sorted({start + span * slot / 8 for start in starts for slot in range(8)})
         whole, expected = picked(path, moments, False, every_frame)
-        try:
-            plan, found = picked(path, moments, True, every_frame)
-        except PlanUnsafe:
-            continue
-        assert plan.times_s == whole.times_s
-        assert found == expected
-        done += 1
+        carried_out = []
+        for kept_bytes in (0, 1 << 24):
+            with suppress(PlanUnsafe):
+                carried_out.append(picked(path, moments, True, every_frame, kept_bytes))
+        for plan, found in carried_out:
+            assert plan.times_s == whole.times_s
+            assert found == expected
+        done += len(carried_out) == 2
     return done
 
 

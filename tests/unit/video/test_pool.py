@@ -132,10 +132,11 @@ async def test_cpu_seconds_are_granted_anew_to_each_upload(video: Path, tmp_path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited on Linux only")
 async def test_memory_is_limited(video: Path, tmp_path: Path) -> None:
-    large = SPEC.model_copy(update={"height": 512, "width": 512, "resize_short_side": 512})
+    # Pictures of 13 megabytes do not fit beside the code of the decoders.
+    large = write_video(tmp_path / "large.mp4", 8, fps=4, codec="mjpeg", size=(4000, 2200))
     async with running(decode_memory_bytes=320 * 1024**2) as pool:
         with pytest.raises(DecodeResources, match="memory") as caught:
-            await pool.decode(video, tmp_path / "out", large, JobRequest(windows=60))
+            await pool.decode(large, tmp_path / "out", SPEC, JobRequest())
         assert caught.value.limit == 320 * 1024**2
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
 
