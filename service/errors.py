@@ -233,10 +233,22 @@ class DecodeTimeout(VidtrError):
     code = "decode_timeout"
 
 
-class DecodeResources(VidtrError):
-    """Decoding used up its CPU seconds or its address space, or the decoder crashed."""
+class DecodeCpuLimit(VidtrError):
+    """Decoding used more CPU seconds than `decode_cpu_s`."""
 
-    code = "decode_resources"
+    code = "decode_cpu_limit"
+
+
+class DecodeMemoryLimit(VidtrError):
+    """Decoding needs more address space than `decode_memory_bytes`."""
+
+    code = "decode_memory_limit"
+
+
+class DecoderCrash(VidtrError):
+    """The decode process ended by a signal or without a report."""
+
+    code = "decoder_crash"
 
 
 class TooManyClips(VidtrError):

@@ -141,7 +141,7 @@ for _reason in (
     "quota_exceeded",
 ):
     ADMISSION_REJECTS.labels(_reason)
-for _code in ("undecodable", "no_video_stream", "video_too_short", "decode_timeout", "decode_resources"):
+for _code in ("undecodable", "no_video_stream", "video_too_short", "decode_timeout", "decoder_crash"):
     DECODE_FAILURES.labels(_code)
 for _kind in ("unavailable", "failed"):
     BACKEND_ERRORS.labels(_kind)

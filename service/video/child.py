@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
-from service.errors import DecodeResources, InternalError, VidtrError
+from service.errors import DecodeMemoryLimit, InternalError, VidtrError
 from service.video.config import DecodeConfig
 from service.video.sandbox import allow, bind_to_parent, confine, leave_network
 
@@ -84,7 +84,7 @@ def decode_or_explain(path: Any, out: Any, spec: ModelSpec, request: JobRequest,
         raise
     except Exception as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-            raise DecodeResources(
+            raise DecodeMemoryLimit(
                 f"Decoding needs more than the {config.decode_memory_bytes} bytes of memory that it may use.",
                 limit=config.decode_memory_bytes,
             ) from error

@@ -28,6 +28,8 @@ from service.video.source import Openable
 # A header that rounds, or a last frame without a length, is no truncation.
 _TRUNCATED_SHARE = 0.95
 _TRUNCATED_S = 0.5
+# Transfer functions of ISO/IEC 23091-2 that stand for more light than a display of standard range can show.
+_HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
 
 
 class ClipFile:
@@ -76,7 +78,7 @@ class ClipFile:
             raise DiskFull(f"There is no room for {self._bytes} bytes of decoded clips.", actual=self._bytes) from error
 
 
-def _warnings(found: Probe, windows: list[Window], picked: Picked) -> list[AnswerWarning]:
+def _warnings(found: Probe, windows: list[Window], picked: Picked, transfer: int) -> list[AnswerWarning]:
     warnings = []
     timeline = found.timeline
     declared = found.declared_s or 0.0
@@ -94,6 +96,14 @@ def _warnings(found: Probe, windows: list[Window], picked: Picked) -> list[Answe
                 code="damaged_video",
                 detail=f"The file is damaged ({reason}): of {timeline.packet_count} packets of video {picked.errors} "
                 "did not decode whole; the nearest good frames stand in.",
+            )
+        )
+    if curve := _HIGH_DYNAMIC_RANGE.get(transfer):
+        warnings.append(
+            AnswerWarning(
+                code="high_dynamic_range",
+                detail=f"The video has high dynamic range ({curve}). Its code values are used as they are, without "
+                "tone mapping, so the model sees flatter and darker pictures than a viewer.",
             )
         )
     if repeated := sum(window.repeated for window in windows):
@@ -188,6 +198,6 @@ def _decode(video: Video, out: Openable, spec: ModelSpec, request: JobRequest, l
         ),
         crops=request.crops,
         clip_shape=spec.clip_shape,
-        warnings=tuple(_warnings(found, windows, picked)),
+        warnings=tuple(_warnings(found, windows, picked, resizer.transfer)),
         decode_ms=0.0,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from service.errors import DecodeResources, VidtrError
+from service.errors import DecodeCpuLimit, DecoderCrash, VidtrError
 from service.video.config import DecodeConfig
 
 
@@ -12,8 +12,8 @@ def crash(exitcode: int, config: DecodeConfig) -> VidtrError:
     """The error of a decode whose process ended with `exitcode`; negative numbers are signals."""
     if exitcode == -signal.SIGXCPU:
         limit = config.decode_cpu_s
-        return DecodeResources(f"Decoding used more than {limit} CPU seconds.", limit=limit)
+        return DecodeCpuLimit(f"Decoding used more than {limit} CPU seconds.", limit=limit)
     if exitcode < 0:
         name = signal.Signals(-exitcode).name
-        return DecodeResources(f"The decode process was ended by {name}.", actual=name)
-    return DecodeResources(f"The decode process ended with code {exitcode}.", actual=exitcode)
+        return DecoderCrash(f"The decode process was ended by {name}.", actual=name)
+    return DecoderCrash(f"The decode process ended with code {exitcode}.", actual=exitcode)

@@ -87,7 +87,7 @@ def decode_in_fork(path: Path, out: Path, spec: ModelSpec, request: JobRequest, 
     """`decode_file` in a process that holds these two files, may open no other, and ends with the upload.
 
     Raises:
-        DecodeResources: it used up its CPU seconds or memory, or the decoder crashed.
+        DecodeCpuLimit, DecodeMemoryLimit, DecoderCrash: it used up what it may use, or its process ended.
         VidtrError: whatever `decode_file` found.
     """
     upload = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -64,7 +64,7 @@ class DecodePool:
 
         Raises:
             DecodeTimeout: it took longer than `decode_timeout_s`, waiting not counted.
-            DecodeResources: it used up its CPU seconds or memory, or the decoder crashed.
+            DecodeCpuLimit, DecodeMemoryLimit, DecoderCrash: it used up what it may use, or its process ended.
             Draining: the pool is closing.
             VidtrError: whatever `decode_file` found.
         """

@@ -137,6 +137,7 @@ class Resizer:
     Attributes:
         display_width, display_height: of the latest frame as players show it, in pixels.
         rotation: degrees counter-clockwise that the latest frame asks to be turned, 0 to 359.
+        transfer: how the latest frame's code values stand for light, a number of ISO/IEC 23091-2.
     """
 
     def __init__(self, spec: ModelSpec, crops: int, pixel_aspect: Fraction, limits: VideoLimits) -> None:
@@ -145,7 +146,7 @@ class Resizer:
         self._pixel_aspect = pixel_aspect
         self._limits = limits
         self._reformatter = VideoReformatter()
-        self.display_width = self.display_height = self.rotation = 0
+        self.display_width = self.display_height = self.rotation = self.transfer = 0
 
     def crops(self, frame: VideoFrame) -> list[Image]:
         """The frame's crops, uint8 `[H, W, 3]` RGB each.
@@ -156,6 +157,7 @@ class Resizer:
         """
         orientation = orientation_of(frame)
         self.rotation = orientation.rotation
+        self.transfer = frame.color_trc
         self.display_width, self.display_height = display_size(
             frame.width, frame.height, self._pixel_aspect, orientation
         )

@@ -199,7 +199,7 @@ HOSTILE = {
     many_frames: {"packet_limit"},
     nested_boxes: {"undecodable"},
     endless_box: {"undecodable"},
-    huge_table: {"undecodable", "decode_resources", "no_video_stream"},
+    huge_table: {"undecodable", "decode_memory_limit", "no_video_stream"},
     huge_times: {"answered", "duration_limit", "undecodable"},
     lying_count: {"answered", "undecodable", "duration_limit"},
     lambda folder: write_audio(folder / "sound.mp4"): {"no_video_stream"},
@@ -234,7 +234,7 @@ async def test_a_decoder_that_dies_costs_its_own_request_only(tmp_path: Path, nu
         found[0].send_signal(number)
         with pytest.raises(VidtrError, match=number.name) as caught:
             await decoding
-        assert caught.value.code == "decode_resources"
+        assert caught.value.code == "decoder_crash"
         assert await outcome(pool, long, tmp_path / "out") == "answered"
         assert {child.pid for child in decoders()} == workers
 

@@ -15,7 +15,15 @@ import psutil
 import pytest
 
 from service.contracts import JobRequest
-from service.errors import DecodeResources, DecodeTimeout, Draining, VideoTooShort, VidtrError
+from service.errors import (
+    DecodeCpuLimit,
+    DecodeMemoryLimit,
+    DecoderCrash,
+    DecodeTimeout,
+    Draining,
+    VideoTooShort,
+    VidtrError,
+)
 from service.video.pool import DecodePool
 from tests.unit.video.common import SHARED, SPEC, config, decode
 from tests.videos import write_video
@@ -103,7 +111,7 @@ async def test_a_crash_fails_its_own_upload_only(video: Path, tmp_path: Path) ->
         await until_decoding(tmp_path / "slow")
         for child in decoders():
             child.send_signal(signal.SIGSEGV)
-        with pytest.raises(DecodeResources, match="SIGSEGV"):
+        with pytest.raises(DecoderCrash, match="SIGSEGV"):
             await decoding
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
 
@@ -117,7 +125,7 @@ async def test_a_process_killed_while_idle_is_replaced(video: Path, tmp_path: Pa
 
 async def test_cpu_seconds_are_limited(video: Path, tmp_path: Path) -> None:
     async with running(decode_cpu_s=1) as pool:
-        with pytest.raises(DecodeResources, match="CPU seconds") as caught:
+        with pytest.raises(DecodeCpuLimit, match="CPU seconds") as caught:
             await pool.decode(video, tmp_path / "out", SLOW, JobRequest())
     assert caught.value.limit == 1
 
@@ -135,7 +143,7 @@ async def test_memory_is_limited(video: Path, tmp_path: Path) -> None:
     # Pictures of 13 megabytes do not fit beside the code of the decoders.
     large = write_video(tmp_path / "large.mp4", 8, fps=4, codec="mjpeg", size=(4000, 2200))
     async with running(decode_memory_bytes=320 * 1024**2) as pool:
-        with pytest.raises(DecodeResources, match="memory") as caught:
+        with pytest.raises(DecodeMemoryLimit, match="memory") as caught:
             await pool.decode(large, tmp_path / "out", SPEC, JobRequest())
         assert caught.value.limit == 320 * 1024**2
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
