@@ -1,8 +1,8 @@
 """Videos a second of the decode pool on all cores against a bare PyAV loop on all cores, and the pool's peak memory.
 
 The bare loop decodes from the front to the last wanted frame, converts the wanted ones, and throws them away: no
-limits, no isolation, no file of clips. Beside it runs our own decode in plain processes, which shows what isolation
-costs.
+limits, no isolation, no file of clips. Beside it runs a pool with `decode_isolation=process`, which shows what a
+process for each upload costs.
 Rounds of all three alternate, at the same priority. `CPU` is the ratio of CPU seconds a video, which other work on the
 machine disturbs less than the ratio of wall-clock times does.
 
@@ -101,14 +101,6 @@ def bare(cell: Cell, number: int) -> float:
     return time.process_time() - began
 
 
-def plain(cell: Cell, number: int) -> float:
-    """CPU seconds of our own decode without isolation."""
-    began = time.process_time()
-    with tempfile.TemporaryDirectory(prefix="vidtr-bench-") as folder:
-        decode_file(cell.path, Path(folder, "clips"), SPEC, cell.request, CONFIG)
-    return time.process_time() - began
-
-
 def in_processes(pool: Pool, work: Callable[[int], float], videos: int) -> tuple[float, float]:
     """Wall-clock and CPU seconds a video."""
     began = time.perf_counter()
@@ -122,21 +114,35 @@ def cpu_of(processes: list[psutil.Process]) -> float:
     return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
 
-async def in_pool(pool: DecodePool, cell: Cell, videos: int, folder: Path) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Running:
+    """A pool and its processes."""
+
+    pool: DecodePool
+    processes: list[psutil.Process]
+
+
+async def started(config: DecodeConfig) -> Running:
+    before = set(psutil.Process().children())
+    pool = DecodePool(config)
+    await pool.start()
+    return Running(pool, [child for child in psutil.Process().children() if child not in before])
+
+
+async def in_pool(running: Running, cell: Cell, videos: int, folder: Path) -> tuple[float, float]:
     """Wall-clock and CPU seconds a video, those of this process included."""
     room = asyncio.Semaphore((os.cpu_count() or 1) + 1)
 
     async def one(number: int) -> None:
         async with room:
             clips = folder / f"clips{number}"
-            await pool.decode(cell.path, clips, SPEC, cell.request)
+            await running.pool.decode(cell.path, clips, SPEC, cell.request)
             clips.unlink()
 
-    processes = [psutil.Process(child.pid) for child in multiprocessing.active_children() if "Pool" not in child.name]
-    before, began = cpu_of(processes) + time.process_time(), time.perf_counter()
+    before, began = cpu_of(running.processes) + time.process_time(), time.perf_counter()
     await asyncio.gather(*(one(number) for number in range(videos)))
     wall = time.perf_counter() - began
-    return wall / videos, (cpu_of(processes) + time.process_time() - before) / videos
+    return wall / videos, (cpu_of(running.processes) + time.process_time() - before) / videos
 
 
 def cell_of(name: str, path: Path, request: JobRequest, folder: Path) -> Cell | None:
@@ -154,28 +160,33 @@ def cell_of(name: str, path: Path, request: JobRequest, folder: Path) -> Cell | 
 
 
 async def measure(cells: list[Cell], rounds: int, folder: Path) -> list[dict[str, Any]]:
+    """Best wall-clock and CPU times a video of the three ways, for each cell."""
     workers = os.cpu_count() or 1
+    config = replace(CONFIG, decode_workers=workers, decode_recycle_after=1_000_000)
     results = []
     with multiprocessing.get_context("spawn").Pool(workers, os.nice, (NICENESS,)) as processes:
-        pool = DecodePool(replace(CONFIG, decode_workers=workers, decode_recycle_after=1_000_000))
-        await pool.start()
+        isolated = await started(config)
+        shared = await started(replace(config, decode_isolation="process"))
         for cell in cells:
             videos = max(2 * workers, math.ceil(ROUND_S / bare(cell, 0)))
-            best = dict.fromkeys(("pool", "bare", "plain"), (math.inf, math.inf))
+            best = dict.fromkeys(("pool", "pool_of_own_videos", "bare"), (math.inf, math.inf))
             for _ in range(rounds):
                 figures = {
-                    "pool": await in_pool(pool, cell, videos, folder),
+                    "pool": await in_pool(isolated, cell, videos, folder),
                     "bare": await asyncio.to_thread(in_processes, processes, partial(bare, cell), videos),
-                    "plain": await asyncio.to_thread(in_processes, processes, partial(plain, cell), videos),
+                    "pool_of_own_videos": await in_pool(shared, cell, videos, folder),
                 }
                 best = {tool: (min(best[tool][0], w), min(best[tool][1], c)) for tool, (w, c) in figures.items()}
-            wall, cpu = (best["bare"][axis] / best["pool"][axis] for axis in (0, 1))
+            ratios = {
+                tool: {"wall": best["bare"][0] / best[tool][0], "cpu": best["bare"][1] / best[tool][1]}
+                for tool in ("pool", "pool_of_own_videos")
+            }
             milliseconds = {tool: [round(1000 * value, 2) for value in pair] for tool, pair in best.items()}
-            results.append({"cell": cell.name, "ratio": wall, "cpu_ratio": cpu, "wall_and_cpu_ms": milliseconds})
-            print(
-                f"{cell.name:52s} pool / bare {wall:.2f}x  CPU {cpu:.2f}x  ms (wall, CPU): {milliseconds}", flush=True
-            )
-        await pool.close()
+            results.append({"cell": cell.name, "ratios": ratios, "wall_and_cpu_ms": milliseconds})
+            text = ", ".join(f"{tool} {r['wall']:.2f}x (CPU {r['cpu']:.2f}x)" for tool, r in ratios.items())
+            print(f"{cell.name:50s} {text}  ms: {milliseconds}", flush=True)
+        await isolated.pool.close()
+        await shared.pool.close()
     return results
 
 

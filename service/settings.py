@@ -185,6 +185,10 @@ class Settings(BaseSettings):
 
     # --- video
     decode_workers: int = Field(0, ge=0, description="Decode processes; 0 takes one per core.")
+    decode_isolation: Literal["upload", "process"] = Field(
+        "upload",
+        description="What is locked in on Linux: each upload on its own, or, for videos of your own, a whole process.",
+    )
     decode_timeout_s: float = Field(60.0, gt=0, description="Wall-clock seconds one upload may decode.")
     decode_cpu_s: int = Field(120, gt=0, description="CPU seconds one upload may decode.")
     decode_memory_bytes: int = Field(2048 * MIB, gt=0, description="Address space of a decode process.")

@@ -1,8 +1,8 @@
 """What runs in a decode process. Only there is FFmpeg loaded: the process that serves requests never parses uploads.
 
-On Linux the process of the pool does not parse them either. It opens the two files of an upload and forks; the fork,
-which has nothing but these two, locks itself in, decodes, and reports as JSON. So no upload meets another one, whatever
-it does to the decoder.
+On Linux the process of the pool does not parse them either, unless `decode_isolation` says so. It opens the two files
+of an upload and forks; the fork, which has nothing but these two, locks itself in, decodes, and reports as JSON. So no
+upload meets another one, whatever it does to the decoder.
 """
 
 from __future__ import annotations
@@ -52,9 +52,14 @@ def initialise(config: DecodeConfig, parent: int, ready: Semaphore) -> None:
     ready.release()
 
 
-def active_layers() -> list[str]:
+def _forks(config: DecodeConfig) -> bool:
+    """Whether each upload gets a process of its own."""
+    return sys.platform == "linux" and config.decode_isolation == "upload"
+
+
+def active_layers(config: DecodeConfig) -> list[str]:
     """What a decode of this process is shut in by, beyond limits of memory, CPU seconds, files and wall-clock time."""
-    if sys.platform != "linux":
+    if not _forks(config):
         return list(_LAYERS)
     from service.video.forked import layers_of_a_fork
 
@@ -66,7 +71,7 @@ def decode(path: Path, out: Path, spec: ModelSpec, request: JobRequest, config: 
 
     FFmpeg's own exceptions do not survive pickling, and one that fails to would take the whole pool down.
     """
-    if sys.platform == "linux":
+    if _forks(config):
         from service.video.forked import decode_in_fork
 
         return decode_in_fork(path, out, spec, request, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from service.errors import PixelLimit
 
@@ -37,6 +38,7 @@ class DecodeConfig(VideoLimits):
     """The limits, and the processes that enforce them."""
 
     decode_workers: int
+    decode_isolation: Literal["upload", "process"]
     decode_timeout_s: float
     decode_cpu_s: int
     decode_memory_bytes: int

@@ -55,7 +55,7 @@ class DecodePool:
                 if not pool.active:
                     raise InternalError("The decode processes do not start.")
                 await asyncio.sleep(_POLL_S)
-        self.sandbox = tuple(await asyncio.wrap_future(pool.schedule(child.active_layers)))
+        self.sandbox = tuple(await asyncio.wrap_future(pool.schedule(child.active_layers, args=(self._config,))))
 
     async def decode(self, path: Path, out: Path, spec: ModelSpec, request: JobRequest) -> DecodedVideo:
         """Decode the upload at `path` and write its clips to `out`; see `service.video.clips.decode_file`.

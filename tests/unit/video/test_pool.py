@@ -75,6 +75,17 @@ async def test_a_decode_in_a_process_equals_one_in_this_process(video: Path, tmp
     assert (tmp_path / "out").read_bytes() == clips.tobytes()
 
 
+async def test_videos_of_your_own_need_no_process_each(video: Path, tmp_path: Path) -> None:
+    here, clips = decode(video)
+    async with running(decode_isolation="process") as pool:
+        assert "process per upload" not in pool.sandbox
+        there = await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+        with pytest.raises(VideoTooShort):
+            await pool.decode(write_video(tmp_path / "short.mp4", frames=2), tmp_path / "out2", SPEC, JobRequest())
+    assert there.model_copy(update={"decode_ms": here.decode_ms}) == here
+    assert (tmp_path / "out").read_bytes() == clips.tobytes()
+
+
 async def test_start_brings_up_every_process(video: Path) -> None:
     async with running(decode_workers=2):
         assert len(decoders()) == 2
