@@ -16,6 +16,9 @@ from av.video.stream import VideoStream
 from service.errors import Undecodable
 from service.video.sniff import Family
 
+# What a packet takes beside its data: a file of 16 MiB may hold a million of a few bytes each.
+PACKET_BYTES = 512
+
 
 class Openable(Protocol):
     """A path, or a file that is held open in the place of one."""
@@ -92,10 +95,10 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
 def keep(
     packets: Iterable[Packet[VideoStream]], kept: list[Packet[VideoStream]], most_bytes: int
 ) -> Iterator[Packet[VideoStream]]:
-    """Yield `packets`, and put them into `kept`, which stays empty if they come to more than `most_bytes`."""
+    """Yield `packets`, and put them into `kept`, which is empty if they take more than `most_bytes` of memory."""
     size = 0
     for packet in packets:
-        size += packet.size
+        size += packet.size + PACKET_BYTES
         if size <= most_bytes:
             kept.append(packet)
         else:

@@ -20,6 +20,7 @@ from service.video.packets import PlanUnsafe
 from service.video.planned import pick_planned
 from service.video.probe import open_video
 from service.video.sequential import pick_sequentially
+from service.video.source import PACKET_BYTES
 from tests.unit.video.common import SHARED, limits
 from tests.videos import numbered, remux, write_video
 
@@ -155,6 +156,15 @@ def test_reading_only_the_ends_of_an_indexed_file_gives_the_same_frames(
         assert ends.packets is None
         assert (ends.origin, ends.end, ends.frames) == (whole.origin, whole.end, whole.frames)
     assert check(path, dice) > 0
+
+
+@pytest.mark.parametrize(("room", "kept"), [(0, 60), (-1, 0)], ids=["just enough", "a byte too little"])
+def test_packets_are_kept_as_long_as_there_is_room_for_all(tmp_path: Path, room: int, kept: int) -> None:
+    path = write_video(tmp_path / "a.mkv", 60)
+    with open_video(path, LIMITS) as video:
+        size = sum(packet.size + PACKET_BYTES for packet in video.packets)
+    with patch.object(probe, "_KEPT_BYTES", size + room), open_video(path, LIMITS) as video:
+        assert len(video.packets) == kept
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts", "flv"])
