@@ -26,6 +26,7 @@ REFUSED: dict[str, type[VidtrError]] = {
     "README.md": ContainerNotAllowed,
 }
 WARNED = {
+    "androidx__mp4__hdr10-av1.mp4": "high_dynamic_range",
     "decord__corrupted.mp4": "damaged_video",
     "derived__pancake_truncated_50pct.mkv": "truncated_video",
     "imageio__newtonscradle.gif": "frames_repeated",
