@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,9 @@ from service.video.config import VideoLimits
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]
+
+# Pixels of frames that may wait for the garbage collector: 16 million are 24 MB in 4:2:0 with 8 bits.
+_UNCOLLECTED_PIXELS = 1 << 24
 
 # OpenCV's fixed-point weights: 11 bits each for columns and rows, 4 of the 22 dropped between the two passes.
 _WEIGHT_BITS = 11
@@ -146,6 +150,7 @@ class Resizer:
         self._pixel_aspect = pixel_aspect
         self._limits = limits
         self._reformatter = VideoReformatter()
+        self._uncollected = 0
         self.display_width = self.display_height = self.rotation = self.transfer = 0
 
     def crops(self, frame: VideoFrame) -> list[Image]:
@@ -155,6 +160,7 @@ class Resizer:
             Undecodable: the frame's colours cannot be converted.
             PixelLimit: resized, a very long and narrow picture would have more than `max_pixels`.
         """
+        self._collect(frame)
         orientation = orientation_of(frame)
         self.rotation = orientation.rotation
         self.transfer = frame.color_trc
@@ -169,6 +175,14 @@ class Resizer:
             image[top : top + self._spec.height, left : left + self._spec.width]
             for left, top in crop_corners(width, height, self._spec, self._crops)
         ]
+
+    def _collect(self, frame: VideoFrame) -> None:
+        # A frame whose side data was looked at refers to itself, so that only the collector frees its picture. It comes
+        # after hundreds of objects, which is too late for large ones.
+        self._uncollected += frame.width * frame.height
+        if self._uncollected > _UNCOLLECTED_PIXELS:
+            gc.collect(1)
+            self._uncollected = 0
 
     def _resize(self, frame: VideoFrame, width: int, height: int) -> Image:
         if self._spec.resize == "opencv_bilinear":

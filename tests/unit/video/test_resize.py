@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
-from service.video.resize import Orientation, crop_corners, display_size, opencv_bilinear, resized_size
-from tests.unit.video.common import SHARED, spec
+from service.video.resize import Orientation, Resizer, crop_corners, display_size, opencv_bilinear, resized_size
+from tests.unit.video.common import LIMITS, SHARED, spec
 
 GOLDEN = SHARED / "golden" / "resize_crop.safetensors"
 
@@ -82,3 +84,12 @@ def test_a_resize_to_the_same_size_changes_nothing() -> None:
 def test_a_resize_upwards_repeats_the_edge_beyond_the_outermost_pixel_centres() -> None:
     image = np.array([[[0, 0, 0], [200, 200, 200]]], dtype=np.uint8)
     assert opencv_bilinear(image, 4, 1)[0, :, 0].tolist() == [0, 50, 150, 200]
+
+
+def test_frames_that_were_resized_do_not_pile_up_in_memory() -> None:
+    resizer = Resizer(spec(), 1, Fraction(1), LIMITS)
+    gc.collect()
+    for _ in range(40):
+        resizer.crops(VideoFrame(1920, 1080, "yuv420p"))
+    # Sixteen million pixels are eight such frames.
+    assert sum(isinstance(thing, VideoFrame) for thing in gc.get_objects()) <= 10
