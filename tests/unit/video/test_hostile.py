@@ -245,9 +245,12 @@ async def test_a_decoder_that_hangs_costs_its_own_request_only(tmp_path: Path) -
         update={"frames": 60, "frame_step": 1, "resize": "opencv_bilinear", "resize_short_side": 1500}
     )
     async with running(decode_workers=2, decode_timeout_s=3.0) as pool:
-        decoding = asyncio.create_task(pool.decode(long, tmp_path / "slow", slow, JobRequest()))
-        while not (found := forks()):  # noqa: ASYNC110 - the process appears by itself
+        clips = tmp_path / "slow"
+        decoding = asyncio.create_task(pool.decode(long, clips, slow, JobRequest()))
+        # Once it takes room for clips it is bound to its parent; stopped before that it would outlive it.
+        while not (clips.exists() and clips.stat().st_size):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.01)
+        found = forks()
         # Stopped, it answers nothing and heeds no signal but the last one: as native code that never returns.
         found[0].suspend()
         assert await outcome(pool, long, tmp_path / "out") == "answered"
