@@ -282,8 +282,8 @@ class JobResult(Lenient):
     warnings: tuple[AnswerWarning, ...] = ()
 
 
-class JobStatus(Lenient):
-    """What `GET /v1/jobs/{id}` says. `error` is the payload of `service.errors.VidtrError.to_dict`."""
+class JobSummary(Lenient):
+    """How a job stands. Times are Unix seconds."""
 
     id: str
     status: JobState
@@ -293,5 +293,10 @@ class JobStatus(Lenient):
     clips_done: int
     model: str
     version: str
+
+
+class JobStatus(JobSummary):
+    """What `GET /v1/jobs/{id}` says. `error` is the payload of `service.errors.VidtrError.to_dict`."""
+
     result: JobResult | None = None
     error: dict[str, Any] | None = None

@@ -22,6 +22,7 @@ from service.api.admission import Admission, AdmissionConfig
 from service.api.callers import Access, AccessConfig
 from service.api.classification import Classifier
 from service.api.early import EarlyAnswers
+from service.api.following import Following
 from service.api.keys import KeyConfig, KeyRing
 from service.api.middleware import RequestContext
 from service.api.periodic import Periodic
@@ -33,9 +34,11 @@ from service.api.state import ApiState
 from service.api.upload import UploadTimes
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
+from service.queue.events import JobEvents
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
 from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
+from service.queue.listing import JobList
 from service.queue.models import ModelDirectory
 from service.queue.quota import Quotas
 from service.queue.room import Room, RoomLimits
@@ -159,6 +162,8 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         directory=directory,
         classifier=classifier,
         access=access,
+        job_list=JobList(redis, keys),
+        following=Following(JobEvents(redis, keys), bus, lambda: classifier.draining),
         default_model=settings.default_model,
         sync_wait_s=settings.sync_wait_s,
         job_deadline_s=settings.job_deadline_s,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.contracts import Activation, JobRequest, ModelSpec
+from service.contracts import Activation, JobRequest, JobSummary, ModelSpec
 
 
 def _number(value: object) -> object:
@@ -62,6 +62,13 @@ class ModelList(BaseModel):
     """All served model versions, by name and then newest version first."""
 
     models: list[ServedModel]
+
+
+class JobPage(BaseModel):
+    """Some of a caller's jobs, newest first."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last")
 
 
 class Health(BaseModel):

@@ -11,8 +11,10 @@ from redis.asyncio import Redis
 
 from service.api.callers import Access
 from service.api.classification import Classifier
+from service.api.following import Following
 from service.api.queue_sampler import QueueSampler
 from service.queue.jobs import JobStore
+from service.queue.listing import JobList
 from service.queue.models import ModelDirectory
 
 
@@ -25,6 +27,8 @@ class ApiState:
     directory: ModelDirectory
     classifier: Classifier
     access: Access
+    job_list: JobList
+    following: Following
     default_model: str
     sync_wait_s: float
     job_deadline_s: float

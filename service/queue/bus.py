@@ -1,10 +1,14 @@
-"""Waking those who wait for a job: one pub/sub connection per process, and a poll because pub/sub may lose messages."""
+"""Waking those who wait for a job or follow it.
+
+One pub/sub connection per process, and a poll beside it because pub/sub may lose messages.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import defaultdict
+from collections.abc import Iterator
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -19,14 +23,16 @@ RECONNECT_S = 0.5
 
 
 class ResultBus:
-    """Hands each finished job to the waiters of this process. `redis` must have no socket timeout."""
+    """Wakes the waiters of this process when their job has news. `redis` must have no socket timeout."""
 
     def __init__(self, redis: Redis, keys: Keys, store: JobStore, poll_s: float = POLL_S) -> None:
         self._redis = redis
-        self._channel = keys.finished
+        self._finished = keys.finished
+        self._progress = keys.progress
         self._store = store
         self._poll_s = poll_s
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._followers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -44,9 +50,7 @@ class ResultBus:
         """The job's outcome, or None when there is none after `timeout_s`, or none that can be read."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
-        finished = asyncio.Event()
-        self._waiters[job_id].add(finished)
-        try:
+        with _listed(self._waiters, job_id) as finished:
             while True:
                 outcome = None
                 # An accepted job goes on while Redis restarts, and so does the wait for it.
@@ -58,18 +62,35 @@ class ResultBus:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(self._poll_s, left)):
                         await finished.wait()
-        finally:
-            self._waiters[job_id].discard(finished)
-            if not self._waiters[job_id]:
-                del self._waiters[job_id]
+
+    def following(self, job_id: str) -> contextlib.AbstractContextManager[asyncio.Event]:
+        """An event that is set whenever clips of the job were scored or the job has ended. News may get lost."""
+        return _listed(self._followers, job_id)
 
     async def _listen(self) -> None:
         while True:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(self._channel)
+                    await pubsub.subscribe(self._finished, self._progress)
                     async for message in pubsub.listen():
-                        for event in self._waiters.get(message["data"].decode(), ()):
+                        job_id = message["data"].decode()
+                        ended = message["channel"].decode() == self._finished
+                        for event in (
+                            *self._followers.get(job_id, ()),
+                            *(self._waiters.get(job_id, ()) if ended else ()),
+                        ):
                             event.set()
             except (RedisError, OSError):
                 await asyncio.sleep(RECONNECT_S)
+
+
+@contextlib.contextmanager
+def _listed(by_job: defaultdict[str, set[asyncio.Event]], job_id: str) -> Iterator[asyncio.Event]:
+    event = asyncio.Event()
+    by_job[job_id].add(event)
+    try:
+        yield event
+    finally:
+        by_job[job_id].discard(event)
+        if not by_job[job_id]:
+            del by_job[job_id]

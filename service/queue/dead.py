@@ -13,21 +13,24 @@ from service.contracts import DeadLetter, JobRecord
 from service.errors import UnknownDeadLetter
 from service.queue.codec import Outcome
 from service.queue.connection import reported
+from service.queue.job_scripts import EVENT
 from service.queue.jobs import JobTimes, entry_fields
 from service.queue.keys import Keys
 
 LISTED = 1000
 
 # Fails the job as FINISH does, but keeps record, scores and the clips that were not scored yet.
-# KEYS: job, outcome, scores, deadlines, dead stream, dead job.
+# KEYS: job, outcome, scores, deadlines, dead stream, dead job, events.
 # ARGV: outcome, result life, tombstone life, life of the letter, channel, job id, prefix of payload keys, clip bytes,
 # then the fields of the letter.
-BURY = """
+BURY = (
+    EVENT
+    + """
 redis.call('ZREM', KEYS[4], ARGV[6])
 local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'record')
 if not job[1] or job[2] then return 0 end
 if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'finished', 'dead')
+redis.call('HSET', KEYS[1], 'finished', 'dead', 'state', 'failed')
 redis.call('HDEL', KEYS[1], 'record')
 redis.call('EXPIRE', KEYS[1], math.max(ARGV[3], ARGV[4]))
 redis.call('EXPIRE', KEYS[3], ARGV[4])
@@ -36,9 +39,11 @@ for clip = 0, job[1] - 1 do kept = kept + redis.call('EXPIRE', ARGV[7] .. clip, 
 redis.call('HSET', KEYS[6], 'record', job[3], 'total', job[1])
 redis.call('EXPIRE', KEYS[6], ARGV[4])
 redis.call('XADD', KEYS[5], '*', 'clip_bytes', kept * ARGV[8], unpack(ARGV, 9))
+event(KEYS[7], ARGV[2], 'failed', redis.call('HLEN', KEYS[3]))
 redis.call('PUBLISH', ARGV[5], ARGV[6])
 return 1
 """
+)
 
 # ARGV: oldest id to keep, letters to keep, bytes to keep, key prefix.
 TRIM = """
@@ -63,10 +68,12 @@ end
 """
 
 # The clips that were never scored go back into the queue, and the job is open again.
-# KEYS: job, outcome, scores, deadlines, dead stream, dead job, clip stream.
+# KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, clip stream.
 # ARGV: letter id, record, deadline, life of payloads, job id, prefix of payload keys, number of fields in an entry,
 # the fields of one entry after another.
-REPLAY = """
+REPLAY = (
+    EVENT
+    + """
 if redis.call('HGET', KEYS[1], 'finished') ~= 'dead' then return 0 end
 local total, step = tonumber(redis.call('HGET', KEYS[1], 'total')), tonumber(ARGV[7])
 local missing = {}
@@ -77,19 +84,21 @@ for clip = 0, total - 1 do
   end
 end
 redis.call('DEL', KEYS[2])
-redis.call('HDEL', KEYS[1], 'finished')
+redis.call('HDEL', KEYS[1], 'finished', 'state')
 redis.call('HSET', KEYS[1], 'record', ARGV[2], 'deadline_at', ARGV[3])
 redis.call('ZADD', KEYS[4], ARGV[3], ARGV[5])
 for _, clip in ipairs(missing) do
   redis.call('EXPIRE', ARGV[6] .. clip, ARGV[4])
   local first = 8 + clip * step
-  redis.call('XADD', KEYS[7], '*', unpack(ARGV, first, first + step - 1))
+  redis.call('XADD', KEYS[8], '*', unpack(ARGV, first, first + step - 1))
 end
 redis.call('EXPIRE', KEYS[3], ARGV[4])
 redis.call('XDEL', KEYS[5], ARGV[1])
 redis.call('DEL', KEYS[6])
+event(KEYS[7], ARGV[4], 'queued', total - #missing)
 return #missing
 """
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +211,7 @@ class DeadLetters:
             await pipe.execute()
 
     def _of_job(self, job_id: str) -> list[str]:
-        """The first six keys of BURY and of REPLAY."""
+        """The first seven keys of BURY and of REPLAY."""
         keys = self._keys
         return [
             keys.job(job_id),
@@ -211,6 +220,7 @@ class DeadLetters:
             keys.deadlines,
             keys.dead,
             keys.dead_job(job_id),
+            keys.events(job_id),
         ]
 
     async def _record(self, job_id: str) -> JobRecord:

@@ -14,77 +14,14 @@ from service.errors import DeadlineExceeded, IdempotencyInProgress, JobDeleted, 
 from service.queue.codec import Outcome, decode_scores, encode_scores
 from service.queue.connection import reported
 from service.queue.idempotency import Claim
+from service.queue.job_scripts import ACCEPT, CANCEL, FINISH, NOTE, RECORD
 from service.queue.keys import Keys
+from service.queue.listing import listed_as
 from service.queue.room import Reservation
 
 # Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
 PIPELINE_BYTES = 8 << 20
 SWEPT_AT_ONCE = 100
-
-# Both scripts begin with a write that frees memory: a Redis at its limit refuses a script whose first write may grow,
-# and a result that could not be written would keep the queue from ever draining.
-
-# The payload of a scored clip is of no more use; its stream entry stays until the job is finished or known to go on.
-RECORD = """
-for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
-local job = redis.call('HMGET', KEYS[1], 'total', 'finished')
-if not job[1] or job[2] then return 0 end
-for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
-redis.call('EXPIRE', KEYS[2], ARGV[1])
-return redis.call('HLEN', KEYS[2]) >= tonumber(job[1]) and 1 or 0
-"""
-
-# A request whose Idempotency-Key has meanwhile gone to another one must not make a second job.
-# KEYS: job, stream, deadlines, reservations, idempotency key. ARGV: token, value of the key, its life, life of the job,
-# job id, deadline, reservation, number of fields of the job, number of fields of an entry, then these fields.
-ACCEPT = """
-if ARGV[1] ~= '' then
-  if redis.call('GET', KEYS[5]) ~= ARGV[1] then return 0 end
-  redis.call('SET', KEYS[5], ARGV[2], 'EX', ARGV[3])
-end
-local of_job, of_entry = tonumber(ARGV[8]), tonumber(ARGV[9])
-redis.call('HSET', KEYS[1], unpack(ARGV, 10, 9 + of_job))
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
-redis.call('ZREM', KEYS[4], ARGV[7])
-for first = 10 + of_job, #ARGV, of_entry do
-  redis.call('XADD', KEYS[2], '*', unpack(ARGV, first, first + of_entry - 1))
-end
-return 1
-"""
-
-# ARGV: job id, channel, life of the tombstone, prefix of payload keys.
-CANCEL = """
-redis.call('ZREM', KEYS[4], ARGV[1])
-local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'idempotency')
-if not job[1] then return 0 end
-for clip = 0, job[1] - 1 do redis.call('UNLINK', ARGV[4] .. clip) end
-redis.call('UNLINK', KEYS[2], KEYS[3])
-if job[3] then redis.call('DEL', job[3]) end
-redis.call('HDEL', KEYS[1], 'record')
-redis.call('HSET', KEYS[1], 'finished', 'cancelled')
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('PUBLISH', ARGV[2], ARGV[1])
-return job[2] and 1 or 2
-"""
-
-NOTE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', ARGV[1]) end
-"""
-
-# Whoever sets the outcome first finishes the job; the rest of the clean-up must not happen without it, nor twice.
-FINISH = """
-redis.call('ZREM', KEYS[4], ARGV[5])
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if redis.call('HEXISTS', KEYS[1], 'finished') == 1 then return 0 end
-if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'finished', '1')
-redis.call('HDEL', KEYS[1], 'record')
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('DEL', KEYS[3])
-redis.call('PUBLISH', ARGV[4], ARGV[5])
-return 1
-"""
 
 
 @dataclass(frozen=True)
@@ -190,6 +127,8 @@ class JobStore:
                     keys.clips(spec.name, record.job_class),
                     keys.deadlines,
                     keys.reserved,
+                    keys.events(record.id),
+                    keys.jobs(record.owner),
                     *([claim.key] if claim else []),
                 ],
                 args=[
@@ -202,6 +141,9 @@ class JobStore:
                     reservation.member if reservation else "",
                     2 * len(job),
                     2 * len(entries[0]),
+                    self._times.payload_ttl_s,
+                    listed_as(record.created_at, record.id),
+                    listed_as(record.created_at - self._times.tombstone_ttl_s, ""),
                     *(part for fields in (job, *entries) for pair in fields.items() for part in pair),
                 ],
             )
@@ -225,7 +167,7 @@ class JobStore:
         keys = self._keys
         with reported():
             found = await self._cancel(
-                keys=[keys.job(job_id), keys.outcome(job_id), keys.scores(job_id), keys.deadlines],
+                keys=self._of_job(job_id),
                 args=[job_id, keys.finished, self._times.tombstone_ttl_s, keys.payload(job_id, "")],
             )
         if not found:
@@ -243,11 +185,12 @@ class JobStore:
             pipe = self._redis.pipeline(transaction=False)
             for job in jobs:
                 clips = [clip for owner, clip in scores if owner == job]
-                arguments: list[Any] = [self._times.payload_ttl_s]
+                arguments: list[Any] = [self._times.payload_ttl_s, keys.progress, job]
                 for clip in clips:
                     arguments += [clip, encode_scores(scores[job, clip])]
                 payloads = [keys.payload(job, clip) for clip in clips]
-                await self._record(keys=[keys.job(job), keys.scores(job), *payloads], args=arguments, client=pipe)
+                owned = [keys.job(job), keys.scores(job), keys.events(job), *payloads]
+                await self._record(keys=owned, args=arguments, client=pipe)
             complete = await pipe.execute()
         return [job for job, all_scored in zip(jobs, complete, strict=True) if all_scored]
 
@@ -271,8 +214,15 @@ class JobStore:
         keys, times = self._keys, self._times
         with reported():
             won = await self._finish(
-                keys=[keys.job(job_id), keys.outcome(job_id), keys.scores(job_id), keys.deadlines],
-                args=[outcome.encode(), times.result_ttl_s, times.tombstone_ttl_s, keys.finished, job_id],
+                keys=self._of_job(job_id),
+                args=[
+                    outcome.encode(),
+                    times.result_ttl_s,
+                    times.tombstone_ttl_s,
+                    keys.finished,
+                    job_id,
+                    outcome.state,
+                ],
             )
         return bool(won)
 
@@ -338,6 +288,11 @@ class JobStore:
             result=ended.result if ended else None,
             error=ended.error.to_dict() if ended and ended.error else None,
         )
+
+    def _of_job(self, job_id: str) -> list[str]:
+        """The keys of CANCEL and of FINISH."""
+        keys = self._keys
+        return [keys.job(job_id), keys.outcome(job_id), keys.scores(job_id), keys.deadlines, keys.events(job_id)]
 
 
 def _deleted(job_id: str) -> JobDeleted:

@@ -35,6 +35,14 @@ class Keys:
         """Outcome of a finished job: written once, by whoever finishes it first."""
         return f"{self.prefix}:outcome:{job_id}"
 
+    def events(self, job_id: str) -> str:
+        """Stream: what has happened to a job, for those who listen to it."""
+        return f"{self.prefix}:events:{job_id}"
+
+    def jobs(self, owner: str) -> str:
+        """Sorted set of an owner's jobs, all with score 0, by the text that `service.queue.listing` gives them."""
+        return f"{self.prefix}:jobs:{owner}"
+
     def dead_job(self, job_id: str) -> str:
         """Hash: record of a job in the dead letters, from which it can be replayed."""
         return f"{self.prefix}:dead:{job_id}"
@@ -85,3 +93,8 @@ class Keys:
     def finished(self) -> str:
         """Pub/sub channel on which the ids of finished jobs are published."""
         return f"{self.prefix}:finished"
+
+    @property
+    def progress(self) -> str:
+        """Pub/sub channel on which the ids of jobs are published of which clips were scored."""
+        return f"{self.prefix}:progress"

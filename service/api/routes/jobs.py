@@ -1,20 +1,53 @@
-"""GET and DELETE /v1/jobs/{id}."""
+"""The jobs of a caller: list, look up, follow, delete."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse
 
 from service.api.callers import CurrentCaller
 from service.api.problems import responses
+from service.api.schemas import JobPage
 from service.api.state import State
 from service.contracts import JobState, JobStatus
+from service.errors import InvalidOption, Unauthorized
+from service.queue.events import EVENT_ID
 from service.telemetry import metrics
 
 router = APIRouter(tags=["jobs"])
 
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="id of the job, as `Location` gave it")]
+
+_COMMON = ("unauthorized", "invalid_option", "queue_unavailable", "internal_error")
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events as they happen; the stream ends with the job",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "`Last-Event-ID` is the job's last event: nothing more comes"},
+}
+
+
+@router.get(
+    "/v1/jobs",
+    operation_id="list_jobs",
+    summary="The caller's jobs, newest first",
+    responses=responses(*_COMMON),
+)
+async def list_jobs(
+    state: State,
+    caller: CurrentCaller,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
+) -> JobPage:
+    """Jobs that the caller's API key has sent, without their results; deleted ones are left out."""
+    if not caller.owner and not state.access.lists_anonymous_jobs:
+        raise Unauthorized("an API key is needed to list jobs: those sent without one belong to nobody")
+    page = await state.job_list.page(caller.owner, cursor, limit)
+    return JobPage(jobs=page.jobs, next_cursor=page.next_cursor)
 
 
 @router.get(
@@ -22,15 +55,7 @@ JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="id of the jo
     operation_id="get_job",
     summary="How a job stands, and its result",
     response_model_exclude_none=True,
-    responses=responses(
-        "unauthorized",
-        "unknown_job",
-        "result_expired",
-        "job_deleted",
-        "invalid_option",
-        "queue_unavailable",
-        "internal_error",
-    ),
+    responses=responses("unknown_job", "result_expired", "job_deleted", *_COMMON),
 )
 async def get_job(job_id: JobId, state: State, caller: CurrentCaller) -> JobStatus:
     """State and progress of a job; `result` once it succeeded, `error` once it failed or expired."""
@@ -38,12 +63,39 @@ async def get_job(job_id: JobId, state: State, caller: CurrentCaller) -> JobStat
     return await state.store.status(job_id)
 
 
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    operation_id="follow_job",
+    summary="Follow a job",
+    response_class=Response,
+    responses={**_STREAM, **responses("unknown_job", "result_expired", "job_deleted", *_COMMON)},
+)
+async def follow_job(
+    request: Request,
+    job_id: JobId,
+    state: State,
+    caller: CurrentCaller,
+    last_event_id: Annotated[
+        str | None, Header(description="id of the last event received; those after it are sent")
+    ] = None,
+) -> Response:
+    """Server-sent events: every state of the job so far, or after `Last-Event-ID`, and then each as it comes."""
+    if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
+        raise InvalidOption("Last-Event-ID is not the id of an event", actual=last_event_id)
+    await state.store.check_owner(job_id, caller.owner)
+    job = await state.store.status(job_id)
+    if last_event_id is not None and await state.following.ended(job_id, last_event_id):
+        return Response(status_code=204)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventSourceResponse(state.following.stream(job, last_event_id), headers=headers)
+
+
 @router.delete(
     "/v1/jobs/{job_id}",
     operation_id="delete_job",
     summary="Cancel a job and erase what is kept of it",
     status_code=204,
-    responses=responses("unauthorized", "unknown_job", "invalid_option", "queue_unavailable", "internal_error"),
+    responses=responses("unknown_job", *_COMMON),
 )
 async def delete_job(job_id: JobId, state: State, caller: CurrentCaller) -> None:
     """Drop what is left of the job's work and erase its result, clips and Idempotency-Key; repeating it is harmless."""

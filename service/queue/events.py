@@ -1,0 +1,50 @@
+"""What has happened to a job so far, as numbered events that can be read again."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.contracts import JobState
+from service.queue.connection import reported
+from service.queue.keys import Keys
+
+EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+
+ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED})
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """A job reached a state, with so many of its clips scored."""
+
+    id: str
+    state: JobState
+    clips_done: int
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing comes after it, unless the job is replayed from the dead letters."""
+        return self.state in ENDED
+
+
+class JobEvents:
+    """The events of one installation's jobs. Methods raise QueueUnavailable when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def since(self, job_id: str, last_id: str | None) -> list[JobEvent]:
+        """The events after the one with `last_id`, oldest first; all that are kept where it is None."""
+        with reported():
+            entries: Any = await self._redis.xrange(
+                self._keys.events(job_id), min="-" if last_id is None else f"({last_id}"
+            )
+        return [
+            JobEvent(entry_id.decode(), JobState(fields[b"state"].decode()), int(fields[b"done"]))
+            for entry_id, fields in entries
+        ]

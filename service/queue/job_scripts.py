@@ -1,0 +1,104 @@
+"""What happens to a job, each step as one Lua script: a process that dies leaves a step done or not begun."""
+
+from __future__ import annotations
+
+# Every event is kept with its number, so that a listener who was away gets what it missed.
+EVENT = """
+local function event(key, life, state, done)
+  redis.call('XADD', key, 'MAXLEN', 500, '*', 'state', state, 'done', done)
+  redis.call('EXPIRE', key, life)
+end
+"""
+
+# RECORD and FINISH begin with a write that frees memory: a Redis at its limit refuses a script whose first write may
+# grow, and a result that could not be written would keep the queue from ever draining.
+
+# The payload of a scored clip is of no more use; its stream entry stays until the job is finished or known to go on.
+# KEYS: job, scores, events, payloads. ARGV: life of the scores, channel, job id, then clips and their scores.
+RECORD = (
+    EVENT
+    + """
+for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished')
+if not job[1] or job[2] then return 0 end
+local before = redis.call('HLEN', KEYS[2])
+for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+local done = redis.call('HLEN', KEYS[2])
+if done > before then
+  event(KEYS[3], ARGV[1], 'running', done)
+  redis.call('PUBLISH', ARGV[2], ARGV[3])
+end
+return done >= tonumber(job[1]) and 1 or 0
+"""
+)
+
+# A request whose Idempotency-Key has meanwhile gone to another one must not make a second job.
+# KEYS: job, stream, deadlines, reservations, events, jobs of the owner, idempotency key.
+# ARGV: token, value of the key, its life, life of the job, job id, deadline, reservation, number of fields of the job,
+# number of fields of an entry, life of the events, place in the owner's list, oldest place to keep, then the fields.
+ACCEPT = (
+    EVENT
+    + """
+if ARGV[1] ~= '' then
+  if redis.call('GET', KEYS[7]) ~= ARGV[1] then return 0 end
+  redis.call('SET', KEYS[7], ARGV[2], 'EX', ARGV[3])
+end
+local of_job, of_entry = tonumber(ARGV[8]), tonumber(ARGV[9])
+redis.call('HSET', KEYS[1], unpack(ARGV, 13, 12 + of_job))
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
+redis.call('ZREM', KEYS[4], ARGV[7])
+for first = 13 + of_job, #ARGV, of_entry do
+  redis.call('XADD', KEYS[2], '*', unpack(ARGV, first, first + of_entry - 1))
+end
+event(KEYS[5], ARGV[10], 'queued', 0)
+redis.call('ZADD', KEYS[6], 0, ARGV[11])
+redis.call('ZREMRANGEBYLEX', KEYS[6], '-', '(' .. ARGV[12])
+redis.call('EXPIRE', KEYS[6], ARGV[4])
+return 1
+"""
+)
+
+# KEYS: job, outcome, scores, deadlines, events. ARGV: job id, channel, life of the tombstone, prefix of payload keys.
+CANCEL = (
+    EVENT
+    + """
+redis.call('ZREM', KEYS[4], ARGV[1])
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'idempotency')
+if not job[1] then return 0 end
+for clip = 0, job[1] - 1 do redis.call('UNLINK', ARGV[4] .. clip) end
+local done = redis.call('HLEN', KEYS[3])
+redis.call('UNLINK', KEYS[2], KEYS[3])
+if job[3] then redis.call('DEL', job[3]) end
+redis.call('HDEL', KEYS[1], 'record')
+redis.call('HSET', KEYS[1], 'finished', 'cancelled')
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+if not job[2] then event(KEYS[5], ARGV[3], 'cancelled', done) end
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return job[2] and 1 or 2
+"""
+)
+
+NOTE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', ARGV[1]) end
+"""
+
+# Whoever sets the outcome first finishes the job; the rest of the clean-up must not happen without it, nor twice.
+# KEYS: job, outcome, scores, deadlines, events. ARGV: outcome, its life, life of the tombstone, channel, job id, state.
+FINISH = (
+    EVENT
+    + """
+redis.call('ZREM', KEYS[4], ARGV[5])
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'finished') == 1 then return 0 end
+if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'finished', '1', 'state', ARGV[6])
+redis.call('HDEL', KEYS[1], 'record')
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+event(KEYS[5], ARGV[2], ARGV[6], redis.call('HLEN', KEYS[3]))
+redis.call('DEL', KEYS[3])
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+return 1
+"""
+)

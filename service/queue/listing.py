@@ -1,0 +1,77 @@
+"""The jobs of one caller, newest first, page by page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.contracts import JobState, JobSummary
+from service.errors import InvalidOption
+from service.queue.connection import reported
+from service.queue.keys import Keys
+
+_PLACE = re.compile(r"\d{17}-[0-9a-f]{32}")
+
+
+def listed_as(created_at: float, job_id: str) -> str:
+    """Where a job stands in its owner's list: text that sorts by time, and among equals by id."""
+    return f"{int(created_at * 1e6):017d}-{job_id}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, and the cursor of those that come after them; None where there are none."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None
+
+
+class JobList:
+    """Who sent which jobs. Methods raise QueueUnavailable when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def page(self, owner: str, cursor: str | None, limit: int) -> Page:
+        """Up to `limit` jobs of `owner` that are older than `cursor`; deleted and forgotten ones are left out.
+
+        Jobs that come in meanwhile change no page but the first. Raises InvalidOption for a cursor that is none.
+        """
+        if cursor is not None and not _PLACE.fullmatch(cursor):
+            raise InvalidOption("cursor is not one that a page has given", actual=cursor)
+        keys = self._keys
+        before = "+" if cursor is None else f"({cursor}"
+        with reported():
+            found: Any = await self._redis.zrevrangebylex(keys.jobs(owner), before, "-", start=0, num=limit + 1)
+            places = [place.decode() for place in found]
+            ids = [place.partition("-")[2] for place in places[:limit]]
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in ids:
+                pipe.hmget(
+                    keys.job(job_id), "total", "created_at", "deadline_at", "model", "version", "finished", "state"
+                )
+                pipe.hlen(keys.scores(job_id))
+            facts = await pipe.execute() if ids else []
+        jobs = [_summary(*job) for job in zip(ids, facts[::2], facts[1::2], strict=True)]
+        return Page([job for job in jobs if job is not None], places[limit - 1] if len(places) > limit else None)
+
+
+def _summary(job_id: str, fields: list[bytes | None], scored: int) -> JobSummary | None:
+    total, created_at, deadline_at, model, version, finished, state = (field and field.decode() for field in fields)
+    if total is None or finished == "cancelled":
+        return None
+    status = JobState(state) if finished and state else JobState.RUNNING if scored else JobState.QUEUED
+    return JobSummary(
+        id=job_id,
+        status=status,
+        created_at=float(created_at or 0),
+        deadline_at=float(deadline_at or 0),
+        clips_total=int(total),
+        clips_done=int(total) if status is JobState.SUCCEEDED else scored,
+        model=model or "",
+        version=version or "",
+    )

@@ -1,0 +1,123 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from service.api.following import Following
+from service.contracts import JobState
+from service.errors import BackendFailed
+from service.local.redis import LocalRedis
+from service.queue.bus import ResultBus
+from service.queue.codec import Outcome
+from service.queue.connection import connect
+from service.queue.dead import DeadLetters
+from service.queue.events import JobEvents
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from tests.factories import decoded, record, scores
+from tests.integration.test_dead_letters import buried
+
+FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
+
+
+@pytest.fixture
+def events(redis: Redis, keys: Keys) -> JobEvents:
+    return JobEvents(redis, keys)
+
+
+async def told(events: JobEvents, job_id: str, last_id: str | None = None) -> list[tuple[str, int]]:
+    return [(event.state.value, event.clips_done) for event in await events.since(job_id, last_id)]
+
+
+async def test_every_step_of_a_job_is_an_event(store: JobStore, events: JobEvents) -> None:
+    job = record(decoded=decoded(windows=3))
+    await store.accept(job)
+    await store.record_scores({(job.id, 0): scores()})
+    await store.record_scores({(job.id, 1): scores(), (job.id, 2): scores()})
+    await store.finish(job.id, FAILED)
+    assert await told(events, job.id) == [("queued", 0), ("running", 1), ("running", 3), ("failed", 3)]
+
+
+async def test_what_is_repeated_is_told_once(store: JobStore, events: JobEvents) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    for _ in range(2):
+        await store.record_scores({(job.id, 0): scores()})
+        await store.finish(job.id, FAILED)
+        await store.cancel(job.id)
+    assert await told(events, job.id) == [("queued", 0), ("running", 1), ("failed", 1)]
+
+
+async def test_events_after_one_can_be_read_again(store: JobStore, events: JobEvents) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    await store.record_scores({(job.id, 0): scores()})
+    await store.cancel(job.id)
+    first = (await events.since(job.id, None))[0]
+    assert await told(events, job.id, first.id) == [("running", 1), ("cancelled", 1)]
+
+
+async def test_a_dead_letter_that_is_replayed_is_queued_again(
+    store: JobStore, dead: DeadLetters, events: JobEvents
+) -> None:
+    job = await buried(store, dead)
+    await dead.replay(job.id)
+    assert [state for state, _ in await told(events, job.id)] == ["queued", "running", "failed", "queued"]
+
+
+async def test_events_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record()
+    await store.accept(job)
+    assert 0 < await redis.ttl(keys.events(job.id)) <= 100
+    await store.finish(job.id, FAILED)
+    assert 100 < await redis.ttl(keys.events(job.id)) <= 200
+
+
+@pytest.fixture
+async def bus(redis_server: LocalRedis, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+    listening = connect(redis_server.url, name="bus", socket_timeout_s=None)
+    bus = ResultBus(listening, keys, store)
+    await bus.start()
+    yield bus
+    await bus.close()
+    await listening.aclose()
+
+
+async def test_a_follower_is_told_as_it_happens_until_the_end(
+    store: JobStore, events: JobEvents, bus: ResultBus
+) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    received: list[bytes] = []
+
+    async def follow() -> None:
+        async for line in Following(events, bus, lambda: False).stream(await store.status(job.id), None):
+            received.append(line)
+
+    following = asyncio.create_task(follow())
+    for step in range(2):
+        while len(received) <= step:  # noqa: ASYNC110 - the stream goes on by itself
+            await asyncio.sleep(0.01)
+        await store.record_scores({(job.id, step): scores()})
+    await store.finish(job.id, FAILED)
+    await following
+    assert [line.split(b"\n")[0] for line in received] == [
+        b"event: queued",
+        b"event: running",
+        b"event: running",
+        b"event: failed",
+    ]
+
+
+async def test_a_follower_is_let_go_when_the_process_shuts_down(
+    store: JobStore, events: JobEvents, bus: ResultBus
+) -> None:
+    job = record()
+    await store.accept(job)
+    draining = asyncio.Event()
+    lines = 0
+    async for _ in Following(events, bus, draining.is_set).stream(await store.status(job.id), None):
+        lines += 1
+        draining.set()
+    assert lines == 1
