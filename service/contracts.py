@@ -87,6 +87,7 @@ class JobRequest(Lenient):
     start: float | None = Field(None, ge=0, description="first second of the video to look at")
     end: float | None = Field(None, gt=0, description="last second of the video to look at")
     attention: AttentionDetail = Field("frames", description="how much attention the answer carries")
+    webhook: str | None = Field(None, max_length=2048, description="URL that is told when the job has ended")
 
 
 # --- the video ---------------------------------------------------------------------------------------------------

@@ -66,6 +66,24 @@ class Settings(BaseSettings):
     quota_video_seconds: Quota | None = Field(
         None, description="Seconds of video that one caller may send, such as `36000/day`; no limit when unset."
     )
+    webhook_secret: str | None = Field(
+        None,
+        pattern=r"^whsec_([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+        description="Secret from which webhooks are signed: `whsec_` and at least 24 bytes in base64. No webhooks when"
+        " unset.",
+    )
+    webhook_private_targets: bool = Field(
+        False, description="Whether webhooks may go to private addresses, and over plain http."
+    )
+    webhook_timeout_s: float = Field(10.0, gt=0, description="Longest that one try to deliver a webhook may take.")
+    webhook_retry_s: float = Field(
+        5.0,
+        gt=0,
+        description="Wait before the second try to deliver a webhook; each further wait is four times as long.",
+    )
+    webhook_give_up_s: float = Field(
+        12 * 3600.0, ge=0, description="Time after the end of a job when its webhook is given up."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")
     log_format: Literal["json", "console"] = Field("json", description="Shape of log lines.")
     max_upload_bytes: int = Field(512 * MIB, gt=0, description="Largest request body accepted.")
@@ -260,6 +278,12 @@ class Settings(BaseSettings):
             msg = (
                 f"payload_ttl_s ({self.payload_ttl_s}) must exceed job_deadline_s ({self.job_deadline_s:g}): "
                 "a clip must outlive the job that waits for it"
+            )
+            raise ValueError(msg)
+        if self.webhook_give_up_s > self.tombstone_ttl_s:
+            msg = (
+                f"webhook_give_up_s ({self.webhook_give_up_s:g}) must not exceed "
+                f"tombstone_ttl_s ({self.tombstone_ttl_s}): a webhook tells of a job that can still be asked for"
             )
             raise ValueError(msg)
         return self

@@ -32,6 +32,7 @@ from service.api.routes import classify, jobs, models, operations
 from service.api.spool import SpoolConfig
 from service.api.state import ApiState
 from service.api.upload import UploadTimes
+from service.api.webhooks import WebhookConfig, Webhooks
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
 from service.queue.events import JobEvents
@@ -42,6 +43,7 @@ from service.queue.listing import JobList
 from service.queue.models import ModelDirectory
 from service.queue.quota import Quotas
 from service.queue.room import Room, RoomLimits
+from service.queue.webhooks import WebhookQueue
 from service.settings import Settings
 from service.telemetry import metrics
 from service.video.config import DecodeConfig
@@ -146,6 +148,9 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     refreshing = Periodic("api-keys", KEYS_REFRESH_S, ring.refresh)
     refreshing.start()
     stack.push_async_callback(refreshing.close)
+    webhooks = Webhooks(settings.narrowed(WebhookConfig), WebhookQueue(redis, keys))
+    webhooks.start()
+    stack.push_async_callback(webhooks.close)
     classifier = Classifier(
         SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
         settings.narrowed(UploadTimes),
@@ -162,6 +167,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         directory=directory,
         classifier=classifier,
         access=access,
+        webhooks=webhooks,
         job_list=JobList(redis, keys),
         following=Following(JobEvents(redis, keys), bus, lambda: classifier.draining),
         default_model=settings.default_model,

@@ -13,6 +13,7 @@ from service.api.callers import Access
 from service.api.classification import Classifier
 from service.api.following import Following
 from service.api.queue_sampler import QueueSampler
+from service.api.webhooks import Webhooks
 from service.queue.jobs import JobStore
 from service.queue.listing import JobList
 from service.queue.models import ModelDirectory
@@ -29,6 +30,7 @@ class ApiState:
     access: Access
     job_list: JobList
     following: Following
+    webhooks: Webhooks
     default_model: str
     sync_wait_s: float
     job_deadline_s: float

@@ -60,6 +60,19 @@ def list_keys() -> None:
     Console().print(table if ring.keys else "no keys")
 
 
+@app.command("webhook-secret")
+def webhook_secret(
+    name: Annotated[str, typer.Argument(help="Name of the caller; empty for those without a key.")],
+) -> None:
+    """Print the secret with which a caller verifies its webhooks."""
+    from service.api.webhooks import signing_secret
+
+    secret = Settings().webhook_secret
+    if secret is None:
+        raise typer.BadParameter("the setting webhook_secret is unset: there are no webhooks")
+    sys.stdout.write(signing_secret(secret, name) + "\n")
+
+
 def _entry(name: str, key: str, days: int | None, requests: str | None, video_seconds: str | None) -> str:
     from service.api.keys import hashed, parse_keys
 

@@ -13,18 +13,19 @@ from service.contracts import DeadLetter, JobRecord
 from service.errors import UnknownDeadLetter
 from service.queue.codec import Outcome
 from service.queue.connection import reported
-from service.queue.job_scripts import EVENT
+from service.queue.job_scripts import EVENT, TELL
 from service.queue.jobs import JobTimes, entry_fields
 from service.queue.keys import Keys
 
 LISTED = 1000
 
 # Fails the job as FINISH does, but keeps record, scores and the clips that were not scored yet.
-# KEYS: job, outcome, scores, deadlines, dead stream, dead job, events.
+# KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, due webhooks, webhook of the job.
 # ARGV: outcome, result life, tombstone life, life of the letter, channel, job id, prefix of payload keys, clip bytes,
-# then the fields of the letter.
+# now, then the fields of the letter.
 BURY = (
     EVENT
+    + TELL
     + """
 redis.call('ZREM', KEYS[4], ARGV[6])
 local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'record')
@@ -38,8 +39,9 @@ local kept = 0
 for clip = 0, job[1] - 1 do kept = kept + redis.call('EXPIRE', ARGV[7] .. clip, ARGV[4]) end
 redis.call('HSET', KEYS[6], 'record', job[3], 'total', job[1])
 redis.call('EXPIRE', KEYS[6], ARGV[4])
-redis.call('XADD', KEYS[5], '*', 'clip_bytes', kept * ARGV[8], unpack(ARGV, 9))
+redis.call('XADD', KEYS[5], '*', 'clip_bytes', kept * ARGV[8], unpack(ARGV, 10))
 event(KEYS[7], ARGV[2], 'failed', redis.call('HLEN', KEYS[3]))
+tell(KEYS[1], ARGV[6], 'failed', KEYS[8], KEYS[9], ARGV[9], ARGV[3])
 redis.call('PUBLISH', ARGV[5], ARGV[6])
 return 1
 """
@@ -131,7 +133,7 @@ class DeadLetters:
         fields = letter.model_dump(exclude={"clip_bytes"})
         with reported():
             buried = await self._bury(
-                keys=self._of_job(job_id),
+                keys=[*self._of_job(job_id), keys.webhooks, keys.webhook(job_id)],
                 args=[
                     outcome.encode(),
                     self._times.result_ttl_s,
@@ -141,6 +143,7 @@ class DeadLetters:
                     job_id,
                     keys.payload(job_id, ""),
                     letter.clip_bytes,
+                    time.time(),
                     *(part for pair in fields.items() for part in pair),
                 ],
             )

@@ -10,6 +10,18 @@ local function event(key, life, state, done)
 end
 """
 
+# What is to be delivered stands in Redis in the same moment as the end of the job.
+TELL = """
+local function tell(job, id, state, webhooks, delivery, now, life)
+  local hook = redis.call('HMGET', job, 'webhook', 'owner')
+  if not hook[1] then return end
+  redis.call('DEL', delivery)
+  redis.call('HSET', delivery, 'url', hook[1], 'owner', hook[2] or '', 'state', state, 'at', now)
+  redis.call('EXPIRE', delivery, life)
+  redis.call('ZADD', webhooks, now, id)
+end
+"""
+
 # RECORD and FINISH begin with a write that frees memory: a Redis at its limit refuses a script whose first write may
 # grow, and a result that could not be written would keep the queue from ever draining.
 
@@ -60,7 +72,7 @@ return 1
 """
 )
 
-# KEYS: job, outcome, scores, deadlines, events. ARGV: job id, channel, life of the tombstone, prefix of payload keys.
+# KEYS: as those of FINISH. ARGV: job id, channel, life of the tombstone, prefix of payload keys.
 CANCEL = (
     EVENT
     + """
@@ -69,7 +81,8 @@ local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'idempotency')
 if not job[1] then return 0 end
 for clip = 0, job[1] - 1 do redis.call('UNLINK', ARGV[4] .. clip) end
 local done = redis.call('HLEN', KEYS[3])
-redis.call('UNLINK', KEYS[2], KEYS[3])
+redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[7])
+redis.call('ZREM', KEYS[6], ARGV[1])
 if job[3] then redis.call('DEL', job[3]) end
 redis.call('HDEL', KEYS[1], 'record')
 redis.call('HSET', KEYS[1], 'finished', 'cancelled')
@@ -85,9 +98,11 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', 
 """
 
 # Whoever sets the outcome first finishes the job; the rest of the clean-up must not happen without it, nor twice.
-# KEYS: job, outcome, scores, deadlines, events. ARGV: outcome, its life, life of the tombstone, channel, job id, state.
+# KEYS: job, outcome, scores, deadlines, events, due webhooks, webhook of the job.
+# ARGV: outcome, its life, life of the tombstone, channel, job id, state, now.
 FINISH = (
     EVENT
+    + TELL
     + """
 redis.call('ZREM', KEYS[4], ARGV[5])
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -97,6 +112,7 @@ redis.call('HSET', KEYS[1], 'finished', '1', 'state', ARGV[6])
 redis.call('HDEL', KEYS[1], 'record')
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 event(KEYS[5], ARGV[2], ARGV[6], redis.call('HLEN', KEYS[3]))
+tell(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[7], ARGV[3])
 redis.call('DEL', KEYS[3])
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1

@@ -117,6 +117,8 @@ class JobStore:
             "deadline_at": record.deadline_at,
             "owner": record.owner,
         }
+        if record.request.webhook is not None:
+            job["webhook"] = record.request.webhook
         if claim is not None:
             job["idempotency"] = claim.key
         entries = [entry_fields(record, clip) for clip in range(total)]
@@ -222,6 +224,7 @@ class JobStore:
                     keys.finished,
                     job_id,
                     outcome.state,
+                    time.time(),
                 ],
             )
         return bool(won)
@@ -292,7 +295,15 @@ class JobStore:
     def _of_job(self, job_id: str) -> list[str]:
         """The keys of CANCEL and of FINISH."""
         keys = self._keys
-        return [keys.job(job_id), keys.outcome(job_id), keys.scores(job_id), keys.deadlines, keys.events(job_id)]
+        return [
+            keys.job(job_id),
+            keys.outcome(job_id),
+            keys.scores(job_id),
+            keys.deadlines,
+            keys.events(job_id),
+            keys.webhooks,
+            keys.webhook(job_id),
+        ]
 
 
 def _deleted(job_id: str) -> JobDeleted:

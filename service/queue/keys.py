@@ -43,6 +43,10 @@ class Keys:
         """Sorted set of an owner's jobs, all with score 0, by the text that `service.queue.listing` gives them."""
         return f"{self.prefix}:jobs:{owner}"
 
+    def webhook(self, job_id: str) -> str:
+        """Hash: the webhook of a job that has ended, until it is delivered or given up."""
+        return f"{self.prefix}:webhook:{job_id}"
+
     def dead_job(self, job_id: str) -> str:
         """Hash: record of a job in the dead letters, from which it can be replayed."""
         return f"{self.prefix}:dead:{job_id}"
@@ -83,6 +87,11 @@ class Keys:
     def quotas(self) -> str:
         """What the keys of quotas begin with: counters of a caller's windows, which the `limits` library names."""
         return f"{self.prefix}:quota"
+
+    @property
+    def webhooks(self) -> str:
+        """Sorted set of the jobs whose webhook is to be delivered, scored by when to try next."""
+        return f"{self.prefix}:webhooks"
 
     @property
     def dead(self) -> str:

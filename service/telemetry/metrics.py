@@ -50,6 +50,11 @@ ADMISSION_REJECTS = Counter(
     "vidtr_admission_rejects", "Uploads refused before their body was read, by the error's code.", ["reason"]
 )
 UPLOAD_BYTES = Counter("vidtr_upload_bytes", "Bytes of uploads received.")
+WEBHOOKS = Counter(
+    "vidtr_webhooks",
+    "Tries to deliver a webhook: `failed` is tried again, `delivered` and `given_up` are final.",
+    ["outcome"],
+)
 FRAMES_DECODED = Counter("vidtr_frames_decoded", "Video frames decoded.")
 DECODE_FAILURES = Counter("vidtr_decode_failures", "Uploads that could not be decoded, by the error's code.", ["code"])
 DECODES_IN_PROGRESS = Gauge(
@@ -145,6 +150,8 @@ for _code in ("undecodable", "no_video_stream", "video_too_short", "decode_timeo
     DECODE_FAILURES.labels(_code)
 for _kind in ("unavailable", "failed"):
     BACKEND_ERRORS.labels(_kind)
+for _outcome in ("delivered", "failed", "given_up"):
+    WEBHOOKS.labels(_outcome)
 BUILD_INFO.labels(service.__version__, platform.python_version()).set(1)
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 
@@ -12,9 +14,9 @@ from tests.factories import clip, decoded, record, scores
 from tests.integration.conftest import TIMES
 
 
-async def buried(store: JobStore, dead: DeadLetters, windows: int = 2) -> JobRecord:
+async def buried(store: JobStore, dead: DeadLetters, windows: int = 2, **changes: Any) -> JobRecord:
     """A job with the scores of its first clip whose second clip ended it."""
-    job = record(decoded=decoded(windows=windows), request_id="who")
+    job = record(decoded=decoded(windows=windows), request_id="who", **changes)
     await store.put_payloads(job.id, memoryview(clip(0) * windows), len(clip(0)))
     await store.accept(job)
     await store.record_scores({(job.id, 0): scores()})

@@ -89,6 +89,7 @@ async def classify(
     A wait that outlasts the server's cap turns into a `202`: the job goes on and its answer is fetched from `Location`.
     """
     waiting = read_waiting(prefer, x_deadline_s, state.sync_wait_s, state.job_deadline_s)
+    state.webhooks.check(options.webhook)
     try:
         job = await state.classifier.submit(request, options, waiting, checked_key(idempotency_key), caller)
     finally:
