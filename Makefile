@@ -47,6 +47,7 @@ bench: $(VENV)/.local ## Measure throughput, the networks and their memory.
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.model --batches 1 --threads 1
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.overload
 
 triton: $(VENV)/.test ## Install a CPU tritonserver for the tests (Linux x86-64).
 	$(BIN)/vidtr install-triton

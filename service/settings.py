@@ -162,7 +162,11 @@ class Settings(BaseSettings):
         1024 * MIB, gt=0, description="Bytes of clips in flight, of all models, above which uploads are refused."
     )
     max_wait_share: float = Field(
-        0.8, gt=0, le=1, description="Share of its deadline that a job may be expected to wait in the queue."
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of its deadline that a job may be expected to wait in the queue, and likewise for a decode"
+        " process.",
     )
     reservation_ttl_s: float = Field(
         30.0, ge=2, description="Life of the room and the Idempotency-Key that an upload holds, unless it is renewed."

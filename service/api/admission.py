@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from service.api.decode_pace import DecodePace
 from service.api.periodic import Periodic
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
@@ -31,6 +32,7 @@ class AdmissionConfig:
     max_auto_windows: int
     max_clips_per_job: int
     max_concurrent_uploads: int
+    max_wait_share: float
     bulk_clips: int
     reservation_ttl_s: float
 
@@ -47,8 +49,11 @@ class Admitted:
 class Admission:
     """Hands out room in the queue and Idempotency-Keys, and keeps them for as long as their uploads go on."""
 
-    def __init__(self, config: AdmissionConfig, directory: ModelDirectory, room: Room, keys: IdempotencyKeys) -> None:
+    def __init__(
+        self, config: AdmissionConfig, directory: ModelDirectory, room: Room, keys: IdempotencyKeys, pace: DecodePace
+    ) -> None:
         self._config = config
+        self._pace = pace
         self._directory = directory
         self._room = room
         self._keys = keys
@@ -101,10 +106,7 @@ class Admission:
     async def _admit(
         self, job_id: str, options: JobRequest, claim: Claim | None, deadline_s: float, asynchronous: bool
     ) -> Admitted:
-        limit = self._config.max_concurrent_uploads
-        if len(self._held) >= limit:
-            detail = f"{len(self._held)} uploads are being received and decoded by this process; at most {limit} may"
-            raise QueueFull(detail, limit=limit, actual=len(self._held), retry_after_s=RETRY_AFTER_S)
+        self._check_uploads(deadline_s)
         served = await self._directory.list()
         spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
         workers = await self._directory.workers()
@@ -115,6 +117,19 @@ class Admission:
         )
         await self._room.reserve(wanted, served, drain_rate(workers, spec.name), deadline_s)
         return Admitted(spec, wanted, claim)
+
+    def _check_uploads(self, deadline_s: float) -> None:
+        ahead, limit = len(self._held), self._config.max_concurrent_uploads
+        if ahead >= limit:
+            detail = f"{ahead} uploads are being received and decoded by this process; at most {limit} may"
+            raise QueueFull(detail, limit=limit, actual=ahead, retry_after_s=RETRY_AFTER_S)
+        most_s, ready_s = deadline_s * self._config.max_wait_share, self._pace.ready_in_s(ahead)
+        # An idle process takes everything: the next video may be a short one.
+        if ahead and ready_s > most_s:
+            detail = f"{ahead} uploads would be decoded before this one, which is too long a wait for its deadline"
+            raise QueueFull(
+                detail, limit=round(most_s, 1), actual=round(ready_s, 1), retry_after_s=max(1.0, ready_s - most_s)
+            )
 
     async def correct(self, admitted: Admitted, clips: int, job_class: JobClass) -> None:
         """Now that the video is planned, hold room for what it really needs."""

@@ -21,6 +21,7 @@ from service.api import problems
 from service.api.admission import Admission, AdmissionConfig
 from service.api.callers import Access, AccessConfig
 from service.api.classification import Classifier
+from service.api.decode_pace import DecodePace
 from service.api.early import EarlyAnswers
 from service.api.following import Following
 from service.api.keys import KeyConfig, KeyRing
@@ -129,7 +130,9 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     await pool.start()
     stack.push_async_callback(pool.close)
     log.info("decode_sandbox", active=list(pool.sandbox))
-    metrics.DECODE_PROCESSES.set(settings.decode_workers or os.cpu_count() or 1)
+    decode_processes = settings.decode_workers or os.cpu_count() or 1
+    metrics.DECODE_PROCESSES.set(decode_processes)
+    pace = DecodePace(decode_processes)
     sampler = QueueSampler(redis, store, directory, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
@@ -138,6 +141,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         directory,
         Room(redis, keys, settings.narrowed(RoomLimits)),
         IdempotencyKeys(redis, keys, settings.narrowed(IdempotencyTimes)),
+        pace,
     )
     admission.start()
     stack.push_async_callback(admission.close)
@@ -155,6 +159,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
         settings.narrowed(UploadTimes),
         pool,
+        pace,
         store,
         access,
         admission,

@@ -19,6 +19,7 @@ from fastapi import Request
 
 from service.api.admission import Admission, Admitted
 from service.api.callers import Access, Caller
+from service.api.decode_pace import DecodePace
 from service.api.preferences import Waiting
 from service.api.spool import Spool, SpoolConfig
 from service.api.upload import UploadTimes, receive
@@ -63,6 +64,7 @@ class Classifier:
         spool: SpoolConfig,
         times: UploadTimes,
         pool: DecodePool,
+        pace: DecodePace,
         store: JobStore,
         access: Access,
         admission: Admission,
@@ -72,6 +74,7 @@ class Classifier:
         self._spool = spool
         self._times = times
         self._pool = pool
+        self._pace = pace
         self._store = store
         self._access = access
         self._admission = admission
@@ -139,6 +142,7 @@ class Classifier:
         deadline_at = created_at + waiting.deadline_s
         with stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
             decoded = await self._decode(spool, spec, options, deadline_at, waiting.deadline_s)
+        self._pace.observe(decoded.decode_ms / 1000)
         metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
         await self._access.charge(caller, _seconds(decoded, options))
         with stage("enqueue"):
