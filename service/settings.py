@@ -151,6 +151,9 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path(".vidtr"), description="Where `vidtr up` keeps its Redis data between runs.")
 
     # --- redis
+    redis_appendfsync: Literal["always", "everysec"] = Field(
+        "everysec", description="When the private Redis of `vidtr up` writes its append-only file to disk."
+    )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis address: redis://, rediss:// or unix:// URL.")
     redis_prefix: str = Field(
         "vidtr",

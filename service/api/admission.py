@@ -110,7 +110,7 @@ class Admission:
         served = await self._directory.list()
         spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
         workers = await self._directory.workers()
-        _check_breakers(spec, workers)
+        check_breakers(spec, workers)
         clips = self._most_clips(options)
         wanted = Reservation(
             job_id, self.job_class(clips, asynchronous=asynchronous), clips, spec.clip_bytes, spec.name
@@ -154,7 +154,8 @@ class Admission:
             log.warning("queue_unavailable", detail=error.detail)
 
 
-def _check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:
+def check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:
+    """Raise BackendUnavailable where every worker that serves the model has found its backend away."""
     serving = [worker for worker in workers if f"{spec.name}:{spec.version}" in worker.models]
     if serving and all(worker.breaker == "open" for worker in serving):
         retry_in_s = min(worker.retry_in_s for worker in serving)

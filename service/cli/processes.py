@@ -78,7 +78,8 @@ def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None
     if "log_format" not in settings.model_fields_set:
         changes["log_format"] = "console"
     if "redis_url" not in settings.model_fields_set:
-        changes["redis_url"] = stack.enter_context(LocalRedis(settings.state_dir / "redis", persist=True)).url
+        redis = LocalRedis(settings.state_dir / "redis", persist=True, appendfsync=settings.redis_appendfsync)
+        changes["redis_url"] = stack.enter_context(redis).url
     if settings.engine == "triton" and "triton_url" not in settings.model_fields_set:
         triton = LocalTriton(settings.triton_dir, settings.model_repository, log=settings.state_dir / "triton.log")
         changes["triton_url"] = stack.enter_context(triton).addresses.grpc

@@ -45,13 +45,15 @@ def find_redis_server() -> Path:
 class LocalRedis:
     """Starts and stops a private Redis server; a context manager.
 
-    With `persist` its data lives in `directory` and survives restarts (append-only file, synced every second); without,
-    `directory` holds only the log. No TCP port is opened, and only this user can connect to the socket.
+    With `persist` its data lives in `directory` and survives restarts, in an append-only file that is synced as
+    `appendfsync` says: `always` (before a write is answered) or `everysec`. Without, `directory` holds only the log. No
+    TCP port is opened, and only this user can connect to the socket.
     """
 
-    def __init__(self, directory: Path, *, persist: bool) -> None:
+    def __init__(self, directory: Path, *, persist: bool, appendfsync: str = "everysec") -> None:
         self.directory = directory
         self.persist = persist
+        self.appendfsync = appendfsync
         self._sockets: Path | None = None
         self._lock: int | None = None
         self._server: ServerProcess | None = None
@@ -92,7 +94,7 @@ class LocalRedis:
             "daemonize": "no",
             "save": "",
             "appendonly": "yes" if self.persist else "no",
-            "appendfsync": "everysec",
+            "appendfsync": self.appendfsync,
             # A full server must say so; silently dropping keys would lose accepted jobs.
             "maxmemory-policy": "noeviction",
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,15 @@ class Program:
             return httpx.get(f"{self.url}/health/ready", timeout=2).is_success
         except httpx.TransportError:
             return False
+
+    @property
+    def redis_url(self) -> str:
+        """Address of its private Redis."""
+        for process in self.descendants:
+            # The server rewrites its command line: the name of the socket stands in it, not as an argument of its own.
+            if found := re.search(r"(/\S+/redis\.sock)", " ".join(process.cmdline())):
+                return f"unix://{found[1]}"
+        raise AssertionError("no private Redis runs")
 
     @property
     def descendants(self) -> list[psutil.Process]:

