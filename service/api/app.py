@@ -54,6 +54,17 @@ log = structlog.get_logger()
 
 WEB = Path(service.__file__).parent / "web"
 
+CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Deadline-S"]
+CORS_ANSWER_HEADERS = [
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "Server-Timing",
+    "X-Request-Id",
+]
+
 KEYS_REFRESH_S = 2.0
 
 # Share of the shutdown grace that callers are kept waiting before they are sent off with a 202.
@@ -95,18 +106,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     _document(app)
     return app
-
-
-CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Deadline-S"]
-CORS_ANSWER_HEADERS = [
-    "Location",
-    "Preference-Applied",
-    "RateLimit",
-    "RateLimit-Policy",
-    "Retry-After",
-    "Server-Timing",
-    "X-Request-Id",
-]
 
 
 async def _page() -> FileResponse:

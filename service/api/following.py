@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 
 from fastapi.sse import format_sse_event
@@ -17,6 +18,8 @@ from service.queue.events import JobEvent, JobEvents
 POLL_S = 1.0
 # Proxies cut connections that say nothing for a minute.
 KEEPALIVE_POLLS = 15
+# Overdue jobs are ended by a sweep that needs a moment, and a Redis that answers.
+PATIENCE_S = 120.0
 
 
 class Following:
@@ -33,10 +36,13 @@ class Following:
         return bool(events) and events[-1].final and events[-1].id == last_id
 
     async def stream(self, job: JobSummary, last_id: str | None) -> AsyncIterator[bytes]:
-        """Every event after `last_id`, as they happen; ends with the job, or when this process shuts down."""
+        """Every event after `last_id`, as they happen; ends with the job, or when this process shuts down.
+
+        A while after the job's deadline it ends in any case: whoever follows a job that was replayed comes again.
+        """
         quiet = 0
         with self._bus.following(job.id) as news:
-            while not self._draining():
+            while not self._draining() and time.time() < job.deadline_at + PATIENCE_S:
                 news.clear()
                 events: list[JobEvent] = []
                 # An accepted job goes on while Redis restarts, and so does whoever follows it.

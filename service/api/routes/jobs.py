@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.sse import EventSourceResponse
 
 from service.api.callers import CurrentCaller
@@ -71,7 +71,6 @@ async def get_job(job_id: JobId, state: State, caller: CurrentCaller) -> JobStat
     responses={**_STREAM, **responses("unknown_job", "result_expired", "job_deleted", *_COMMON)},
 )
 async def follow_job(
-    request: Request,
     job_id: JobId,
     state: State,
     caller: CurrentCaller,
