@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -130,8 +131,12 @@ class Link:
 class Service:
     """API processes and workers over one Redis."""
 
-    def __init__(self, directory: Path, *, apis: int, workers: int, relayed: bool = False) -> None:
-        """With `relayed` the first worker reaches Redis through `link`, which can be cut."""
+    def __init__(self, directory: Path, *, apis: int, workers: int, relayed: bool = False, triton: str = "") -> None:
+        """With `relayed` the first worker reaches Redis through `link`, which can be cut.
+
+        With `triton`, the gRPC address of a server, clips are scored there and not in the workers.
+        """
+        self._engine: dict[str, Any] = {"engine": "triton", "triton_url": triton} if triton else {}
         self.directory = directory
         self.redis = Redis(directory / "redis")
         self.link = Link(self.redis.port)
@@ -149,6 +154,7 @@ class Service:
             _env_file=None,
             redis_url=redis_url or self.redis.url,
             redis_prefix=PREFIX,
+            **self._engine,
             port=port,
             worker_lease_s=LEASE_S,
             torch_threads=1,
@@ -190,6 +196,17 @@ class Service:
                     if consumer["pending"]:
                         return int(re.sub(r".*-(\d+)-[0-9a-f]{8}", r"\1", consumer["name"].decode()))
         raise AssertionError("no worker ever held a clip")
+
+    def wait_until_scored(self) -> None:
+        """Until one more job has succeeded than before."""
+        before = self._succeeded()
+        end = time.monotonic() + PATIENCE_S
+        while self._succeeded() == before:
+            assert time.monotonic() < end, "no job succeeded any more"
+            time.sleep(0.02)
+
+    def _succeeded(self) -> int:
+        return sum(log.read_text().count('"job_succeeded"') for log in self.logs)
 
     def held_by(self, pid: int) -> int:
         """Clips that a worker's consumers hold."""

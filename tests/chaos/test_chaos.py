@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from service.local.triton import LocalTriton
 from tests.chaos.rig import JOBS, LEASE_S, Account, Load, Service
+from tests.fixtures.servers import MODEL_REPOSITORY
 from tests.videos import write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -117,3 +119,26 @@ async def test_a_worker_cut_off_from_redis(tmp_path: Path, body: bytes) -> None:
         service.link.mend()
         check("worker cut off", service, await running)
         await settled(service)
+
+
+async def test_a_triton_killed_and_started_again(tmp_path: Path, body: bytes, triton_directory: Path) -> None:
+    triton = LocalTriton(triton_directory, MODEL_REPOSITORY, log=tmp_path / "triton.log")
+    await asyncio.to_thread(triton.start)
+    try:
+        with Service(tmp_path, apis=1, workers=2, triton=triton.addresses.grpc).running() as service:
+            load = Load(service.ports, body)
+            running = asyncio.create_task(load.run())
+            await part(load, 0.3)
+            assert triton.pid is not None
+            os.kill(triton.pid, signal.SIGKILL)
+            await asyncio.to_thread(triton.stop)
+            await part(load, 0.6)
+            await asyncio.to_thread(triton.start)
+            ready = time.monotonic()
+            await asyncio.to_thread(service.wait_until_scored)
+            print(f"\ntriton killed: clips were scored again {time.monotonic() - ready:.2f} s after it was ready")
+            check("triton killed", service, await running)
+            assert {problem.split()[0] for problem in load.account.problems} <= {"503", "504", "409"}
+            await settled(service)
+    finally:
+        await asyncio.to_thread(triton.stop)
