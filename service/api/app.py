@@ -104,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(operations.metrics_router)
     app.add_api_route("/", _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=WEB), name="static")
-    _document(app)
+    _document(app, key_needed=not settings.narrowed(AccessConfig).open)
     return app
 
 
@@ -182,7 +182,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     )
 
 
-def _document(app: FastAPI) -> None:
+def _document(app: FastAPI, *, key_needed: bool) -> None:
     def openapi() -> dict[str, object]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
@@ -194,6 +194,8 @@ def _document(app: FastAPI) -> None:
             for path in schema["paths"].values():
                 for operation in path.values():
                     _problem_for_422(operation)
+                    if "security" in operation and not key_needed:
+                        operation["security"].append({})
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -135,6 +135,8 @@ def install(app: FastAPI) -> None:
         answer = problem(known, request.state.request_id)
         for name, value in (error.headers or {}).items():
             answer.headers[name] = value
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(request)):
+            answer.headers["Allow"] = ", ".join(methods)
         return answer
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -145,6 +147,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be sent to the request's path: the router itself names the methods of the first route that fits."""
+    path = getattr(request.scope.get("route"), "path", "")
+    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {}))
 
 
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:

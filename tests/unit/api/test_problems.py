@@ -1,5 +1,10 @@
+import httpx
+import pytest
+
+from service.api.app import create_app
 from service.api.problems import STATUS
 from service.errors import error_types
+from service.settings import Settings
 
 
 def test_every_error_has_exactly_one_status() -> None:
@@ -9,3 +14,20 @@ def test_every_error_has_exactly_one_status() -> None:
 def test_errors_that_pass_by_themselves_are_503() -> None:
     passing = {"queue_full", "queue_unavailable", "backend_unavailable", "disk_full", "draining"}
     assert {code for code, status in STATUS.items() if status == 503} == passing
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("/v1/jobs/" + "0" * 32, "DELETE, GET"), ("/v1/classify", "POST"), ("/v1/jobs", "GET")]
+)
+async def test_a_method_that_is_not_served_is_told_all_that_are(path: str, allowed: str) -> None:
+    app = create_app(Settings(_env_file=None))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        response = await client.put(path)
+    assert (response.status_code, response.headers["Allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(("anonymous", "optional"), [("allow", True), ("loopback", True), ("deny", False)])
+def test_the_description_says_whether_a_key_is_needed(anonymous: str, optional: bool) -> None:
+    paths = create_app(Settings(_env_file=None, anonymous=anonymous)).openapi()["paths"]
+    assert ({} in paths["/v1/classify"]["post"]["security"]) is optional
+    assert "security" not in paths["/health/live"]["get"]
