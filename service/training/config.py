@@ -67,6 +67,7 @@ class Recipe(_Section):
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution; 0 for none")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0 for none")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm")
+    camera_flow: float = Field(0.0, ge=0, description="weight of the loss that reads generated motion from tokens")
     cut_attention: float = Field(0.0, ge=0, description="weight of the loss that draws attention to generated cuts")
 
 

@@ -7,23 +7,25 @@ import csv
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from service.model.build import Network
 from service.model.preprocess import Normalise
+from service.model.vidtr import VidTr
 from service.model.weights.native import save_weights
-from service.training.config import TrainConfig
+from service.training.camera_motion.flow import CameraFlowReader
+from service.training.config import Recipe, TrainConfig
 from service.training.evaluate import evaluate
+from service.training.losses import examples_loss
 from service.training.optimise import make_optimizer, rate_at
-from service.training.sources import Examples, Source, generator_for
+from service.training.sources import Source, generator_for
 from service.training.state import load_state, save_state
 
 
@@ -34,7 +36,7 @@ def train(network: Network, source: Source, config: TrainConfig, out: Path, *, s
     TensorBoard's events. Where `last.safetensors` is there already, the run goes on from it. Under `torchrun` each of
     its processes calls this. `stop_after` ends the run early, as a kill between two steps would.
 
-    Raises ValueError where the batch cannot be divided among the processes.
+    Raises ValueError where the batch cannot be divided among the processes or the recipe does not fit the network.
     """
     recipe, run = config.recipe, config.run
     torch.set_num_threads(run.threads)
@@ -55,12 +57,13 @@ def train(network: Network, source: Source, config: TrainConfig, out: Path, *, s
         for layer in network.encoder.layers:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     averaged = copy.deepcopy(network)
-    wrapped, optimizer = fabric.setup(network, make_optimizer(network, recipe))
+    trained = _with_readers(network, recipe, run.seed)
+    wrapped, optimizer = fabric.setup(trained, make_optimizer(trained, recipe))
     averaged.to(fabric.device)
     normalise = Normalise().to(fabric.device)
     state, step, best = out / "last.safetensors", 0, -1.0
     if state.exists():
-        facts = load_state(state, network, averaged, optimizer)
+        facts = load_state(state, trained, averaged, optimizer)
         step, best = int(facts["step"]), facts["best"]
     log = _Log(out, step) if fabric.is_global_zero else None
     held_out = source.held_out() if fabric.is_global_zero else []
@@ -79,7 +82,7 @@ def train(network: Network, source: Source, config: TrainConfig, out: Path, *, s
                 torch.manual_seed(int(generator_for(run.seed, step, index, 2).initial_seed()))
                 examples = source.batch(step, index * size, (index + 1) * size, recipe.batch)
                 with fabric.no_backward_sync(wrapped, enabled=part + 1 < recipe.accumulate):
-                    loss = _loss(wrapped, normalise, examples, config, source.multi_label, fabric.device)
+                    loss = examples_loss(wrapped, normalise, examples, recipe, source.multi_label, fabric.device)
                     fabric.backward(loss / recipe.accumulate)
                 total += loss.detach() / recipe.accumulate
             if recipe.clip_norm:
@@ -100,34 +103,21 @@ def train(network: Network, source: Source, config: TrainConfig, out: Path, *, s
                     if score > best:
                         best = score
                         save_weights(averaged, out / "best.safetensors")
-                    save_state(state, network, averaged, optimizer, {"step": step, "best": best})
+                    save_state(state, trained, averaged, optimizer, {"step": step, "best": best})
                 fabric.barrier()
     if log:
         log.close()
     return value
 
 
-def _loss(
-    network: Any, normalise: Normalise, examples: Examples, config: TrainConfig, multi_label: bool, device: torch.device
-) -> Tensor:
-    recipe = config.recipe
-    clips, targets = normalise(examples.clips.to(device)), examples.targets.to(device)
-    if recipe.mixup:
-        share = float(torch.distributions.Beta(recipe.mixup, recipe.mixup).sample())
-        clips = share * clips + (1 - share) * clips.roll(1, 0)
-        targets = share * targets + (1 - share) * targets.roll(1, 0)
-    scores = network(clips)
-    logits = scores.logits.float()
-    if multi_label:
-        return F.binary_cross_entropy_with_logits(logits, targets)
-    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-    cut = examples.cut.to(device)
-    if recipe.cut_attention and not recipe.mixup and bool((cut >= 0).any()):
-        there = cut >= 0
-        attention, slot = scores.temporal_attention[there], cut[there][:, None]
-        beside = (attention.gather(1, slot) + attention.gather(1, slot + 1)).log()
-        loss = loss - recipe.cut_attention * beside.sum() / len(cut)
-    return loss
+def _with_readers(network: Network, recipe: Recipe, seed: int) -> nn.Module:
+    if not recipe.camera_flow:
+        return network
+    if not isinstance(network, VidTr):
+        raise ValueError("camera_flow is read from networks of the grid family only")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CameraFlowReader(network)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             [p for _, p in named], lr=recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
         )
     tables = ("cls", "pos_embedding")
-    decayed = [p for name, p in named if p.dim() > 1 and not name.startswith(tables)]
+    decayed = [p for name, p in named if p.dim() > 1 and not name.rpartition(".")[2].startswith(tables)]
     chosen = {id(p) for p in decayed}
     rest = [p for _, p in named if id(p) not in chosen]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]

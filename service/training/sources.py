@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from service.contracts import JobRequest, ModelSpec
 from service.errors import VidtrError
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
-from service.training.camera_motion.generator import CameraMotion, GeneratorConfig
+from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
 from service.training.camera_motion.symmetry import randomly_transformed
 from service.training.camera_motion.textures import picture_files, texture_bank
 from service.training.config import GeneratedData, LabelledData
@@ -37,6 +37,8 @@ class Examples(NamedTuple):
     """float32 `(B, K)`, one-hot or multi-hot."""
     cut: Tensor
     """int64 `(B,)`, the slot before a generated cut, -1 where there is none."""
+    flow: Tensor = torch.empty(0)
+    """float32 `(B, T, g, g, 4)`, the generated motion at each patch; empty where it is not known."""
 
 
 class Source(Protocol):
@@ -71,9 +73,9 @@ class Generated:
     grain = 8
     """Clips that are generated together; parts of a batch begin and end at its multiples."""
 
-    def __init__(self, data: GeneratedData, frames: int, side: int, seed: int) -> None:
+    def __init__(self, data: GeneratedData, frames: int, side: int, cells: int, seed: int) -> None:
         self._data, self._seed = data, seed
-        self._config = GeneratorConfig(frames=frames, side=side)
+        self._config = GeneratorConfig(frames=frames, side=side, cells=cells)
         banks: list[Tensor] = []
         for folder, procedural in ((data.pictures, data.procedural), (data.held_out_pictures, data.procedural // 8)):
             files = picture_files(folder)
@@ -97,7 +99,7 @@ class Generated:
             camera = CameraMotion(self._bank, self._config, key)
             batch = camera.batch(camera.draw_labels(self.grain), difficulty)
             batch = randomly_transformed(batch, generator_for(self._seed, step, grain, 1))
-            parts.append(Examples(batch.clips, F.one_hot(batch.labels, len(LABELS)).float(), batch.cut))
+            parts.append(_examples(batch))
         return Examples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def held_out(self) -> list[Examples]:
@@ -106,8 +108,12 @@ class Generated:
         result = []
         for _ in range(self._data.evaluation_clips // len(LABELS)):
             batch = camera.batch(torch.arange(len(LABELS)))
-            result.append(Examples(batch.clips, F.one_hot(batch.labels, len(LABELS)).float(), batch.cut))
+            result.append(_examples(batch))
         return result
+
+
+def _examples(batch: Batch) -> Examples:
+    return Examples(batch.clips, F.one_hot(batch.labels, len(LABELS)).float(), batch.cut, batch.flow)
 
 
 class Videos:

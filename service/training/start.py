@@ -51,7 +51,7 @@ def make_source(config: TrainConfig, limits: VideoLimits, cache: Path) -> Genera
     if isinstance(config.data, GeneratedData):
         if network.height != network.width:
             raise ValueError(f"generated clips are square, not {network.height}x{network.width}")
-        return Generated(config.data, network.frames, network.height, config.run.seed)
+        return Generated(config.data, network.frames, network.height, network.height // network.patch, config.run.seed)
     return Videos(config.data, clip_spec(config), limits, cache, config.run.seed)
 
 

@@ -26,6 +26,8 @@ class Batch(NamedTuple):
     """int64 `(B,)`, classes of `LABELS`."""
     cut: Tensor
     """int64 `(B,)`: the last slot before a cut, -1 where there is none."""
+    flow: Tensor
+    """float32 `(B, T, g, g, 4)`: the camera's motion at each cell, as `render.camera_flow` has it; NaN across cuts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class GeneratorConfig:
 
     frames: int = 8
     side: int = 48
+    cells: int = 6
+    """Cells on a side of the raster on which the camera's motion is told."""
     speeds: Speeds = field(default_factory=Speeds)
     degradation: bool = True
 
@@ -83,7 +87,18 @@ class CameraMotion:
                 parts.append(self._clips(part, labels[first:last], kind))
         clips = torch.cat(parts).clamp(0, 1).mul(255).round().byte()
         order = torch.randperm(len(labels), generator=self.generator)
-        return Batch(clips.permute(0, 2, 3, 4, 1)[order].contiguous(), labels[order], paths.cut[order])
+        clips = clips.permute(0, 2, 3, 4, 1)[order].contiguous()
+        return Batch(clips, labels[order], paths.cut[order], self._flow(paths)[order])
+
+    def _flow(self, paths: Paths) -> Tensor:
+        slot = torch.arange(self.config.frames)[None]
+        cut = paths.cut[:, None]
+        flow = render.camera_flow(paths, self.config.cells)
+        after = ((cut >= 0) & (slot > cut))[..., None, None, None]
+        flow = torch.where(after, render.camera_flow(_second_shot(paths), self.config.cells), flow)
+        flow[..., :2][(cut >= 0) & (slot == cut)] = torch.nan
+        flow[..., 2:][(cut >= 0) & (slot == cut + 1)] = torch.nan
+        return flow
 
     def _clips(self, paths: Paths, labels: Tensor, kind: str) -> Tensor:
         generator, batch = self.generator, len(labels)
@@ -121,8 +136,7 @@ class CameraMotion:
         cut = (paths.cut >= 0).nonzero().flatten()
         if len(cut):
             other = Paths(*(getattr(paths, name)[cut] for name in Paths.__dataclass_fields__))
-            flipped = replace(other, centre=-other.centre.flip(1), angle=-other.angle)
-            second = self._shot(flipped, labels[cut], side)
+            second = self._shot(_second_shot(other), labels[cut], side)
             after = torch.arange(self.config.frames)[None] > other.cut[:, None]
             clips[cut] = torch.where(after[:, None, :, None, None], second, clips[cut])
         return clips
@@ -153,3 +167,8 @@ class CameraMotion:
             if len(some):
                 clips[some] = render.with_objects(clips[some], grid[some], tiles(len(some)), generator, largest)
         return clips
+
+
+def _second_shot(paths: Paths) -> Paths:
+    # What comes after a cut moves otherwise than what was before it.
+    return replace(paths, centre=-paths.centre.flip(1), angle=-paths.angle)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.training.camera_motion.trajectories import Paths, turned
+from service.training.camera_motion.trajectories import Paths, turned, turned_back
 
 
 def scene_grid(paths: Paths, side: int) -> Tensor:
@@ -18,6 +18,27 @@ def scene_grid(paths: Paths, side: int) -> Tensor:
     pixel = torch.stack([x, y], -1)  # (n, n, 2)
     look = turned(pixel, paths.log_view[..., None, None], paths.angle[..., None, None])
     return look + paths.centre[:, :, None, None]
+
+
+def camera_flow(paths: Paths, grid: int) -> Tensor:
+    """Where the camera's motion carries the content of each cell of a `grid x grid` raster, `(B, T, g, g, 4)`.
+
+    In frame widths, x and y to the next frame, then x and y to the frame before; NaN where there is no such frame.
+    What moves by itself is not in it.
+    """
+    line = (torch.arange(grid).float() + 0.5) / grid - 0.5
+    cell = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)  # (g, g, 2)
+    log_view, angle = paths.log_view[..., None, None], paths.angle[..., None, None]
+    centre = paths.centre[:, :, None, None]
+    scene = turned(cell, log_view, angle) + centre  # (B, T, g, g, 2)
+    nowhere = torch.full_like(scene[:, :1], torch.nan)
+
+    def seen(scene: Tensor, frames: slice) -> Tensor:
+        return turned_back(scene - centre[:, frames], log_view[:, frames], angle[:, frames]) - cell
+
+    ahead = torch.cat([seen(scene[:, :-1], slice(1, None)), nowhere], 1)
+    back = torch.cat([nowhere, seen(scene[:, 1:], slice(None, -1))], 1)
+    return torch.cat([ahead, back], -1)
 
 
 def sample(textures: Tensor, grid: Tensor, view: Tensor, offset: Tensor) -> Tensor:

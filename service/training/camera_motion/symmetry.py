@@ -31,13 +31,20 @@ REVERSED = _swap(_PAN, _TILT, _ZOOM, _ROLL)
 
 def randomly_transformed(batch: Batch, generator: torch.Generator) -> Batch:
     """Each clip by its own random choice of the sixteen symmetries of a square in time; labels and cuts follow."""
-    clips, labels, cut = batch
+    clips, labels, cut, flow = batch
     frames = clips.size(1)
-    for dims, table in (((3,), MIRRORED), ((2,), FLIPPED), (None, TRANSPOSED), ((1,), REVERSED)):
+    for dims, table, components, signs in (
+        ((3,), MIRRORED, [0, 1, 2, 3], [-1, 1, -1, 1]),
+        ((2,), FLIPPED, [0, 1, 2, 3], [1, -1, 1, -1]),
+        (None, TRANSPOSED, [1, 0, 3, 2], [1, 1, 1, 1]),
+        ((1,), REVERSED, [2, 3, 0, 1], [1, 1, 1, 1]),
+    ):
         chosen = torch.rand(len(labels), generator=generator) < 0.5
-        changed = clips.transpose(2, 3) if dims is None else clips.flip(dims)
-        clips = torch.where(chosen.view(-1, 1, 1, 1, 1), changed, clips)
+        pick = chosen.view(-1, 1, 1, 1, 1)
+        clips = torch.where(pick, clips.transpose(2, 3) if dims is None else clips.flip(dims), clips)
+        placed = flow.transpose(2, 3) if dims is None else flow.flip(dims)
+        flow = torch.where(pick, placed[..., components] * torch.tensor(signs), flow)
         labels = torch.where(chosen, table[labels], labels)
         if table is REVERSED:
             cut = torch.where(chosen & (cut >= 0), frames - 2 - cut, cut)
-    return Batch(clips, labels, cut)
+    return Batch(clips, labels, cut, flow)

@@ -40,15 +40,24 @@ def read_picture(path: Path, long_side: int = 1600) -> Tensor:
 
 
 def picture_tiles(picture: Tensor, count: int, side: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Random square crops of a picture uint8 `(3, H, W)`, from all of it down to `side` pixels, resized to `side`."""
+    """Random square crops of a picture uint8 `(3, H, W)`, from all of it down to `side` pixels, resized to `side`.
+
+    Up to `count` of those that show motion; a picture that has few of them, such as a sky, gives fewer.
+    """
     short = min(picture.shape[1:])
-    for _ in range(count):
+    found = 0
+    for _ in range(3 * count):
+        if found == count:
+            return
         u = float(torch.rand((), generator=generator)) ** 2  # large crops more often: they have more in them
         crop = round(short * (min(1.0, side / short) ** u))
         top, left = (int(torch.randint(0, n - crop + 1, (), generator=generator)) for n in picture.shape[1:])
         tile = picture[None, :, top : top + crop, left : left + crop].float()
         resized = F.interpolate(tile, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-        yield resized[0].round().clamp(0, 255).to(torch.uint8)
+        whole = resized[0].round().clamp(0, 255).to(torch.uint8)
+        if shows_motion(whole):
+            found += 1
+            yield whole
 
 
 def shows_motion(tile: Tensor, block: int = 24, deviation: float = 7.0, share: float = 0.7) -> bool:

@@ -120,6 +120,13 @@ def turned(point: Tensor, log_view: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([z * (c * x - s * y), z * (s * x + c * y)], -1)
 
 
+def turned_back(point: Tensor, log_view: Tensor, angle: Tensor) -> Tensor:
+    """The inverse of `turned`: scene points `(..., 2)` as places in the frame."""
+    c, s, z = angle.cos(), angle.sin(), (-log_view).exp()
+    x, y = point[..., 0], point[..., 1]
+    return torch.stack([z * (c * x + s * y), z * (c * y - s * x)], -1)
+
+
 def shaken(draw: _Draw, batch: int, frames: int, speeds: Speeds) -> tuple[Tensor, Tensor, Tensor]:
     """A camera in an unsteady hand, and in part one that jumps to and fro along a path, out of order."""
     rms = draw.log_uniform(*speeds.shake, batch)

@@ -114,3 +114,24 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     settings = config(accumulate=3)
     with pytest.raises(ValueError, match=r"batch \(8\) must be a multiple of processes x accumulate \(3\)"):
         train(make_network(settings, 3), Blobs(), settings, tmp_path)
+
+
+class Moving(Blobs):
+    """The same with a motion that is known: brighter clips move faster."""
+
+    def batch(self, step: int, first: int, last: int, size: int) -> Examples:
+        examples = super().batch(step, first, last, size)
+        speed = examples.targets.argmax(1).float().view(-1, 1, 1, 1, 1) * 0.04
+        return examples._replace(flow=speed.expand(-1, 4, 2, 2, 4))
+
+
+def test_motion_that_is_read_from_tokens_is_part_of_the_loss_and_survives_a_kill(tmp_path: Path) -> None:
+    settings = config(camera_flow=1.0, steps=6)
+    settings.network["pooling"] = [[1, 2]]
+    whole = train(make_network(settings, 3), Moving(), settings, tmp_path / "whole")
+    train(make_network(settings, 3), Moving(), settings, tmp_path / "cut", stop_after=5)
+    assert train(make_network(settings, 3), Moving(), settings, tmp_path / "cut") == whole
+    settings = config(camera_flow=0.0, steps=6)
+    settings.network["pooling"] = [[1, 2]]
+    assert train(make_network(settings, 3), Moving(), settings, tmp_path / "plain") < whole
+    assert not any("readers" in key for key in load_file(tmp_path / "whole" / "best.safetensors"))

@@ -1,0 +1,44 @@
+"""What a step of training minimises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from service.model.parts import Scores
+from service.model.preprocess import Normalise
+from service.training.camera_motion.flow import MotionScores, flow_loss
+from service.training.config import Recipe
+from service.training.sources import Examples
+
+
+def examples_loss(
+    network: Any, normalise: Normalise, examples: Examples, recipe: Recipe, multi_label: bool, device: torch.device
+) -> Tensor:
+    """Loss of a part of a batch: of the labels, and of attention and motion where the recipe asks for them."""
+    clips, targets = normalise(examples.clips.to(device)), examples.targets.to(device)
+    if recipe.mixup:
+        share = float(torch.distributions.Beta(recipe.mixup, recipe.mixup).sample())
+        clips = share * clips + (1 - share) * clips.roll(1, 0)
+        targets = share * targets + (1 - share) * targets.roll(1, 0)
+    output: Scores | MotionScores = network(clips)
+    scores = output.scores if isinstance(output, MotionScores) else output
+    logits = scores.logits.float()
+    if multi_label:
+        return F.binary_cross_entropy_with_logits(logits, targets)
+    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    if isinstance(output, MotionScores):
+        loss = loss + recipe.camera_flow * flow_loss(output.flows, examples.flow.to(device))
+    if recipe.cut_attention and not recipe.mixup:
+        loss = loss + recipe.cut_attention * _cut_loss(scores.temporal_attention, examples.cut.to(device))
+    return loss
+
+
+def _cut_loss(attention: Tensor, cut: Tensor) -> Tensor:
+    there = cut >= 0
+    attention, slot = attention[there], cut[there][:, None]
+    beside = attention.gather(1, slot) + attention.gather(1, slot + 1)
+    return -beside.log().sum() / len(cut)
