@@ -13,19 +13,31 @@ from service.settings import Settings
 
 
 def export(
-    preset: Annotated[str, typer.Argument(help="Preset to build and export.")],
+    model: Annotated[str, typer.Argument(help="Folder of a run of `vidtr train`, or a preset to build.")],
     repository: Annotated[
         Path | None, typer.Option(help="Model repository to write into; the setting model_repository by default.")
     ] = None,
     precision: Annotated[Precision, typer.Option(help="Number format of the served weights and products.")] = "fp32",
+    name: Annotated[str | None, typer.Option(help="Of a run: name to serve it under; that of the folder.")] = None,
+    version: Annotated[int, typer.Option(min=1, help="Of a run: version to write.")] = 1,
+    description: Annotated[str, typer.Option(help="Of a run: what the model is, for its users.")] = "",
 ) -> None:
-    """Build a preset with seeded weights and write it as TorchScript with its Triton configuration."""
+    """Write a trained network, or a preset with seeded weights, as TorchScript with its Triton configuration."""
     from service.model.presets import export_preset
 
-    target = repository or Settings().model_repository
+    target, run = repository or Settings().model_repository, Path(model)
     try:
-        path = export_preset(preset, target, precision)
-    except ValueError as error:
+        if (run / "config.json").is_file():
+            from service.training.export import export_run
+
+            path = export_run(
+                run, target, name=name or run.name, version=version, description=description, precision=precision
+            )
+        elif name or description or version != 1:
+            raise ValueError(f"--name, --version and --description belong to a run, and {model} is none")
+        else:
+            path = export_preset(model, target, precision)
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
 

@@ -257,7 +257,7 @@ def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over(
 
 def test_every_preset_is_named_in_the_command_line_page() -> None:
     chapter = sections(CLI, 2)["vidtr export"]
-    named = re.search(r"^### preset$(.*?)^###", chapter, re.M | re.S)
+    named = re.search(r"^### model$(.*?)^###", chapter, re.M | re.S)
     assert named is not None
     assert set(re.findall(r"`(\w+)`", named[1])) == set(PRESETS)
 
