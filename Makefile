@@ -52,8 +52,8 @@ bench: $(VENV)/.local ## Measure throughput, the networks and their memory.
 triton: $(VENV)/.test ## Install a CPU tritonserver for the tests (Linux x86-64).
 	$(BIN)/vidtr install-triton
 
-model: $(VENV)/.local ## Generate the committed fixture model again.
-	$(BIN)/vidtr export untrained_tiny --repository model_repository
+fixture-model: $(VENV)/.local ## Generate the model with random weights that tests serve again.
+	$(BIN)/vidtr export untrained_tiny --repository tests/fixtures/model_repository
 
 clean: ## Remove what the commands above made.
 	rm -rf $(VENV) .triton .vidtr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

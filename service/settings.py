@@ -137,7 +137,7 @@ class Settings(BaseSettings):
 
     # --- models
     model_repository: Path = Field(Path("model_repository"), description="Directory in Triton's repository layout.")
-    default_model: ModelName = Field("untrained_tiny", description="Model of requests that name none.")
+    default_model: ModelName = Field("camera_motion", description="Model of requests that name none.")
     engine: Engine = Field("torchscript", description="Where clips are scored.")
     torch_threads: int = Field(0, ge=0, description="Threads of one in-process forward; 0 takes one per core.")
     triton_url: str = Field(

@@ -81,7 +81,7 @@ class Health(BaseModel):
 RESULT_EXAMPLE: dict[str, Any] = {
     "id": "7d0e6f0b6a3c4c0c9f0e5c1d2b3a4f5e",
     "status": "succeeded",
-    "model": {"name": "untrained_tiny", "version": "1", "trained": False, "weights_sha256": "9f86d081884c7d65…"},
+    "model": {"name": "camera_motion", "version": "1", "trained": True, "weights_sha256": "9f86d081884c7d65…"},
     "coverage": 1.0,
     "video": {
         "duration_s": 1.0,

@@ -3,11 +3,28 @@ import re
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.contracts import JobResult
-from tests.e2e.program import upload
+from service.training.camera_motion.textures import dead_leaves
+from tests.e2e.program import Program, upload
+from tests.fixtures.servers import MODEL_REPOSITORY
+from tests.videos import Image, write_video
+
+
+def moving_camera(path: Path, label: str) -> Path:
+    """Two seconds over a scene of discs and boxes; the camera travels a twentieth of the frame in 4 frames."""
+    scene = dead_leaves(480, np.random.default_rng(3))
+    along, sign = {"pan_left": (1, -1), "pan_right": (1, 1), "tilt_up": (0, -1), "tilt_down": (0, 1)}[label]
+
+    def draw(number: int, width: int, height: int) -> Image:
+        corner = [160, 160]
+        corner[along] += sign * round(1.5 * number)
+        return np.ascontiguousarray(scene[corner[0] : corner[0] + height, corner[1] : corner[1] + width])
+
+    return write_video(path, 60, size=(120, 120), draw=draw)
 
 
 def test_the_answer_has_the_documented_shape(client: httpx.Client, clip: Path) -> None:
@@ -26,9 +43,9 @@ def test_the_answer_has_the_documented_shape(client: httpx.Client, clip: Path) -
         "warnings",
     ]
     assert body["model"] == {
-        "name": "untrained_tiny",
+        "name": "camera_motion",
         "version": "1",
-        "trained": False,
+        "trained": True,
         "weights_sha256": body["model"]["weights_sha256"],
     }
     assert re.fullmatch(r"[0-9a-f]{64}", body["model"]["weights_sha256"])
@@ -51,8 +68,25 @@ def test_every_sampled_frame_has_its_time_and_scores_that_sum_to_one(client: htt
             assert wanted - 1 / 25 - 1e-6 < frame.time_s <= wanted + 1e-3
 
 
-def test_an_untrained_model_is_said_to_be_untrained(client: httpx.Client, clip: Path) -> None:
-    assert "untrained_model" in [warning["code"] for warning in upload(client, clip).json()["warnings"]]
+def test_an_untrained_model_is_said_to_be_untrained_and_the_shipped_one_is_not(
+    client: httpx.Client, clip: Path, tmp_path: Path
+) -> None:
+    assert upload(client, clip).json()["warnings"] == []
+    program = Program(tmp_path, VIDTR_MODEL_REPOSITORY=str(MODEL_REPOSITORY), VIDTR_DEFAULT_MODEL="untrained_tiny")
+    try:
+        program.start()
+        with program.client() as untrained:
+            warnings = upload(untrained, clip).json()["warnings"]
+    finally:
+        program.stop()
+    assert [warning["code"] for warning in warnings] == ["untrained_model"]
+
+
+@pytest.mark.parametrize("label", ["pan_left", "pan_right", "tilt_up", "tilt_down"])
+def test_the_shipped_model_sees_which_way_the_camera_moves(client: httpx.Client, tmp_path: Path, label: str) -> None:
+    video = moving_camera(tmp_path / "moving.mp4", label)
+    windows = upload(client, video).json()["windows"]
+    assert [window["predictions"][0]["label"] for window in windows] == [label] * len(windows)
 
 
 def test_a_raw_body_gets_the_same_answer_as_a_form(client: httpx.Client, clip: Path) -> None:
@@ -114,9 +148,9 @@ def test_respond_async_accepts_the_job_and_the_job_answers(client: httpx.Client,
 
 def test_the_model_list_says_what_is_served(client: httpx.Client) -> None:
     [model] = client.get("/v1/models").json()["models"]
-    assert (model["name"], model["default"], model["trained"]) == ("untrained_tiny", True, False)
+    assert (model["name"], model["default"], model["trained"]) == ("camera_motion", True, True)
     assert len(model["labels"]) == 12
-    assert client.get("/v1/models/untrained_tiny").json()["models"] == [model]
+    assert client.get("/v1/models/camera_motion").json()["models"] == [model]
 
 
 def test_health_says_what_it_checked(client: httpx.Client) -> None:

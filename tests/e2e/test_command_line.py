@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.e2e.program import Program, upload
+from tests.fixtures.servers import MODEL_REPOSITORY
 from tests.videos import write_video
 
 
@@ -77,7 +78,7 @@ def test_wrong_usage_is_exit_status_2(clips: list[Path]) -> None:
 def test_the_exported_fixture_is_the_committed_one(tmp_path: Path) -> None:
     done = vidtr("export", "untrained_tiny", "--repository", tmp_path)
     assert done.returncode == 0, done.stderr
-    committed = Path("model_repository/untrained_tiny/1/model.pt")
+    committed = MODEL_REPOSITORY / "untrained_tiny" / "1" / "model.pt"
     [fresh] = tmp_path.rglob("model.pt")
     assert fresh.stat().st_size == pytest.approx(committed.stat().st_size, rel=0.05)
     assert fresh.stat().st_size < 5_000_000

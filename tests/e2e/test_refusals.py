@@ -130,7 +130,7 @@ def test_more_clips_than_allowed_are_refused_with_both_numbers(client: httpx.Cli
 def test_an_unknown_model_is_a_404_that_names_the_served_ones(client: httpx.Client, clip: Path) -> None:
     response = upload(client, clip, model="nobody")
     assert (response.status_code, response.json()["code"]) == (404, "unknown_model")
-    assert "untrained_tiny" in response.json()["detail"]
+    assert "camera_motion" in response.json()["detail"]
 
 
 def test_an_unknown_job_is_a_404(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from service.local.process import free_ports
 from service.local.triton import LocalTriton
 from tests.e2e.program import Program, upload
-from tests.fixtures.servers import MODEL_REPOSITORY
+from tests.fixtures.servers import SHIPPED_REPOSITORY
 from tests.videos import write_video
 
 pytestmark = pytest.mark.slow
@@ -106,7 +106,7 @@ def traced(collector: Collector, triton_directory: Path, tmp_path_factory: pytes
     directory = tmp_path_factory.mktemp("traces")
     url = f"http://127.0.0.1:{collector.port}"
     clip = write_video(directory / "clip.mp4", 250, fps=25, size=(320, 240))
-    with LocalTriton(triton_directory, MODEL_REPOSITORY, log=directory / "triton.log", otlp=url) as triton:
+    with LocalTriton(triton_directory, SHIPPED_REPOSITORY, log=directory / "triton.log", otlp=url) as triton:
         program = Program(
             directory,
             "--engine",
