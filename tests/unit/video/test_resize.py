@@ -92,4 +92,4 @@ def test_frames_that_were_resized_do_not_pile_up_in_memory() -> None:
     for _ in range(40):
         resizer.crops(VideoFrame(1920, 1080, "yuv420p"))
     # Sixteen million pixels are eight such frames.
-    assert sum(isinstance(thing, VideoFrame) for thing in gc.get_objects()) <= 10
+    assert sum(type(thing) is VideoFrame for thing in gc.get_objects()) <= 10
