@@ -139,7 +139,7 @@ def crossvalidate(
         out / "report.html", out.name, found.labels, found.result, found.examples, first=[folds_table(found.figures)]
     )
     table = Table("figure", "mean of the folds", "sd")
-    for name in ("top1", "frame_average", "chance"):
+    for name in ("top1", "frame_average", "most_frequent", "chance"):
         summary = found.figures[name]
         table.add_row(name, f"{100 * summary['mean']:.1f} %", f"{100 * summary['sd']:.1f}")
     console.print(table)

@@ -32,7 +32,7 @@ class CrossValidation:
     """Of the videos of all folds, in the order of the folds."""
     examples: list[Examples]
     figures: dict[str, Any]
-    """By fold `top1`, `frame_average` and `chance`, each also as mean and standard deviation."""
+    """By fold `top1`, `frame_average`, `most_frequent` and `chance`, each also as mean and standard deviation."""
 
 
 def cross_validate(
@@ -40,7 +40,7 @@ def cross_validate(
 ) -> CrossValidation:
     """Train and evaluate every fold; `out` gets a run's folder for each. What is there already goes on.
 
-    `chance` is the share of the training set's most frequent class in the fold.
+    `most_frequent` always says the training set's most frequent class; `chance` is one of the classes at random.
 
     Raises ValueError where the data have no folds, or several labels a video.
     """
@@ -90,7 +90,8 @@ def _baselines(source: Videos, held_out: Sequence[Examples]) -> dict[str, float]
     most = Counter(train_labels.tolist()).most_common(1)[0][0]
     return {
         "frame_average": float((guessed == truth).float().mean()),
-        "chance": float((truth == most).float().mean()),
+        "most_frequent": float((truth == most).float().mean()),
+        "chance": 1 / len(source.labels),
     }
 
 
