@@ -20,6 +20,10 @@ UNIT = 0.04
 """Motions are read in this many frame widths, so that most are of the order of 1."""
 
 
+_LAYERS = 2
+"""So many at most: what is local is found early, and later layers have other things to tell."""
+
+
 class MotionScores(NamedTuple):
     """What the network says of clips, and the motion read from its tokens."""
 
@@ -29,13 +33,13 @@ class MotionScores(NamedTuple):
 
 
 class CameraFlowReader(nn.Module):
-    """A network whose tokens are read after each layer up to the first that pools."""
+    """A network whose tokens are read after its first layers, before any that pools."""
 
     def __init__(self, network: VidTr) -> None:
         super().__init__()
         self.network = network
         config = network.config
-        self.layers = config.pooling[0][0] if config.pooling else config.depth
+        self.layers = min(_LAYERS, config.pooling[0][0] if config.pooling else config.depth)
         if not self.layers or config.class_tokens != "both":
             raise ValueError("camera_flow needs both class tokens and a layer before the first that pools")
         self.readers = nn.ModuleList(
