@@ -26,7 +26,13 @@ def test_classify_prints_a_table_of_its_files(clips: list[Path]) -> None:
     done = vidtr("classify", *clips)
     assert done.returncode == 0, done.stderr
     assert all(clip.name in done.stdout for clip in clips)
-    assert "random weights" in done.stderr
+    assert "random weights" not in done.stderr
+
+
+def test_classify_says_that_a_model_is_not_trained(clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDTR_MODEL_REPOSITORY", str(MODEL_REPOSITORY))
+    monkeypatch.setenv("VIDTR_DEFAULT_MODEL", "untrained_tiny")
+    assert "random weights" in vidtr("classify", clips[0]).stderr
 
 
 def test_json_is_one_document_per_file(clips: list[Path]) -> None:
