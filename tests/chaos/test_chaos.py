@@ -10,7 +10,7 @@ import pytest
 
 from service.local.triton import LocalTriton
 from tests.chaos.rig import JOBS, LEASE_S, Account, Load, Service
-from tests.fixtures.servers import MODEL_REPOSITORY
+from tests.fixtures.servers import SHIPPED_REPOSITORY
 from tests.videos import write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -122,7 +122,7 @@ async def test_a_worker_cut_off_from_redis(tmp_path: Path, body: bytes) -> None:
 
 
 async def test_a_triton_killed_and_started_again(tmp_path: Path, body: bytes, triton_directory: Path) -> None:
-    triton = LocalTriton(triton_directory, MODEL_REPOSITORY, log=tmp_path / "triton.log")
+    triton = LocalTriton(triton_directory, SHIPPED_REPOSITORY, log=tmp_path / "triton.log")
     await asyncio.to_thread(triton.start)
     try:
         with Service(tmp_path, apis=1, workers=2, triton=triton.addresses.grpc).running() as service:

@@ -69,6 +69,7 @@ def query(
         "VIDTR_WORKER_METRICS_PORT": str(worker_metrics),
         "VIDTR_METRICS_SAMPLE_S": "1",
         "VIDTR_ENGINE": "triton",
+        "VIDTR_DEFAULT_MODEL": "untrained_tiny",
         "VIDTR_TRITON_URL": triton_server.addresses.grpc,
         "VIDTR_REDIS_URL": redis_server.url,
         "VIDTR_REDIS_PREFIX": "dashboards",
