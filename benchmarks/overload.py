@@ -50,7 +50,7 @@ class FixedTime:
     """A backend that takes `SERVICE_S` for every batch, whatever is in it."""
 
     spec = ModelSpec(
-        name="untrained_tiny",
+        name=Settings(_env_file=None).default_model,
         version="1",
         form="fixed",
         trained=False,
