@@ -67,20 +67,19 @@ def evaluate(
     """Evaluate a run on its held-out data, or a camera-motion model; write report.html and figures.json."""
     from service.evaluation.scoring import of_repository, of_run, score_of
     from service.model.presets import CAMERA_MOTION_LABELS
-    from service.training.config import GeneratedData
+    from service.training.config import GeneratedData, is_run
     from service.training.start import make_network
 
     if crops == 2:
         raise typer.BadParameter("crops must be 1 or 3, not 2", param_hint="--crops")
     untrained: Score | None = None
     data: GeneratedData | None = None
-    if (target / "config.json").exists():
-        labels = tuple(json.loads((target / "labels.json").read_text(encoding="utf-8")))
-        candidate, settings = of_run(target, labels)
+    if is_run(target):
+        candidate, settings = of_run(target)
         if not isinstance(settings.data, GeneratedData):
             _labelled(target, candidate, settings, windows, crops, out or target)
             return
-        data, untrained = settings.data, score_of(make_network(settings, len(labels)).eval())
+        data, untrained = settings.data, score_of(make_network(settings, len(candidate.spec.labels)).eval())
     else:
         candidate = of_repository(target)
     if candidate.spec.labels != CAMERA_MOTION_LABELS:
@@ -91,7 +90,7 @@ def evaluate(
         )
     if data is None:
         raise typer.BadParameter("a served model needs pictures that it was not trained on", param_hint="--pictures")
-    if out is None and not (target / "config.json").exists():
+    if out is None and not is_run(target):
         raise typer.BadParameter("where is the report of a served model to go?", param_hint="--out")
     _camera_motion(candidate, data, untrained, footage, each, out or target)
 

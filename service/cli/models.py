@@ -24,10 +24,11 @@ def export(
 ) -> None:
     """Write a trained network, or a preset with seeded weights, as TorchScript with its Triton configuration."""
     from service.model.presets import export_preset
+    from service.training.config import is_run
 
     target, run = repository or Settings().model_repository, Path(model)
     try:
-        if (run / "config.json").is_file():
+        if is_run(run):
             from service.training.export import export_run
 
             path = export_run(

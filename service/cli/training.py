@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,13 +22,12 @@ def train(
     """Train a network. Several processes: `torchrun --nproc_per_node 2 -m service.cli.main train CONFIG --out DIR`."""
     from service.training.config import read_config
     from service.training.loop import train as run
+    from service.training.runs import describe_run
     from service.training.start import make_network, make_source
 
     settings = read_config(config, set_ or ())
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
     source = make_source(settings, _limits(), out / "clips")
-    (out / "labels.json").write_text(json.dumps(source.labels), encoding="utf-8")
+    describe_run(out, settings, source.labels)
     loss = run(make_network(settings, len(source.labels)), source, settings, out)
     Console().print(f"last loss {loss:.6f}; weights are in {out / 'best.safetensors'}", highlight=False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from service.evaluation.baseline import frame_average, mean_frames
 from service.training.config import LabelledData, TrainConfig
 from service.training.evaluate import Evaluation, evaluate
 from service.training.loop import train
+from service.training.runs import describe_run
 from service.training.sources import Examples, Videos
 from service.training.start import make_network, make_source
 from service.training.state import load_averaged
@@ -58,9 +58,7 @@ def cross_validate(
         source = make_source(settings, limits, out / "clips")
         if not isinstance(source, Videos):
             raise TypeError("labelled data are read by Videos")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (folder / "labels.json").write_text(json.dumps(source.labels), encoding="utf-8")
+        describe_run(folder, settings, source.labels)
         if labels and source.labels != labels:
             raise ValueError(f"fold {fold} has other labels than the folds before it")
         labels = source.labels

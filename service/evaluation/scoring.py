@@ -15,9 +15,9 @@ from service.inference.registry import scan_repository
 from service.model.build import Network
 from service.model.parts import Scores
 from service.model.preprocess import Normalise
-from service.model.weights.native import load_weights
 from service.training.config import TrainConfig
-from service.training.start import clip_spec, make_network
+from service.training.runs import read_run
+from service.training.start import clip_spec
 
 Score = Callable[[Tensor], Scores]
 """Clips uint8 `(B, T, H, W, 3)` to their scores, on the CPU."""
@@ -36,19 +36,11 @@ class Candidate:
     """The network itself, where it is at hand: of a served model only its outputs are."""
 
 
-def of_run(run: Path, labels: tuple[str, ...]) -> tuple[Candidate, TrainConfig]:
-    """The best weights of a run's folder and the run's configuration.
-
-    Raises OSError where the folder is not that of a run, and RuntimeError or ValueError where its weights do not fit.
-    """
-    settings = TrainConfig.model_validate_json((run / "config.json").read_text(encoding="utf-8"))
-    if isinstance(settings.network.get("start"), dict):
-        # The first weights are overwritten, and their file may be gone.
-        settings = settings.model_copy(update={"network": {**settings.network, "start": "xavier"}})
-    network = make_network(settings, len(labels)).eval()
-    load_weights(network, run / "best.safetensors")
-    spec = clip_spec(settings).model_copy(update={"labels": labels})
-    return Candidate(run.name, spec, score_of(network), network), settings
+def of_run(folder: Path) -> tuple[Candidate, TrainConfig]:
+    """The best weights of a run's folder and the run's configuration. Raises what `read_run` raises."""
+    run = read_run(folder)
+    spec = clip_spec(run.config).model_copy(update={"labels": run.labels})
+    return Candidate(folder.name, spec, score_of(run.network), run.network), run.config
 
 
 def of_repository(folder: Path) -> Candidate:

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.model.config import SequenceConfig, VidTrConfig
 
+CONFIG_FILE = "config.json"
+"""In the folder of a run: its configuration."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,6 +107,11 @@ class TrainConfig(_Section):
             fields["pooling"] = tuple(tuple(pair) for pair in fields["pooling"])
         kind = SequenceConfig if self.network.get("family", "grid") == "sequence" else VidTrConfig
         return kind(classes=classes, **fields)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder is that of a run."""
+    return (folder / CONFIG_FILE).is_file()
 
 
 def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from service.contracts import Precision
 from service.model.card import ModelCard
 from service.model.export import export_model
-from service.model.weights.native import load_weights
-from service.training.config import TrainConfig
-from service.training.start import clip_spec, make_network
+from service.training.runs import read_run
+from service.training.start import clip_spec
 
 
 def export_run(
@@ -18,15 +16,12 @@ def export_run(
 ) -> Path:
     """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
 
-    Raises OSError where the folder holds no finished run, and ValueError where the model cannot be served so.
+    Raises what `read_run` and `export_model` raise.
     """
-    config = TrainConfig.model_validate_json((run / "config.json").read_text(encoding="utf-8"))
-    labels = tuple(json.loads((run / "labels.json").read_text(encoding="utf-8")))
-    network = make_network(config, len(labels)).eval()
-    load_weights(network, run / "best.safetensors")
-    spec = clip_spec(config)
+    finished = read_run(run)
+    spec = clip_spec(finished.config)
     card = ModelCard(
-        labels=labels,
+        labels=finished.labels,
         trained=True,
         description=description,
         frame_step=spec.frame_step,
@@ -34,7 +29,7 @@ def export_run(
         resize_short_side=spec.resize_short_side,
         sampling=spec.sampling,
         resize=spec.resize,
-        activation="sigmoid" if config.data.kind == "charades" else "softmax",
+        activation="sigmoid" if finished.config.data.kind == "charades" else "softmax",
         precision=precision,
     )
-    return export_model(network, repository, name=name, version=version, card=card)
+    return export_model(finished.network, repository, name=name, version=version, card=card)

@@ -68,6 +68,14 @@ def test_the_served_weights_are_those_of_the_best_evaluation(run: Path, tmp_path
         torch.testing.assert_close(served(clips)[0], network(Normalise()(clips)).logits, atol=1e-5, rtol=0)
 
 
+def test_a_run_is_exported_when_the_file_that_it_began_from_is_gone(run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["network"]["start"] = {"video": str(tmp_path / "gone.safetensors")}
+    (run / "config.json").write_text(json.dumps(config))
+    code, output = export(run, "--repository", tmp_path / "models")
+    assert code == 0, output
+
+
 def test_a_run_without_weights_is_refused(run: Path, tmp_path: Path) -> None:
     (run / "best.safetensors").unlink()
     code, output = export(run, "--repository", tmp_path / "models")
