@@ -7,21 +7,15 @@ from torch import Tensor
 
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.camera_motion.generator import CameraMotion, GeneratorConfig
-from service.training.camera_motion.textures import picture_files, texture_bank
 from service.training.config import GeneratedData
+from service.training.sources import held_out_bank
 
 
 class HeldOutMotion:
     """Camera motion over the held-out pictures of `data`; other clips than those that a training run watches."""
 
     def __init__(self, data: GeneratedData, frames: int, side: int, seed: int) -> None:
-        self._bank = texture_bank(
-            picture_files(data.held_out_pictures),
-            tiles_each=data.tiles_each,
-            procedural=data.procedural // 8,
-            side=4 * side,
-            seed=seed,
-        )
+        self._bank = held_out_bank(data, side, seed)
         self._config, self._seed = GeneratorConfig(frames=frames, side=side), seed
 
     def clips(self, each: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -26,6 +27,9 @@ from service.training.config import GeneratedData, LabelledData
 from service.training.samples import READERS, Sample, deal_folds
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
+
+TEXTURE_SCALE = 4
+"""Side of a texture over the side of a clip: room for the camera to travel."""
 
 
 class Examples(NamedTuple):
@@ -65,6 +69,17 @@ def generator_for(seed: int, *numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def held_out_bank(data: GeneratedData, side: int, seed: int) -> Tensor:
+    """Textures of the pictures that are never trained on, for clips of `side` pixels."""
+    return texture_bank(
+        picture_files(data.held_out_pictures),
+        tiles_each=data.tiles_each,
+        procedural=data.procedural // 8,
+        side=TEXTURE_SCALE * side,
+        seed=seed,
+    )
+
+
 class Generated:
     """Camera motion over the pictures of a folder."""
 
@@ -76,15 +91,18 @@ class Generated:
     def __init__(self, data: GeneratedData, frames: int, side: int, cells: int, seed: int) -> None:
         self._data, self._seed = data, seed
         self._config = GeneratorConfig(frames=frames, side=side, cells=cells)
-        banks: list[Tensor] = []
-        for folder, procedural in ((data.pictures, data.procedural), (data.held_out_pictures, data.procedural // 8)):
-            files = picture_files(folder)
-            banks.append(
-                texture_bank(
-                    files, tiles_each=data.tiles_each, procedural=procedural, side=4 * side, seed=seed + len(banks)
-                )
-            )
-        self._bank, self._held_out_bank = banks
+        self._bank = texture_bank(
+            picture_files(data.pictures),
+            tiles_each=data.tiles_each,
+            procedural=data.procedural,
+            side=TEXTURE_SCALE * side,
+            seed=seed,
+        )
+
+    @cached_property
+    def _held_out_bank(self) -> Tensor:
+        # Made when it is asked for: of several processes one evaluates.
+        return held_out_bank(self._data, self._config.side, self._seed + 1)
 
     def batch(self, step: int, first: int, last: int, size: int) -> Examples:
         """See `Source`. Raises ValueError where a part does not fall on whole grains."""
