@@ -12,10 +12,10 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ci test-full test-gpu lint fmt bench triton model clean
+.PHONY: help run test test-ci test-full test-gpu lint fmt bench triton fixture-model clean
 
 help: ## Show this help.
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.local ## Start API, worker and a private Redis; Ctrl-C stops them.
 	@exec $(BIN)/vidtr up --port $(PORT)

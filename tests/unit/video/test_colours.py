@@ -63,7 +63,8 @@ def write(
     """A second of the quarters, without loss; tagged with `matrix`, or untagged BT.601 for None."""
     lossless = {
         "libx264": {"qp": "0", "x264-params": "log-level=none"},
-        "libx265": {"x265-params": "lossless=1:log-level=none"},
+        # One thread: with its own pool, the lossless encoder of ten bits crashes once in some hundred files.
+        "libx265": {"x265-params": "lossless=1:log-level=none:pools=none:frame-threads=1"},
     }
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=8, options=lossless[codec])
