@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -33,8 +34,23 @@ class HeldFile:
         return file
 
 
-def _fork(work: Callable[[], dict[str, Any]], keep: tuple[int, ...] = ()) -> tuple[bytes, int]:
-    """What `work` returns in a forked process, as JSON, and the process's exit status (negative: a signal)."""
+@dataclass(frozen=True)
+class _Ended:
+    """A forked process that is gone.
+
+    Attributes:
+        report: what its work returned, as JSON.
+        code: its exit status; a negative one is a signal.
+        cpu_s: the CPU seconds that it used.
+    """
+
+    report: bytes
+    code: int
+    cpu_s: float
+
+
+def _fork(work: Callable[[], dict[str, Any]], keep: tuple[int, ...] = ()) -> _Ended:
+    """Do `work` in a forked process in which no files but those in `keep` are open."""
     report, answer = os.pipe()
     parent = os.getpid()
     pid = os.fork()
@@ -50,8 +66,8 @@ def _fork(work: Callable[[], dict[str, Any]], keep: tuple[int, ...] = ()) -> tup
         os.close(report)
         if size >= _REPORT_BYTES:
             os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-    return b"".join(chunks), os.waitstatus_to_exitcode(status)
+        _, status, used = os.wait4(pid, 0)
+    return _Ended(b"".join(chunks), os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
 
 
 def _work(work: Callable[[], dict[str, Any]], answer: int, parent: int, keep: tuple[int, ...]) -> NoReturn:
@@ -79,8 +95,8 @@ def _close_others(keep: set[int]) -> None:
 
 def layers_of_a_fork() -> list[str]:
     """Names of what shuts in a fork on this machine."""
-    report, _ = _fork(lambda: {"layers": lock_in()})
-    return [str(name) for name in json.loads(report)["layers"]]
+    ended = _fork(lambda: {"layers": lock_in()})
+    return [str(name) for name in json.loads(ended.report)["layers"]]
 
 
 def decode_in_fork(path: Path, out: Path, spec: ModelSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
@@ -104,14 +120,14 @@ def decode_in_fork(path: Path, out: Path, spec: ModelSpec, request: JobRequest, 
                     return {"error": error.to_dict()}
                 return {"decoded": decoded.model_dump(mode="json")}
 
-            report, code = _fork(work, keep=(upload, clips))
+            ended = _fork(work, keep=(upload, clips))
         finally:
             os.close(clips)
     finally:
         os.close(upload)
-    if code == 0:
-        return _read(report)
-    raise crash(code, config)
+    if ended.code == 0:
+        return _read(ended.report)
+    raise crash(ended.code, config, ended.cpu_s)
 
 
 def _read(report: bytes) -> DecodedVideo:

@@ -31,8 +31,8 @@ def inside(attempt: Callable[[], Any]) -> str:
         except OSError as error:
             return {"outcome": type(error).__name__}
 
-    report, code = _fork(work)
-    return str(json.loads(report)["outcome"]) if code == 0 else f"ended with {code}"
+    ended = _fork(work)
+    return str(json.loads(ended.report)["outcome"]) if ended.code == 0 else f"ended with {ended.code}"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_it_holds_no_file_but_its_own(secret: Path) -> None:
 
 
 def test_a_fork_that_crashes_is_reported_by_its_signal() -> None:
-    _, code = _fork(lambda: os.kill(os.getpid(), signal.SIGSEGV) or {})
+    code = _fork(lambda: os.kill(os.getpid(), signal.SIGSEGV) or {}).code
     assert code == -signal.SIGSEGV
 
 
