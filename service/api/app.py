@@ -32,6 +32,7 @@ from service.api.queue_sampler import QueueSampler
 from service.api.routes import classify, jobs, models, operations
 from service.api.spool import SpoolConfig
 from service.api.state import ApiState
+from service.api.streaming import Streaming
 from service.api.upload import UploadTimes
 from service.api.webhooks import WebhookConfig, Webhooks
 from service.queue.bus import ResultBus
@@ -165,6 +166,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         bus,
         drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
     )
+    following = Following(JobEvents(redis, keys), bus, lambda: classifier.draining)
     return ApiState(
         redis=redis,
         store=store,
@@ -173,7 +175,8 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         access=access,
         webhooks=webhooks,
         job_list=JobList(redis, keys),
-        following=Following(JobEvents(redis, keys), bus, lambda: classifier.draining),
+        following=following,
+        streaming=Streaming(classifier, following),
         default_model=settings.default_model,
         sync_wait_s=settings.sync_wait_s,
         job_deadline_s=settings.job_deadline_s,

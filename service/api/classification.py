@@ -8,10 +8,10 @@ import hashlib
 import math
 import mmap
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -46,6 +46,9 @@ log = structlog.get_logger()
 RETRY_AFTER_S = 2.0
 
 Answer = TypeVar("Answer")
+
+# Called with the name of a stage that is over, and with what is known then.
+Report = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,17 @@ class Classifier:
         self._draining.set()
 
     async def submit(
-        self, request: Request, options: JobRequest, waiting: Waiting, key: str | None, caller: Caller
+        self,
+        request: Request,
+        options: JobRequest,
+        waiting: Waiting,
+        key: str | None,
+        caller: Caller,
+        report: Report = lambda stage, known: None,
     ) -> Submitted:
         """Take the upload in and accept it as a job: when this returns, its record and clips are in Redis.
 
+        `report` is told when the upload is complete (`uploaded`) and when its clips are made (`decoded`).
         Raises what quotas, admission, the upload and the decoding raise; IdempotencyInProgress and
         IdempotencyKeyReused.
         """
@@ -106,7 +116,7 @@ class Classifier:
         job_id = uuid4().hex
         claim = None if key is None else await self._admission.earlier(key, job_id, caller.owner)
         if isinstance(claim, Earlier):
-            return await self._again(request, options, claim)
+            return await self._again(request, options, claim, report)
         created_at = time.time()
         trace = traces.traceparent()
         traces.annotate(job=job_id)
@@ -119,7 +129,8 @@ class Classifier:
             with stage("upload"):
                 await receive(request, spool, self._times)
             metrics.UPLOAD_BYTES.inc(spool.received)
-            accepting = self._accept(request, options, waiting, caller, admitted, spool, created_at, trace)
+            report("uploaded", {"id": job_id, "bytes": spool.received})
+            accepting = self._accept(request, options, waiting, caller, admitted, spool, created_at, trace, report)
             # With a key the client will come back for the job; without one nobody will ask for it.
             record = await (accepting if claim is not None else _while_connected(request, accepting))
         clips = len(record.decoded.clips)
@@ -136,6 +147,7 @@ class Classifier:
         spool: Spool,
         created_at: float,
         trace: str,
+        report: Report,
     ) -> JobRecord:
         spec, job_id = admitted.spec, admitted.reservation.job_id
         upload_ms = (time.time() - created_at) * 1000
@@ -145,6 +157,7 @@ class Classifier:
         self._pace.observe(decoded.decode_ms / 1000)
         metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
         await self._access.charge(caller, _seconds(decoded, options))
+        report("decoded", {"id": job_id, **decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)})
         with stage("enqueue"):
             clips = len(decoded.clips)
             job_class = self._admission.job_class(clips, asynchronous=waiting.asynchronous)
@@ -172,9 +185,10 @@ class Classifier:
             )
         return record
 
-    async def _again(self, request: Request, options: JobRequest, earlier: Earlier) -> Submitted:
+    async def _again(self, request: Request, options: JobRequest, earlier: Earlier, report: Report) -> Submitted:
         async with Spool(self._spool) as spool:
             await receive(request, spool, self._times)
+            report("uploaded", {"id": earlier.job_id, "bytes": spool.received})
             if _fingerprint(spool, options) != earlier.fingerprint:
                 detail = "this Idempotency-Key was used for another video or with other options"
                 raise IdempotencyKeyReused(detail)

@@ -18,6 +18,8 @@ from service.queue.events import JobEvent, JobEvents
 POLL_S = 1.0
 # Proxies cut connections that say nothing for a minute.
 KEEPALIVE_POLLS = 15
+# For caches and for proxies that would hold events back until there are many.
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 # Overdue jobs are ended by a sweep that needs a moment, and a Redis that answers.
 PATIENCE_S = 120.0
 
@@ -35,9 +37,10 @@ class Following:
         events = await self._events.since(job_id, None)
         return bool(events) and events[-1].final and events[-1].id == last_id
 
-    async def stream(self, job: JobSummary, last_id: str | None) -> AsyncIterator[bytes]:
+    async def stream(self, job: JobSummary, last_id: str | None, *, ending: bool = True) -> AsyncIterator[bytes]:
         """Every event after `last_id`, as they happen; ends with the job, or when this process shuts down.
 
+        The event that ends the job is left out where `ending` is False.
         A while after the job's deadline it ends in any case: whoever follows a job that was replayed comes again.
         """
         quiet = 0
@@ -50,7 +53,8 @@ class Following:
                     events = await self._events.since(job.id, last_id)
                 for event in events:
                     last_id, quiet = event.id, 0
-                    yield _line(job, event)
+                    if ending or not event.final:
+                        yield _line(job, event)
                     if event.final:
                         return
                 with contextlib.suppress(TimeoutError):

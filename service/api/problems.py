@@ -83,8 +83,8 @@ class Problem(BaseModel):
     actual: int | float | str | None = Field(None, description="the value that hit it", examples=[2])
 
 
-def problem(error: VidtrError, request_id: str) -> JSONResponse:
-    """The answer for `error`."""
+def problem_body(error: VidtrError, request_id: str) -> dict[str, Any]:
+    """The problem document for `error`, which is counted."""
     status = STATUS[error.code]
     body: dict[str, Any] = {
         "type": f"urn:vidtr:error:{error.code}",
@@ -98,13 +98,25 @@ def problem(error: VidtrError, request_id: str) -> JSONResponse:
         body["limit"] = error.limit
     if error.actual is not None:
         body["actual"] = error.actual
+    metrics.ERRORS.labels(error.code).inc()
+    return body
+
+
+def problem(error: VidtrError, request_id: str) -> JSONResponse:
+    """The answer for `error`."""
+    body = problem_body(error, request_id)
+    status = body["status"]
     headers = {}
     if error.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        headers["Retry-After"] = str(retry_after(error.retry_after_s))
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    metrics.ERRORS.labels(error.code).inc()
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def retry_after(seconds: float) -> int:
+    """Whole seconds, as HTTP wants them; never "at once"."""
+    return max(1, math.ceil(seconds))
 
 
 def install(app: FastAPI) -> None:

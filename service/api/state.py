@@ -13,6 +13,7 @@ from service.api.callers import Access
 from service.api.classification import Classifier
 from service.api.following import Following
 from service.api.queue_sampler import QueueSampler
+from service.api.streaming import Streaming
 from service.api.webhooks import Webhooks
 from service.queue.jobs import JobStore
 from service.queue.listing import JobList
@@ -30,6 +31,7 @@ class ApiState:
     access: Access
     job_list: JobList
     following: Following
+    streaming: Streaming
     webhooks: Webhooks
     default_model: str
     sync_wait_s: float

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse
 
+from service.api import streaming
 from service.api.callers import CurrentCaller
+from service.api.following import STREAM_HEADERS
 from service.api.preferences import checked_key
 from service.api.preferences import waiting as read_waiting
 from service.api.problems import responses
@@ -63,7 +67,13 @@ _ERRORS = responses(
     response_model=JobResult,
     response_model_exclude_none=True,
     responses={
-        200: {"description": "The answer", "content": {"application/json": {"example": RESULT_EXAMPLE}}},
+        200: {
+            "description": "The answer, or with `Accept: text/event-stream` the events that lead to it",
+            "content": {
+                "application/json": {"example": RESULT_EXAMPLE},
+                streaming.MEDIA_TYPE: {"schema": {"type": "string"}},
+            },
+        },
         202: {"description": "Accepted: ask for the job at `Location`", "model": JobStatus},
         **_ERRORS,
     },
@@ -87,11 +97,17 @@ async def classify(
     """Upload a video, as a form part `file` or as the raw body, and get labels and temporal attention.
 
     A wait that outlasts the server's cap turns into a `202`: the job goes on and its answer is fetched from `Location`.
+    An event stream lasts as long as the job.
     """
     waiting = read_waiting(prefer, x_deadline_s, state.sync_wait_s, state.job_deadline_s)
     state.webhooks.check(options.webhook)
+    key = checked_key(idempotency_key)
     try:
-        job = await state.classifier.submit(request, options, waiting, checked_key(idempotency_key), caller)
+        if streaming.asked_for(request.headers.get("accept")):
+            whole = replace(waiting, wait_s=waiting.deadline_s, applied=None)
+            events = await state.streaming.start(request, options, whole, key, caller)
+            return EventSourceResponse(events, headers=STREAM_HEADERS)
+        job = await state.classifier.submit(request, options, waiting, key, caller)
     finally:
         request.state.headers.update(await state.access.headers(caller))
     outcome = None if waiting.asynchronous else await state.classifier.wait(request, job, waiting)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.sse import EventSourceResponse
 
 from service.api.callers import CurrentCaller
+from service.api.following import STREAM_HEADERS
 from service.api.problems import responses
 from service.api.schemas import JobPage
 from service.api.state import State
@@ -85,8 +86,7 @@ async def follow_job(
     job = await state.store.status(job_id)
     if last_event_id is not None and await state.following.ended(job_id, last_event_id):
         return Response(status_code=204)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventSourceResponse(state.following.stream(job, last_event_id), headers=headers)
+    return EventSourceResponse(state.following.stream(job, last_event_id), headers=STREAM_HEADERS)
 
 
 @router.delete(
