@@ -13,11 +13,9 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 
 import service
-from service.api import problems
+from service.api import page, problems
 from service.api.admission import Admission, AdmissionConfig
 from service.api.callers import Access, AccessConfig
 from service.api.classification import Classifier
@@ -52,8 +50,6 @@ from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
 
 log = structlog.get_logger()
-
-WEB = Path(service.__file__).parent / "web"
 
 CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Deadline-S"]
 CORS_ANSWER_HEADERS = [
@@ -103,14 +99,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     if not settings.api_metrics_port:
         app.include_router(operations.metrics_router)
-    app.add_api_route("/", _page, include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=WEB), name="static")
+    page.install(app)
     _document(app, key_needed=not settings.narrowed(AccessConfig).open)
     return app
-
-
-async def _page() -> FileResponse:
-    return FileResponse(WEB / "index.html")
 
 
 async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:

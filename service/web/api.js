@@ -6,7 +6,7 @@ export class Problem extends Error {
   constructor(body, retryAfter = null) {
     super(body.detail);
     this.body = body;
-    this.retryAfter = retryAfter;
+    this.retryAfter = retryAfter ?? body.retry_after_s ?? null;
   }
 }
 
@@ -20,7 +20,9 @@ export function useKey(text) {
 const authorization = () => (key ? { Authorization: `Bearer ${key}` } : {});
 
 export async function servedModels() {
-  const response = await fetch("v1/models", { headers: authorization() });
+  const response = await fetch("v1/models", { headers: authorization() }).catch(() => {
+    throw unreachable();
+  });
   if (!response.ok) throw problemOf(await response.text(), response.status, response.headers.get("Retry-After"));
   return (await response.json()).models;
 }
@@ -28,44 +30,76 @@ export async function servedModels() {
 /**
  * Upload `file` and return the answer.
  *
- * `onProgress` gets ("upload", share sent) and then ("work", share of clips done, or null where it is not known).
- * Aborting `signal` rejects with an AbortError.
+ * `tell(stage, known)` hears of "upload" with the bytes sent, and then of the service's own stages.
+ * Aborting `signal` rejects with an AbortError, and the service drops the job.
  */
-export async function classify(file, options, onProgress, signal) {
-  const answer = await upload(`v1/classify?${new URLSearchParams(options)}`, file, onProgress, signal);
-  return answer.status === 202 ? follow(answer.location, onProgress, signal) : answer.body;
+export async function classify(file, options, tell, signal) {
+  let id = null;
+  let answer = null;
+  const response = await upload(`v1/classify?${new URLSearchParams(options)}`, file, signal, tell, (stage, known) => {
+    if (stage === "problem") throw new Problem(known);
+    id = known.id;
+    if (stage === "result") answer = known;
+    else tell(stage, known);
+  });
+  // A process that shuts down lets its streams go; the job is in safe hands.
+  return answer ?? (id ? follow(`v1/jobs/${id}`, tell, signal) : response);
 }
 
 // XMLHttpRequest, because fetch does not report how much of a body has been sent.
-function upload(url, file, onProgress, signal) {
+function upload(url, file, signal, tell, hear) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    const events = new EventReader(hear);
+    const read = () => {
+      if (request.status !== 200) return;
+      try {
+        events.read(request.responseText);
+      } catch (error) {
+        reject(error);
+        request.abort();
+      }
+    };
     signal.addEventListener("abort", () => request.abort(), { once: true });
-    request.upload.addEventListener("progress", (event) => {
-      if (event.lengthComputable) onProgress("upload", event.loaded / event.total);
-    });
-    request.upload.addEventListener("load", () => onProgress("work", null));
+    request.upload.addEventListener("progress", ({ loaded, total }) => tell("upload", { loaded, total }));
+    request.addEventListener("progress", read);
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
     request.addEventListener("error", () => reject(unreachable()));
     request.addEventListener("load", () => {
-      const { status, responseText } = request;
-      if (status >= 400) {
-        reject(problemOf(responseText, status, request.getResponseHeader("Retry-After")));
+      if (request.status >= 400) {
+        reject(problemOf(request.responseText, request.status, request.getResponseHeader("Retry-After")));
       } else {
-        // A leading slash would leave a path that a proxy serves the page under.
-        const location = request.getResponseHeader("Location")?.replace(/^\//, "");
-        resolve({ status, location, body: JSON.parse(responseText) });
+        read();
+        resolve();
       }
     });
     const form = new FormData();
     form.append("file", file);
     request.open("POST", url);
+    request.setRequestHeader("Accept", "text/event-stream");
     for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
     request.send(form);
   });
 }
 
-async function follow(location, onProgress, signal) {
+/** Reads server-sent events from a text that grows. */
+class EventReader {
+  constructor(hear) {
+    this.hear = hear;
+    this.done = 0;
+  }
+
+  read(text) {
+    for (let end = text.indexOf("\n\n", this.done); end >= 0; end = text.indexOf("\n\n", this.done)) {
+      const block = text.slice(this.done, end);
+      this.done = end + 2;
+      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/, 2)));
+      if (fields.event) this.hear(fields.event, JSON.parse(fields.data));
+    }
+  }
+}
+
+async function follow(location, tell, signal) {
   for (;;) {
     const response = await fetch(location, { signal, headers: authorization() }).catch((error) => {
       throw error.name === "AbortError" ? error : unreachable();
@@ -75,7 +109,7 @@ async function follow(location, onProgress, signal) {
     const job = JSON.parse(text);
     if (job.result) return job.result;
     if (job.error) throw new Problem(job.error);
-    onProgress("work", job.clips_done / job.clips_total);
+    tell("running", job);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     signal.throwIfAborted();
   }

@@ -1,116 +1,195 @@
-import { Problem, classify, servedModels, useKey } from "./api.js";
-import { facts, labelList, problemText, timeline, timingList, warningList, windowCharts } from "./view.js";
+// The page: takes a video in, runs the request and shows what comes of it.
 
-const $ = (id) => document.getElementById(id);
-// Half the usual distance of sampled frames: a bar lights up while its frame is on screen.
-const NEAR_S = 0.07;
+import { Problem, classify, servedModels, useKey } from "./api.js";
+import { $, percent, seconds, size, spaced } from "./dom.js";
+import { Gallery } from "./gallery.js";
+import { chosenModel, showModels } from "./models.js";
+import { Recorder, canRecord } from "./recorder.js";
+import { ResultView } from "./result.js";
+import { problemText } from "./summary.js";
+
+const KEY = "vidtr-api-key";
+const STAGES = ["upload", "decode", "score"];
 
 let chosen = null;
 let running = null;
-let movePlayhead = () => {};
+
+const view = new ResultView();
+const gallery = new Gallery($("cards"), {
+  open: (entry) => {
+    running?.abort();
+    chosen = entry.file;
+    present(entry);
+  },
+  changed: () => ($("gallery").hidden = gallery.entries.length === 0),
+});
+
+// --- one request -------------------------------------------------------------------------------------------------
 
 async function start(file) {
   if (!file) return;
+  if (!$("form").reportValidity()) return;
   chosen = file;
   running?.abort();
   const own = new AbortController();
   running = own;
-  $("chosen").textContent = `${file.name} (${(file.size / 1e6).toFixed(1)} MB)`;
-  $("again").disabled = false;
+  const request = { options: options(), keyed: $("key").value.trim() !== "" };
+  $("chosen").textContent = `${file.name}, ${size(file.size)}`;
   $("problem").hidden = true;
-  $("result").hidden = true;
+  view.hide();
+  showStage("upload", 0, `0 of ${size(file.size)}`);
   $("progress").hidden = false;
-  showProgress("upload", 0);
   try {
-    const options = Object.fromEntries([...new FormData($("form"))].filter(([, value]) => value !== ""));
-    const answer = await classify(file, options, showProgress, own.signal);
-    if (running === own) showResult(answer, file);
+    const answer = await classify(file, request.options, showProgress, own.signal);
+    if (running !== own) return;
+    const entry = { id: answer.id, name: file.name, when: new Date().toISOString(), file, answer, request };
+    present(entry);
+    gallery.add({ ...entry, picture: await view.picture() });
   } catch (error) {
     if (running === own && error.name !== "AbortError") showProblem(error);
   } finally {
-    if (running === own) $("progress").hidden = true;
+    if (running === own) {
+      running = null;
+      $("progress").hidden = true;
+      $("again").hidden = false;
+    }
   }
 }
 
-function showProgress(stage, share) {
-  const text = stage === "upload" ? "Uploading" : "Decoding and scoring";
-  // Written only when it changes: a live region would read every percent aloud.
-  if ($("stage").textContent !== text) $("stage").textContent = text;
+/** Query parameters: what is left at its default goes without saying. */
+function options() {
+  const asked = Object.fromEntries([...new FormData($("form"))].filter(([, value]) => value !== ""));
+  const { windows, crops, top_k, min_score, start: from, end } = asked;
+  return {
+    ...chosenModel(),
+    ...(windows !== "auto" && { windows }),
+    ...(crops !== "1" && { crops }),
+    ...(top_k !== "5" && { top_k }),
+    ...(min_score && { min_score }),
+    ...(from && { start: from }),
+    ...(end && { end }),
+    attention: "layers",
+  };
+}
+
+function showProgress(stage, known) {
+  const tell = {
+    upload: ({ loaded, total }) => ["upload", loaded / total, `${size(loaded)} of ${size(total)}`],
+    uploaded: () => ["decode", null, "Looking for the frames that are needed"],
+    decoded: ({ video, windows }) => [
+      "score",
+      null,
+      `${seconds(video.duration_s)} of ${video.codec}, ${video.width} × ${video.height}; ${windows.length} windows to score`,
+    ],
+    queued: () => ["score", null, null],
+    running: ({ clips_done: done, clips_total: total }) => ["score", done / total, `${done} of ${total} clips scored`],
+  }[stage];
+  if (tell) showStage(...tell(known));
+}
+
+function showStage(stage, share, detail) {
+  for (const item of $("stages").children) {
+    const place = STAGES.indexOf(item.dataset.stage) - STAGES.indexOf(stage);
+    item.classList.toggle("over", place < 0);
+    if (place === 0) item.setAttribute("aria-current", "step");
+    else item.removeAttribute("aria-current");
+  }
   if (share === null) $("bar").removeAttribute("value");
   else $("bar").value = share;
+  if (detail !== null) $("stage-detail").textContent = detail;
+  say({ upload: "Uploading", decode: "Decoding", score: "Scoring" }[stage]);
+}
+
+function present(entry) {
+  $("problem").hidden = true;
+  document.body.classList.add("answered");
+  view.show(entry);
+  const [best] = entry.answer.predictions;
+  say(best ? `Classified: ${spaced(best.label)}, ${percent(best.score)}` : "Classified: no label");
+  $("title").focus({ preventScroll: true });
+  $("result").scrollIntoView({ block: "start" });
 }
 
 function showProblem(error) {
   const problem = error instanceof Problem ? error : new Problem({ code: "page_error", detail: String(error) });
   $("problem").replaceChildren(...problemText(problem));
-  if (problem.body.code === "unauthorized") $("options").open = true;
   $("problem").hidden = false;
-}
-
-function showResult(answer, file) {
-  const video = $("video");
-  URL.revokeObjectURL(video.src);
-  $("no-playback").hidden = true;
-  video.hidden = false;
-  video.src = URL.createObjectURL(file);
-  $("warnings").replaceChildren(...warningList(answer.warnings));
-  $("labels").replaceChildren(...labelList(answer.predictions));
-  $("timings").replaceChildren(...timingList(answer.timings_ms));
-  $("facts").textContent = facts(answer);
-  $("windows").replaceChildren(...windowCharts(answer.windows, seek));
-  $("raw").textContent = JSON.stringify(answer, null, 2);
-  movePlayhead = timeline($("timeline"), answer);
-  $("result").hidden = false;
-  $("result").focus({ preventScroll: true });
-  $("result").scrollIntoView({ block: "start" });
-}
-
-function seek(time) {
-  const video = $("video");
-  video.pause();
-  video.currentTime = time;
-  if (!video.hidden) video.scrollIntoView({ block: "nearest" });
-}
-
-function followPlayback() {
-  const now = $("video").currentTime;
-  movePlayhead(now);
-  for (const bar of document.querySelectorAll(".bar")) {
-    bar.classList.toggle("now", Math.abs(Number(bar.dataset.time) - now) < NEAR_S);
+  say("");
+  if (problem.body.code === "unauthorized") {
+    $("access").open = true;
+    $("key").focus();
   }
 }
 
-async function showModels() {
+// Written only when it changes: a live region would read every percent aloud.
+function say(text) {
+  if ($("said").textContent !== text) $("said").textContent = text;
+}
+
+// --- the rest of the page ----------------------------------------------------------------------------------------
+
+async function listModels() {
   try {
-    const models = await servedModels();
-    const names = [...new Set(models.map((model) => model.name))];
-    const preferred = models.find((model) => model.default);
-    $("model").replaceChildren(...names.map((name) => new Option(name, name, false, name === preferred?.name)));
-    const note = $("model-note");
-    note.textContent = preferred ? `Default model: ${preferred.name}. ${preferred.description}` : "";
-    note.hidden = !preferred;
+    showModels(await servedModels());
   } catch (error) {
     showProblem(error);
   }
 }
 
-$("file").addEventListener("change", (event) => start(event.target.files[0]));
+function copies(button, source) {
+  $(button).addEventListener("click", async () => {
+    // Browsers lend the clipboard only to pages that came over HTTPS or from this machine.
+    const done = await navigator.clipboard?.writeText($(source).textContent).then(() => true, () => false);
+    if (!done) getSelection().selectAllChildren($(source));
+    say(done ? "Copied" : "Selected: copy it with the keyboard");
+    $(button).textContent = done ? "Copied" : "Selected";
+    setTimeout(() => ($(button).textContent = "Copy"), 1500);
+  });
+}
+
+$("file").addEventListener("change", ({ target }) => {
+  start(target.files[0]);
+  // The same file may be chosen again.
+  target.value = "";
+});
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   start(chosen);
 });
-$("key").addEventListener("change", (event) => {
-  useKey(event.target.value.trim());
+$("key").value = sessionStorage.getItem(KEY) ?? "";
+useKey($("key").value);
+$("key").addEventListener("change", () => {
+  const key = $("key").value.trim();
+  sessionStorage.setItem(KEY, key);
+  useKey(key);
   $("problem").hidden = true;
-  showModels();
+  listModels();
 });
-$("cancel").addEventListener("click", () => running?.abort());
-$("copy").addEventListener("click", () => navigator.clipboard.writeText($("raw").textContent));
-$("video").addEventListener("timeupdate", followPlayback);
-$("video").addEventListener("error", () => {
-  $("video").hidden = true;
-  $("no-playback").hidden = false;
+// A key is confirmed with Enter; that is not yet a wish to classify again.
+$("key").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") {
+    event.preventDefault();
+    $("key").dispatchEvent(new Event("change"));
+  }
 });
+$("cancel").addEventListener("click", () => {
+  running?.abort();
+  say("Cancelled");
+  $("file").focus();
+});
+$("forget").addEventListener("click", () => {
+  gallery.clear();
+  $("main").focus();
+});
+copies("copy-raw", "raw");
+copies("copy-snippet", "snippet");
+
+const recorder = new Recorder(start);
+for (const source of ["webcam", "screen"]) {
+  $(source).disabled = !canRecord();
+  $(source).addEventListener("click", () => recorder.open(source));
+}
+$("no-recording").hidden = canRecord();
 
 // The whole page takes drops: a video that misses the box would otherwise replace the page.
 document.addEventListener("dragover", (event) => {
@@ -124,4 +203,5 @@ document.addEventListener("drop", (event) => {
   start(event.dataTransfer.files[0]);
 });
 
-showModels();
+listModels();
+gallery.load();

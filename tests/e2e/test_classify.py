@@ -183,6 +183,22 @@ def test_the_page_is_served(client: httpx.Client) -> None:
     assert response.headers["Content-Type"].startswith("text/html")
 
 
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/static/style.css"])
+def test_the_page_and_its_files_may_load_nothing_from_elsewhere(client: httpx.Client, path: str) -> None:
+    headers = client.get(path).headers
+    policy = dict(directive.strip().split(" ", 1) for directive in headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert headers["Cache-Control"] == "no-cache"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_file_of_the_page_that_a_browser_has_is_not_sent_again(client: httpx.Client) -> None:
+    tag = client.get("/static/app.js").headers["ETag"]
+    again = client.get("/static/app.js", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+
+
 def test_the_table_of_metrics_is_what_is_served(client: httpx.Client, clip: Path) -> None:
     assert upload(client, clip).status_code == 200
     served = {

@@ -1,0 +1,169 @@
+// Shows one answer: fills the sections of the page and keeps them, the player and the playhead together.
+
+import { $, element, percent, seconds, spaced } from "./dom.js";
+import { FrameReader } from "./frames.js";
+import { Player } from "./player.js";
+import { curlSnippet, pythonSnippet } from "./snippets.js";
+import { Strip } from "./strip.js";
+import { facts, labelList, timingList, warningList } from "./summary.js";
+import { Timeline } from "./timeline.js";
+
+const WHOLE = 0.99;
+const SNIPPETS = { curl: curlSnippet, python: pythonSnippet };
+
+export class ResultView {
+  constructor() {
+    this.player = new Player($("video"));
+    this.player.addEventListener("move", () => this.#move());
+    this.player.addEventListener("unplayable", () => this.#unplayable());
+    this.reader = null;
+    this.language = "curl";
+    $("earlier").addEventListener("click", () => this.#step(-1));
+    $("later").addEventListener("click", () => this.#step(1));
+    const tabs = Object.keys(SNIPPETS).map((language) => $(`tab-${language}`));
+    for (const tab of tabs) {
+      tab.addEventListener("click", () => this.#speak(tab.id.replace("tab-", "")));
+      tab.addEventListener("keydown", ({ key }) => {
+        if (key !== "ArrowLeft" && key !== "ArrowRight") return;
+        const other = tabs[(tabs.indexOf(tab) + 1) % tabs.length];
+        other.focus();
+        other.click();
+      });
+    }
+  }
+
+  /** Show an entry `{name, file, answer, request}`; `file` is null where the video is not at hand. */
+  show(entry) {
+    const { answer, file } = entry;
+    this.entry = entry;
+    this.#close();
+    $("no-playback").hidden = true;
+    $("video").hidden = false;
+    $("title").textContent = entry.name;
+    $("facts").textContent = facts(answer);
+    $("warnings").replaceChildren(...warningList(answer.warnings));
+    $("labels").replaceChildren(...labelList(answer.predictions));
+    $("timings").replaceChildren(...timingList(answer.timings_ms));
+    this.#raw(answer);
+    this.#speak(this.language);
+    this.highest = Math.max(...answer.windows.flatMap(({ attention }) => (attention ?? []).map(({ score }) => score)), 1e-9);
+    $("coverage").textContent =
+      `${answer.windows.length} ${answer.windows.length === 1 ? "window covers" : "windows cover"} ${percent(answer.coverage)} ` +
+      `of ${seconds(answer.video.duration_s)}. The colour is the window's best label, the curve its attention.`;
+    this.timeline = new Timeline($("timeline"), $("legend"), answer, {
+      choose: (index) => this.#choose(index),
+      seek: (time) => this.player.seek(time),
+    });
+    // One window over everything: its strip says it all.
+    $("timeline-card").hidden = answer.windows.length === 1 && answer.coverage > WHOLE;
+    $("window-steps").hidden = answer.windows.length < 2;
+    $("result").hidden = false;
+    if (file) this.reader = new FrameReader(file);
+    this.#open(0);
+    this.player.load(file);
+  }
+
+  hide() {
+    this.#close();
+    $("video").pause();
+    $("result").hidden = true;
+  }
+
+  /** A small picture of the frame with the most attention, or null where the browser cannot draw it. */
+  async picture() {
+    const frames = this.entry.answer.windows.flatMap(({ attention }) => attention ?? []);
+    if (!this.reader || frames.length === 0) return null;
+    const most = frames.reduce((best, frame) => (frame.score > best.score ? frame : best));
+    return this.reader.picture(most.time_s).catch(() => null);
+  }
+
+  #close() {
+    this.reader?.close();
+    this.reader = null;
+  }
+
+  #open(index) {
+    const { answer } = this.entry;
+    const window = answer.windows[index];
+    this.index = index;
+    $("window-title").textContent =
+      answer.windows.length > 1
+        ? `Window ${index + 1} of ${answer.windows.length}: ${seconds(window.start_s)} to ${seconds(window.end_s)}`
+        : "When the model looked";
+    $("earlier").disabled = index === 0;
+    $("later").disabled = index === answer.windows.length - 1;
+    $("window-labels").replaceChildren(
+      ...(answer.windows.length > 1 ? window.predictions.slice(0, 3) : []).map(({ label, score }) =>
+        element("span", {}, `${spaced(label)} ${percent(score)}`),
+      ),
+    );
+    $("looked").textContent = looked(window);
+    this.strip = new Strip($("strip"), $("layers"), window, {
+      highest: this.highest,
+      aspect: answer.video.width / answer.video.height,
+      seek: (time) => this.player.seek(time),
+    });
+    // What scrolls sideways must be in reach of the keyboard.
+    const box = $("strip-scroll");
+    box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
+    this.timeline.select(index);
+    this.strip.at(this.player.time);
+    const { reader } = this;
+    if (reader) this.strip.fill((time, canvas) => reader.draw(time, canvas)).catch(() => {});
+  }
+
+  #choose(index) {
+    this.#open(index);
+    this.player.seek(this.entry.answer.windows[index].start_s);
+  }
+
+  #step(by) {
+    this.#choose(this.index + by);
+  }
+
+  #move() {
+    if (!this.strip) return;
+    const { time } = this.player;
+    this.timeline.at(time);
+    if (this.strip.at(time)) return;
+    // Playing on, or a click on the curve, leads into another window.
+    const index = this.entry.answer.windows.findIndex(({ start_s: start, end_s: end }) => time >= start && time <= end);
+    if (index >= 0 && index !== this.index) this.#open(index);
+  }
+
+  #unplayable() {
+    $("video").hidden = true;
+    $("no-playback").hidden = false;
+    $("no-playback").firstElementChild.textContent = this.entry?.file
+      ? "This browser cannot play the file."
+      : "The video was too large to keep.";
+  }
+
+  #raw(answer) {
+    const text = JSON.stringify(answer, null, 2);
+    $("raw").textContent = text;
+    URL.revokeObjectURL($("save-raw").href);
+    $("save-raw").href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  }
+
+  #speak(language) {
+    this.language = language;
+    for (const name of Object.keys(SNIPPETS)) {
+      const tab = $(`tab-${name}`);
+      tab.setAttribute("aria-selected", String(name === language));
+      tab.tabIndex = name === language ? 0 : -1;
+    }
+    $("snippet").setAttribute("aria-labelledby", `tab-${language}`);
+    const { name, request } = this.entry;
+    $("snippet").textContent = SNIPPETS[language]({ base: new URL(".", location.href).href, name, ...request });
+  }
+}
+
+function looked({ attention }) {
+  if (!attention) return "The attention was not asked for.";
+  const most = attention.reduce((best, frame) => (frame.score > best.score ? frame : best));
+  return (
+    `The model looked most at ${seconds(most.time_s)}: ${percent(most.score)} of its attention, where an even share is ` +
+    `${percent(1 / attention.length)}.`
+  );
+}

@@ -1,0 +1,63 @@
+// What an answer says in words and lists.
+
+import { element, percent, seconds, spaced } from "./dom.js";
+
+export function labelList(predictions) {
+  if (predictions.length === 0) return [element("li", {}, "No label reaches the lowest score asked for.")];
+  return predictions.map(({ label, score }) =>
+    element(
+      "li",
+      {},
+      element("span", { class: "name" }, spaced(label)),
+      element("span", { class: "score" }, percent(score)),
+      element("span", { class: "meter", "aria-hidden": "true", "--share": score }),
+    ),
+  );
+}
+
+export function warningList(warnings) {
+  return warnings.map(({ code, detail }) => element("li", { class: "message warn" }, element("strong", {}, spaced(code)), ` ${detail}`));
+}
+
+const STAGES = {
+  upload: "upload",
+  decode: "decode",
+  queue: "wait in the queue",
+  inference: "inference",
+  total: "total",
+};
+
+export function timingList(timings) {
+  return Object.entries(timings).flatMap(([stage, ms]) => [
+    element("dt", {}, STAGES[stage] ?? stage),
+    element(
+      "dd",
+      {},
+      element("span", { class: "meter", "aria-hidden": "true", "--share": Math.min(1, ms / timings.total) }),
+      `${ms.toFixed(1)} ms`,
+    ),
+  ]);
+}
+
+export function facts({ video, model }) {
+  const rate = video.fps ? `, ${Number(video.fps.toFixed(2))} fps` : "";
+  return (
+    `${seconds(video.duration_s)}, ${video.width} × ${video.height}${rate}, ${video.codec} in ${video.container}; ` +
+    `${video.frames_decoded} frames decoded; ${model.name} version ${model.version}`
+  );
+}
+
+/** A problem in the service's own words, with the limit and the value that broke it. */
+export function problemText(problem) {
+  const { code, detail, limit, actual, request_id: id } = problem.body;
+  const more = [
+    ["limit", limit],
+    ["actual", actual],
+    ["try again in", problem.retryAfter === null ? null : `${problem.retryAfter} s`],
+    ["request", id],
+  ].filter(([, value]) => value !== null && value !== undefined);
+  return [
+    element("p", {}, element("strong", {}, spaced(code)), ` ${detail}`),
+    element("dl", { class: "problem-facts" }, ...more.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))])),
+  ];
+}
