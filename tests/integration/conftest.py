@@ -11,14 +11,21 @@ from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream
+from tests.fixtures.access_list import restricted
 
 TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idempotency_ttl_s=400)
 LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
 
 
+@pytest.fixture(scope="session")
+def redis_url(redis_server: LocalRedis) -> str:
+    """The server as the compose stack lets the service use it: a command that it does not allow fails the test."""
+    return restricted(redis_server.url, prefix="test-*", also="+scan +memory|usage")
+
+
 @pytest.fixture
-async def redis(redis_server: LocalRedis) -> AsyncIterator[Redis]:
-    client = connect(redis_server.url, name="tests")
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url, name="tests")
     yield client
     await client.aclose()
 

@@ -7,7 +7,6 @@ from redis.asyncio import Redis
 from service.api.following import Following
 from service.contracts import JobState
 from service.errors import BackendFailed
-from service.local.redis import LocalRedis
 from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
 from service.queue.connection import connect
@@ -75,8 +74,8 @@ async def test_events_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
 
 
 @pytest.fixture
-async def bus(redis_server: LocalRedis, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
-    listening = connect(redis_server.url, name="bus", socket_timeout_s=None)
+async def bus(redis_url: str, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+    listening = connect(redis_url, name="bus", socket_timeout_s=None)
     bus = ResultBus(listening, keys, store)
     await bus.start()
     yield bus

@@ -20,8 +20,8 @@ FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
 
 
 @pytest.fixture
-async def listening(redis_server: LocalRedis) -> AsyncIterator[Redis]:
-    client = connect(redis_server.url, name="bus", socket_timeout_s=None)
+async def listening(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url, name="bus", socket_timeout_s=None)
     yield client
     await client.aclose()
 
