@@ -46,7 +46,7 @@ app.command("import")(import_weights.import_weights)
 app.add_typer(presets.app, name="models")
 app.add_typer(dead.app, name="dead")
 app.add_typer(keys.app, name="keys")
-for command in (serving.load, serving.unload, serving.reload, serving.served):
+for command in (models.configure, serving.load, serving.unload, serving.reload, serving.served):
     presets.app.command()(command)
 app.command("install-triton")(models.install_triton)
 

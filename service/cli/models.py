@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from service.cli import serving_options as serving
 from service.contracts import Precision
 from service.settings import Settings
 
@@ -21,6 +22,15 @@ def export(
     name: Annotated[str | None, typer.Option(help="Of a run: name to serve it under; that of the folder.")] = None,
     version: Annotated[int, typer.Option(min=1, help="Of a run: version to write.")] = 1,
     description: Annotated[str, typer.Option(help="Of a run: what the model is, for its users.")] = "",
+    instances: serving.Instances = None,
+    instance_kind: serving.InstanceKind = None,
+    gpus: serving.Gpus = None,
+    queue_size: serving.QueueSize = None,
+    queue_timeout_ms: serving.QueueTimeoutMs = None,
+    batch_delay_ms: serving.BatchDelayMs = None,
+    preferred_batches: serving.PreferredBatches = None,
+    threads: serving.Threads = None,
+    versions: serving.Versions = None,
 ) -> None:
     """Write a trained network, or a preset with seeded weights, as TorchScript with its Triton configuration."""
     from service.model.presets import export_preset
@@ -28,19 +38,73 @@ def export(
 
     target, run = repository or Settings().model_repository, Path(model)
     try:
+        chosen = serving.serving_of(
+            instances=instances,
+            kind=instance_kind,
+            gpus=gpus,
+            queue_size=queue_size,
+            queue_timeout_ms=queue_timeout_ms,
+            batch_delay_ms=batch_delay_ms,
+            preferred_batches=preferred_batches,
+            threads=threads,
+            versions=versions,
+        )
         if is_run(run):
             from service.training.export import export_run
 
             path = export_run(
-                run, target, name=name or run.name, version=version, description=description, precision=precision
+                run,
+                target,
+                name=name or run.name,
+                version=version,
+                description=description,
+                precision=precision,
+                serving=chosen,
             )
         elif name or description or version != 1:
             raise ValueError(f"--name, --version and --description belong to a run, and {model} is none")
         else:
-            path = export_preset(model, target, precision)
+            path = export_preset(model, target, precision, chosen)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def configure(
+    name: Annotated[str, typer.Argument(help="Name of the model: its folder in the model repository.")],
+    repository: Annotated[
+        Path | None, typer.Option(help="Model repository to write into; the setting model_repository by default.")
+    ] = None,
+    instances: serving.Instances = None,
+    instance_kind: serving.InstanceKind = None,
+    gpus: serving.Gpus = None,
+    queue_size: serving.QueueSize = None,
+    queue_timeout_ms: serving.QueueTimeoutMs = None,
+    batch_delay_ms: serving.BatchDelayMs = None,
+    preferred_batches: serving.PreferredBatches = None,
+    threads: serving.Threads = None,
+    versions: serving.Versions = None,
+) -> None:
+    """Write anew how Triton serves a model; what is not given gets its default. `vidtr models reload` applies it."""
+    from service.model.export import configure_model
+    from service.model.serving import Serving
+
+    try:
+        chosen = serving.serving_of(
+            instances=instances,
+            kind=instance_kind,
+            gpus=gpus,
+            queue_size=queue_size,
+            queue_timeout_ms=queue_timeout_ms,
+            batch_delay_ms=batch_delay_ms,
+            preferred_batches=preferred_batches,
+            threads=threads,
+            versions=versions,
+        )
+        path = configure_model(repository or Settings().model_repository, name=name, serving=chosen or Serving())
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    Console().print(f"wrote {path / 'config.pbtxt'}", highlight=False, soft_wrap=True)
 
 
 def install_triton() -> None:

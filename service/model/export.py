@@ -16,6 +16,7 @@ from service.contracts import Precision
 from service.model.build import Network, for_inference
 from service.model.card import ModelCard
 from service.model.preprocess import fold_normalisation
+from service.model.serving import Serving, read_block, with_block
 from service.model.triton_config import read_parameter, triton_config, without_parameters
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -57,12 +58,14 @@ class Served(nn.Module):
         )
 
 
-def export_model(model: Network, directory: Path, *, name: str, version: int, card: ModelCard) -> Path:
+def export_model(
+    model: Network, directory: Path, *, name: str, version: int, card: ModelCard, serving: Serving | None = None
+) -> Path:
     """Write `<directory>/<name>/<version>/model.pt` and `<directory>/<name>/config.pbtxt`; return the model's folder.
 
     The module is scripted, not traced: a traced one keeps the device it was traced on. `model` itself is left as it
-    is. Weights hashes of the other versions stay in the configuration. The same weights, exported
-    by a fresh process, give the same bytes.
+    is. Weights hashes of the other versions stay in the configuration, and so does how Triton serves the model unless
+    `serving` says it anew. The same weights, exported by a fresh process, give the same bytes.
 
     Raises ValueError where the name or version cannot be served, where `card` does not fit the network, and where
     older versions of the model need another configuration: they would be served with this one.
@@ -74,18 +77,36 @@ def export_model(model: Network, directory: Path, *, name: str, version: int, ca
     hashes = _hashes(previous, name)
     hashes.pop(str(version), None)
     if previous is not None and hashes:
-        planned = triton_config(name, model.config, card, {})
+        planned = triton_config(name, model.config, card, {}, read_block(previous))
         if without_parameters(previous, _OF_A_VERSION) != without_parameters(planned, _OF_A_VERSION):
             raise ValueError(
                 f"version {version} of {name} needs another configuration than versions {', '.join(hashes)}, "
                 "and Triton keeps one for all: export it under a new name"
             )
+    block = None if previous is None else read_block(previous)
+    if serving is not None:
+        block = serving.block(card.max_batch_size)
     weights = _archive(model, card.precision)
     hashes[str(version)] = hashlib.sha256(weights).hexdigest()
     _write(folder / str(version) / "model.pt", weights)
     # Last, so that a reader who sees the new hash also finds the file.
-    _write(config_path, triton_config(name, model.config, card, hashes).encode())
+    _write(config_path, triton_config(name, model.config, card, hashes, block).encode())
     return folder
+
+
+def configure_model(directory: Path, *, name: str, serving: Serving) -> Path:
+    """Write anew how Triton serves a model of the repository; return the model's folder.
+
+    Raises ValueError where `serving` does not fit the model or its config.pbtxt was not written by the exporter, and
+    OSError where there is none.
+    """
+    path = directory / name / "config.pbtxt"
+    text = path.read_text(encoding="utf-8")
+    largest = re.search(r"^max_batch_size: (\d+)$", text, re.M)
+    if largest is None:
+        raise ValueError(f"the config.pbtxt of {name} was not written by this exporter")
+    _write(path, with_block(text, serving.block(int(largest[1]))).encode())
+    return path.parent
 
 
 def _check(model: Network, name: str, version: int, card: ModelCard) -> None:

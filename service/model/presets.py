@@ -15,6 +15,7 @@ from service.model.card import ModelCard
 from service.model.config import Positions, SequenceConfig, VidTrConfig
 from service.model.export import export_model
 from service.model.labels import packaged_labels
+from service.model.serving import Serving
 
 CAMERA_MOTION_LABELS = (
     "static",
@@ -157,13 +158,13 @@ def build_preset(name: str) -> Network:
         return build_network(preset.config).eval()
 
 
-def export_preset(name: str, repository: Path, precision: Precision = "fp32") -> Path:
+def export_preset(name: str, repository: Path, precision: Precision = "fp32", serving: Serving | None = None) -> Path:
     """Write the preset as version 1 of the model of that name into a model repository; return the model's folder.
 
     Raises ValueError as `build_preset` and `export_model` do.
     """
     card = replace(find_preset(name).card, precision=precision)
-    return export_model(build_preset(name), repository, name=name, version=1, card=card)
+    return export_model(build_preset(name), repository, name=name, version=1, card=card, serving=serving)
 
 
 def find_preset(name: str) -> Preset:

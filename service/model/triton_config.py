@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from service.contracts import SCHEMA_VERSION
 from service.model.card import ModelCard
 from service.model.config import SequenceConfig, VidTrConfig
+from service.model.serving import Serving
 
-_QUEUE_TIMEOUT_US = 30_000_000
-_QUEUE_SIZE = 64
 _WARMUP_RUNS = 3
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -22,15 +21,20 @@ _ESCAPED = re.compile(r'\\(\\|"|n|r|t|[0-7]{3})')
 
 
 def triton_config(
-    name: str, config: VidTrConfig | SequenceConfig, card: ModelCard, weights_sha256: Mapping[str, str]
+    name: str,
+    config: VidTrConfig | SequenceConfig,
+    card: ModelCard,
+    weights_sha256: Mapping[str, str],
+    serving: str | None = None,
 ) -> str:
     """Protobuf text of the ModelConfig that serves `config` under `name`.
 
-    `weights_sha256` maps each version to the SHA-256 of its model.pt. Equal arguments give equal text.
+    `weights_sha256` maps each version to the SHA-256 of its model.pt; `serving` is a `Serving.block`, that of the
+    defaults when None. Equal arguments give equal text.
 
-    There is no batching delay, because the worker already sends whole batches; the queue holds back what arrives
-    meanwhile and refuses the rest. Optimised execution is off: it profiles and recompiles at batch sizes that it has
-    not met, which stalls single requests, and attention gains nothing from it.
+    By default there is no batching delay, because the worker already sends whole batches; the queue holds back what
+    arrives meanwhile and refuses the rest. Optimised execution is off: it profiles and recompiles at batch sizes that
+    it has not met, which stalls single requests, and attention gains nothing from it.
     """
     frames, depth = config.frames, config.depth
     clip = _dims(frames, config.height, config.width, 3)
@@ -46,17 +50,7 @@ def triton_config(
         f"max_batch_size: {card.max_batch_size}",
         f'input {{ name: "clips" data_type: TYPE_UINT8 dims: {clip} }}',
         *(f'output {{ name: "{key}" data_type: TYPE_FP32 dims: {dims} }}' for key, dims in outputs.items()),
-        # One version back, so that a roll-out can be compared and undone without touching the repository.
-        "version_policy { latest { num_versions: 2 } }",
-        "instance_group { kind: KIND_AUTO count: 1 }",
-        "dynamic_batching {",
-        "  default_queue_policy {",
-        "    timeout_action: REJECT",
-        f"    default_timeout_microseconds: {_QUEUE_TIMEOUT_US}",
-        "    allow_timeout_override: true",
-        f"    max_queue_size: {_QUEUE_SIZE}",
-        "  }",
-        "}",
+        (serving or Serving().block(card.max_batch_size)).removesuffix("\n"),
         *(_warmup(size, clip) for size in warmup_sizes(card.max_batch_size)),
         *(_parameter(key, value) for key, value in _parameters(config, card, weights_sha256).items()),
     ]

@@ -7,12 +7,20 @@ from pathlib import Path
 from service.contracts import Precision
 from service.model.card import ModelCard
 from service.model.export import export_model
+from service.model.serving import Serving
 from service.training.runs import read_run
 from service.training.start import clip_spec
 
 
 def export_run(
-    run: Path, repository: Path, *, name: str, version: int, description: str, precision: Precision = "fp32"
+    run: Path,
+    repository: Path,
+    *,
+    name: str,
+    version: int,
+    description: str,
+    precision: Precision = "fp32",
+    serving: Serving | None = None,
 ) -> Path:
     """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
 
@@ -32,4 +40,4 @@ def export_run(
         activation="sigmoid" if finished.config.data.kind == "charades" else "softmax",
         precision=precision,
     )
-    return export_model(finished.network, repository, name=name, version=version, card=card)
+    return export_model(finished.network, repository, name=name, version=version, card=card, serving=serving)

@@ -23,6 +23,7 @@ from service.api.schemas import ClassifyOptions
 from service.cli.main import app as cli
 from service.errors import error_types
 from service.model.presets import PRESETS
+from service.model.serving import Serving
 from service.model.triton_config import triton_config
 from service.queue.keys import Keys
 from service.settings import Settings
@@ -251,7 +252,9 @@ def test_the_table_of_statuses_holds_every_status_of_an_error() -> None:
 
 def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over() -> None:
     preset = PRESETS["untrained_tiny"]
-    config = text_format.Parse(triton_config("any", preset.config, preset.card, {"1": "0" * 64}), ModelConfig())
+    block = Serving(threads=1).block(preset.card.max_batch_size)
+    text = triton_config("any", preset.config, preset.card, {"1": "0" * 64}, block)
+    config = text_format.Parse(text, ModelConfig())
     assert within(DOCS / "model-repository.md", "Parameters") == set(config.parameters)
 
 
