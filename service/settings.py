@@ -144,6 +144,10 @@ class Settings(BaseSettings):
         "127.0.0.1:8001", description="gRPC address of Triton; several, separated by commas, share the work."
     )
     triton_timeout_s: float = Field(30.0, gt=0, description="Longest one inference call to Triton may take.")
+    triton_shared_memory: bool = Field(
+        False,
+        description="Whether clips reach Triton through shared memory; only where worker and Triton share `/dev/shm`.",
+    )
     triton_dir: Path = Field(
         Path(".triton"),
         description="Where `vidtr install-triton` puts the tritonserver of `--engine triton`.",
@@ -212,7 +216,15 @@ class Settings(BaseSettings):
         2.0, gt=0, description="Time after which an open circuit breaker lets one batch try the backend."
     )
     worker_heartbeat_s: float = Field(2.0, gt=0, description="Interval at which a worker announces its models.")
-    worker_metrics_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own /metrics; 0 for none.")
+    worker_stall_s: float = Field(
+        120.0,
+        gt=0,
+        description="Time without a sign of life after which a worker's `/health/live` says 503; above the time of one"
+        " inference call.",
+    )
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of the worker's own /metrics and /health/live; 0 for none."
+    )
 
     # --- video
     decode_workers: int = Field(0, ge=0, description="Decode processes; 0 takes one per core.")
@@ -291,6 +303,12 @@ class Settings(BaseSettings):
             msg = (
                 f"payload_ttl_s ({self.payload_ttl_s}) must exceed job_deadline_s ({self.job_deadline_s:g}): "
                 "a clip must outlive the job that waits for it"
+            )
+            raise ValueError(msg)
+        if self.worker_stall_s <= self.triton_timeout_s:
+            msg = (
+                f"worker_stall_s ({self.worker_stall_s:g}) must exceed triton_timeout_s ({self.triton_timeout_s:g}): "
+                "a worker that waits for Triton is not stuck"
             )
             raise ValueError(msg)
         if self.webhook_give_up_s > self.tombstone_ttl_s:

@@ -147,6 +147,7 @@ def worker() -> None:
     from service.queue.jobs import JobTimes
     from service.telemetry import logs, metrics, traces
     from service.worker.config import WorkerConfig
+    from service.worker.pulse import Pulse
     from service.worker.run import run_worker
 
     settings = Settings()
@@ -159,7 +160,9 @@ def worker() -> None:
         from service.inference.triton import TritonBackend, TritonConfig
 
         servers: dict[str, Backend] = {
-            url: TritonBackend(TritonConfig(url, settings.triton_timeout_s, traces.headers))
+            url: TritonBackend(
+                TritonConfig(url, settings.triton_timeout_s, traces.headers, settings.triton_shared_memory)
+            )
             for url in settings.triton_urls
         }
         backend = next(iter(servers.values())) if len(servers) == 1 else BalancedBackend(servers)
@@ -167,8 +170,11 @@ def worker() -> None:
         from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 
         backend = TorchScriptBackend(TorchScriptConfig(settings.model_repository, settings.torch_threads))
+    pulse = Pulse(settings.worker_stall_s)
     if settings.worker_metrics_port:
-        metrics.serve(settings.metrics_host, settings.worker_metrics_port, settings.prometheus_multiproc_dir)
+        metrics.serve(
+            settings.metrics_host, settings.worker_metrics_port, settings.prometheus_multiproc_dir, pulse.stalled
+        )
     asyncio.run(
         run_worker(
             backend,
@@ -177,5 +183,6 @@ def worker() -> None:
             settings.redis_prefix,
             settings.narrowed(JobTimes),
             settings.narrowed(DeadLetterLimits),
+            pulse,
         )
     )

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import grpc
 import numpy as np
-from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from service.contracts import ModelSpec
 from service.errors import BackendFailed, BackendUnavailable, VidtrError
 from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
+from service.inference.shared_memory import UNKNOWN_REGION, SharedInputs, Slot
 from service.inference.spec import INPUT, OUTPUTS, ModelConfigError, spec_from_config
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),
 ]
 
+_UNREGISTER_TIMEOUT_S = 2.0
+
 # What a server says that is overloaded, restarting or unreachable. NOT_FOUND is in between: see `translate`.
 _TRANSIENT = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"})
 
@@ -49,6 +52,8 @@ class TritonConfig:
     timeout_s: float = 30.0
     headers: Callable[[], dict[str, str]] = dict
     """metadata of each call, such as the context of a trace"""
+    shared_memory: bool = False
+    """whether clips go through the shared memory of the host, which must be Triton's too"""
 
 
 class TritonBackend:
@@ -62,6 +67,7 @@ class TritonBackend:
         self._client: InferenceServerClient | None = None
         self._specs: dict[tuple[str, str], ModelSpec] = {}
         self._refused: set[tuple[str, str]] = set()
+        self._shared = SharedInputs() if config.shared_memory else None
 
     async def start(self) -> None:
         """Open the channel. A Triton that is away is no error: `models` says so."""
@@ -106,29 +112,47 @@ class TritonBackend:
 
     async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         """See `Backend.infer`. Triton checks the shape and number of the clips, and forgets a call whose time is up."""
-        client = self._open()
         if clips.dtype != np.uint8:
             raise BackendFailed(f"model {model!r} takes uint8 clips, not {clips.dtype}")
         spec = await self._known_spec(model, version)
-        tensor = InferInput(INPUT, list(clips.shape), "UINT8")
-        tensor.set_data_from_numpy(clips)
         try:
-            with _errors(self):
-                result = await client.infer(
-                    model,
-                    [tensor],
-                    model_version=version,
-                    outputs=[InferRequestedOutput(name) for name in OUTPUTS],
-                    headers=self._config.headers(),
-                    client_timeout=min(self._config.timeout_s, timeout_s or self._config.timeout_s),
-                )
+            result = await self._call(spec, clips, timeout_s)
         except BackendFailed as error:
+            if self._shared is not None and UNKNOWN_REGION in error.detail:
+                self._shared.forget_all()
+                result = await self._call(spec, clips, timeout_s)
             # A stopping server fails requests, and forgets its models, before it closes its port.
-            if not await self._server_ready():
+            elif await self._server_ready():
+                raise
+            else:
                 raise BackendUnavailable(f"Triton is not ready: {error.detail}") from error
-            raise
         # By name: a server may send outputs in any order.
         return checked_scores(spec, {name: result.as_numpy(name) for name in OUTPUTS}, len(clips))
+
+    async def _call(self, spec: ModelSpec, clips: Clips, timeout_s: float | None) -> InferResult:
+        client = self._open()
+        limit_s = min(self._config.timeout_s, timeout_s or self._config.timeout_s)
+        tensor = InferInput(INPUT, list(clips.shape), "UINT8")
+        slot: Slot | None = None
+        with _errors(self):
+            if self._shared is not None:
+                slot = await self._shared.take(client, clips, spec.max_batch_size * spec.clip_bytes, limit_s)
+            try:
+                if slot is None:
+                    tensor.set_data_from_numpy(clips)
+                else:
+                    tensor.set_shared_memory(slot.name, clips.nbytes)
+                return await client.infer(
+                    spec.name,
+                    [tensor],
+                    model_version=spec.version,
+                    outputs=[InferRequestedOutput(name) for name in OUTPUTS],
+                    headers=self._config.headers(),
+                    client_timeout=limit_s,
+                )
+            finally:
+                if slot is not None and self._shared is not None:
+                    self._shared.give_back(slot)
 
     async def _server_ready(self) -> bool:
         try:
@@ -140,6 +164,8 @@ class TritonBackend:
         """See `Backend.close`; calls in flight end with BackendUnavailable."""
         client, self._client = self._client, None
         if client is not None:
+            if self._shared is not None:
+                await self._shared.close(client, _UNREGISTER_TIMEOUT_S)
             await client.close()
 
     @property

@@ -7,10 +7,11 @@ the alert that waits for its first event would miss it.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -27,6 +28,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 import service
 from service.contracts import JobState
 from service.errors import error_types
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -179,6 +183,21 @@ def render(multiprocess_dir: Path | None) -> bytes:
     return generate_latest(registry(multiprocess_dir))
 
 
-def serve(host: str, port: int, multiprocess_dir: Path | None) -> None:
-    """Answer scrapes at `host:port` from a thread of its own, until the process ends."""
-    start_http_server(port, host, registry=registry(multiprocess_dir))
+def serve(
+    host: str, port: int, multiprocess_dir: Path | None, stalled: Callable[[], str | None] = lambda: None
+) -> None:
+    """Answer scrapes at `host:port` from a thread of its own, until the process ends.
+
+    `GET /health/live` is answered there too: 503 with what `stalled` says, 200 while it says nothing.
+    """
+    server, _ = start_http_server(port, host, registry=registry(multiprocess_dir))
+    scraped = server.get_app()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/health/live":
+            return scraped(environ, start_response)  # type: ignore[misc]
+        reason = stalled()
+        start_response("200 OK" if reason is None else "503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [f"{reason or 'ok'}\n".encode()]
+
+    server.set_app(app)

@@ -21,6 +21,7 @@ from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.drain_rate import DrainRate
 from service.worker.leases import Leases
+from service.worker.pulse import Pulse
 from service.worker.turns import Turns
 
 log = structlog.get_logger()
@@ -41,12 +42,14 @@ class Worker:
         stream: ClipStream,
         directory: ModelDirectory,
         completion: Completion,
+        pulse: Pulse,
     ) -> None:
         self._config = config
         self._backend = backend
         self._stream = stream
         self._directory = directory
         self._completion = completion
+        self._pulse = pulse
         self._leases = Leases(stream, config.worker_lease_s)
         self._breaker = Breaker(config.breaker_failures, config.breaker_open_s)
         self._turns = Turns(config.worker_interactive_weight)
@@ -70,6 +73,7 @@ class Worker:
         ]
         try:
             while not self._stopping.is_set():
+                self._pulse.beat("work")
                 try:
                     await self._step()
                 except QueueUnavailable as error:
@@ -173,6 +177,7 @@ class Worker:
         """Score and write back. Raises BackendUnavailable once the breaker opens, or when the worker is stopping."""
         wait_s = BACKOFF_FIRST_S
         while clips:
+            self._pulse.beat("work")
             try:
                 scores = await score(self._backend, clips)
             except BackendUnavailable as error:
@@ -218,6 +223,7 @@ class Worker:
 
     async def _heartbeat(self) -> None:
         while not self._stopping.is_set():
+            self._pulse.beat("heartbeat")
             try:
                 await self._look_at_backend()
                 await self._directory.announce(self._specs, self._status(), self._config.announcement_ttl_s)
@@ -256,6 +262,7 @@ class Worker:
 
     async def _upkeep(self) -> None:
         while not self._stopping.is_set():
+            self._pulse.beat("upkeep")
             try:
                 await self._completion.sweep()
                 await self._stream.tidy(self._names, 10 * self._config.worker_lease_s)

@@ -18,12 +18,19 @@ from service.queue.stream import ClipStream
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.loop import Worker
+from service.worker.pulse import Pulse
 
 
 async def run_worker(
-    backend: Backend, config: WorkerConfig, redis_url: str, prefix: str, times: JobTimes, limits: DeadLetterLimits
+    backend: Backend,
+    config: WorkerConfig,
+    redis_url: str,
+    prefix: str,
+    times: JobTimes,
+    limits: DeadLetterLimits,
+    pulse: Pulse,
 ) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; `pulse` tells whether it moves."""
     # Never reused: an old process of the same name may still hold entries.
     consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     keys = Keys(prefix)
@@ -33,7 +40,7 @@ async def run_worker(
         await backend.start()
         stream = ClipStream(redis, keys, consumer)
         completion = Completion(JobStore(redis, keys, times), stream, DeadLetters(redis, keys, times, limits))
-        worker = Worker(config, backend, stream, ModelDirectory(redis, keys), completion)
+        worker = Worker(config, backend, stream, ModelDirectory(redis, keys), completion, pulse)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         await worker.run()

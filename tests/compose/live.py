@@ -4,6 +4,7 @@ Builds the images, starts the stack, classifies a video through the published po
 Triton's counters, tries to write to each container, kills the main process of each and waits for the stack to answer
 again, and takes everything down. Prints a line a step; the first failure ends it with status 1.
 
+The video is `VIDTR_LIVE_CLIP`, else a real one from beside the repository, else a generated one.
 `VIDTR_CLIENT_PREFIX` is put before commands that must reach the published port, where that takes another namespace.
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from service.settings import Settings
 from tests.videos import write_video
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,7 @@ PROJECT = "vidtr-live"
 COMPOSE = ["docker", "compose", "-p", PROJECT]
 BASE = "http://127.0.0.1:8080"
 LASTING = ("api", "worker", "redis", "triton", "prometheus", "alertmanager", "grafana")
+REAL_CLIP = ROOT.parent / "shared" / "clips" / "torchcodec__nasa_13013.mp4"
 IMAGE_LIMIT_BYTES = 250e6
 
 
@@ -94,7 +97,15 @@ def steps(clip: Path) -> None:
     compose("up", "-d", "--wait", "--pull", "never", "--no-build")
     print("up: every health check passes")
     waited = wait_for(lambda: classify(clip).get("status") == "succeeded", 60)
-    print(f"a video is classified through the published port ({waited:.0f} s after up)")
+    answer = classify(clip)
+    assert answer["model"]["name"] == Settings.model_fields["default_model"].default, answer["model"]
+    assert answer["model"]["trained"] is True
+    best = answer["predictions"][0]
+    print(
+        f"{clip.name} is classified through the published port ({waited:.0f} s after up): {best['label']} "
+        f"{best['score']:.2f} by {answer['model']['name']}, {len(answer['windows'])} windows, "
+        f"{answer['timings_ms']['total']:.0f} ms"
+    )
     assert json.loads(curl(f"{BASE}/metrics"))["code"] == "not_found"
     wait_for(lambda: prometheus('sum(vidtr_jobs_total{state="succeeded"})') >= 1, 30)
     wait_for(lambda: prometheus("sum(nv_inference_count)") >= 1, 30)
@@ -113,12 +124,26 @@ def steps(clip: Path) -> None:
         ]
         assert writable == [], (service, writable)
         print(f"{service}: user {user}, its root is read-only")
+    assert denials() == {}, denials()
     refused = compose("exec", "-T", "api", "python", "-c", FORBIDDEN, check=False)
     assert refused.split() == ["NoPermissionError"] * 3, refused
     print("Redis refuses foreign keys, KEYS and FLUSHALL to the service's user")
     for service in LASTING:
         print(f"{service} killed: the stack answers again after {kill_and_recover(service, clip):.0f} s")
+    assert denials() == {}, denials()
+    print("Redis refused the service nothing that it asked for since its restart")
 
+
+def denials() -> dict[str, int]:
+    """Refusals by Redis' access list that it has counted since it started."""
+    return json.loads(compose("exec", "-T", "api", "python", "-c", DENIALS))
+
+
+DENIALS = """
+import json, redis
+client = redis.Redis.from_url(open("/run/secrets/vidtr_redis_url").read())
+print(json.dumps({k: v for k, v in client.info("stats").items() if k.startswith("acl_access_denied") and v}))
+"""
 
 FORBIDDEN = """
 import redis
@@ -137,9 +162,15 @@ def left_over() -> list[str]:
     return [name for kind in kinds for name in run("docker", *kind, "--filter", label).split()]
 
 
+def video(scratch: Path) -> Path:
+    if chosen := os.environ.get("VIDTR_LIVE_CLIP"):
+        return Path(chosen)
+    return REAL_CLIP if REAL_CLIP.is_file() else write_video(scratch / "clip.mp4", 75, fps=25, size=(96, 64))
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        clip = write_video(Path(scratch) / "clip.mp4", 75, fps=25, size=(96, 64))
+        clip = video(Path(scratch))
         try:
             compose("build")
             steps(clip)

@@ -19,4 +19,4 @@ if ! docker version >/dev/null 2>&1; then
   done
   export VIDTR_CLIENT_PREFIX="nsenter --net=/run/netns/$NS"
 fi
-exec "$python" -m tests.compose.live
+exec "$python" -u -m tests.compose.live

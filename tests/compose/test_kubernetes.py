@@ -127,8 +127,15 @@ def test_the_table_maps_every_setting_to_compose_and_kubernetes() -> None:
     assert table == [row(name) for name in Settings.model_fields], "run: python -m tests.compose.test_kubernetes"
 
 
+def test_the_table_of_services_holds_every_service_of_compose() -> None:
+    chapter = DEPLOYMENT.read_text().partition("| service | what it is | reached by |\n|---|---|---|\n")[2]
+    rows = re.findall(r"^\| `(\w+)` \|", chapter.partition("\n\n")[0], re.M)
+    assert rows == list(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
+
+
 if __name__ == "__main__":
     text = DEPLOYMENT.read_text()
-    before, rows, after = re.split(r"(^\|---\|---\|---\|\n(?:\|.*\n)*)", text, maxsplit=1, flags=re.M)
+    head = "| setting | Docker Compose | Kubernetes |\n|---|---|---|\n"
+    before, _, after = text.partition(head)
     lines = "".join(row(name) + "\n" for name in Settings.model_fields)
-    DEPLOYMENT.write_text(f"{before}|---|---|---|\n{lines}{after}")
+    DEPLOYMENT.write_text(before + head + lines + re.sub(r"\A(\|.*\n)*", "", after))

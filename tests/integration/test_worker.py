@@ -25,6 +25,7 @@ from service.worker.batch import clip_scores
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.loop import Worker
+from service.worker.pulse import Pulse
 from tests.factories import decoded, record
 from tests.fixtures.tiny_models import CLIP_SHAPE, RAISE, random_clips, write_repository
 from tests.integration.conftest import LETTERS, TIMES
@@ -61,6 +62,8 @@ class Rig:
         self.directory = ModelDirectory(redis, keys)
         self.dead = DeadLetters(redis, keys, TIMES, LETTERS)
         self.bus = ResultBus(redis, keys, store, poll_s=0.02)
+        self.now = 0.0
+        self.pulse = Pulse(60, lambda: self.now)
 
     async def spec(self) -> ModelSpec:
         [spec] = await self.backend.models()
@@ -76,7 +79,7 @@ class Rig:
     def worker(self, name: str = "one", backend: Backend | None = None, config: WorkerConfig = CONFIG) -> Worker:
         stream = ClipStream(self.redis, self.keys, name)
         completion = Completion(self.store, stream, self.dead)
-        return Worker(config, backend or self.backend, stream, self.directory, completion)
+        return Worker(config, backend or self.backend, stream, self.directory, completion, self.pulse)
 
     async def scores_of(self, clips: Clips) -> list[ClipScores]:
         spec = await self.spec()
@@ -436,3 +439,43 @@ async def test_a_backend_that_stays_away_expires_the_job_at_its_deadline(rig: Ri
     job = await rig.submit(random_clips(1), deadline_s=0.3)
     async with rig.working(Absent(rig.backend)):
         assert (await rig.ended(job)).status is JobState.EXPIRED
+
+
+# --- signs of life -------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_waits_for_its_backend_is_alive(rig: Rig) -> None:
+    absent = Absent(rig.backend)
+    await rig.submit(random_clips(1))
+    async with rig.working(absent):
+        for _ in range(3):
+            rig.now += 1000
+            # Whatever comes after the jump of the clock: each loop moves again while the backend stays away.
+            while rig.pulse.stalled() is not None:  # noqa: ASYNC110 - nothing to wait for
+                await asyncio.sleep(0.02)
+        assert absent.calls > 0
+
+
+async def test_a_worker_whose_call_never_ends_is_seen_to_be_stuck(rig: Rig) -> None:
+    class Stuck(Relay):
+        def __init__(self, backend: Backend) -> None:
+            super().__init__(backend)
+            self.called, self.freed = asyncio.Event(), asyncio.Event()
+
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+            self.called.set()
+            await self.freed.wait()
+            return await super().infer(model, version, clips)
+
+    stuck = Stuck(rig.backend)
+    job = await rig.submit(random_clips(1))
+    async with rig.working(stuck):
+        await stuck.called.wait()
+        rig.now += 1000
+        while "work" not in (reason := rig.pulse.stalled() or ""):  # noqa: ASYNC110 - the other loops move on
+            await asyncio.sleep(0.02)
+        stuck.freed.set()
+        assert (await rig.ended(job)).status is JobState.SUCCEEDED
+        while rig.pulse.stalled() is not None:  # noqa: ASYNC110 - nothing to wait for
+            await asyncio.sleep(0.02)
+    assert reason == "the work loop has not moved for 1000 s, more than 60 s"

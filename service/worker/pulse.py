@@ -1,0 +1,34 @@
+"""Signs of life of a worker's loops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+Loop = Literal["work", "heartbeat", "upkeep"]
+
+
+class Pulse:
+    """When each loop was last seen to move. Read by a thread of its own, which answers even when the loops hang.
+
+    Waiting for an absent Redis or Triton is moving: whoever restarts a process would not bring those back.
+    """
+
+    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit_s = limit_s
+        self._clock = clock
+        started = clock()
+        self._beats: dict[Loop, float] = {"work": started, "heartbeat": started, "upkeep": started}
+
+    def beat(self, loop: Loop) -> None:
+        """The loop moves."""
+        self._beats[loop] = self._clock()
+
+    def stalled(self) -> str | None:
+        """Which loop has not moved for longer than the limit, and for how long; None when all move."""
+        loop, last = min(self._beats.items(), key=lambda item: item[1])
+        silent_s = self._clock() - last
+        if silent_s <= self._limit_s:
+            return None
+        return f"the {loop} loop has not moved for {silent_s:.0f} s, more than {self._limit_s:g} s"

@@ -1,0 +1,39 @@
+import pytest
+
+from service.worker.pulse import Loop, Pulse
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_worker_whose_loops_move_is_alive() -> None:
+    clock = Clock()
+    pulse = Pulse(10, clock)
+    for _ in range(5):
+        clock.now += 9
+        for loop in ("work", "heartbeat", "upkeep"):
+            pulse.beat(loop)
+        assert pulse.stalled() is None
+
+
+@pytest.mark.parametrize("silent", ["work", "heartbeat", "upkeep"])
+def test_one_silent_loop_is_named(silent: Loop) -> None:
+    clock = Clock()
+    pulse = Pulse(10, clock)
+    clock.now += 12
+    for loop in {"work", "heartbeat", "upkeep"} - {silent}:
+        pulse.beat(loop)
+    assert pulse.stalled() == f"the {silent} loop has not moved for 12 s, more than 10 s"
+
+
+def test_a_loop_that_moves_again_is_alive() -> None:
+    clock = Clock()
+    pulse = Pulse(10, clock)
+    clock.now += 12
+    for loop in ("work", "heartbeat", "upkeep"):
+        pulse.beat(loop)
+    assert pulse.stalled() is None
