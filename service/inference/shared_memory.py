@@ -26,8 +26,6 @@ _HOST = f"vidtr-{socket.gethostname()}-"
 # Of this process among all that had its number, as every first process of a container has.
 _LIFE = uuid4().hex[:8]
 
-_TRANSIENT = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
-
 
 class Slot:
     """Memory for one batch at a time, in which clips lie uint8 and in C order.
@@ -139,7 +137,8 @@ class SharedInputs:
             await client.register_system_shared_memory(slot.name, slot.key, size, client_timeout=timeout_s)
         except InferenceServerException as error:
             slot.close()
-            if str(error.status() or "").removeprefix("StatusCode.") in _TRANSIENT:
+            # A server that was not started with --allow-client-shm is also "unavailable", but it is ready.
+            if await _away(client, error, timeout_s):
                 self._doubtful.append(slot.name)
                 raise
             self._refuse(f"Triton says: {error.message()}")
@@ -169,6 +168,16 @@ class SharedInputs:
     def _refuse(self, why: str) -> None:
         self._refused = True
         logger.warning("shared memory cannot be used, clips are sent over the connection: %s", why)
+
+
+async def _away(client: InferenceServerClient, error: InferenceServerException, timeout_s: float) -> bool:
+    status = str(error.status() or "").removeprefix("StatusCode.")
+    if status != "UNAVAILABLE":
+        return status in ("DEADLINE_EXCEEDED", "CANCELLED")
+    try:
+        return not await client.is_server_ready(client_timeout=timeout_s)
+    except InferenceServerException:
+        return True
 
 
 def _lives(pid: int, life: str) -> bool:

@@ -4,6 +4,7 @@ Builds the images, starts the stack, classifies a video through the published po
 Triton's counters, tries to write to each container, kills the main process of each and waits for the stack to answer
 again, and takes everything down. Prints a line a step; the first failure ends it with status 1.
 
+With `COMPOSE_FILE=docker-compose.yml:compose.gpu.yml` it is the stack of a GPU server.
 The video is `VIDTR_LIVE_CLIP`, else a real one from beside the repository, else a generated one.
 `VIDTR_CLIENT_PREFIX` is put before commands that must reach the published port, where that takes another namespace.
 """
@@ -86,11 +87,17 @@ def layers_above_base(image: str) -> float:
     return sum(float(line.split()[0]) for line in sizes[: ours + 1])
 
 
+def restarts() -> dict[str, int]:
+    return {service: container(service)["RestartCount"] for service in LASTING}
+
+
 def kill_and_recover(service: str, clip: Path) -> float:
-    before = container(service)
-    os.kill(before["State"]["Pid"], signal.SIGKILL)
-    took = wait_for(lambda: container(service)["RestartCount"] > before["RestartCount"] and healthy(service))
-    return took + wait_for(lambda: classify(clip).get("status") == "succeeded")
+    before = restarts()
+    os.kill(container(service)["State"]["Pid"], signal.SIGKILL)
+    took = wait_for(lambda: restarts()[service] > before[service] and healthy(service))
+    took += wait_for(lambda: classify(clip).get("status") == "succeeded")
+    assert restarts() == {**before, service: before[service] + 1}, "another container went down with it"
+    return took
 
 
 def steps(clip: Path) -> None:
@@ -110,6 +117,10 @@ def steps(clip: Path) -> None:
     wait_for(lambda: prometheus('sum(vidtr_jobs_total{state="succeeded"})') >= 1, 30)
     wait_for(lambda: prometheus("sum(nv_inference_count)") >= 1, 30)
     print("Prometheus saw it, in our metrics and in Triton's")
+    if "VIDTR_TRITON_SHARED_MEMORY=true" in container("worker")["Config"]["Env"]:
+        url = "http://127.0.0.1:8000/v2/systemsharedmemory/status"
+        assert json.loads(compose("exec", "-T", "triton", "curl", "-s", url)), "no memory is shared"
+        print("clips reach Triton through shared memory")
     for image in ("api", "worker"):
         size = layers_above_base(container(image)["Image"])
         assert size < IMAGE_LIMIT_BYTES, (image, size)

@@ -83,6 +83,15 @@ def test_an_image_is_pinned(name: str) -> None:
     assert re.search(r":v?\d+\.\d+", default)
 
 
+def test_worker_and_triton_of_a_gpu_server_share_memory() -> None:
+    gpu = yaml.safe_load(GPU.read_text())["services"]
+    *flags, shared = gpu["triton"]["command"]
+    assert flags == services()["triton"]["command"]
+    assert "--allow-client-shm=true" in shared
+    assert gpu["worker"]["environment"] == {"VIDTR_TRITON_SHARED_MEMORY": "true"}
+    assert gpu["worker"]["volumes"] == gpu["triton"]["volumes"] == ["shm:/dev/shm"]
+
+
 def test_every_variable_of_ours_is_a_setting() -> None:
     known = {f"VIDTR_{name.upper()}" for name in Settings.model_fields} | {"VIDTR_VERSION"}
     text = COMPOSE.read_text() + (ROOT / "docker" / "Dockerfile").read_text()
