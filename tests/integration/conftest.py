@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from service.local.redis import LocalRedis
@@ -15,6 +16,13 @@ from tests.fixtures.access_list import restricted
 
 TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idempotency_ttl_s=400)
 LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _brief_tracebacks() -> None:
+    """Without this an exception that a worker logs takes seconds to render, and its lease runs out."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 @pytest.fixture(scope="session")
