@@ -24,17 +24,11 @@ from pathlib import Path
 import numpy as np
 from redis.asyncio import Redis
 
-from service.contracts import ModelSpec
-from service.inference.backend import Clips, Scores
+from benchmarks.common import fixed
 from service.local.process import ServerProcess, free_ports
 from service.local.redis import LocalRedis
 from service.queue.connection import connect
-from service.queue.dead import DeadLetterLimits
-from service.queue.jobs import JobTimes
 from service.settings import Settings
-from service.telemetry import logs
-from service.worker.config import WorkerConfig
-from service.worker.run import run_worker
 from tests.videos import write_video
 
 BATCH = 8
@@ -44,56 +38,6 @@ MEMORY_BYTES = 96 << 20
 TIMES = 3
 CAPACITY_S = 20.0
 SETTLE_S = 5.0
-
-
-class FixedTime:
-    """A backend that takes `SERVICE_S` for every batch, whatever is in it."""
-
-    spec = ModelSpec(
-        name=Settings(_env_file=None).default_model,
-        version="1",
-        form="fixed",
-        trained=False,
-        weights_sha256="0" * 64,
-        labels=("a", "b"),
-        activation="softmax",
-        frames=8,
-        frame_step=1,
-        reference_fps=25.0,
-        sampling="time",
-        height=64,
-        width=64,
-        resize_short_side=64,
-        resize="swscale_bilinear",
-        layers=1,
-        max_batch_size=BATCH,
-    )
-
-    async def start(self) -> None:
-        """Nothing to do."""
-
-    async def models(self) -> list[ModelSpec]:
-        """The one model."""
-        return [self.spec]
-
-    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
-        """Even scores, after the fixed time."""
-        await asyncio.sleep(SERVICE_S)
-        count, frames = len(clips), self.spec.frames
-        even = np.full((count, frames), 1 / frames, np.float32)
-        return Scores(np.zeros((count, 2), np.float32), even, even[:, None], np.ones_like(even)[:, None])
-
-    async def close(self) -> None:
-        """Nothing to do."""
-
-
-def fixed_worker() -> None:
-    """The worker process of the stack `fixed`."""
-    settings = Settings()
-    logs.configure("warning", settings.log_format, "worker")
-    limits = settings.narrowed(DeadLetterLimits)
-    config, times = settings.narrowed(WorkerConfig), settings.narrowed(JobTimes)
-    asyncio.run(run_worker(FixedTime(), config, settings.redis_url, settings.redis_prefix, times, limits))
 
 
 @dataclass
@@ -125,7 +69,7 @@ async def running(kind: str) -> AsyncIterator[Stack]:
             max_queue_bytes=MEMORY_BYTES // 2,
         )
         roles = {
-            "worker": [sys.executable, "-m", "benchmarks.overload", "--worker"]
+            "worker": fixed.command(SERVICE_S, fixed.fixed_spec(BATCH, 8, 64, Settings(_env_file=None).default_model))
             if kind == "fixed"
             else [sys.executable, "-m", "service.cli.main", "worker"],
             "api": [sys.executable, "-m", "service.cli.main", "api"],
@@ -299,11 +243,7 @@ def main() -> None:
     parser.add_argument("--stacks", default="fixed,real")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/overload.json"))
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
-        fixed_worker()
-        return
     found = {kind: asyncio.run(measure(kind, arguments.seconds)) for kind in arguments.stacks.split(",")}
     for name in next(iter(found.values())):
         print(f"{name:24}" + "".join(f"{figures.get(name, '')!s:>48}" for figures in found.values()))

@@ -1,239 +1,165 @@
-"""End-to-end clips per second against raw TorchScript on the same threads, measured side by side in one run.
+"""Clips per second from the queue to the result against the engine alone, on the same threads, side by side in one run.
 
-End to end: clips are put into a private Redis as the API puts them (payloads, then the job), a real worker process
-scores them, and a job counts when its result has arrived. Raw: the same `model.pt`, the same batch size, one process,
-nothing else. Rounds of both alternate, so that a machine whose speed drifts slows both; the ratio is that of medians.
+Clips are put into a private Redis as the API puts them (payloads, then the job), a real worker process scores them, and
+a clip counts when its result has arrived. Beside it, in turns:
 
-    python -m benchmarks.throughput [--size tiny|small|full] [--clips N] [--rounds N] [--threads N] [--json FILE]
+- engine `torchscript`: the same `model.pt` at the same batch size in one process and nothing else, under plain
+  TorchScript (`raw`) and rewritten for the CPU as the in-process backend runs it (`as served`).
+- engine `triton`: the same Triton without the service (`alone`): a sweep of requests in flight, each a full batch or a
+  single clip that Triton's own batcher joins with others, as perf_analyzer does it; the best of all counts.
+
+    python -m benchmarks.throughput [--model NAME] [--engine E] [--seconds S] [--rounds N] [--threads N] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import platform
+import contextlib
 import statistics
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 import torch
+import uvloop
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
 
-from service.contracts import DecodedVideo, JobRecord, JobRequest, ModelSpec, SampledWindow, VideoInfo
-from service.inference.registry import ModelFile, scan_repository
-from service.local.process import ServerProcess
-from service.local.redis import LocalRedis
-from service.model.card import ModelCard
-from service.model.config import VidTrConfig
-from service.model.export import export_model
-from service.model.vidtr import VidTr
-from service.queue.bus import ResultBus
-from service.queue.connection import connect
-from service.queue.jobs import JobStore, JobTimes
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
-from service.settings import Settings
+from benchmarks.common import record
+from benchmarks.common.enqueue import broker
+from benchmarks.common.models import NAMES, as_served, model_of, rate, raw
+from service.contracts import ModelSpec
+from service.inference.allocator import keep_buffers
+from service.inference.registry import ModelFile
+from service.inference.spec import INPUT, OUTPUTS
+from service.local.triton import LocalTriton
 
-# Sizes of C-VidTr in the paper's form: (pixels, patch, depth, heads, width, MLP width), and clips in a round.
-SIZES = {
-    "tiny": ((64, 16, 4, 4, 64, 128), 400),
-    "small": ((112, 16, 6, 4, 192, 768), 96),
-    "full": ((224, 16, 12, 12, 768, 3072), 16),
-}
+WORKER = [sys.executable, "-m", "service.cli.main", "worker"]
+BATCHES_IN_FLIGHT = 4
+LONGEST_MESSAGE = 2**31 - 1
 
 
-def export(size: str, repository: Path) -> ModelFile:
-    """A network of random weights in its own repository."""
-    pixels, patch, depth, heads, dim, mlp_dim = SIZES[size][0]
-    torch.manual_seed(0)
-    config = VidTrConfig(
-        height=pixels,
-        width=pixels,
-        frames=8,
-        patch=patch,
-        depth=depth,
-        heads=heads,
-        dim=dim,
-        mlp_dim=mlp_dim,
-        classes=400,
-        pooling=((1, 6), (3, 4)),
-    )
-    card = ModelCard(
-        labels=tuple(f"label {i}" for i in range(400)),
-        trained=False,
-        description="benchmark",
-        frame_step=8,
-        reference_fps=30.0,
-        resize_short_side=pixels,
-    )
-    export_model(VidTr(config).eval(), repository, name=f"bench_{size}", version=1, card=card)
-    [found] = scan_repository(repository)
-    return found
+async def alone(url: str, spec: ModelSpec, clips: np.ndarray, size: int, in_flight: int) -> float:
+    """Clips per second of Triton when `in_flight` requests of `size` clips are always on their way."""
+    requests = []
+    for first in range(0, len(clips) - size + 1, size):
+        tensor = InferInput(INPUT, [size, *spec.clip_shape], "UINT8")
+        tensor.set_data_from_numpy(clips[first : first + size])
+        requests.append(tensor)
+    wanted = [InferRequestedOutput(name) for name in OUTPUTS]
+    options = [(f"grpc.max_{way}_message_length", LONGEST_MESSAGE) for way in ("send", "receive")]
+    client = InferenceServerClient(url, channel_args=options)
+    waiting = iter(requests)
+
+    async def one() -> None:
+        for tensor in waiting:
+            await client.infer(spec.name, [tensor], model_version=spec.version, outputs=wanted)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(in_flight)))
+    seconds = time.perf_counter() - began
+    await client.close()
+    return len(requests) * size / seconds
 
 
-def raw_round(network: torch.jit.ScriptModule, clips: torch.Tensor, batch: int) -> float:
-    """Clips per second of the bare network."""
-    started = time.perf_counter()
-    with torch.inference_mode(), torch.jit.optimized_execution(False):
-        for first in range(0, len(clips), batch):
-            network(clips[first : first + batch])
-    return len(clips) / (time.perf_counter() - started)
-
-
-def job_of(spec: ModelSpec) -> JobRecord:
-    """A job of one clip, as the API would make it."""
-    now = time.time()
-    decoded = DecodedVideo(
-        video=VideoInfo(
-            duration_s=spec.span_s,
-            width=spec.width,
-            height=spec.height,
-            fps=30.0,
-            container="mp4",
-            codec="h264",
-            rotation=0,
-            frames_decoded=spec.frames,
-        ),
-        coverage=1.0,
-        windows=(SampledWindow(start_s=0.0, end_s=spec.span_s, times_s=(0.0,) * spec.frames),),
-        crops=1,
-        clip_shape=spec.clip_shape,
-        decode_ms=0.0,
-    )
-    return JobRecord(
-        id=uuid4().hex,
-        request=JobRequest(),
-        spec=spec,
-        decoded=decoded,
-        created_at=now,
-        enqueued_at=now,
-        deadline_at=now + 600,
-        upload_ms=0.0,
-    )
-
-
-class Service:
-    """Queue and worker as they run in production, without the HTTP front."""
-
-    def __init__(self, redis_url: str, keys: Keys, times: JobTimes) -> None:
-        self.redis = connect(redis_url, name="bench")
-        self.listening = connect(redis_url, name="bench-bus", socket_timeout_s=None)
-        self.store = JobStore(self.redis, keys, times)
-        self.directory = ModelDirectory(self.redis, keys)
-        self.bus = ResultBus(self.listening, keys, self.store)
-
-    async def spec(self) -> ModelSpec:
-        """The worker's model, once it serves."""
-        while not (served := await self.directory.list()):  # noqa: ASYNC110 - another process's doing, nothing to await
-            await asyncio.sleep(0.1)
-        return served[0]
-
-    async def round(self, spec: ModelSpec, clips: np.ndarray, in_flight: int) -> float:
-        """Clips per second with `in_flight` one-clip jobs on their way at any moment."""
-        gate = asyncio.Semaphore(in_flight)
-
-        async def one(clip: np.ndarray) -> None:
-            async with gate:
-                job = job_of(spec)
-                await self.store.put_payloads(job.id, memoryview(clip).cast("B"), spec.clip_bytes)
-                await self.store.accept(job)
-                outcome = await self.bus.wait(job.id, 600)
-                assert outcome is not None
-                assert outcome.result is not None
-
-        started = time.perf_counter()
-        await asyncio.gather(*(one(clip) for clip in clips))
-        return len(clips) / (time.perf_counter() - started)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self.bus.close()
-        await self.listening.aclose()
-        await self.redis.aclose()
-
-
-async def measure(arguments: argparse.Namespace, model: ModelFile, service: Service) -> dict[str, list[float]]:
-    """Alternate rounds of both."""
-    torch.set_num_threads(arguments.threads)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit")
-        network = torch.jit.load(str(model.path))
-    spec = await service.spec()
-    await service.bus.start()
-    rng = np.random.default_rng(0)
-    clips = rng.integers(0, 256, (arguments.clips, *spec.clip_shape), dtype=np.uint8)
+async def sweep(url: str, spec: ModelSpec, clips: np.ndarray) -> dict[str, float]:
+    """Clips per second by requests in flight and clips in each."""
     batch = spec.max_batch_size
-    raw_round(network, torch.from_numpy(clips[: 2 * batch]), batch)
-    await service.round(spec, clips[: 2 * batch], 2 * batch)
-    rounds: dict[str, list[float]] = {"raw": [], "end_to_end": []}
-    for _ in range(arguments.rounds):
-        rounds["raw"].append(raw_round(network, torch.from_numpy(clips), batch))
-        rounds["end_to_end"].append(await service.round(spec, clips, 4 * batch))
-    return rounds
+    cells = [(batch, n) for n in (1, 2, 4)] + [(1, n) for n in (1, batch, 2 * batch, 4 * batch)]
+    return {f"{size} x {n}": await alone(url, spec, clips, size, n) for size, n in cells}
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, object]:
-    """Start Redis and a worker, measure, stop them."""
-    with tempfile.TemporaryDirectory(prefix="vidtr-bench-") as scratch:
-        model = export(arguments.size, Path(scratch) / "models")
-        with LocalRedis(Path(scratch) / "redis", persist=False) as redis:
-            settings = Settings(
-                redis_url=redis.url,
-                model_repository=Path(scratch) / "models",
-                torch_threads=arguments.threads,
-                log_level="error",
-            )
-            worker = ServerProcess(
-                [sys.executable, "-m", "service.cli.main", "worker"],
-                name="the worker",
-                log=Path(scratch) / "worker.log",
-                environment=settings.child_environment(),
-            )
-            service = Service(redis.url, Keys(settings.redis_prefix), settings.narrowed(JobTimes))
-            worker.start()
-            try:
-                rounds = await measure(arguments, model, service)
-            finally:
-                await service.close()
-                worker.stop(10)
-    medians = {name: statistics.median(values) for name, values in rounds.items()}
-    return {
-        "benchmark": "throughput",
-        "size": arguments.size,
-        "clips_per_round": arguments.clips,
-        "threads": arguments.threads,
-        "batch": model.spec.max_batch_size,
-        "clips_per_s": rounds,
-        "median_clips_per_s": medians,
-        "ratio": medians["end_to_end"] / medians["raw"],
-        "machine": {"processor": platform.machine(), "python": platform.python_version(), "torch": torch.__version__},
+async def measure(arguments: argparse.Namespace, model: ModelFile, scratch: Path, url: str) -> dict[str, Any]:
+    """All figures of one engine, `url` being that of Triton where it is the engine."""
+    torch.set_num_threads(arguments.threads)
+    spec, batch = model.spec, model.spec.max_batch_size
+    settings = {
+        "model_repository": scratch / "models",
+        "engine": arguments.engine,
+        "torch_threads": arguments.threads,
+        "default_model": spec.name,
+        **({"triton_url": url} if url else {}),
     }
+    async with broker(scratch, WORKER, **settings) as queue:
+        ring = queue.clips(2 * batch)
+        forwards = {} if url else {"raw": raw(model.path), "as served": as_served(model.path)}
+        for forward in forwards.values():
+            for _ in range(2):
+                forward(torch.from_numpy(ring[:batch]))
+        first = await queue.queue.round(spec, ring, 2 * batch, BATCHES_IN_FLIGHT * batch)
+        count = batch * max(2, round(arguments.seconds * first / batch))
+        clips = ring[np.arange(count) % len(ring)]
+
+        async def bare(name: str) -> float:
+            return rate(forwards[name], torch.from_numpy(clips), batch)
+
+        async def through() -> float:
+            return await queue.queue.round(spec, clips[: len(ring)], count, BATCHES_IN_FLIGHT * batch)
+
+        figures: dict[str, Any] = {}
+        ways = {name: lambda name=name: bare(name) for name in forwards}
+        if url:
+            figures["sweep_clips_per_s"] = found = await sweep(url, spec, clips)
+            size, in_flight = map(int, max(found, key=lambda cell: found[cell]).split(" x "))
+            ways["alone"] = lambda: alone(url, spec, clips, size, in_flight)
+        series = await record.interleaved(arguments.rounds, {**ways, "service": through})
+        batches = await queue.metric("vidtr_batch_clips_count")
+        figures["mean_batch"] = await queue.metric("vidtr_batch_clips_sum") / batches
+    return {
+        "model": spec.name,
+        "engine": arguments.engine,
+        "clips_per_round": count,
+        "threads": arguments.threads,
+        "batch": batch,
+        "clips_per_s": series,
+        "median_clips_per_s": {name: statistics.median(values) for name, values in series.items()},
+        "ratios": {
+            name: record.median_of_ratios(series["service"], values)
+            for name, values in series.items()
+            if name != "service"
+        },
+        **figures,
+    }
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Start what is needed, measure, stop it."""
+    with tempfile.TemporaryDirectory(prefix="vidtr-bench-") as name, contextlib.ExitStack() as stack:
+        scratch = Path(name)
+        model = model_of(arguments.model, scratch / "models")
+        url = ""
+        if arguments.engine == "triton":
+            server = LocalTriton(Path(".triton"), scratch / "models", log=scratch / "triton.log")
+            url = stack.enter_context(server).addresses.grpc
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(measure(arguments, model, scratch, url))
 
 
 def main() -> None:
     """Measure, print, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=sorted(SIZES), default="small")
-    parser.add_argument("--clips", type=int, default=0, help="clips in a round; 0 takes a number that suits the size")
+    parser.add_argument("--model", choices=NAMES, default="camera_motion")
+    parser.add_argument("--engine", choices=("torchscript", "triton"), default="torchscript")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of one round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="threads of one forward, the same on both sides")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/throughput.json"))
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    arguments.clips = arguments.clips or SIZES[arguments.size][1]
-    result = asyncio.run(run(arguments))
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-    medians = result["median_clips_per_s"]
-    assert isinstance(medians, dict)
-    print(
-        f"{arguments.size} model, {arguments.threads} thread(s): end to end {medians['end_to_end']:.1f} clips/s, "
-        f"raw TorchScript {medians['raw']:.1f} clips/s, ratio {result['ratio']:.3f} (median of {arguments.rounds})"
-    )
+    keep_buffers()
+    began = record.machine()
+    found = run(arguments)
+    beside = f"{arguments.model}, {arguments.engine}: service over"
+    ratios = {f"{beside} {name}": ratio for name, ratio in found["ratios"].items()}
+    name = f"throughput-{arguments.engine}-{arguments.model}"
+    record.write(name, found, began=began, ratios=ratios, path=arguments.json)
+    for label, ratio in ratios.items():
+        print(f"{label:60} {ratio:.3f}")
+    rates = ", ".join(f"{name} {value:.1f}" for name, value in found["median_clips_per_s"].items())
+    print(f"clips/s: {rates}; mean batch {found['mean_batch']:.2f} of {found['batch']}")
 
 
 if __name__ == "__main__":
