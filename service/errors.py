@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 Number = int | float
 
@@ -14,7 +14,9 @@ class VidtrError(Exception):
     `retry_after_s` says when the same request may succeed.
     """
 
-    code: ClassVar[str] = "internal_error"
+    code: str = "internal_error"
+    request_id: str = ""
+    """Id under which the server's log speaks of the request; a client sets it on what it raises."""
 
     def __init__(
         self,
@@ -55,110 +57,125 @@ def _rebuild(
     return cls(detail, limit=limit, actual=actual, retry_after_s=retry_after_s)
 
 
-class InternalError(VidtrError):
-    """A fault of the service itself."""
+# --- the families: what a caller can do about it ------------------------------------------------------------------
+
+
+class RequestError(VidtrError):
+    """What was asked is wrong, or not the caller's to ask: sending it again changes nothing."""
+
+
+class VideoError(VidtrError):
+    """The video cannot be used, or only with other options."""
+
+
+class TemporaryError(VidtrError):
+    """Not now: the same request may succeed later, after `retry_after_s` where that is known."""
+
+
+class ServiceError(VidtrError):
+    """The service failed, or ran out of time."""
 
 
 # --- the request -------------------------------------------------------------------------------------------------
 
 
-class MalformedRequest(VidtrError):
+class MalformedRequest(RequestError):
     """The body or a header cannot be parsed."""
 
     code = "malformed_request"
 
 
-class InvalidOption(VidtrError):
+class InvalidOption(RequestError):
     """A query option is unknown or out of range."""
 
     code = "invalid_option"
 
 
-class EmptyUpload(VidtrError):
+class EmptyUpload(RequestError):
     """The upload has no bytes."""
 
     code = "empty_upload"
 
 
-class UploadTooLarge(VidtrError):
+class UploadTooLarge(RequestError):
     """The body is larger than `max_upload_bytes`."""
 
     code = "upload_too_large"
 
 
-class UnsupportedMediaType(VidtrError):
+class UnsupportedMediaType(RequestError):
     """The request's Content-Type is neither multipart/form-data nor video/* nor application/octet-stream."""
 
     code = "unsupported_media_type"
 
 
-class UploadTimeout(VidtrError):
+class UploadTimeout(TemporaryError):
     """The body arrived too slowly: a pause of `upload_idle_s`, or more than `upload_timeout_s` in all."""
 
     code = "upload_timeout"
 
 
-class IdempotencyInProgress(VidtrError):
+class IdempotencyInProgress(TemporaryError):
     """A request with the same Idempotency-Key is still uploading or decoding."""
 
     code = "idempotency_in_progress"
 
 
-class IdempotencyKeyReused(VidtrError):
+class IdempotencyKeyReused(RequestError):
     """The Idempotency-Key was used for another video or with other options."""
 
     code = "idempotency_key_reused"
 
 
-class Unauthorized(VidtrError):
+class Unauthorized(RequestError):
     """An API key is needed, and there is none, or one that is unknown or has expired."""
 
     code = "unauthorized"
 
 
-class QuotaExceeded(VidtrError):
+class QuotaExceeded(TemporaryError):
     """The caller has used up its quota of requests or of seconds of video."""
 
     code = "quota_exceeded"
 
 
-class NotFound(VidtrError):
+class NotFound(RequestError):
     """No route has this path."""
 
     code = "not_found"
 
 
-class MethodNotAllowed(VidtrError):
+class MethodNotAllowed(RequestError):
     """The path exists, the method does not."""
 
     code = "method_not_allowed"
 
 
-class UnknownModel(VidtrError):
+class UnknownModel(RequestError):
     """No worker serves a model, or a version, of this name."""
 
     code = "unknown_model"
 
 
-class UnknownJob(VidtrError):
+class UnknownJob(RequestError):
     """No job has this id."""
 
     code = "unknown_job"
 
 
-class UnknownDeadLetter(VidtrError):
+class UnknownDeadLetter(RequestError):
     """No dead letter is kept for this job, or what a replay needs is gone."""
 
     code = "unknown_dead_letter"
 
 
-class JobDeleted(VidtrError):
+class JobDeleted(RequestError):
     """The job was cancelled or erased by its owner."""
 
     code = "job_deleted"
 
 
-class ResultExpired(VidtrError):
+class ResultExpired(RequestError):
     """The job finished, and its result has outlived `result_ttl_s`."""
 
     code = "result_expired"
@@ -167,91 +184,91 @@ class ResultExpired(VidtrError):
 # --- the video ---------------------------------------------------------------------------------------------------
 
 
-class ContainerNotAllowed(VidtrError):
+class ContainerNotAllowed(VideoError):
     """The bytes are no container of the allow-list: a playlist, a picture, an audio file, or nothing known."""
 
     code = "container_not_allowed"
 
 
-class CodecNotAllowed(VidtrError):
+class CodecNotAllowed(VideoError):
     """The video stream's codec is not on the allow-list."""
 
     code = "codec_not_allowed"
 
 
-class Undecodable(VidtrError):
+class Undecodable(VideoError):
     """The container or the stream is damaged beyond use."""
 
     code = "undecodable"
 
 
-class NoVideoStream(VidtrError):
+class NoVideoStream(VideoError):
     """The container holds no video stream."""
 
     code = "no_video_stream"
 
 
-class VideoTooShort(VidtrError):
+class VideoTooShort(VideoError):
     """Fewer distinct frames than `min_distinct_frames` can be sampled."""
 
     code = "video_too_short"
 
 
-class DurationLimit(VidtrError):
+class DurationLimit(VideoError):
     """The video lasts longer than `max_duration_s`."""
 
     code = "duration_limit"
 
 
-class PixelLimit(VidtrError):
+class PixelLimit(VideoError):
     """A frame has more pixels than `max_pixels`."""
 
     code = "pixel_limit"
 
 
-class PacketLimit(VidtrError):
+class PacketLimit(VideoError):
     """The file holds more packets than `max_packets`."""
 
     code = "packet_limit"
 
 
-class StreamLimit(VidtrError):
+class StreamLimit(VideoError):
     """The container holds more streams than `max_streams`."""
 
     code = "stream_limit"
 
 
-class FrameLimit(VidtrError):
+class FrameLimit(VideoError):
     """More frames than `max_decoded_frames` would have to be decoded."""
 
     code = "frame_limit"
 
 
-class DecodeTimeout(VidtrError):
+class DecodeTimeout(VideoError):
     """Decoding took longer than `decode_timeout_s`."""
 
     code = "decode_timeout"
 
 
-class DecodeCpuLimit(VidtrError):
+class DecodeCpuLimit(VideoError):
     """Decoding used more CPU seconds than `decode_cpu_s`."""
 
     code = "decode_cpu_limit"
 
 
-class DecodeMemoryLimit(VidtrError):
+class DecodeMemoryLimit(VideoError):
     """Decoding needs more address space than `decode_memory_bytes`."""
 
     code = "decode_memory_limit"
 
 
-class DecoderCrash(VidtrError):
+class DecoderCrash(VideoError):
     """The decode process ended by a signal or without a report."""
 
     code = "decoder_crash"
 
 
-class TooManyClips(VidtrError):
+class TooManyClips(VideoError):
     """The requested windows times crops exceed `max_clips_per_job`."""
 
     code = "too_many_clips"
@@ -260,49 +277,55 @@ class TooManyClips(VidtrError):
 # --- the service -------------------------------------------------------------------------------------------------
 
 
-class QueueFull(VidtrError):
+class InternalError(ServiceError):
+    """A fault of the service itself."""
+
+    code = "internal_error"
+
+
+class QueueFull(TemporaryError):
     """The clip queue has no room for this job now."""
 
     code = "queue_full"
 
 
-class BackendUnavailable(VidtrError):
+class BackendUnavailable(TemporaryError):
     """No worker serves any model now, or the inference backend cannot be reached."""
 
     code = "backend_unavailable"
 
 
-class BackendFailed(VidtrError):
+class BackendFailed(ServiceError):
     """The inference backend refused or failed the clip for good."""
 
     code = "backend_failed"
 
 
-class QueueUnavailable(VidtrError):
+class QueueUnavailable(TemporaryError):
     """Redis cannot be reached, or is out of memory."""
 
     code = "queue_unavailable"
 
 
-class DiskFull(VidtrError):
+class DiskFull(TemporaryError):
     """The spool directory has no room for the upload."""
 
     code = "disk_full"
 
 
-class Draining(VidtrError):
+class Draining(TemporaryError):
     """The process is shutting down."""
 
     code = "draining"
 
 
-class InvalidKeys(VidtrError):
+class InvalidKeys(ServiceError):
     """The list of API keys cannot be read, or an entry of it is wrong."""
 
     code = "invalid_keys"
 
 
-class DeadlineExceeded(VidtrError):
+class DeadlineExceeded(ServiceError):
     """The job's deadline passed before its result."""
 
     code = "deadline_exceeded"
@@ -313,8 +336,8 @@ def _subclasses(cls: type[VidtrError]) -> list[type[VidtrError]]:
 
 
 def error_types() -> dict[str, type[VidtrError]]:
-    """Every error class by its code."""
-    return {cls.code: cls for cls in reversed(_subclasses(VidtrError))}
+    """Every error class by its code. The families have none of their own."""
+    return {cls.code: cls for cls in _subclasses(VidtrError) if cls is not VidtrError and "code" in vars(cls)}
 
 
 def error_from_dict(data: dict[str, Any]) -> VidtrError:

@@ -1,4 +1,4 @@
-"""Shapes that exist only over HTTP, and the examples that the OpenAPI document shows."""
+"""Shapes that only the api knows, and the examples that the OpenAPI document shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.contracts import Activation, JobRequest, JobSummary, ModelSpec
+from service.contracts import JobRequest
 
 
 def _number(value: object) -> object:
@@ -19,56 +19,6 @@ class ClassifyOptions(JobRequest):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     crops: Annotated[Literal[1, 3], BeforeValidator(_number)] = Field(1, description="spatial crops of each window")
-
-
-class ServedModel(BaseModel):
-    """A model version that a live worker serves."""
-
-    name: str
-    version: str
-    default: bool = Field(description="whether requests that name no model get this one")
-    trained: bool
-    description: str
-    form: str
-    weights_sha256: str
-    activation: Activation
-    labels: tuple[str, ...]
-    frames: int = Field(description="frames sampled per window")
-    span_s: float = Field(description="seconds of video that one window covers")
-    width: int
-    height: int
-
-    @classmethod
-    def of(cls, spec: ModelSpec, *, default: bool) -> ServedModel:
-        """The public part of `spec`."""
-        return cls(
-            name=spec.name,
-            version=spec.version,
-            default=default,
-            trained=spec.trained,
-            description=spec.description,
-            form=spec.form,
-            weights_sha256=spec.weights_sha256,
-            activation=spec.activation,
-            labels=spec.labels,
-            frames=spec.frames,
-            span_s=spec.span_s,
-            width=spec.width,
-            height=spec.height,
-        )
-
-
-class ModelList(BaseModel):
-    """All served model versions, by name and then newest version first."""
-
-    models: list[ServedModel]
-
-
-class JobPage(BaseModel):
-    """Some of a caller's jobs, newest first."""
-
-    jobs: list[JobSummary]
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last")
 
 
 class Health(BaseModel):

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import os
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -12,77 +17,169 @@ import httpx
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from service.client import Client
-from service.contracts import JobRequest, JobResult
+from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records
+from service.cli.engines import Classify, engine
+from service.cli.inputs import Input, expand
+from service.contracts import JobRequest
 from service.errors import VidtrError
-from service.settings import Settings
 
-# Raises VidtrError, OSError or httpx.TransportError for a file that cannot be classified.
-Classify = Callable[[Path, JobRequest], JobResult]
+REFUSED, TRY_AGAIN, INTERRUPTED = 1, 3, 130
 
 
 def classify(
-    files: Annotated[list[Path], typer.Argument(help="Video files.", exists=False)],
+    files: Annotated[list[str], typer.Argument(help="Videos: files, folders, patterns, or - for standard input.")],
     server: Annotated[
         str | None, typer.Option(help="Address of a running service; without it the model runs in this process.")
     ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="VIDTR_API_KEY", help="Key for that service; better given as VIDTR_API_KEY.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per file, one per line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array of all answers.")] = False,
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON document per file and line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write one row of comma-separated values per file.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write to, with --jsonl or --csv.", dir_okay=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out the files that --output holds already.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files classified at the same time.")] = 2,
+    retry_for_s: Annotated[
+        float, typer.Option(min=0, help="Seconds for which a busy or unreachable service is asked again.")
+    ] = 120.0,
     model: Annotated[str | None, typer.Option(help="Model to ask; the default model when absent.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels per file.")] = 5,
     windows: Annotated[str, typer.Option(help="auto, all or a number of temporal windows.")] = "auto",
     crops: Annotated[int, typer.Option(help="Spatial crops per window: 1 or 3.")] = 1,
 ) -> None:
-    """Classify video files. Exit status: 0 all were classified, 1 some were not, 2 wrong usage."""
+    """Classify videos. Exit status: 0 all were classified, 1 some were refused, 2 wrong usage, 3 try again later."""
+    options = request_options(model=model, top_k=top_k, crops=crops, windows=windows)
+    form = _format(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, top_k=top_k)
+    kept = _kept(form, output, resume=resume)
+    log = Console(stderr=True)
+    tally: Counter[str] = Counter()
+    answers: list[Answer] = []
+    with ExitStack() as stack:
+        inputs = expand(files, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-classify-"))))
+        wanted = [video for video in inputs if video.name not in kept]
+        if len(wanted) < len(inputs):
+            log.print(f"{len(inputs) - len(wanted)} of {len(inputs)} files are in {output} already", highlight=False)
+        # An empty run still leaves a whole output file.
+        sink = None if form is None else stack.enter_context(records(form, output, kept.values()))
+        run = stack.enter_context(engine(server, api_key, retry_for_s)) if wanted else None
+        progress = stack.enter_context(_progress(log))
+        task = progress.add_task("classifying", total=len(wanted))
+        for answer in _side_by_side(run, wanted, options, jobs, log) if run else ():
+            if answer.problem is not None:
+                tally["try again" if answer.may_pass else "refused"] += 1
+                problem = answer.problem
+                log.print(
+                    f"[red]error[/red] {answer.name}: {problem['code']}: {problem['detail']}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            if sink is not None:
+                sink.write(answer)
+            else:
+                answers.append(answer)
+            tally["done"] += 1
+            progress.advance(task)
+    if form is None:
+        order = {video.name: place for place, video in enumerate(wanted)}
+        answers.sort(key=lambda answer: order[answer.name])
+        _show(answers, as_json=as_json, log=log)
+    if tally["done"] < len(wanted):
+        log.print(f"stopped: {tally['done']} of {len(wanted)} files are done", highlight=False)
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(TRY_AGAIN if tally["try again"] else REFUSED if tally["refused"] else 0)
+
+
+def request_options(**given: object) -> JobRequest:
+    """The options of a classification from those of a command. Raises BadParameter."""
+    windows = str(given["windows"])
     try:
-        options = JobRequest.model_validate(
-            {"model": model, "top_k": top_k, "crops": crops, "windows": int(windows) if windows.isdigit() else windows}
-        )
+        return JobRequest.model_validate({**given, "windows": int(windows) if windows.isdigit() else windows})
     except ValidationError as error:
         first = error.errors()[0]
         raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
-    engine = _remote(server, api_key) if server else _in_process()
-    out, log = Console(), Console(stderr=True)
-    failed = 0
-    results: list[tuple[Path, JobResult]] = []
-    with _progress(log) as progress, engine as run:
-        task = progress.add_task("classifying", total=len(files))
-        for path in files:
-            progress.update(task, description=path.name)
-            try:
-                # Here, so that a file that cannot be read is told from one that cannot be decoded.
-                path.open("rb").close()
-                result = run(path, options)
-            except (VidtrError, OSError, httpx.TransportError) as error:
-                failed += 1
-                _report(path, error, as_json=as_json, out=out, log=log)
-            else:
-                results.append((path, result))
-                if as_json:
-                    _line(out, {"file": str(path), **result.model_dump(mode="json", exclude_none=True)})
-            progress.advance(task)
-    if results and not as_json:
-        _table(out, results)
-        for warning in sorted({warning.detail for _, result in results for warning in result.warnings}):
-            log.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
-    raise typer.Exit(1 if failed else 0)
 
 
-@contextmanager
-def _remote(server: str, api_key: str | None) -> Iterator[Classify]:
-    with Client(server, api_key=api_key) as client:
-        yield lambda path, options: client.classify(path, options)
+def _format(*, as_json: bool, as_jsonl: bool, as_csv: bool, top_k: int) -> Format | None:
+    if as_json + as_jsonl + as_csv > 1:
+        raise typer.BadParameter("only one of --json, --jsonl and --csv can be had")
+    if as_jsonl:
+        return JsonLines()
+    return Csv(top_k) if as_csv else None
 
 
-def _in_process() -> AbstractContextManager[Classify]:
-    from service.cli.in_process import classifier
+def _kept(form: Format | None, output: Path | None, *, resume: bool) -> dict[str, str]:
+    """Records of an earlier run by the name of their file."""
+    if output is None:
+        if resume:
+            raise typer.BadParameter("--resume goes on with a file: name it with --output")
+        return {}
+    if form is None:
+        raise typer.BadParameter("--output needs --jsonl or --csv")
+    if not output.exists() or output.stat().st_size == 0:
+        return {}
+    if not resume:
+        raise typer.BadParameter(f"{output} exists: go on with it by --resume, or remove it", param_hint="--output")
+    try:
+        return dict(form.kept(output.read_text(encoding="utf-8", errors="replace")))
+    except ValueError as error:
+        raise typer.BadParameter(f"{output}: {error}", param_hint="--output") from error
 
-    return classifier(Settings())
+
+def _side_by_side(
+    run: Classify, inputs: Sequence[Input], options: JobRequest, jobs: int, log: Console
+) -> Iterator[Answer]:
+    """Answers as they come. Ctrl-C lets those in work end and takes no more; a second one ends everything."""
+    stopped = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        if stopped:
+            os._exit(INTERRUPTED)
+        stopped = True
+        log.print("stopping after the files in work; Ctrl-C again stops at once", highlight=False)
+
+    before = signal.signal(signal.SIGINT, stop)
+    left = iter(inputs)
+    running: set[Future[Answer]] = set()
+    try:
+        with ThreadPoolExecutor(jobs, thread_name_prefix="classify") as pool:
+            while True:
+                while not stopped and len(running) < jobs and (video := next(left, None)) is not None:
+                    running.add(pool.submit(_one, run, video, options))
+                if not running:
+                    return
+                # In short pieces, because a signal is handled between them.
+                done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _one(run: Classify, video: Input, options: JobRequest) -> Answer:
+    try:
+        # Here, so that a file that cannot be read is told from one that cannot be decoded.
+        video.path.open("rb").close()
+        return Answer(video.name, result=run(video.path, options))
+    except (VidtrError, OSError, httpx.TransportError) as error:
+        return Answer.failed(video.name, error)
+
+
+def _show(answers: Sequence[Answer], *, as_json: bool, log: Console) -> None:
+    out = Console()
+    if as_json:
+        out.file.write(json.dumps([answer.document for answer in answers], indent=1) + "\n")
+        return
+    if any(answer.result for answer in answers):
+        print_table(answers, out)
+    warnings = {warning.detail for answer in answers if answer.result for warning in answer.result.warnings}
+    for warning in sorted(warnings):
+        log.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
 
 
 def _progress(console: Console) -> Progress:
@@ -90,45 +187,8 @@ def _progress(console: Console) -> Progress:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TaskProgressColumn(),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=console,
         transient=True,
     )
-
-
-def _report(path: Path, error: Exception, *, as_json: bool, out: Console, log: Console) -> None:
-    if isinstance(error, VidtrError):
-        problem = error.to_dict()
-    else:
-        code = "unreadable_file" if isinstance(error, OSError) else "server_unreachable"
-        problem = {"code": code, "detail": str(error)}
-    if as_json:
-        _line(out, {"file": str(path), "error": problem})
-    log.print(f"[red]error[/red] {path}: {problem['code']}: {problem['detail']}", highlight=False, soft_wrap=True)
-
-
-def _line(out: Console, document: dict[str, object]) -> None:
-    out.file.write(json.dumps(document) + "\n")
-
-
-def _table(out: Console, results: list[tuple[Path, JobResult]]) -> None:
-    table = Table()
-    for column in ("file", "label", "score"):
-        table.add_column(column, justify="right" if column == "score" else "left", overflow="fold")
-    table.add_column("most attended at", justify="right")
-    table.add_column("windows", justify="right")
-    for path, result in results:
-        frames = [frame for window in result.windows for frame in window.attention or ()]
-        peak = max(frames, key=lambda frame: frame.score) if frames else None
-        for rank, prediction in enumerate(result.predictions):
-            first = rank == 0
-            table.add_row(
-                path.name if first else "",
-                prediction.label,
-                f"{prediction.score:.3f}",
-                f"{peak.time_s:.2f} s" if first and peak else "",
-                str(len(result.windows)) if first else "",
-            )
-        table.add_section()
-    out.print(table)

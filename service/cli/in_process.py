@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+from anyio.from_thread import start_blocking_portal
 
 from service.aggregate import aggregate
 from service.contracts import ClipScores, JobRecord, JobRequest, JobResult, ModelSpec
@@ -25,14 +26,9 @@ from service.worker.batch import clip_scores
 
 @contextmanager
 def classifier(settings: Settings) -> Iterator[Callable[[Path, JobRequest], JobResult]]:
-    """A function that classifies a file with the models of the repository."""
-    with asyncio.Runner() as runner:
-        rooms = _rooms(settings)
-        run = runner.run(rooms.__aenter__())
-        try:
-            yield lambda path, options: runner.run(run.classify(path, options))
-        finally:
-            runner.run(rooms.__aexit__(None, None, None))
+    """A function that classifies a file with the models of the repository; threads may call it side by side."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_rooms(settings)) as rooms:
+        yield lambda path, options: portal.call(rooms.classify, path, options)
 
 
 class _Rooms:

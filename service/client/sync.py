@@ -1,39 +1,48 @@
-"""The synchronous client: upload a video, wait for its answer, get typed results and typed errors."""
+"""The client for programs that wait."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from types import TracebackType
-from typing import BinaryIO
+from typing import TypeVar, Unpack
 
 import httpx
+from httpx_sse import EventSource
 
-from service.contracts import JobRequest, JobResult, JobState, JobStatus
-from service.errors import BackendFailed, InternalError, MalformedRequest, VidtrError, error_from_dict
+from service.client.following import Following
+from service.client.problems import Reply
+from service.client.protocol import Flow, OnProgress, Options, Pause, Protocol, Send, unheard
+from service.client.retries import Retry
+from service.client.transport import TIMEOUT_S, connection
+from service.client.uploads import Upload, Video
+from service.contracts import JobResult, JobStatus, JobSummary
+from service.errors import VidtrError
+from service.wire import JobEvent, ServedModel
 
-CHUNK_BYTES = 1 << 18
-POLL_S = 0.5
-
-Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 class Client:
-    """Talks to one server.
+    """Talks to one server; may be shared by threads.
 
-    Errors of the service are raised as the exceptions of `service.errors`; a server that cannot be reached raises
-    `httpx.TransportError`.
+    Errors of the service are raised as the exceptions of `service.errors`, whose four families say what can be done:
+    `RequestError`, `VideoError`, `TemporaryError`, `ServiceError`. A server that cannot be reached raises
+    `httpx.TransportError`. Both after `retry` was used up, where trying again can help.
     """
 
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout_s: float = 600.0) -> None:
-        self._timeout_s = timeout_s
-        # A 202 comes at the latest when the server's own wait is over; until then a quiet connection is no fault.
-        self._http = httpx.Client(
-            base_url=base_url,
-            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
-            timeout=httpx.Timeout(timeout_s, connect=5.0),
-        )
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        retry: Retry | None = None,
+        timeout_s: float = TIMEOUT_S,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """`timeout_s`: seconds of silence after which a connection is given up, and the request repeated."""
+        self._http = httpx.Client(**connection(base_url, api_key, timeout_s), transport=transport)
+        self._protocol = Protocol(retry or Retry())
 
     def __enter__(self) -> Client:
         return self
@@ -47,64 +56,100 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def classify(self, path: Path, options: JobRequest | None = None, *, progress: Progress | None = None) -> JobResult:
-        """Upload the file at `path` and wait for its answer.
+    def classify(
+        self,
+        video: Video,
+        *,
+        progress: OnProgress = unheard,
+        idempotency_key: str | None = None,
+        wait_s: float = 600.0,
+        **options: Unpack[Options],
+    ) -> JobResult:
+        """Upload a video and return its answer.
 
-        `progress` is called with (bytes sent, bytes in all). A job that outlasts the server's wait is polled.
+        Args:
+            video: a path, the bytes, or a binary stream. A stream that cannot be rewound is sent once and never again.
+            progress: called with the bytes sent, and with the clips scored where the answer takes long.
+            idempotency_key: of a request that an earlier process may have sent already; a new one by default.
+            wait_s: seconds to wait for a job that outlasts the server's own patience. Then it is deleted.
+            options: those of `JobRequest`.
+
+        Raises VidtrError, OSError, TimeoutError, httpx.TransportError.
         """
-        query = (options or JobRequest()).model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            response = self._http.post(
-                "/v1/classify",
-                params=query,
-                content=_chunks(file, size, progress),
-                headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)},
-            )
-        if response.status_code == httpx.codes.ACCEPTED:
-            return self.wait(_checked(response).json()["id"])
-        return JobResult.model_validate_json(_checked(response).content)
+        return self._run(self._protocol.classify(Upload(video), options, idempotency_key, progress, wait_s))
+
+    def submit(
+        self,
+        video: Video,
+        *,
+        progress: OnProgress = unheard,
+        idempotency_key: str | None = None,
+        **options: Unpack[Options],
+    ) -> JobStatus:
+        """Upload a video and return its job, which goes on without this process."""
+        return self._run(self._protocol.submit(Upload(video), options, idempotency_key, progress))
 
     def job(self, job_id: str) -> JobStatus:
-        """How a job stands. Raises UnknownJob or ResultExpired."""
-        return JobStatus.model_validate_json(_checked(self._http.get(f"/v1/jobs/{job_id}")).content)
+        """How a job stands. Raises UnknownJob, ResultExpired or JobDeleted."""
+        return self._run(self._protocol.job(job_id))
 
-    def wait(self, job_id: str) -> JobResult:
-        """Poll the job until it has ended; return its result or raise its error."""
-        end = time.monotonic() + self._timeout_s
+    def jobs(self, *, page_size: int = 100) -> Iterator[JobSummary]:
+        """The caller's jobs, newest first, fetched page by page."""
+        cursor = None
         while True:
-            status = self.job(job_id)
-            if status.result is not None:
-                return status.result
-            if status.error is not None:
-                raise error_from_dict(status.error)
-            if status.status is JobState.FAILED or time.monotonic() > end:
-                detail = f"job {job_id} is {status.status} and has no result"
-                raise BackendFailed(detail)
-            time.sleep(POLL_S)
+            page = self._run(self._protocol.page(cursor, page_size))
+            yield from page.jobs
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
+    def wait(self, job_id: str, *, progress: OnProgress = unheard, timeout_s: float = 600.0) -> JobResult:
+        """Wait until a job has ended; return its result or raise its error. TimeoutError leaves the job alone."""
+        return self._run(self._protocol.wait(job_id, progress, timeout_s))
 
-def _chunks(file: BinaryIO, size: int, progress: Progress | None) -> Iterator[bytes]:
-    sent = 0
-    while chunk := file.read(CHUNK_BYTES):
-        yield chunk
-        sent += len(chunk)
-        if progress is not None:
-            progress(sent, size)
+    def cancel(self, job_id: str) -> None:
+        """Drop a job, and erase what is kept of it. Repeating it is harmless."""
+        self._run(self._protocol.cancel(job_id))
 
+    def events(self, job_id: str, *, last_event_id: str | None = None) -> Iterator[JobEvent]:
+        """Each state of a job, from its first or after `last_event_id`, as it comes; a lost connection is taken up."""
+        following = Following(job_id, last_event_id, self._protocol.retry)
+        while not following.ended:
+            try:
+                with self._http.stream("GET", following.path, headers=following.headers()) as response:
+                    if not following.streams(response.status_code):
+                        following.opened(Reply(response.status_code, response.headers, response.read()))
+                        continue
+                    for sent in EventSource(response).iter_sse():
+                        yield following.event(sent)
+                following.broke_off()
+            except (httpx.TransportError, VidtrError) as error:
+                time.sleep(following.pause_s(error))
 
-def _checked(response: httpx.Response) -> httpx.Response:
-    if response.is_success:
-        return response
-    raise _error(response)
+    def models(self) -> list[ServedModel]:
+        """The model versions that can be asked now."""
+        return self._run(self._protocol.models()).models
 
+    def _run(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    reply = self._do(step)
+                except BaseException as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(reply)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
-def _error(response: httpx.Response) -> VidtrError:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if isinstance(body, dict) and "code" in body and "detail" in body:
-        return error_from_dict(body)
-    detail = f"the server answered {response.status_code} without a problem document"
-    return InternalError(detail) if response.is_server_error else MalformedRequest(detail)
+    def _do(self, step: Send | Pause) -> Reply | None:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        content = None if step.upload is None else step.upload.chunks(step.report)
+        response = self._http.request(
+            step.method, step.path, params=step.params, headers=step.all_headers(), content=content
+        )
+        return Reply(response.status_code, response.headers, response.content)

@@ -35,16 +35,16 @@ def test_classify_says_that_a_model_is_not_trained(clips: list[Path], monkeypatc
     assert "random weights" in vidtr("classify", clips[0]).stderr
 
 
-def test_json_is_one_document_per_file(clips: list[Path]) -> None:
+def test_json_is_one_array_in_the_order_of_the_files(clips: list[Path]) -> None:
     done = vidtr("classify", "--json", "--top-k", "3", *clips)
-    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    documents = json.loads(done.stdout)
     assert [document["file"] for document in documents] == [str(clip) for clip in clips]
     assert all(len(document["predictions"]) == 3 for document in documents)
 
 
 def test_without_a_server_the_answer_is_the_servers(program: Program, client: httpx.Client, clips: list[Path]) -> None:
-    local = json.loads(vidtr("classify", "--json", clips[0]).stdout)
-    remote = json.loads(vidtr("classify", "--json", "--server", program.url, clips[0]).stdout)
+    local = json.loads(vidtr("classify", "--jsonl", clips[0]).stdout)
+    remote = json.loads(vidtr("classify", "--jsonl", "--server", program.url, clips[0]).stdout)
     for key in ("model", "video", "coverage", "warnings"):
         assert local[key] == remote[key] == upload(client, clips[0]).json()[key]
     for ours, theirs in zip(local["windows"], remote["windows"], strict=True):
@@ -62,16 +62,24 @@ def test_a_file_that_cannot_be_classified_is_reported_and_the_others_are_done(
     broken.write_bytes(b"not a video")
     server = ["--server", program.url] if where == "server" else []
     done = vidtr("classify", *server, clips[0], broken, tmp_path / "missing.mp4", clips[1])
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "broken.mp4: container_not_allowed" in done.stderr
     assert "missing.mp4: unreadable_file" in done.stderr
     assert clips[0].name in done.stdout
     assert clips[1].name in done.stdout
 
 
-def test_a_server_that_is_not_there_is_reported(clips: list[Path]) -> None:
-    done = vidtr("classify", "--server", "http://127.0.0.1:9", clips[0])
+def test_files_that_are_refused_for_good_are_exit_status_1(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video")
+    done = vidtr("classify", "--csv", broken)
     assert done.returncode == 1
+    assert ",container_not_allowed," in done.stdout
+
+
+def test_a_server_that_is_not_there_is_reported_as_worth_another_try(clips: list[Path]) -> None:
+    done = vidtr("classify", "--retry-for-s", "0", "--server", "http://127.0.0.1:9", clips[0])
+    assert done.returncode == 3
     assert "server_unreachable" in done.stderr
 
 

@@ -10,12 +10,12 @@ from fastapi.sse import EventSourceResponse
 from service.api.callers import CurrentCaller
 from service.api.following import STREAM_HEADERS
 from service.api.problems import responses
-from service.api.schemas import JobPage
 from service.api.state import State
 from service.contracts import JobState, JobStatus
 from service.errors import InvalidOption, Unauthorized
 from service.queue.events import EVENT_ID
 from service.telemetry import metrics
+from service.wire import JobPage
 
 router = APIRouter(tags=["jobs"])
 

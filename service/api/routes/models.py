@@ -6,10 +6,10 @@ from fastapi import APIRouter, Depends
 
 from service.api.callers import identified
 from service.api.problems import responses
-from service.api.schemas import ModelList, ServedModel
 from service.api.state import ApiState, State
 from service.contracts import ModelSpec
 from service.errors import UnknownModel
+from service.wire import ModelList, ServedModel
 
 router = APIRouter(tags=["models"], dependencies=[Depends(identified)])
 

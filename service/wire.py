@@ -1,0 +1,67 @@
+"""Shapes that exist only over HTTP: the api writes them, the client reads them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from service.contracts import Activation, JobState, JobSummary, Lenient, ModelSpec
+
+
+class ServedModel(BaseModel):
+    """A model version that a live worker serves."""
+
+    name: str
+    version: str
+    default: bool = Field(description="whether requests that name no model get this one")
+    trained: bool
+    description: str
+    form: str
+    weights_sha256: str
+    activation: Activation
+    labels: tuple[str, ...]
+    frames: int = Field(description="frames sampled per window")
+    span_s: float = Field(description="seconds of video that one window covers")
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, spec: ModelSpec, *, default: bool) -> ServedModel:
+        """The public part of `spec`."""
+        return cls(
+            name=spec.name,
+            version=spec.version,
+            default=default,
+            trained=spec.trained,
+            description=spec.description,
+            form=spec.form,
+            weights_sha256=spec.weights_sha256,
+            activation=spec.activation,
+            labels=spec.labels,
+            frames=spec.frames,
+            span_s=spec.span_s,
+            width=spec.width,
+            height=spec.height,
+        )
+
+
+class ModelList(BaseModel):
+    """All served model versions, by name and then newest version first."""
+
+    models: list[ServedModel]
+
+
+class JobPage(BaseModel):
+    """Some of a caller's jobs, newest first."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last")
+
+
+class JobEvent(Lenient):
+    """One event of a followed job: it reached a state, with so many of its clips scored."""
+
+    id: str = Field(description="id of the job")
+    status: JobState
+    clips_done: int
+    clips_total: int
+    event_id: str = Field("", description="id of the event: `Last-Event-ID` asks for those after it")

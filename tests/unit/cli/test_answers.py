@@ -1,0 +1,95 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.api.schemas import RESULT_EXAMPLE
+from service.cli.answers import Answer, Csv, Format, JsonLines, may_pass, records
+from service.contracts import JobResult
+from service.errors import QueueFull, Undecodable, VideoTooShort
+
+RESULT = JobResult.model_validate(RESULT_EXAMPLE)
+GOOD = Answer("holiday, part 1.mp4", result=RESULT)
+ODD = Answer('line\nbreak and "quotes".mp4', result=RESULT)
+REFUSED = Answer.failed("short.mp4", VideoTooShort("too short", limit=4, actual=2))
+LATER = Answer.failed("later.mp4", QueueFull("full"))
+
+FORMATS: list[Format] = [JsonLines(), Csv(3)]
+IDS = ["jsonl", "csv"]
+
+
+def written(form: Format, path: Path, *answers: Answer, kept: dict[str, str] | None = None) -> str:
+    with records(form, path, (kept or {}).values()) as sink:
+        for answer in answers:
+            sink.write(answer)
+    return path.read_text(encoding="utf-8")
+
+
+def names(form: Format, text: str) -> list[str]:
+    return [name for name, _ in form.kept(text)]
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=IDS)
+def test_a_later_run_keeps_what_says_something_of_the_video(form: Format, tmp_path: Path) -> None:
+    text = written(form, tmp_path / "out", GOOD, LATER, ODD, REFUSED)
+    assert names(form, text) == [GOOD.name, ODD.name, REFUSED.name]
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=IDS)
+def test_a_file_cut_at_any_byte_is_gone_on_with_and_holds_each_video_once(form: Format, tmp_path: Path) -> None:
+    answers = {answer.name: answer for answer in (GOOD, ODD, REFUSED)}
+    whole = written(form, tmp_path / "out", *answers.values())
+    last = form.record(REFUSED)
+    for length in range(len(whole) - len(last) - 5, len(whole) + 1):
+        kept = dict(form.kept(whole[:length]))
+        rest = [answer for name, answer in answers.items() if name not in kept]
+        assert sorted(names(form, written(form, tmp_path / "again", *rest, kept=kept))) == sorted(answers)
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=IDS)
+def test_a_kept_record_is_written_as_it_was(form: Format, tmp_path: Path) -> None:
+    text = written(form, tmp_path / "out", GOOD, ODD, REFUSED)
+    assert written(form, tmp_path / "again", kept=dict(form.kept(text))) == text
+
+
+def test_rows_have_a_column_for_every_label_that_was_asked_for(tmp_path: Path) -> None:
+    text = written(Csv(2), tmp_path / "out", GOOD, REFUSED)
+    good, refused = csv.DictReader(text.splitlines())
+    assert (good["file"], good["label_1"], good["score_1"], good["label_2"]) == (GOOD.name, "pan_left", "0.93", "")
+    assert (good["most_attended_s"], good["model"]) == ("0.0", "camera_motion")
+    assert (refused["error"], refused["label_1"]) == ("video_too_short", "")
+
+
+def test_rows_of_another_number_of_labels_are_not_mixed() -> None:
+    with pytest.raises(ValueError, match="--top-k"):
+        list(Csv(2).kept(Csv(3).header()))
+
+
+def test_a_line_holds_the_whole_answer_or_the_problem() -> None:
+    good: dict[str, Any] = json.loads(JsonLines().record(GOOD))
+    assert good.pop("file") == GOOD.name
+    assert good == RESULT_EXAMPLE
+    assert json.loads(JsonLines().record(REFUSED)) == {
+        "file": "short.mp4",
+        "error": {"code": "video_too_short", "detail": "too short", "limit": 4, "actual": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FileNotFoundError("missing"), "unreadable_file"),
+        (Undecodable("damaged"), "undecodable"),
+    ],
+)
+def test_a_failure_has_the_code_of_its_cause(error: Exception, code: str) -> None:
+    assert Answer.failed("x", error).problem == {"code": code, "detail": str(error)}
+
+
+def test_only_what_says_nothing_of_the_video_may_pass() -> None:
+    assert [may_pass(code) for code in ("queue_full", "internal_error", "server_unreachable", "unreadable_file")] == [
+        True
+    ] * 4
+    assert not any(may_pass(code) for code in ("undecodable", "invalid_option", ""))

@@ -1,0 +1,47 @@
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.cli.inputs import expand
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.mp4", "a.MKV", "notes.txt", ".hidden.mp4", "deep/er/c.webm", ".git/d.mp4", "odd[1].mp4"):
+        path = tmp_path / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "folder"
+
+
+def names(*arguments: str, scratch: Path = Path("nowhere")) -> list[str]:
+    return [video.name for video in expand(arguments, scratch)]
+
+
+def test_a_folder_stands_for_the_videos_below_it(folder: Path) -> None:
+    assert names("folder") == ["folder/a.MKV", "folder/b.mp4", "folder/deep/er/c.webm", "folder/odd[1].mp4"]
+
+
+def test_a_pattern_stands_for_what_it_matches_at_any_depth(folder: Path) -> None:
+    assert names("folder/**/*.webm", "folder/*.mp4") == ["folder/deep/er/c.webm", "folder/b.mp4", "folder/odd[1].mp4"]
+
+
+def test_a_file_is_taken_whatever_its_name(folder: Path) -> None:
+    assert names("folder/notes.txt", "folder/odd[1].mp4") == ["folder/notes.txt", "folder/odd[1].mp4"]
+
+
+def test_a_file_that_is_meant_twice_is_taken_once(folder: Path) -> None:
+    assert names("folder/b.mp4", "folder/./b.mp4", str(folder / "b.mp4")) == ["folder/b.mp4"]
+
+
+def test_a_name_without_a_file_is_kept_to_be_reported(folder: Path) -> None:
+    assert names("missing.mp4") == ["missing.mp4"]
+
+
+def test_standard_input_is_copied_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a video")))
+    [video] = expand(["-", "-"], tmp_path)
+    assert (video.name, video.path.read_bytes()) == ("-", b"a video")
