@@ -63,7 +63,11 @@ def classify(
         inputs = expand(files, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-classify-"))))
         wanted = [video for video in inputs if video.name not in kept]
         if len(wanted) < len(inputs):
-            log.print(f"{len(inputs) - len(wanted)} of {len(inputs)} files are in {output} already", highlight=False)
+            log.print(
+                f"{len(inputs) - len(wanted)} of {len(inputs)} files are in {output} already",
+                highlight=False,
+                soft_wrap=True,
+            )
         # An empty run still leaves a whole output file.
         sink = None if form is None else stack.enter_context(records(form, output, kept.values()))
         run = stack.enter_context(engine(server, api_key, retry_for_s)) if wanted else None

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ def test_a_lock_file_holds_the_versions_that_are_tested(name: str) -> None:
     tested = {key.replace("_", "-"): version for key, version in tested.items()}
     differing = {key: (version, tested[key]) for key, version in locked.items() if tested.get(key, version) != version}
     assert differing == {}
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_a_lock_file_holds_every_package_that_the_image_imports(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"][name]]
+    names = {re.match(r"[\w-]+", line)[0].lower() for line in wanted}  # type: ignore[index]
+    assert names <= set(re.findall(r"^([\w.-]+)==", (ROOT / "docker" / "locks" / f"{name}.txt").read_text(), re.M))
 
 
 # --- Prometheus ----------------------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ REAL_CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some videos, one of them in a folder of its own, and one file that is none."""
+    """Some videos, one of them in a folder of its own, and a last one that is none."""
     folder = tmp_path_factory.mktemp("folder")
     (folder / "deep").mkdir()
     first = write_video(folder / "clip0.mp4", 40)
     for name in ("clip1.mp4", "clip2.mp4", "clip3.mp4", "deep/clip4.mp4"):
         shutil.copy(first, folder / name)
-    (folder / "broken.mp4").write_bytes(b"not a video")
+    (folder / "last.mp4").write_bytes(b"not a video")
     return folder
 
 
@@ -98,7 +98,7 @@ def test_a_failure_that_may_pass_is_tried_again_and_a_refusal_is_not(
     program: Program, folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "answers.jsonl"
-    arguments = (folder / "clip0.mp4", folder / "broken.mp4", "--jsonl", "-o", output, "--retry-for-s", "0")
+    arguments = (folder / "clip0.mp4", folder / "last.mp4", "--jsonl", "-o", output, "--retry-for-s", "0")
     assert run(*arguments, "--server", "http://127.0.0.1:9").returncode == 3
     assert run(*arguments, "--server", program.url, "--resume").returncode == 1
     last = output.read_text()
