@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from service.contracts import Activation, JobState, JobSummary, Lenient, ModelSpec
+from service.contracts import Activation, JobState, JobSummary, Lenient, ModelSpec, Sampling
 
 
 class ServedModel(BaseModel):
@@ -20,6 +20,9 @@ class ServedModel(BaseModel):
     activation: Activation
     labels: tuple[str, ...]
     frames: int = Field(description="frames sampled per window")
+    frame_step: int = Field(description="distance of sampled frames, in frames of the reference rate")
+    reference_fps: float
+    sampling: Sampling = Field(description="whether frames are chosen by their time or by their number")
     span_s: float = Field(description="seconds of video that one window covers")
     width: int
     height: int
@@ -38,6 +41,9 @@ class ServedModel(BaseModel):
             activation=spec.activation,
             labels=spec.labels,
             frames=spec.frames,
+            frame_step=spec.frame_step,
+            reference_fps=spec.reference_fps,
+            sampling=spec.sampling,
             span_s=spec.span_s,
             width=spec.width,
             height=spec.height,

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records
-from service.cli.engines import Classify, engine
+from service.cli.engines import Engine, engine
 from service.cli.inputs import Input, expand
 from service.contracts import JobRequest
 from service.errors import VidtrError
@@ -135,7 +135,7 @@ def _kept(form: Format | None, output: Path | None, *, resume: bool) -> dict[str
 
 
 def _side_by_side(
-    run: Classify, inputs: Sequence[Input], options: JobRequest, jobs: int, log: Console
+    run: Engine, inputs: Sequence[Input], options: JobRequest, jobs: int, log: Console
 ) -> Iterator[Answer]:
     """Answers as they come. Ctrl-C lets those in work end and takes no more; a second one ends everything."""
     stopped = False
@@ -165,11 +165,11 @@ def _side_by_side(
         signal.signal(signal.SIGINT, before)
 
 
-def _one(run: Classify, video: Input, options: JobRequest) -> Answer:
+def _one(run: Engine, video: Input, options: JobRequest) -> Answer:
     try:
         # Here, so that a file that cannot be read is told from one that cannot be decoded.
         video.path.open("rb").close()
-        return Answer(video.name, result=run(video.path, options))
+        return Answer(video.name, result=run.classify(video.path, options))
     except (VidtrError, OSError, httpx.TransportError) as error:
         return Answer.failed(video.name, error)
 

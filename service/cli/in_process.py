@@ -5,30 +5,48 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from service.aggregate import aggregate
-from service.contracts import ClipScores, JobRecord, JobRequest, JobResult, ModelSpec
+from service.contracts import ClipScores, JobRecord, JobRequest, JobResult, ModelRef, ModelSpec
 from service.errors import UnknownModel
 from service.inference.backend import Backend
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.settings import Settings
 from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
+from service.wire import ServedModel
 from service.worker.batch import clip_scores
 
 
 @contextmanager
-def classifier(settings: Settings) -> Iterator[Callable[[Path, JobRequest], JobResult]]:
-    """A function that classifies a file with the models of the repository; threads may call it side by side."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_rooms(settings)) as rooms:
-        yield lambda path, options: portal.call(rooms.classify, path, options)
+def rooms(settings: Settings) -> Iterator[InProcess]:
+    """The rooms of a service, started; threads may use them side by side."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_rooms(settings)) as started:
+        yield InProcess(portal, started)
+
+
+class InProcess:
+    """Classifies with the models of the repository."""
+
+    def __init__(self, portal: BlockingPortal, rooms: _Rooms) -> None:
+        self._portal = portal
+        self._rooms = rooms
+
+    def classify(self, path: Path, options: JobRequest) -> JobResult:
+        """The answer for a file."""
+        return self._portal.call(self._rooms.classify, path, options)
+
+    def model(self, ref: ModelRef) -> ServedModel:
+        """The model that gave an answer."""
+        options = JobRequest(model=ref.name, version=ref.version)
+        return ServedModel.of(self._portal.call(self._rooms.spec, options), default=False)
 
 
 class _Rooms:
@@ -41,7 +59,7 @@ class _Rooms:
     async def classify(self, path: Path, options: JobRequest) -> JobResult:
         """Decode, score in batches, aggregate."""
         created_at = time.time()
-        spec = await self._spec(options)
+        spec = await self.spec(options)
         clips_path = self._scratch / uuid4().hex
         decoded = await self._pool.decode(path, clips_path, spec, options)
         clips = np.memmap(clips_path, dtype=np.uint8, mode="r", shape=(len(decoded.clips), *spec.clip_shape))
@@ -64,7 +82,8 @@ class _Rooms:
         )
         return aggregate(record, scores, time.time())
 
-    async def _spec(self, options: JobRequest) -> ModelSpec:
+    async def spec(self, options: JobRequest) -> ModelSpec:
+        """The model that `options` ask for. Raises UnknownModel."""
         name = options.model or self._settings.default_model
         found = [
             spec

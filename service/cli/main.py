@@ -15,7 +15,9 @@ import service
 from service.cli import (
     classify,
     dead,
+    doctor,
     evaluation,
+    explain,
     import_weights,
     keys,
     models,
@@ -37,6 +39,8 @@ app.command("up")(processes.up)
 app.command("api")(processes.api)
 app.command("worker")(processes.worker)
 app.command("classify")(classify.classify)
+app.command("doctor")(doctor.doctor)
+app.command("explain")(explain.explain)
 app.command("train")(training.train)
 app.command("evaluate")(evaluation.evaluate)
 app.command("footage")(evaluation.footage)
@@ -81,6 +85,9 @@ def main() -> None:
             "torch": "model",
             "redis": "worker",
             "fastapi": "api",
+            "matplotlib": "report",
+            "pebble": "api",
+            "numpy": "api",
             "av": "api",
             "tritonclient": "worker",
             "opentelemetry": "tracing",

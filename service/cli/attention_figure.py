@@ -1,0 +1,120 @@
+"""One window of an answer as a drawing: its frames, how much each counted, and where each was dropped."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from numpy.typing import NDArray
+
+from service.contracts import FrameAttention, Prediction, WindowResult
+
+# Blue and vermilion of Okabe and Ito: told apart by everybody, and in grey.
+KEPT, DROPPED, FAINT = "#0072b2", "#d55e00", "#8a8f98"
+_STYLE: Any = {"font.size": 9, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
+_FRAME_INCHES = 1.15
+_LABELS_INCHES = 2.6
+_TITLE_INCHES = 0.45
+_DPI = 144
+
+
+def dropped_after(frame: FrameAttention) -> int | None:
+    """Layer, counted from 1, after which nothing of the frame was left; None for one that was carried to the end."""
+    for layer, share in enumerate(frame.layer_retention or (), start=1):
+        if share <= 0:
+            return layer
+    return None
+
+
+def draw(title: str, windows: Sequence[WindowResult], pictures: NDArray[np.uint8], form: str) -> bytes:
+    """A picture, as `svg` or `png`, of `windows` and their frames `[N, T, h, w, 3]`, one below the other."""
+    count, frames, height, width = pictures.shape[:4]
+    row_inches = 3.3 + _FRAME_INCHES * height / width
+    # Without a title its row is kept as a margin.
+    heights = [_TITLE_INCHES if title else 0.1, *[row_inches] * count]
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_LABELS_INCHES + _FRAME_INCHES * frames, sum(heights)), facecolor="white", dpi=_DPI)
+        FigureCanvasAgg(figure)
+        head, *rows = figure.subfigures(count + 1, 1, squeeze=False, height_ratios=heights)[:, 0]
+        # Without markup: a file may be called "$x^2$".
+        head.text(0.012, 0.3, title, fontsize=12, fontweight="bold", parse_math=False)
+        for row, window, strip in zip(rows, windows, pictures, strict=True):
+            _window(row, window, strip)
+        out = io.BytesIO()
+        figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
+    return out.getvalue()
+
+
+def _window(row: Figure, window: WindowResult, strip: NDArray[np.uint8]) -> None:
+    attention = window.attention or ()
+    frames, height, width = strip.shape[:3]
+    grid = GridSpec(
+        3,
+        frames + 1,
+        figure=row,
+        width_ratios=[_LABELS_INCHES / _FRAME_INCHES, *[1] * frames],
+        height_ratios=[height / width * 1.0, 1.1, 0.75],
+        left=0.012,
+        right=0.965,
+        top=0.86,
+        bottom=0.13,
+        wspace=0.06,
+        hspace=0.32,
+    )
+    row.text(0.01, 0.95, f"{window.start_s:.2f} s to {window.end_s:.2f} s", fontsize=10, color=FAINT)
+    _labels(row.add_subplot(grid[0:2, 0]), window.predictions)
+    for slot, picture in enumerate(strip):
+        _frame(row.add_subplot(grid[0, slot + 1]), picture, attention[slot])
+    bars = row.add_subplot(grid[1, 1:])
+    _scores(bars, attention)
+    _retention(row.add_subplot(grid[2, 1:]), attention)
+
+
+def _labels(axes: Axes, predictions: Sequence[Prediction]) -> None:
+    places = [float(place) for place in reversed(range(len(predictions)))]
+    axes.barh(places, [p.score for p in predictions], height=0.35, color=KEPT)
+    for place, prediction in zip(places, predictions, strict=True):
+        axes.text(0, place + 0.26, f"{prediction.label}  {prediction.score:.3f}", va="bottom", parse_math=False)
+    axes.set(xlim=(0, 1.25), ylim=(-0.6, max(len(predictions), 1) - 0.2), yticks=[], xticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _frame(axes: Axes, picture: NDArray[np.uint8], frame: FrameAttention) -> None:
+    layer = dropped_after(frame)
+    axes.imshow(picture if layer is None else picture // 3 + 150, aspect="auto", interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color=KEPT if layer is None else DROPPED, linewidth=2)
+    axes.set_title(f"{frame.time_s:.2f} s", fontsize=8, pad=3)
+    fate = "kept" if layer is None else f"dropped after {layer}"
+    axes.set_xlabel(fate, fontsize=7, color=KEPT if layer is None else DROPPED, labelpad=2)
+
+
+def _scores(axes: Axes, attention: Sequence[FrameAttention]) -> None:
+    places = np.arange(len(attention))
+    scores = [frame.score for frame in attention]
+    colours = [KEPT if dropped_after(frame) is None else DROPPED for frame in attention]
+    axes.bar(places, scores, width=0.55, color=colours, alpha=0.55)
+    axes.plot(places, scores, color="black", linewidth=1.2, marker="o", markersize=3)
+    axes.axhline(1 / len(attention), color=FAINT, linewidth=0.8, linestyle="--")
+    axes.text(len(attention) - 0.5, 1 / len(attention), " even\n share", va="center", fontsize=7, color=FAINT)
+    axes.set(xlim=(-0.5, len(attention) - 0.5), ylim=(0, max(*scores, 1 / len(attention)) * 1.25), xticks=[])
+    axes.set_ylabel("attention", fontsize=8)
+    for place, score in enumerate(scores):
+        axes.text(place, score, f"{score:.3f}", ha="center", va="bottom", fontsize=7)
+
+
+def _retention(axes: Axes, attention: Sequence[FrameAttention]) -> None:
+    shares = np.array([frame.layer_retention or (frame.retention,) for frame in attention]).T
+    axes.imshow(shares, aspect="auto", cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
+    axes.set_yticks(range(len(shares)), [str(layer) for layer in range(1, len(shares) + 1)], fontsize=7)
+    axes.set_xticks(range(len(attention)), [str(frame.frame) for frame in attention], fontsize=7)
+    axes.set_ylabel("layer", fontsize=8)
+    axes.set_xlabel("frame of the window; blue: the share of it that is carried on after each layer", fontsize=8)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,203 @@
+"""`vidtr doctor`: whether this machine has what the settings need, and what to do where it has not."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+from rich.console import Console
+
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.video.config import DecodeConfig
+
+TIMEOUT_S = 5.0
+FAILED = 1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found. `advice` says what to do; it is empty where all is well."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    detail: str
+    advice: str = ""
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def doctor() -> None:
+    """Check Redis, engine, model repository, decode sandbox and disk. Exit status: 0 all work, 1 one does not."""
+    settings = Settings()
+    out = Console()
+    marks = {"ok": "[green]ok[/green]     ", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red] "}
+    failed = False
+    for check in (redis, engine, models, sandbox, disk):
+        for found in check(settings):
+            failed = failed or found.state == "failed"
+            out.print(f"{marks[found.state]}  {found.name}: {found.detail}", highlight=False, soft_wrap=True)
+            if found.advice:
+                out.print(f"         → {found.advice}", highlight=False, soft_wrap=True)
+    raise typer.Exit(FAILED if failed else 0)
+
+
+def redis(settings: Settings) -> Iterator[Finding]:
+    """The server of `redis_url`, or one that `vidtr up` can start."""
+    if "redis_url" in settings.model_fields_set:
+        yield from asyncio.run(_running_redis(settings))
+        return
+    from service.local.process import LocalServerError
+    from service.local.redis import find_redis_server
+
+    try:
+        yield Finding("redis", "ok", f"`vidtr up` starts {find_redis_server()}")
+    except LocalServerError as error:
+        yield Finding("redis", "failed", str(error), "install one of these, or set VIDTR_REDIS_URL to one that runs")
+
+
+async def _running_redis(settings: Settings) -> list[Finding]:
+    from redis.exceptions import RedisError
+
+    from service.queue.connection import connect
+
+    client = connect(settings.redis_url, name="doctor", socket_timeout_s=TIMEOUT_S)
+    try:
+        await client.ping()
+        info = await client.info()
+    except (RedisError, OSError) as error:
+        advice = "is it started, and are VIDTR_REDIS_URL's host, port and password right?"
+        return [Finding("redis", "failed", f"cannot be reached: {error}", advice)]
+    finally:
+        await client.aclose()
+    found = [Finding("redis", "ok", f"version {info['redis_version']} answers")]
+    if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
+        advice = "set `maxmemory-policy noeviction`: an evicted key is a lost job, a full Redis is an honest 503"
+        found.append(Finding("redis memory", "failed", f"the policy is {policy}", advice))
+    if not info.get("aof_enabled"):
+        advice = "set `appendonly yes` where accepted jobs must survive a restart"
+        found.append(Finding("redis persistence", "warning", "no append-only file", advice))
+    return found
+
+
+def engine(settings: Settings) -> Iterator[Finding]:
+    """What scores clips."""
+    if settings.engine == "torchscript":
+        if importlib.util.find_spec("torch") is None:
+            advice = "pip install 'vidtr-serve[model]', or set VIDTR_ENGINE=triton"
+            yield Finding("engine", "failed", "torchscript needs torch, which is not installed", advice)
+        else:
+            yield Finding("engine", "ok", "torchscript, in the worker process")
+    elif "triton_url" in settings.model_fields_set:
+        for url in settings.triton_urls:
+            yield asyncio.run(_running_triton(url, settings.default_model))
+    else:
+        from service.local.triton_install import is_installed
+
+        if is_installed(settings.triton_dir):
+            yield Finding("triton", "ok", f"`vidtr up` starts the one in {settings.triton_dir}")
+        else:
+            advice = "run `vidtr install-triton`, or set VIDTR_TRITON_URL to one that runs"
+            yield Finding("triton", "failed", f"none is installed in {settings.triton_dir}", advice)
+
+
+async def _running_triton(url: str, model: str) -> Finding:
+    from service.errors import VidtrError
+    from service.inference.triton_control import ModelControl
+
+    name = f"triton {url}"
+    try:
+        states = [state for state in await ModelControl(url, TIMEOUT_S).states() if state.model == model]
+    except VidtrError as error:
+        return Finding(name, "failed", error.detail, "is it started, and is VIDTR_TRITON_URL its gRPC port (8001)?")
+    if any(state.state == "READY" for state in states):
+        return Finding(name, "ok", f"{model} is ready")
+    reasons = "; ".join(f"version {state.version}: {state.state} {state.reason}".strip() for state in states)
+    advice = f"run `vidtr models load {model}`, and read Triton's log where that fails"
+    return Finding(name, "failed", f"{model} is not ready{': ' + reasons if reasons else ''}", advice)
+
+
+def models(settings: Settings) -> Iterator[Finding]:
+    """The model repository, every file against the checksum of its configuration."""
+    from service.inference.registry import scan_repository
+    from service.inference.spec import ModelConfigError
+
+    root = settings.model_repository
+    try:
+        files = scan_repository(root)
+    except NotADirectoryError as error:
+        advice = "call from the project's folder, or set VIDTR_MODEL_REPOSITORY"
+        yield Finding("model repository", "failed", str(error), advice)
+        return
+    except (ModelConfigError, OSError) as error:
+        advice = "write the model again with `vidtr export` or `vidtr import`, or take its folder out"
+        yield Finding("model repository", "failed", str(error), advice)
+        return
+    names = sorted({file.spec.name for file in files})
+    yield Finding("model repository", "ok", f"{root}: {', '.join(names) or 'empty'}")
+    default = settings.default_model
+    if default not in names:
+        advice = "set VIDTR_DEFAULT_MODEL to one that is there, or export one under this name"
+        yield Finding("default model", "failed", f"{default} is not in {root}", advice)
+    elif not all(file.spec.trained for file in files if file.spec.name == default):
+        yield Finding("default model", "warning", f"{default} has random weights", "export a trained one")
+
+
+def sandbox(settings: Settings) -> Iterator[Finding]:
+    """Starts the decode processes and asks what they are shut in by."""
+    from service.errors import VidtrError
+    from service.video.config import DecodeConfig
+
+    try:
+        layers = asyncio.run(_layers(settings.narrowed(DecodeConfig)))
+    except (VidtrError, OSError) as error:
+        yield Finding("decode sandbox", "failed", str(error), "the messages above say why the processes end")
+        return
+    missing = [layer for layer in ("network namespace", "landlock", "seccomp") if layer not in layers]
+    if not missing:
+        yield Finding("decode sandbox", "ok", ", ".join(layers))
+    elif sys.platform != "linux":
+        yield Finding("decode sandbox", "warning", "limits only", "decode videos of strangers on Linux")
+    else:
+        advice = (
+            "allow user namespaces (kernel.unprivileged_userns_clone, or the container's seccomp profile) and a kernel"
+            " with Landlock (5.13); until then decode only videos that you trust"
+        )
+        yield Finding("decode sandbox", "warning", f"this machine does not offer: {', '.join(missing)}", advice)
+
+
+async def _layers(config: DecodeConfig) -> tuple[str, ...]:
+    from service.video.pool import DecodePool
+
+    pool = DecodePool(config)
+    try:
+        await pool.start()
+        return pool.sandbox
+    finally:
+        await pool.close()
+
+
+def disk(settings: Settings) -> Iterator[Finding]:
+    """Where uploads are spooled."""
+    folder = settings.spool_dir or Path(tempfile.gettempdir())
+    present = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(present, os.W_OK):
+        yield Finding("disk", "failed", f"{present} cannot be written", "set VIDTR_SPOOL_DIR to a folder that can")
+        return
+    free = shutil.disk_usage(present).free
+    if free < settings.spool_min_free_bytes:
+        detail = f"{present} has {free} bytes free; uploads need {settings.spool_min_free_bytes} to remain"
+        yield Finding("disk", "failed", detail, "make room, or set VIDTR_SPOOL_DIR")
+    else:
+        yield Finding("disk", "ok", f"{free / 1e9:.1f} GB are free at {present}")

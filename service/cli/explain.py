@@ -1,0 +1,65 @@
+"""`vidtr explain`: why a video got its labels, as a page or a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+
+from service.cli.answers import Answer
+from service.cli.classify import REFUSED, TRY_AGAIN, request_options
+from service.cli.engines import engine
+from service.errors import VidtrError
+from service.settings import Settings
+
+FORMATS = (".html", ".png")
+
+
+def explain(
+    file: Annotated[Path, typer.Argument(help="Video file.", exists=True, dir_okay=False, readable=True)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Report to write: .html or .png.", dir_okay=False)
+    ] = Path("report.html"),
+    server: Annotated[
+        str | None, typer.Option(help="Address of a running service; without it the model runs in this process.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="VIDTR_API_KEY", help="Key for that service; better given as VIDTR_API_KEY.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model to ask; the default model when absent.")] = None,
+    top_k: Annotated[int, typer.Option(help="Labels of each window.")] = 5,
+    windows: Annotated[str, typer.Option(help="auto, all or a number of temporal windows.")] = "auto",
+) -> None:
+    """Draw what a model saw in a video: its frames, how much each counted, which were dropped, and the labels."""
+    if output.suffix.lower() not in FORMATS:
+        raise typer.BadParameter(f"a report is {' or '.join(FORMATS)}, not {output.name!r}", param_hint="--output")
+    options = request_options(model=model, top_k=top_k, windows=windows, attention="layers")
+    from service.cli.attention_figure import draw
+    from service.cli.explain_page import page
+    from service.cli.thumbnails import thumbnails
+
+    log = Console(stderr=True)
+    try:
+        with log.status("looking at the video"), engine(server, api_key, retry_for_s=60.0) as run:
+            result = run.classify(file, options)
+            served = run.model(result.model)
+        with log.status("drawing"):
+            pictures = thumbnails(file, served, result.video, options, Settings())
+            if output.suffix.lower() == ".png":
+                labels = ", ".join(f"{p.label} {p.score:.3f}" for p in result.predictions[:3])
+                output.write_bytes(draw(f"{file.name}: {labels}", result.windows, pictures, "png"))
+            else:
+                figures = [
+                    draw("", [window], pictures[number : number + 1], "svg")
+                    for number, window in enumerate(result.windows)
+                ]
+                output.write_text(page(file.name, result, figures), encoding="utf-8")
+    except (VidtrError, httpx.TransportError) as error:
+        failed = Answer.failed(str(file), error)
+        problem = failed.problem or {}
+        log.print(f"[red]error[/red] {file}: {problem['code']}: {problem['detail']}", highlight=False, soft_wrap=True)
+        raise typer.Exit(TRY_AGAIN if failed.may_pass else REFUSED) from error
+    Console().print(str(output), highlight=False, soft_wrap=True)

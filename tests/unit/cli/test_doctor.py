@@ -1,0 +1,91 @@
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import doctor
+from service.cli.main import app
+from service.settings import Settings
+from tests.fixtures.servers import MODEL_REPOSITORY, SHIPPED_REPOSITORY
+
+
+def settings(**given: object) -> Settings:
+    return Settings(_env_file=None, **given)  # type: ignore[arg-type]
+
+
+def states(check: doctor.Check, **given: object) -> dict[str, str]:
+    return {found.name: found.state for found in check(settings(**given))}
+
+
+def test_a_redis_that_is_not_there_fails_with_advice() -> None:
+    [found] = doctor.redis(settings(redis_url="redis://127.0.0.1:9/0"))
+    assert found.state == "failed"
+    assert "VIDTR_REDIS_URL" in found.advice
+
+
+def test_without_a_url_a_server_to_start_is_enough() -> None:
+    assert states(doctor.redis) == {"redis": "ok"}
+
+
+def test_an_engine_without_its_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    [found] = doctor.engine(settings())
+    assert (found.state, "vidtr-serve[model]" in found.advice) == ("failed", True)
+
+
+def test_a_triton_that_is_not_there_fails_with_advice() -> None:
+    [found] = doctor.engine(settings(engine="triton", triton_url="127.0.0.1:9"))
+    assert (found.state, "8001" in found.advice) == ("failed", True)
+
+
+def test_a_triton_that_is_not_installed_fails_with_advice(tmp_path: Path) -> None:
+    [found] = doctor.engine(settings(engine="triton", triton_dir=tmp_path))
+    assert (found.state, "install-triton" in found.advice) == ("failed", True)
+
+
+def test_the_shipped_models_are_well() -> None:
+    assert states(doctor.models, model_repository=SHIPPED_REPOSITORY) == {"model repository": "ok"}
+
+
+def test_random_weights_are_a_warning_and_a_missing_default_a_failure() -> None:
+    given = {"model_repository": MODEL_REPOSITORY}
+    assert states(doctor.models, default_model="untrained_tiny", **given)["default model"] == "warning"
+    assert states(doctor.models, default_model="missing", **given)["default model"] == "failed"
+
+
+def test_a_file_that_is_not_the_one_of_its_configuration_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "untrained_tiny"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_bytes((MODEL_REPOSITORY / "untrained_tiny" / "config.pbtxt").read_bytes())
+    (folder / "1" / "model.pt").write_bytes(b"something else")
+    assert states(doctor.models, model_repository=tmp_path) == {"model repository": "failed"}
+
+
+def test_a_repository_that_is_not_there_fails(tmp_path: Path) -> None:
+    assert states(doctor.models, model_repository=tmp_path / "missing") == {"model repository": "failed"}
+
+
+def test_missing_layers_of_the_sandbox_are_a_warning_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def layers(config: object) -> tuple[str, ...]:
+        return ("process per upload", "seccomp")
+
+    monkeypatch.setattr(doctor, "_layers", layers)
+    monkeypatch.setattr(sys, "platform", "linux")
+    [found] = doctor.sandbox(settings())
+    assert found.state == "warning"
+    assert "network namespace, landlock" in found.detail
+
+
+def test_a_full_disk_fails() -> None:
+    assert states(doctor.disk, spool_min_free_bytes=10**18) == {"disk": "failed"}
+
+
+@pytest.mark.parametrize(("redis", "status"), [("", 0), ("redis://127.0.0.1:9/0", 1)])
+def test_the_exit_status_says_whether_all_is_well(monkeypatch: pytest.MonkeyPatch, redis: str, status: int) -> None:
+    monkeypatch.setenv("VIDTR_MODEL_REPOSITORY", str(SHIPPED_REPOSITORY))
+    if redis:
+        monkeypatch.setenv("VIDTR_REDIS_URL", redis)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == status, result.output
+    assert "decode sandbox" in result.output
