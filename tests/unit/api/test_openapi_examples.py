@@ -24,17 +24,16 @@ def examples() -> Iterator[Any]:
                     given += [each["value"] for each in content.get("examples", {}).values()]
                     for number, example in enumerate(given):
                         case = f"{method} {path} {name} {media} {number}"
-                        yield pytest.param(content["schema"], example, id=case)
+                        yield pytest.param(content.get("schema", {}), example, id=case)
     for name, shape in DOCUMENT["components"]["schemas"].items():
         for field, schema in shape.get("properties", {}).items():
             for number, example in enumerate(schema.get("examples", [])):
                 yield pytest.param(schema, example, id=f"{name}.{field} {number}")
 
 
-@pytest.mark.parametrize(("schema", "example"), examples())
+@pytest.mark.parametrize(("schema", "example"), list(examples()))
 def test_an_example_fits_its_schema(schema: dict[str, Any], example: Any) -> None:
     whole = {**schema, "components": DOCUMENT["components"]}
-    # A stream of events is text whatever its example looks like.
     Draft202012Validator(whole).validate(example)
 
 
