@@ -12,7 +12,7 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ci test-full test-gpu lint fmt docs bench triton fixture-model clean
+.PHONY: help run test test-ci test-full test-gpu lint fmt docs bench triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,10 +24,10 @@ test: $(VENV)/.test triton ## Lint, type-check and run unit, integration and end
 	$(MAKE) lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-ci: $(VENV)/.test triton ## What CI runs beyond `make test`.
+test-ci: $(VENV)/.test triton browser ## What CI runs beyond `make test`.
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-test-full: $(VENV)/.test triton ## Every test at full size.
+test-full: $(VENV)/.test triton browser ## Every test at full size.
 	VIDTR_CHAOS_JOBS=500 VIDTR_FUZZ_FILES=20000 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.test ## What needs a GPU: parity, memory and speed of the exported networks.
@@ -54,6 +54,10 @@ bench: $(VENV)/.local ## Measure throughput, the networks and their memory.
 
 triton: $(VENV)/.test ## Install a CPU tritonserver for the tests (Linux x86-64).
 	$(BIN)/vidtr install-triton
+
+browser: $(VENV)/.test ## Install a Chromium for the tests of the page, where there is none.
+	@$(BIN)/python -m tests.e2e.browser || $(BIN)/playwright install chromium \
+		|| echo "No Chromium can be had: the tests of the page will be skipped. Debian's package is called chromium." >&2
 
 fixture-model: $(VENV)/.local ## Generate the model with random weights that tests serve again.
 	$(BIN)/vidtr export untrained_tiny --repository tests/fixtures/model_repository

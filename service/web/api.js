@@ -10,11 +10,27 @@ export class Problem extends Error {
   }
 }
 
+const KEY = "vidtr-api-key";
+
 let key = "";
 
-/** Send this API key with every request from now on; an empty one sends none. */
+/** Send this API key with every request from now on, also after a reload of this tab; an empty one sends none. */
 export function useKey(text) {
   key = text;
+  try {
+    sessionStorage.setItem(KEY, text);
+  } catch {
+    // Storage may be forbidden: then the key lasts as long as the page.
+  }
+}
+
+/** The key of this tab; empty where there is none. */
+export function keptKey() {
+  try {
+    return sessionStorage.getItem(KEY) ?? "";
+  } catch {
+    return "";
+  }
 }
 
 const authorization = () => (key ? { Authorization: `Bearer ${key}` } : {});

@@ -1,6 +1,6 @@
 // The page: takes a video in, runs the request and shows what comes of it.
 
-import { Problem, classify, servedModels, useKey } from "./api.js";
+import { Problem, classify, keptKey, servedModels, useKey } from "./api.js";
 import { $, percent, seconds, size, spaced } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import { chosenModel, showModels } from "./models.js";
@@ -8,7 +8,6 @@ import { Recorder, canRecord } from "./recorder.js";
 import { ResultView } from "./result.js";
 import { problemText } from "./summary.js";
 
-const KEY = "vidtr-api-key";
 const STAGES = ["upload", "decode", "score"];
 
 let chosen = null;
@@ -19,6 +18,8 @@ const gallery = new Gallery($("cards"), {
   open: (entry) => {
     running?.abort();
     chosen = entry.file;
+    $("again").hidden = !chosen;
+    $("chosen").textContent = entry.name;
     present(entry);
   },
   changed: () => ($("gallery").hidden = gallery.entries.length === 0),
@@ -28,7 +29,11 @@ const gallery = new Gallery($("cards"), {
 
 async function start(file) {
   if (!file) return;
-  if (!$("form").reportValidity()) return;
+  if (!$("form").checkValidity()) {
+    $("options").open = true;
+    $("form").reportValidity();
+    return;
+  }
   chosen = file;
   running?.abort();
   const own = new AbortController();
@@ -156,11 +161,10 @@ $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   start(chosen);
 });
-$("key").value = sessionStorage.getItem(KEY) ?? "";
+$("key").value = keptKey();
 useKey($("key").value);
 $("key").addEventListener("change", () => {
   const key = $("key").value.trim();
-  sessionStorage.setItem(KEY, key);
   useKey(key);
   $("problem").hidden = true;
   listModels();

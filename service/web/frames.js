@@ -11,7 +11,8 @@ export class FrameReader {
     this.video.muted = true;
     this.video.preload = "auto";
     this.video.src = URL.createObjectURL(file);
-    this.ready = metadata(this.video);
+    this.closing = new AbortController();
+    this.ready = metadata(this.video, this.closing.signal);
     this.ready.catch(() => {});
     this.last = this.ready.catch(() => {});
     this.known = new Map();
@@ -39,7 +40,9 @@ export class FrameReader {
     return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.8));
   }
 
+  /** Let go of the file; whoever still waits for a picture is told that none comes. */
   close() {
+    this.closing.abort();
     URL.revokeObjectURL(this.video.src);
     this.video.removeAttribute("src");
     this.video.load();
@@ -48,8 +51,9 @@ export class FrameReader {
   }
 
   async #picture(time) {
+    this.closing.signal.throwIfAborted();
     if (!this.known.has(time)) {
-      const seeked = until(this.video, "seeked");
+      const seeked = until(this.video, "seeked", this.closing.signal);
       this.video.currentTime = inside(time);
       await seeked;
       const { videoWidth: width, videoHeight: height } = this.video;

@@ -23,7 +23,10 @@ export class Player extends EventTarget {
     this.own = 0;
     this.playable = Boolean(file);
     URL.revokeObjectURL(this.video.src);
-    if (!file) return this.#fail();
+    if (!file) {
+      this.video.removeAttribute("src");
+      return this.#fail();
+    }
     this.video.src = URL.createObjectURL(file);
     await metadata(this.video).catch(() => {});
   }
@@ -56,18 +59,18 @@ export class Player extends EventTarget {
 export const inside = (time) => time + 0.002;
 
 /** Resolves when `video` knows its size and length, also for recordings that do not say how long they are. */
-export async function metadata(video) {
-  if (video.readyState < 1) await until(video, "loadedmetadata");
+export async function metadata(video, signal) {
+  if (video.readyState < 1) await until(video, "loadedmetadata", signal);
   if (video.duration === Infinity) {
     video.currentTime = endless;
-    await until(video, "seeked");
+    await until(video, "seeked", signal);
     video.currentTime = 0;
-    await until(video, "seeked");
+    await until(video, "seeked", signal);
   }
 }
 
-/** Resolves at the next event of this name, rejects when the video fails first. */
-export function until(video, name) {
+/** Resolves at the next event of this name; rejects when the video fails first, or `signal` is aborted. */
+export function until(video, name, signal) {
   return new Promise((resolve, reject) => {
     const settled = new AbortController();
     const settle = (how) => (event) => {
@@ -76,5 +79,6 @@ export function until(video, name) {
     };
     video.addEventListener(name, settle(resolve), { signal: settled.signal });
     video.addEventListener("error", settle(reject), { signal: settled.signal });
+    signal?.addEventListener("abort", settle(reject), { signal: settled.signal });
   });
 }

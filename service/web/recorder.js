@@ -6,7 +6,7 @@ const LONGEST_S = 30;
 const KINDS = ["video/webm; codecs=vp9", "video/webm; codecs=vp8", "video/webm", "video/mp4"];
 
 const SOURCES = {
-  webcam: { title: "Record the webcam", open: () => navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } } }) },
+  webcam: { title: "Record the webcam", open: () => navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } }) },
   screen: { title: "Record the screen", open: () => navigator.mediaDevices.getDisplayMedia({ video: { frameRate: 30 } }) },
 };
 

@@ -14,7 +14,7 @@ export function fate({ retention, layer_retention: layers }) {
   }
   const layer = (layers ?? []).findIndex((share) => share <= GONE) + 1;
   return layer > 0
-    ? { kind: "dropped", short: ["dropped", `layer ${layer}`], text: `dropped by layer ${layer}` }
+    ? { kind: "dropped", short: ["dropped at", `layer ${layer}`], text: `dropped by layer ${layer}` }
     : { kind: "dropped", short: ["dropped"], text: "dropped on the way" };
 }
 

@@ -14,7 +14,9 @@ export class Timeline {
     const colours = palette(windows);
     this.segments = windows.map((window, index) => this.#segment(window, index, colours));
     this.segments.forEach((segment, index) => segment.addEventListener("click", () => choose(index)));
-    const lane = element("div", { class: "lane", role: "toolbar", "aria-label": "Windows" }, ...this.segments);
+    // Windows that overlap take turns in two rows; otherwise the later would hide the earlier.
+    const overlapping = windows.some((window, index) => index > 0 && window.start_s < windows[index - 1].end_s - 1e-3);
+    const lane = element("div", { class: overlapping ? "lane two-rows" : "lane", role: "toolbar", "aria-label": "Windows" }, ...this.segments);
     roving(lane, this.segments);
     const chart = this.#chart(windows);
     chart.addEventListener("click", (event) => {
