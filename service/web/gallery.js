@@ -28,18 +28,18 @@ export class Gallery {
     const kept = { ...entry, file: small ? entry.file : null };
     this.entries = [kept, ...this.entries.filter(({ id }) => id !== entry.id)];
     const dropped = this.entries.splice(KEEP);
-    this.#show();
-    // A full disk costs the card's next life, not this one.
+    // A card that is shown is one that outlives the page. A full disk costs the card's next life, not this one.
     await this.#write((store) => {
       store.put(kept);
       for (const { id } of dropped) store.delete(id);
     }).catch(() => {});
+    this.#show();
   }
 
   async clear() {
     this.entries = [];
-    this.#show();
     await this.#write((store) => store.clear()).catch(() => {});
+    this.#show();
   }
 
   #show() {
