@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,13 @@ from benchmarks.common.fixed import command, fixed_spec
 FRAMES, PIXELS, BATCH = 8, 224, 8  # 1.2 MB a clip
 IN_FLIGHT = 4 * BATCH
 RING = 64  # different clips, and keys of the plain processes
-SERVICE_S = 0.25  # of a batch, where the backend is to be the bottleneck
 SHORT_SERVICE_S = 0.02
 MEMORY_SAMPLES = 40
 READ_SIZE = 1 << 20
 
 
-def plain(kind: str, url: str, count: int, size: int) -> float:
-    """Seconds that one plain process takes for `count` SETs or GETs; runs in a process of its own."""
+def plain(kind: str, url: str, count: int, size: int) -> tuple[float, float]:
+    """Seconds of wall clock and of CPU for `count` SETs or GETs; runs in a process of its own."""
     client = redis.Redis.from_url(url, socket_read_size=READ_SIZE)
     payload = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8).tobytes()
     keys = [f"plain:{number}" for number in range(RING)]
@@ -53,26 +53,40 @@ def plain(kind: str, url: str, count: int, size: int) -> float:
     client.incr("plain:ready")
     while int(client.get("plain:ready") or 0) < 2:
         time.sleep(0.001)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for number in range(count):
         if kind == "set":
             client.set(keys[number % RING], payload, ex=900)
         else:
             client.get(keys[number % RING])
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - cpu
 
 
-async def plain_rate(pools: list[ProcessPoolExecutor], queue: Broker, count: int) -> float:
-    """Clips per second of the two plain processes."""
+@dataclass(frozen=True)
+class Rate:
+    """Clips per second, and CPU seconds of a clip by part."""
+
+    per_s: float
+    cpu_s: dict[str, float]
+
+
+async def plain_rate(pools: list[ProcessPoolExecutor], queue: Broker, count: int) -> Rate:
+    """Of the two plain processes."""
+    meter = Meter({"redis": queue.parts["redis"]})
     await queue.queue.redis.delete("plain:ready")
     loop = asyncio.get_running_loop()
     runs = [
         loop.run_in_executor(pool, plain, kind, queue.redis.url, count, queue.spec.clip_bytes)
         for pool, kind in zip(pools, ("set", "get"), strict=True)
     ]
-    seconds = await asyncio.gather(*runs)
+    while int(await queue.queue.redis.get("plain:ready") or 0) < len(pools):  # noqa: ASYNC110 - other processes' doing
+        await asyncio.sleep(0.002)
+    meter.mark()
+    found = await asyncio.gather(*runs)
+    meter.mark()
     await queue.queue.redis.delete(*(f"plain:{number}" for number in range(RING)))
-    return count / max(seconds)
+    cpu = {"redis": meter.usage().cpu_s["redis"], "processes": sum(cpu for _, cpu in found)}
+    return Rate(count / max(seconds for seconds, _ in found), {part: used / count for part, used in cpu.items()})
 
 
 async def path(scratch: Path, seconds: float, rounds: int, persist: bool) -> dict[str, Any]:
@@ -90,14 +104,12 @@ async def path(scratch: Path, seconds: float, rounds: int, persist: bool) -> dic
 
             await plain_rate(pools, queue, RING)
             count = max(RING, int(seconds * await ours(2 * RING)))
-            used = []
 
-            async def metered() -> float:
+            async def metered() -> Rate:
                 meter.mark()
                 rate = await ours(count)
                 meter.mark()
-                used.append(meter.usage())
-                return rate
+                return Rate(rate, {part: used / count for part, used in meter.usage().cpu_s.items()})
 
             series = await record.interleaved(
                 rounds, {"plain": lambda: plain_rate(pools, queue, count), "ours": metered}
@@ -106,16 +118,19 @@ async def path(scratch: Path, seconds: float, rounds: int, persist: bool) -> dic
     finally:
         for pool in pools:
             pool.shutdown()
+    rates = {way: [one.per_s for one in found] for way, found in series.items()}
+    cpu = {way: [sum(one.cpu_s.values()) for one in found] for way, found in series.items()}
     return {
         "persist": persist,
         "clip_bytes": spec.clip_bytes,
         "clips_per_round": count,
-        "clips_per_s": series,
-        "ratio": record.median_of_ratios(series["ours"], series["plain"]),
+        "clips_per_s": rates,
+        "ratio": record.median_of_ratios(rates["ours"], rates["plain"]),
+        "cpu_ratio": record.median_of_ratios(cpu["plain"], cpu["ours"]),
         "mean_batch": total / batches,
         "cpu_ms_per_clip": {
-            part: round(1000 * statistics.median(usage.cpu_s[part] / count for usage in used), 3)
-            for part in used[0].cpu_s
+            part: round(1000 * statistics.median(one.cpu_s[part] for one in series["ours"]), 3)
+            for part in series["ours"][0].cpu_s
         },
     }
 
@@ -151,12 +166,12 @@ async def saturated(scratch: Path, workers: int, service_s: float, seconds: floa
     }
 
 
-async def workers(scratch: Path, seconds: float, rounds: int, most: int) -> list[dict[str, float]]:
+async def workers(scratch: Path, seconds: float, rounds: int, most: int, service_s: float) -> list[dict[str, float]]:
     """Medians of 1 to `most` workers, in interleaved rounds."""
     found = await record.interleaved(
         rounds,
         {
-            str(number): lambda number=number: saturated(scratch / str(number), number, SERVICE_S, seconds)
+            str(number): lambda number=number: saturated(scratch / str(number), number, service_s, seconds)
             for number in range(1, most + 1)
         },
     )
@@ -233,7 +248,8 @@ async def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     figures: dict[str, Any] = {}
     ratios: dict[str, float] = {}
     parts = arguments.parts.split(",")
-    with tempfile.TemporaryDirectory(prefix="broker-", dir=Path.cwd()) as name:
+    record.RESULTS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="broker-", dir=record.RESULTS) as name:
         scratch = Path(name)
         if "path" in parts:
             for persist in (False, True):
@@ -241,8 +257,11 @@ async def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
                 kind = "kept on disk" if persist else "in memory"
                 figures[f"path, {kind}"] = found
                 ratios[f"queue over plain SET and GET, {kind}"] = found["ratio"]
+                ratios[f"CPU of plain SET and GET over CPU of the queue, {kind}"] = found["cpu_ratio"]
         if "workers" in parts:
-            found = await workers(scratch / "workers", arguments.seconds, arguments.rounds, arguments.workers)
+            found = await workers(
+                scratch / "workers", arguments.seconds, arguments.rounds, arguments.workers, arguments.service_s
+            )
             figures["workers"] = found
             ratios["mean batch over maximum at saturation"] = found[0]["mean_batch"] / BATCH
             if len(found) > 1:
@@ -263,6 +282,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of one round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="most worker processes")
+    parser.add_argument("--service-s", type=float, default=0.25, help="of a batch where it is to limit")
     parser.add_argument("--alone-clips", type=int, default=200)
     parser.add_argument("--clips", type=int, default=20_000, help="of the memory measurement")
     parser.add_argument("--json", type=Path)

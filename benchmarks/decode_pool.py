@@ -77,14 +77,16 @@ class Cell:
     request: JobRequest
     frames: tuple[int, ...]
     size: tuple[int, int]
+    spec: ModelSpec = SPEC
 
 
 def bare(cell: Cell, number: int) -> float:
     """CPU seconds of decoding one video the plain way."""
     began = time.process_time()
     width, height = cell.size
-    left, top = (width - SPEC.width) // 2, (height - SPEC.height) // 2
-    clip = np.empty((len(cell.frames), SPEC.height, SPEC.width, 3), np.uint8)
+    spec = cell.spec
+    left, top = (width - spec.width) // 2, (height - spec.height) // 2
+    clip = np.empty((len(cell.frames), spec.height, spec.width, 3), np.uint8)
     reformatter = VideoReformatter()
     wanted = {frame: place for place, frame in enumerate(cell.frames)}
     with av.open(str(cell.path)) as container:
@@ -95,7 +97,7 @@ def bare(cell: Cell, number: int) -> float:
                 picture = reformatter.reformat(
                     frame, width, height, format="rgb24", interpolation="BILINEAR", threads=1
                 )
-                clip[wanted[index]] = picture.to_ndarray()[top : top + SPEC.height, left : left + SPEC.width]
+                clip[wanted[index]] = picture.to_ndarray()[top : top + spec.height, left : left + spec.width]
             if index == cell.frames[-1]:
                 break
     return time.process_time() - began
@@ -145,18 +147,19 @@ async def in_pool(running: Running, cell: Cell, videos: int, folder: Path) -> tu
     return wall / videos, (cpu_of(running.processes) + time.process_time() - before) / videos
 
 
-def cell_of(name: str, path: Path, request: JobRequest, folder: Path) -> Cell | None:
+def cell_of(name: str, path: Path, request: JobRequest, folder: Path, spec: ModelSpec = SPEC) -> Cell | None:
     """The cell; None where the bare loop would have to decode too much."""
-    decoded = decode_file(path, folder / "clips", SPEC, request, CONFIG)
+    decoded = decode_file(path, folder / "clips", spec, request, CONFIG)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         fps = float(stream.average_rate or 30)
-        ratio = SPEC.resize_short_side / min(stream.width, stream.height)
+        ratio = spec.resize_short_side / min(stream.width, stream.height)
         size = int(stream.width * ratio), int(stream.height * ratio)
     times = sorted({moment for window in decoded.windows for moment in window.times_s})
     if times[-1] > LONGEST_S:
         return None
-    return Cell(f"{name}, windows={request.windows}", path, request, tuple(round(t * fps) for t in times), size)
+    frames = tuple(round(t * fps) for t in times)
+    return Cell(f"{name}, windows={request.windows}", path, request, frames, size, spec)
 
 
 async def measure(cells: list[Cell], rounds: int, folder: Path) -> list[dict[str, Any]]:

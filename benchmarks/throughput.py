@@ -30,6 +30,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 
 from benchmarks.common import record
+from benchmarks.common.cpu import Meter
 from benchmarks.common.enqueue import broker
 from benchmarks.common.models import NAMES, as_served, model_of, rate, raw
 from service.contracts import ModelSpec
@@ -94,11 +95,21 @@ async def measure(arguments: argparse.Namespace, model: ModelFile, scratch: Path
         count = batch * max(2, round(arguments.seconds * first / batch))
         clips = ring[np.arange(count) % len(ring)]
 
+        meter = Meter(queue.parts)
+        cpu_s: dict[str, list[float]] = {name: [] for name in (*forwards, "service")}
+
         async def bare(name: str) -> float:
-            return rate(forwards[name], torch.from_numpy(clips), batch)
+            began = time.process_time()
+            found = rate(forwards[name], torch.from_numpy(clips), batch)
+            cpu_s[name].append((time.process_time() - began) / count)
+            return found
 
         async def through() -> float:
-            return await queue.queue.round(spec, clips[: len(ring)], count, BATCHES_IN_FLIGHT * batch)
+            meter.mark()
+            found = await queue.queue.round(spec, clips[: len(ring)], count, BATCHES_IN_FLIGHT * batch)
+            meter.mark()
+            cpu_s["service"].append(sum(meter.usage().cpu_s.values()) / count)
+            return found
 
         figures: dict[str, Any] = {}
         ways = {name: lambda name=name: bare(name) for name in forwards}
@@ -107,6 +118,7 @@ async def measure(arguments: argparse.Namespace, model: ModelFile, scratch: Path
             size, in_flight = map(int, max(found, key=lambda cell: found[cell]).split(" x "))
             ways["alone"] = lambda: alone(url, spec, clips, size, in_flight)
         series = await record.interleaved(arguments.rounds, {**ways, "service": through})
+        figures["cpu_s_per_clip"] = cpu_s
         batches = await queue.metric("vidtr_batch_clips_count")
         figures["mean_batch"] = await queue.metric("vidtr_batch_clips_sum") / batches
     return {
@@ -154,6 +166,10 @@ def main() -> None:
     found = run(arguments)
     beside = f"{arguments.model}, {arguments.engine}: service over"
     ratios = {f"{beside} {name}": ratio for name, ratio in found["ratios"].items()}
+    for name, values in found["cpu_s_per_clip"].items():
+        if name != "service":
+            about = f"{arguments.model}: CPU of {name} over CPU of the service"
+            ratios[about] = record.median_of_ratios(values, found["cpu_s_per_clip"]["service"])
     name = f"throughput-{arguments.engine}-{arguments.model}"
     record.write(name, found, began=began, ratios=ratios, path=arguments.json)
     for label, ratio in ratios.items():
