@@ -14,6 +14,9 @@ from service.errors import QueueUnavailable
 
 SOCKET_TIMEOUT_S = 10.0
 READ_SIZE = 1 << 20
+# Commands that one client has on their way at a time; more fail. redis-py's own default of 100 is less than the
+# requests that may wait in one api process.
+MAX_CONNECTIONS = 1000
 RETRY_AFTER_S = 2.0
 FULL = "Redis has reached its memory budget"
 
@@ -30,6 +33,7 @@ def connect(url: str, *, name: str, socket_timeout_s: float | None = SOCKET_TIME
         socket_timeout=socket_timeout_s,
         socket_connect_timeout=3.0,
         socket_read_size=READ_SIZE,
+        max_connections=MAX_CONNECTIONS,
         health_check_interval=15,
         retry=Retry(ConstantBackoff(0.05), 1),
         retry_on_error=[ConnectionError, TimeoutError],
