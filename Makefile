@@ -12,7 +12,7 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ci test-full test-gpu lint fmt docs bench triton browser fixture-model clean
+.PHONY: help run test test-ci test-full test-gpu lint fmt docs bench bench-full bench-gate peers triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,11 +46,33 @@ fmt: $(VENV)/.test ## Format the code.
 docs: $(VENV)/.test ## Build the documentation as a site in build/docs; broken links fail.
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
-bench: $(VENV)/.local ## Measure throughput, the networks and their memory.
+bench: $(VENV)/.bench ## Measure queue, worker, engine and the whole program in a few minutes; writes a report.
+	$(BIN)/python -m benchmarks.broker --rounds 3 --seconds 3 --clips 2000
+	$(BIN)/python -m benchmarks.throughput --rounds 3 --seconds 5
+	$(BIN)/python -m benchmarks.stack --rounds 3 --seconds 5 --requests 100
+	$(BIN)/python -m benchmarks.report
+
+bench-full: $(VENV)/.bench triton peers ## Measure everything at full size, peers included; takes hours.
+	$(BIN)/python -m benchmarks.broker --workers 8
 	$(BIN)/python -m benchmarks.throughput
-	$(BIN)/python -m benchmarks.model --batches 1 --threads 1
-	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.throughput --engine triton
+	$(BIN)/python -m benchmarks.throughput --model cvidtr_s_8x8 --seconds 30
+	$(BIN)/python -m benchmarks.throughput --model cvidtr_s_8x8 --engine triton --seconds 30
+	$(BIN)/python -m benchmarks.stack --sweep --requests 500
+	$(BIN)/python -m benchmarks.stack --model cvidtr_s_8x8 --seconds 60 --rounds 3 --no-latency
 	$(BIN)/python -m benchmarks.overload
+	$(BIN)/python -m benchmarks.durability
+	$(BIN)/python -m benchmarks.model
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.peers.run --sweep
+	$(BIN)/python -m benchmarks.peers.run --sweep --model cvidtr_s_8x8 --requests 0 --seconds 60
+	$(BIN)/python -m benchmarks.report
+
+bench-gate: $(VENV)/.test ## Fail where a ratio has fallen below 0.7 of the recorded one; small, for CI.
+	$(BIN)/python -m benchmarks.gate
+
+peers: $(VENV)/.bench ## Make the environments of the serving frameworks that `bench-full` compares with.
+	$(BIN)/python -m benchmarks.peers.environments
 
 triton: $(VENV)/.test ## Install a CPU tritonserver for the tests (Linux x86-64).
 	$(BIN)/vidtr install-triton
@@ -63,7 +85,7 @@ fixture-model: $(VENV)/.local ## Generate the model with random weights that tes
 	$(BIN)/vidtr export untrained_tiny --repository tests/fixtures/model_repository
 
 clean: ## Remove what the commands above made.
-	rm -rf $(VENV) .triton .vidtr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .peers .triton .vidtr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -79,6 +101,10 @@ $(VENV)/.torch: $(VENV)/.python constraints.txt
 
 $(VENV)/.local: $(VENV)/.torch $(SOURCES)
 	$(PIP) install -q -c constraints.txt -e '.[local]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.local
+	$(PIP) install -q -c constraints.txt -e '.[local,bench]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.local

@@ -25,7 +25,7 @@ from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.settings import Settings
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 600.0
 STOP_GRACE_S = 20.0
 
 

@@ -1,0 +1,135 @@
+"""What the gate refuses, what the report marks, and what the model of scaling answers."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gate, report, scaling_model
+from benchmarks.common import record
+from benchmarks.scaling_model import Constants, bounds, first_room, planned, predicted
+
+COSTS = Constants(
+    clip_bytes=1_204_224,
+    batch=8,
+    api_s=0.002,
+    worker_s=0.003,
+    redis_s=0.001,
+    redis_disk_s=0.005,
+    cycle_s=0.05,
+)
+
+
+def recorded(**changes: Any) -> dict[str, Any]:
+    """A record of a queue benchmark."""
+    rows = [{"workers": n, "clips_per_s": 30.0 * n, "backend_bound_per_s": 32.0 * n} for n in (1, 2)]
+    values: dict[str, Any] = {
+        "benchmark": "broker",
+        "at": "2026-01-01T00:00:00Z",
+        "commit": "0123456789abcdef+",
+        "machine": {**record.machine(), "disturbed": False},
+        "versions": record.versions(),
+        "ratios": {"two workers over one": 1.9},
+        "figures": {"workers": rows, "memory": {"bytes": {"worker": [1, 2], "redis": [3, 4]}}},
+    }
+    return {**values, **changes}
+
+
+def test_the_gate_lets_pass_what_is_at_its_floor_and_names_what_is_below() -> None:
+    assert gate.short({"a": 0.7, "b": 0.69, "c": 9.0}, {"a": 1.0, "b": 1.0}) == ["b"]
+
+
+def test_a_ratio_that_was_not_measured_does_not_pass_the_gate() -> None:
+    assert gate.short({}, {"a": 0.1}) == ["a"]
+
+
+def test_what_is_recorded_is_what_the_runs_of_the_gate_measure() -> None:
+    found = json.loads(gate.RECORDED.read_text())
+    assert set(found) <= set(gate.RUNS)
+    assert all(gate.GATED.fullmatch(name) for ratios in found.values() for name in ratios)
+    assert all(value > 0 for ratios in found.values() for value in ratios.values())
+    assert found.get("broker")
+
+
+@pytest.mark.parametrize(("ratio", "marked"), [(1.59, True), (1.6, False)])
+def test_the_report_marks_a_ratio_below_its_target(ratio: float, marked: bool) -> None:
+    page = report.page([recorded(ratios={"two workers over one": ratio})])
+    assert ('<tr class="short">' in page) is marked
+
+
+def test_the_report_says_on_what_and_from_which_code_its_figures_come() -> None:
+    page = report.page([recorded()])
+    assert "0123456789ab+" in page
+    assert record.versions()["python"] in page
+    assert "disturbed" not in page
+    assert "disturbed by other work" in report.page([recorded(machine={**record.machine(), "disturbed": True})])
+
+
+def test_the_report_draws_workers_and_memory_into_the_page_itself() -> None:
+    assert report.page([recorded()]).count('<img src="data:image/png;base64,') == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("ray, service: p99", 0.97),
+        ("cvidtr_s_8x8, triton: efficiency", 0.95),
+        ("camera_motion, triton: efficiency", 0.8),
+    ],
+)
+def test_ratios_have_the_targets_of_their_kind(name: str, least: float) -> None:
+    assert report.target(name) == least
+
+
+def test_a_file_that_is_no_record_is_left_out_of_the_report(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text('{"ratios": {}}')
+    written = record.write(
+        "broker", {}, began={**record.machine(), "disturbed": False}, ratios={}, path=tmp_path / "sub" / "one.json"
+    )
+    written.rename(tmp_path / "one.json")
+    assert [one["benchmark"] for one in report.load(tmp_path)] == ["broker"]
+
+
+def test_slow_engines_bound_the_rate_until_the_cores_do() -> None:
+    assert bounds(COSTS, workers=2, service_s=1.0, cores=2)[0].room == "engines"
+    assert predicted(COSTS, workers=2, service_s=0.95, cores=2) == pytest.approx(16)
+    assert bounds(COSTS, workers=1000, service_s=0.95, cores=2)[0].room == "cores"
+    assert bounds(COSTS, workers=1000, service_s=0.95, cores=64)[0].room == "api"
+
+
+def test_the_dearest_room_fills_up_first() -> None:
+    assert first_room(COSTS, gpu_clips_per_s=100)[0] == "api"
+    assert first_room(COSTS, gpu_clips_per_s=1000)[0] == "worker"
+    assert first_room(replace(COSTS, redis_s=0.01), gpu_clips_per_s=1000)[0] == "redis"
+
+
+def test_a_fleet_carries_what_its_gpus_answer() -> None:
+    plan = planned(COSTS, 1000, 500)
+    assert plan.workers * scaling_model.USABLE / COSTS.worker_s >= plan.clips_per_s
+    assert plan.redis * scaling_model.USABLE / COSTS.redis_s >= plan.clips_per_s
+    assert plan.redis * scaling_model.NETWORK_BYTES_PER_S >= plan.redis_bytes_per_s / 2
+    assert planned(COSTS, 2000, 500).redis == pytest.approx(2 * plan.redis, abs=1)
+
+
+@pytest.mark.skipif(not scaling_model.RECORDED.exists(), reason="no measurement is recorded")
+def test_the_model_agrees_with_what_was_measured() -> None:
+    constants, measured, cores = scaling_model.load()
+    assert len(measured) >= 2
+    for row in measured:
+        rate = predicted(constants, int(row["workers"]), row["service_s"], cores)
+        assert rate == pytest.approx(row["clips_per_s"], rel=0.25), row
+
+
+def test_constants_and_measurements_are_taken_from_the_record_of_a_run() -> None:
+    cpu = {"redis": 1.0, "worker": 3.0, "own": 2.0}
+    path = {"clip_bytes": 1_204_224, "cpu_ms_per_clip": cpu}
+    rows = [{"workers": n, "service_s": 0.25, "clips_per_s": 20.0 * n, "backend_bound_per_s": 32.0 * n} for n in (1, 2)]
+    disk = {**path, "cpu_ms_per_clip": {**cpu, "redis": 5.0}}
+    found = scaling_model.taken(
+        recorded(figures={"path, in memory": path, "path, kept on disk": disk, "workers": rows})
+    )
+    constants = Constants(**found["constants"])
+    assert constants == replace(COSTS, cycle_s=pytest.approx(0.15))
+    assert [predicted(constants, row["workers"], 0.25, 64) for row in found["measured"]] == pytest.approx([20.0, 40.0])
