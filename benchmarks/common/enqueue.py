@@ -81,15 +81,20 @@ class Queue:
         self._directory = ModelDirectory(self.redis, keys)
         self._bus = ResultBus(self._listening, keys, self._store)
 
-    async def start(self, workers: int) -> ModelSpec:
-        """Wait for so many workers, and for results; returns the model that they serve."""
+    async def start(self, workers: Sequence[ServerProcess]) -> ModelSpec:
+        """Wait for the workers, and listen for results; returns the model that they serve.
+
+        Raises RuntimeError where a worker ends, TimeoutError where they do not come up.
+        """
         await self._bus.start()
         async with asyncio.timeout(START_TIMEOUT_S):
-            while len(await self._directory.workers()) < workers:  # noqa: ASYNC110 - another process's doing
+            while True:
+                if any(worker.pid is None for worker in workers):
+                    raise RuntimeError("a worker has ended")
+                served = await self._directory.list()
+                if served and len(await self._directory.workers()) == len(workers):
+                    return served[0]
                 await asyncio.sleep(0.1)
-            while not (served := await self._directory.list()):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-        return served[0]
 
     async def classify(self, spec: ModelSpec, clip: memoryview) -> Timed:
         """Enqueue one clip as a job and wait for its result."""
@@ -190,7 +195,11 @@ async def broker(
             running.append(process)
         queue = Queue(redis.url, settings)
         try:
-            spec = await queue.start(workers)
+            try:
+                spec = await queue.start(running)
+            except (RuntimeError, TimeoutError) as error:
+                logs = "".join((scratch / f"worker{number}.log").read_text() for number in range(workers))
+                raise RuntimeError(f"the workers do not come up; they say:\n{logs}") from error
             yield Broker(queue, spec, redis, tuple(running), tuple(ports))
         finally:
             await queue.close()

@@ -17,6 +17,7 @@ from service.queue.jobs import JobTimes
 from service.settings import Settings
 from service.telemetry import logs, metrics
 from service.worker.config import WorkerConfig
+from service.worker.pulse import Pulse
 from service.worker.run import run_worker
 
 LABELS = 400
@@ -81,12 +82,13 @@ def main() -> None:
     service_s, batch, frames, pixels, name = sys.argv[1:]
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "worker")
+    pulse = Pulse(settings.worker_stall_s)
     if settings.worker_metrics_port:
-        metrics.serve(settings.metrics_host, settings.worker_metrics_port, None)
+        metrics.serve(settings.metrics_host, settings.worker_metrics_port, None, pulse.stalled)
     backend = FixedTime(fixed_spec(int(batch), int(frames), int(pixels), name), float(service_s))
     config, times = settings.narrowed(WorkerConfig), settings.narrowed(JobTimes)
     limits = settings.narrowed(DeadLetterLimits)
-    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits))
+    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, pulse))
 
 
 if __name__ == "__main__":
