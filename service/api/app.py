@@ -202,12 +202,24 @@ def _document(app: FastAPI, *, key_needed: bool) -> None:
             for path in schema["paths"].values():
                 for operation in path.values():
                     _problem_for_422(operation)
+                    for parameter in operation.get("parameters", ()):
+                        _never_null(parameter["schema"])
                     if "security" in operation and not key_needed:
                         operation["security"].append({})
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _never_null(schema: dict[str, Any]) -> None:
+    """A query parameter or header is there or not: none can be sent that is null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        del schema["anyOf"]
+        schema.update(kinds[0])
+    elif kinds:
+        schema["anyOf"] = kinds
 
 
 def _problem_for_422(operation: dict[str, Any]) -> None:

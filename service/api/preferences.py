@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from service.errors import InvalidOption
 
+# Printable ASCII, with nothing at its ends that HTTP would strip.
+KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 MAX_KEY = 255
 
 _WAIT = re.compile(r"wait=(\d{1,9})")
@@ -55,8 +57,8 @@ def _deadline(text: str | None, limit: float) -> float:
 
 
 def checked_key(key: str | None) -> str | None:
-    """The value of `Idempotency-Key`. Raises InvalidOption where it is empty, too long or not printable."""
-    if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
-        detail = f"Idempotency-Key must have 1 to {MAX_KEY} printable characters"
+    """The value of `Idempotency-Key`. Raises InvalidOption where it is empty, too long or not printable ASCII."""
+    if key is not None and not KEY.fullmatch(key):
+        detail = f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters"
         raise InvalidOption(detail, limit=MAX_KEY, actual=len(key))
     return key

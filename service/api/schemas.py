@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from service.contracts import JobRequest
+from service.contracts import JobRequest, JobState
+from service.queue.events import EVENT_ID
+
+
+def shaped(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
+    """The OpenAPI pattern of a parameter that is checked by our own code, which has better words."""
+    return {"pattern": f"^{pattern.pattern}$"}
 
 
 def _number(value: object) -> object:
@@ -56,6 +63,30 @@ RESULT_EXAMPLE: dict[str, Any] = {
     "warnings": [],
 }
 
+# In OpenAPI 3.1 the schema of an event stream is that of each event.
+FOLLOWED_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", **shaped(EVENT_ID)},
+        "event": {"type": "string", "enum": [state.value for state in JobState]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "type": "object",
+                "required": ["id", "status", "clips_done", "clips_total"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "status": {"type": "string", "enum": [state.value for state in JobState]},
+                    "clips_done": {"type": "integer", "minimum": 0},
+                    "clips_total": {"type": "integer", "minimum": 1},
+                },
+            },
+        },
+    },
+}
+
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -64,6 +95,7 @@ UPLOAD_BODY: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
+                    "additionalProperties": False,
                     "properties": {"file": {"type": "string", "format": "binary", "description": "the video"}},
                 }
             },

@@ -12,7 +12,7 @@ from service.contracts import JobState
 from service.queue.connection import reported
 from service.queue.keys import Keys
 
-EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+EVENT_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED})
 

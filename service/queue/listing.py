@@ -13,7 +13,7 @@ from service.errors import InvalidOption
 from service.queue.connection import reported
 from service.queue.keys import Keys
 
-_PLACE = re.compile(r"\d{17}-[0-9a-f]{32}")
+PLACE = re.compile(r"[0-9]{17}-[0-9a-f]{32}")
 
 
 def listed_as(created_at: float, job_id: str) -> str:
@@ -41,7 +41,7 @@ class JobList:
 
         Jobs that come in meanwhile change no page but the first. Raises InvalidOption for a cursor that is none.
         """
-        if cursor is not None and not _PLACE.fullmatch(cursor):
+        if cursor is not None and not PLACE.fullmatch(cursor):
             raise InvalidOption("cursor is not one that a page has given", actual=cursor)
         keys = self._keys
         before = "+" if cursor is None else f"({cursor}"

@@ -7,14 +7,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse
+from pydantic import WithJsonSchema
 
 from service.api import streaming
 from service.api.callers import CurrentCaller
 from service.api.following import STREAM_HEADERS
-from service.api.preferences import checked_key
+from service.api.preferences import KEY, checked_key
 from service.api.preferences import waiting as read_waiting
 from service.api.problems import responses
-from service.api.schemas import RESULT_EXAMPLE, UPLOAD_BODY, ClassifyOptions
+from service.api.schemas import RESULT_EXAMPLE, UPLOAD_BODY, ClassifyOptions, shaped
 from service.api.state import State
 from service.contracts import JobResult, JobStatus, Timings
 from service.errors import InternalError
@@ -88,10 +89,16 @@ async def classify(
         str | None, Header(description="`respond-async` for a 202 at once, `wait=N` to wait at most N seconds")
     ] = None,
     x_deadline_s: Annotated[
-        str | None, Header(description="seconds after which the job is given up; only shortens the server's limit")
+        str | None,
+        Header(description="seconds after which the job is given up; only shortens the server's limit"),
+        WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
     ] = None,
     idempotency_key: Annotated[
-        str | None, Header(description="any text of up to 255 characters: repeating a request with it is safe")
+        str | None,
+        Header(
+            description="any text of up to 255 characters: repeating a request with it is safe",
+            json_schema_extra=shaped(KEY),
+        ),
     ] = None,
 ) -> Response:
     """Upload a video, as a form part `file` or as the raw body, and get labels and temporal attention.

@@ -10,10 +10,12 @@ from fastapi.sse import EventSourceResponse
 from service.api.callers import CurrentCaller
 from service.api.following import STREAM_HEADERS
 from service.api.problems import responses
+from service.api.schemas import FOLLOWED_EVENT, shaped
 from service.api.state import State
 from service.contracts import JobState, JobStatus
 from service.errors import InvalidOption, Unauthorized
 from service.queue.events import EVENT_ID
+from service.queue.listing import PLACE
 from service.telemetry import metrics
 from service.wire import JobPage
 
@@ -26,7 +28,7 @@ _COMMON = ("unauthorized", "invalid_option", "queue_unavailable", "internal_erro
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events as they happen; the stream ends with the job",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": FOLLOWED_EVENT}},
     },
     204: {"description": "`Last-Event-ID` is the job's last event: nothing more comes"},
 }
@@ -41,7 +43,9 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 async def list_jobs(
     state: State,
     caller: CurrentCaller,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
+    cursor: Annotated[
+        str | None, Query(description="`next_cursor` of the page before", json_schema_extra=shaped(PLACE))
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
 ) -> JobPage:
     """Jobs that the caller's API key has sent, without their results; deleted ones are left out."""
@@ -76,10 +80,15 @@ async def follow_job(
     state: State,
     caller: CurrentCaller,
     last_event_id: Annotated[
-        str | None, Header(description="id of the last event received; those after it are sent")
+        str | None,
+        Header(
+            description="id of the last event received; those after it are sent", json_schema_extra=shaped(EVENT_ID)
+        ),
     ] = None,
 ) -> Response:
     """Server-sent events: every state of the job so far, or after `Last-Event-ID`, and then each as it comes."""
+    # An empty header says no more than none at all.
+    last_event_id = last_event_id or None
     if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
         raise InvalidOption("Last-Event-ID is not the id of an event", actual=last_event_id)
     await state.store.check_owner(job_id, caller.owner)
