@@ -107,9 +107,8 @@ class Admission:
         self, job_id: str, options: JobRequest, claim: Claim | None, deadline_s: float, asynchronous: bool
     ) -> Admitted:
         self._check_uploads(deadline_s)
-        served = await self._directory.list()
+        served, workers = await self._directory.live()
         spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
-        workers = await self._directory.workers()
         check_breakers(spec, workers)
         clips = self._most_clips(options)
         wanted = Reservation(

@@ -156,8 +156,7 @@ class Classifier:
         upload_ms = (time.time() - created_at) * 1000
         deadline_at = created_at + waiting.deadline_s
         with stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
-            decoded = await self._decode(spool, spec, options, deadline_at, waiting.deadline_s)
-        self._pace.observe(decoded.decode_ms / 1000)
+            decoded = await self._decode(spool, admitted, options, deadline_at, waiting.deadline_s)
         metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
         await self._access.charge(caller, _seconds(decoded, options))
         report("decoded", {"id": job_id, **decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)})
@@ -251,11 +250,14 @@ class Classifier:
         await asyncio.sleep(self._drain_wait_s)
 
     async def _decode(
-        self, spool: Spool, spec: ModelSpec, options: JobRequest, deadline_at: float, deadline_s: float
+        self, spool: Spool, admitted: Admitted, options: JobRequest, deadline_at: float, deadline_s: float
     ) -> DecodedVideo:
         try:
-            async with asyncio.timeout(max(0.0, deadline_at - time.time())):
-                return await self._pool.decode(spool.upload, spool.clips, spec, options)
+            async with (
+                asyncio.timeout(max(0.0, deadline_at - time.time())),
+                self._pace.turn(admitted.reservation.job_class),
+            ):
+                return await self._pool.decode(spool.upload, spool.clips, admitted.spec, options)
         except TimeoutError as error:
             detail = f"the job's deadline of {deadline_s:g} s passed while its video was decoded"
             raise DeadlineExceeded(detail, limit=deadline_s) from error

@@ -1,16 +1,43 @@
-"""How long uploads wait for a decode process, as the last decodes have it."""
+"""Who decodes next, and how long uploads wait for it, as the last decodes have it."""
 
 from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+from service.contracts import JobClass
+from service.errors import VidtrError
 
 WEIGHT = 0.2
 
 
 class DecodePace:
-    """A moving average of how long a decode takes, and what follows from it for the next one."""
+    """Turns at the decode processes; a moving average of how long one takes, and what follows for the next upload."""
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._processes = processes
+        self._clock = clock
+        self._free = asyncio.Semaphore(processes)
+        # Where there are several, long films leave one to the short clips that somebody waits for.
+        self._bulk = asyncio.Semaphore(max(1, processes - 1))
         self._decode_s: float | None = None
+
+    @contextlib.asynccontextmanager
+    async def turn(self, job_class: JobClass) -> AsyncIterator[None]:
+        """Wait for a free process. What happens inside is timed, with all that a decode costs around the decoder."""
+        async with contextlib.AsyncExitStack() as stack:
+            if job_class is JobClass.BULK:
+                await stack.enter_async_context(self._bulk)
+            await stack.enter_async_context(self._free)
+            started = self._clock()
+            try:
+                yield
+            except VidtrError:
+                self.observe(self._clock() - started)
+                raise
+            self.observe(self._clock() - started)
 
     def observe(self, decode_s: float) -> None:
         """A decode has taken so many seconds, without its wait."""

@@ -57,11 +57,11 @@ class Keys:
 
     def worker(self, worker: str) -> str:
         """WorkerStatus of a live worker; lives as long as its heartbeat."""
-        return f"{self.prefix}:workers:{worker}"
+        return f"{self.workers}:{worker}"
 
     def model(self, name: str, version: str) -> str:
         """ModelSpec of a served model version; lives as long as its worker's heartbeat."""
-        return f"{self.prefix}:models:{name}:{version}"
+        return f"{self.models}:{name}:{version}"
 
     @property
     def models(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,6 +14,20 @@ from service.errors import BackendUnavailable, UnknownModel
 from service.queue.connection import RETRY_AFTER_S, reported
 from service.queue.keys import Keys
 
+# Asked before every upload, so it is one round trip. KEYS: models, workers; what each of their members has said stands
+# in a key of its own, whose name goes on from theirs. ARGV: now.
+LIVE = """
+local function live(index)
+  local found = {}
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', index, ARGV[1], '+inf')) do
+    local value = redis.call('GET', index .. ':' .. name)
+    if value then found[#found + 1] = value end
+  end
+  return found
+end
+return {live(KEYS[1]), live(KEYS[2])}
+"""
+
 
 class ModelDirectory:
     """Announced models in Redis. Methods raise QueueUnavailable when Redis cannot be reached."""
@@ -20,6 +35,7 @@ class ModelDirectory:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._live = redis.register_script(LIVE)
 
     async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> None:
         """Say that a live worker serves these models for the next `ttl_s` seconds, and how it does."""
@@ -44,25 +60,21 @@ class ModelDirectory:
             pipe.delete(self._keys.worker(worker))
             await pipe.execute()
 
+    async def live(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
+        """Every model version that a live worker serves, by name and then newest first; and every live worker."""
+        with reported():
+            found: Any = await self._live(keys=[self._keys.models, self._keys.workers], args=[time.time()])
+        specs = [_spec(data) for data in found[0]]
+        specs.sort(key=lambda spec: (spec.name, -int(spec.version)))
+        return specs, [WorkerStatus.model_validate_json(data) for data in found[1]]
+
     async def workers(self) -> list[WorkerStatus]:
         """Every live worker."""
-        with reported():
-            names: Any = await self._redis.zrangebyscore(self._keys.workers, time.time(), "+inf")
-            if not names:
-                return []
-            found = await self._redis.mget([self._keys.worker(name.decode()) for name in names])
-        return [WorkerStatus.model_validate_json(data) for data in found if data is not None]
+        return (await self.live())[1]
 
     async def list(self) -> list[ModelSpec]:
         """Every model version that a live worker serves, by name and then newest version first."""
-        with reported():
-            members: Any = await self._redis.zrangebyscore(self._keys.models, time.time(), "+inf")
-            if not members:
-                return []
-            names = [member.decode().rsplit(":", 1) for member in members]
-            found = await self._redis.mget([self._keys.model(name, version) for name, version in names])
-        specs = [ModelSpec.model_validate_json(data) for data in found if data is not None]
-        return sorted(specs, key=lambda spec: (spec.name, -int(spec.version)))
+        return (await self.live())[0]
 
     async def resolve(self, name: str, version: str | None) -> ModelSpec:
         """The named model in the given version, or in its newest.
@@ -84,3 +96,9 @@ class ModelDirectory:
         wanted = f"model {name!r}" if version is None else f"model {name!r} in version {version}"
         detail = f"{wanted} is not served; served now: {served}"
         raise UnknownModel(detail, actual=name)
+
+
+@lru_cache(maxsize=64)
+def _spec(data: bytes) -> ModelSpec:
+    """Announcements stay the same from heartbeat to heartbeat, and a large model has hundreds of labels."""
+    return ModelSpec.model_validate_json(data)

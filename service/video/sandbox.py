@@ -16,7 +16,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _OPEN_FILES = 64
-_NICENESS = 5
+# With a tenth of the weight of the process that answers requests, which is then served first.
+_NICENESS = 10
 
 
 def _limit(kind: int, soft: int) -> None:

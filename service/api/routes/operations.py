@@ -35,9 +35,10 @@ async def ready(state: State, response: Response) -> Health:
     try:
         with reported():
             await state.redis.ping()
-        served = [spec for spec in await state.directory.list() if spec.name == state.default_model]
+        specs, workers = await state.directory.live()
+        served = [spec for spec in specs if spec.name == state.default_model]
         if served:
-            check_breakers(served[0], await state.directory.workers())
+            check_breakers(served[0], workers)
         else:
             checks |= {"model": f"no worker serves {state.default_model}", "backend": "unknown"}
     except QueueUnavailable as error:
