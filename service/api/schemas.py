@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from service.contracts import JobRequest, JobState
+from service.contracts import JobRequest
 from service.queue.events import EVENT_ID
 
 
@@ -63,27 +63,14 @@ RESULT_EXAMPLE: dict[str, Any] = {
     "warnings": [],
 }
 
-# In OpenAPI 3.1 the schema of an event stream is that of each event.
-FOLLOWED_EVENT: dict[str, Any] = {
+# In OpenAPI 3.1 the schema of an event stream is that of each event; `data` is JSON.
+STREAMED_EVENT: dict[str, Any] = {
     "type": "object",
-    "required": ["id", "event", "data"],
+    "required": ["event", "data"],
     "properties": {
         "id": {"type": "string", **shaped(EVENT_ID)},
-        "event": {"type": "string", "enum": [state.value for state in JobState]},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {
-                "type": "object",
-                "required": ["id", "status", "clips_done", "clips_total"],
-                "properties": {
-                    "id": {"type": "string"},
-                    "status": {"type": "string", "enum": [state.value for state in JobState]},
-                    "clips_done": {"type": "integer", "minimum": 0},
-                    "clips_total": {"type": "integer", "minimum": 1},
-                },
-            },
-        },
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
 

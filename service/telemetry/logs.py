@@ -26,8 +26,8 @@ def configure(level: Literal["debug", "info", "warning", "error"], fmt: Literal[
         shared.append(structlog.processors.format_exc_info)
         last = structlog.processors.JSONRenderer()
     else:
-        # Not Rich's, which renders every local variable, keys of callers and arrays of clips among them, while the worker
-        # stands still.
+        # Not Rich's, which renders every local variable, keys of callers and arrays of clips among them, while the
+        # worker stands still.
         last = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )

@@ -249,17 +249,6 @@ class Service:
         )
         return sum(count > 1 for count in finished.values())
 
-    def leaks(self) -> list[str]:
-        """Keys that would live for ever and hold something."""
-        client = self.redis.client
-        return [
-            key.decode()
-            for key in client.scan_iter(f"{PREFIX}:*")
-            if client.ttl(key) == -1
-            and {b"stream": client.xlen, b"zset": client.zcard}.get(client.type(key), lambda _: 1)(key)
-            and key.decode() not in (f"{PREFIX}:models", f"{PREFIX}:workers")
-        ]
-
 
 def _ready(port: int) -> bool:
     try:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from service.local.triton import LocalTriton
-from tests.chaos.rig import JOBS, LEASE_S, Account, Load, Service
+from service.queue.keys import Keys
+from tests.chaos.rig import JOBS, LEASE_S, PREFIX, Account, Load, Service
+from tests.fixtures.keyspace import check_settled
 from tests.fixtures.servers import SHIPPED_REPOSITORY
 from tests.videos import write_video
 
@@ -37,11 +39,8 @@ def check(scenario: str, service: Service, account: Account) -> None:
 
 
 async def settled(service: Service) -> None:
-    """No key is left that would live for ever and hold something."""
-    end = time.monotonic() + 30
-    while leaks := service.leaks():
-        assert time.monotonic() < end, leaks
-        await asyncio.sleep(0.2)
+    """No work is left, and no key that would live for ever."""
+    await asyncio.to_thread(check_settled, service.redis.client, Keys(PREFIX))
 
 
 async def until_taken_over(service: Service, pid: int) -> float:

@@ -3,17 +3,32 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
-from tests.e2e.program import Program
+from service.queue.keys import Keys
+from tests.e2e.program import SIZE, Program, Size
+from tests.fixtures.keyspace import check_settled
 from tests.videos import write_video
 
 WEBHOOK_SECRET = "whsec_" + 10 * "c2Vj"
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+@pytest.fixture(autouse=True)
+def nothing_is_left_in_redis() -> Iterator[None]:
+    """Whatever a test does, what it leaves in the Redis of a program expires."""
+    yield
+    for program in Program.running:
+        if program.alive:
+            with redis.Redis.from_url(program.redis_url) as server:
+                check_settled(server, Keys("vidtr"))
+
+
+@pytest.fixture(scope="session", params=[SIZE, pytest.param(Size(2, 2), marks=pytest.mark.slow)], ids=str)
+def program(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Program]:
+    """What most tests ask: once as `vidtr up` is, and once with two API processes and two workers over one Redis."""
     program = Program(
         tmp_path_factory.mktemp("program"),
+        size=request.param,
         VIDTR_MAX_UPLOAD_BYTES="20000000",
         VIDTR_WEBHOOK_SECRET=WEBHOOK_SECRET,
         VIDTR_WEBHOOK_PRIVATE_TARGETS="true",

@@ -8,31 +8,65 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import psutil
+import redis
 
-from service.local.process import free_ports
+from service.local.process import ServerProcess, free_ports
+from service.queue.keys import Keys
+from tests.e2e.spread import Spread
 
 START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many processes of each kind a program has."""
+
+    apis: int = 1
+    workers: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.apis}x{self.workers}"
+
+
+# Every program of a run can be a larger one than `vidtr up` is.
+SIZE = Size(int(os.environ.get("VIDTR_TEST_APIS", "1")), int(os.environ.get("VIDTR_TEST_WORKERS", "1")))
 
 
 class Program:
-    """`vidtr up` on a free port, with its state in `directory` and settings from `environment`."""
+    """`vidtr up` on a free port, with its state in `directory` and settings from `environment`.
 
-    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
+    In a larger `size` more API and worker processes share its Redis, and `port` spreads connections over all APIs.
+    """
+
+    running: ClassVar[set[Program]] = set()
+    """those that have been started and not stopped"""
+
+    def __init__(self, directory: Path, *arguments: str, size: Size = SIZE, **environment: str) -> None:
         self.directory = directory
-        self.port = free_ports(1)[0]
+        self._ports = free_ports(size.apis)
+        self._spread = Spread(self._ports) if size.apis > 1 else None
+        self.port = self._spread.port if self._spread else self._ports[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "program.log"
+        self._size = size
         self._arguments = arguments
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        self._others: list[ServerProcess] = []
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
-        command = [sys.executable, "-m", "service.cli.main", "up", "--port", str(self.port)]
+        self.running.add(self)
+        command = [sys.executable, "-m", "service.cli.main", "up", "--port", str(self._ports[0])]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--state-dir", str(self.directory / "state"), *self._arguments],
@@ -42,19 +76,45 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        self._wait_until(lambda: _ready(self._ports[0]))
+        if self._size != Size():
+            self._start_others()
+
+    def _start_others(self) -> None:
+        [api] = [process for process in self.descendants if process.cmdline()[-1:] == ["api"]]
+        # The same settings, and the same private Redis, as the processes that there are.
+        environment = api.environ()
+        for port in self._ports[1:]:
+            self._start_other("api", {**environment, "VIDTR_PORT": str(port)})
+        for _ in range(self._size.workers - 1):
+            self._start_other("worker", environment)
+        with redis.Redis.from_url(environment["VIDTR_REDIS_URL"]) as server:
+            workers = Keys(environment["VIDTR_REDIS_PREFIX"]).workers
+            self._wait_until(lambda: server.zcard(workers) == self._size.workers)
+        for port in self._ports:
+            self._wait_until(lambda port=port: _ready(port))  # type: ignore[misc]
+
+    def _start_other(self, role: str, environment: dict[str, str]) -> None:
+        log = self.directory / f"{role}-{len(self._others)}.log"
+        command = [sys.executable, "-m", "service.cli.main", role]
+        process = ServerProcess(command, name=f"another {role}", log=log, environment=environment)
+        process.start()
+        self._others.append(process)
+
+    def _wait_until(self, ready: Callable[[], bool]) -> None:
+        assert self._process is not None
         end = time.monotonic() + START_TIMEOUT_S
-        while not self._ready():
+        while not ready():
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.1)
 
-    def _ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health/ready", timeout=2).is_success
-        except httpx.TransportError:
-            return False
-
     @property
+    def alive(self) -> bool:
+        """Whether its main process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @cached_property
     def redis_url(self) -> str:
         """Address of its private Redis."""
         for process in self.descendants:
@@ -82,13 +142,26 @@ class Program:
 
     def stop(self) -> None:
         """SIGTERM and wait; harmless when it has ended."""
+        self.running.discard(self)
+        for process in self._others:
+            process.stop(STOP_TIMEOUT_S)
+        self._others.clear()
         if self._process is not None and self._process.poll() is None:
             self.signal()
             self.wait()
+        if self._spread is not None:
+            self._spread.close()
 
     def client(self) -> httpx.Client:
         """An HTTP client of the program."""
         return httpx.Client(base_url=self.url, timeout=120)
+
+
+def _ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=2).is_success
+    except httpx.TransportError:
+        return False
 
 
 def upload(client: httpx.Client, path: Path, **options: str | int | float) -> httpx.Response:

@@ -28,13 +28,16 @@ def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
 ) -> None:
     keys = Keys("vidtr")
     with redis.Redis.from_url(program.redis_url) as server:
-        [worker] = server.zrange(keys.workers, 0, -1)
-        known = WorkerStatus.model_validate_json(server.get(keys.worker(worker.decode())))
-        away = known.model_copy(update={"breaker": "open", "retry_in_s": 1.0}).model_dump_json()
+        away = {}
+        for name in server.zrange(keys.workers, 0, -1):
+            worker = keys.worker(name.decode())
+            known = WorkerStatus.model_validate_json(server.get(worker))
+            away[worker] = known.model_copy(update={"breaker": "open", "retry_in_s": 1.0}).model_dump_json()
 
         def seen() -> bool:
-            # The worker itself says that all is well with every heartbeat.
-            server.set(keys.worker(worker.decode()), away, px=5000)
+            # The workers themselves say that all is well with every heartbeat.
+            for worker, status in away.items():
+                server.set(worker, status, px=5000)
             status, checks = ready(client)
             return status == 503 and "does not answer" in checks["backend"] and checks["redis"] == "ok"
 

@@ -7,12 +7,12 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.program import Program, upload
+from tests.e2e.program import Program, Size, upload
 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Program]:
-    program = Program(tmp_path, VIDTR_TORCH_THREADS="1")
+    program = Program(tmp_path, size=Size(), VIDTR_TORCH_THREADS="1")
     try:
         program.start()
         yield program
@@ -79,7 +79,7 @@ def test_a_stop_under_load_loses_no_accepted_job(started: Program, clip: Path) -
 
 
 def test_two_programs_do_not_share_a_state_directory(started: Program) -> None:
-    second = Program(started.directory)
+    second = Program(started.directory, size=Size())
     with pytest.raises(AssertionError, match="is used by another program"):
         second.start()
 

@@ -1,7 +1,8 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
+import redis as redis_py
 import structlog
 from redis.asyncio import Redis
 
@@ -13,6 +14,7 @@ from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream
 from tests.fixtures.access_list import restricted
+from tests.fixtures.keyspace import immortal
 
 TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idempotency_ttl_s=400)
 LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
@@ -29,6 +31,18 @@ def _brief_tracebacks() -> None:
 def redis_url(redis_server: LocalRedis) -> str:
     """The server as the compose stack lets the service use it: a command that it does not allow fails the test."""
     return restricted(redis_server.url, prefix="test-*", also="+scan +memory|usage")
+
+
+@pytest.fixture(autouse=True)
+def nothing_lives_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test does with its keys, each of them expires or is one of those that empty themselves."""
+    if "keys" not in request.fixturenames:
+        yield
+        return
+    server, keys = request.getfixturevalue("redis_server"), request.getfixturevalue("keys")
+    yield
+    with redis_py.Redis.from_url(server.url) as client:
+        assert immortal(client, keys) == []
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from service.api.following import STREAM_HEADERS
 from service.api.preferences import KEY, checked_key
 from service.api.preferences import waiting as read_waiting
 from service.api.problems import responses
-from service.api.schemas import RESULT_EXAMPLE, UPLOAD_BODY, ClassifyOptions, shaped
+from service.api.schemas import RESULT_EXAMPLE, STREAMED_EVENT, UPLOAD_BODY, ClassifyOptions, shaped
 from service.api.state import State
 from service.contracts import JobResult, JobStatus, Timings
 from service.errors import InternalError
@@ -72,7 +72,7 @@ _ERRORS = responses(
             "description": "The answer, or with `Accept: text/event-stream` the events that lead to it",
             "content": {
                 "application/json": {"example": RESULT_EXAMPLE},
-                streaming.MEDIA_TYPE: {"schema": {"type": "string"}},
+                streaming.MEDIA_TYPE: {"schema": STREAMED_EVENT},
             },
         },
         202: {"description": "Accepted: ask for the job at `Location`", "model": JobStatus},

@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse
 from service.api.callers import CurrentCaller
 from service.api.following import STREAM_HEADERS
 from service.api.problems import responses
-from service.api.schemas import FOLLOWED_EVENT, shaped
+from service.api.schemas import STREAMED_EVENT, shaped
 from service.api.state import State
 from service.contracts import JobState, JobStatus
 from service.errors import InvalidOption, Unauthorized
@@ -28,7 +28,7 @@ _COMMON = ("unauthorized", "invalid_option", "queue_unavailable", "internal_erro
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events as they happen; the stream ends with the job",
-        "content": {"text/event-stream": {"schema": FOLLOWED_EVENT}},
+        "content": {"text/event-stream": {"schema": STREAMED_EVENT}},
     },
     204: {"description": "`Last-Event-ID` is the job's last event: nothing more comes"},
 }
