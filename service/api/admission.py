@@ -16,7 +16,6 @@ from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
 from service.queue.models import ModelDirectory
 from service.queue.room import Reservation, Room, drain_rate
 from service.telemetry import metrics
-from service.telemetry.stages import stage
 
 log = structlog.get_logger()
 
@@ -86,7 +85,7 @@ class Admission:
         """
         try:
             try:
-                with stage("admission"):
+                with metrics.stage("admission"):
                     admitted = await self._admit(job_id, options, claim, deadline_s, asynchronous)
             except VidtrError as error:
                 metrics.ADMISSION_REJECTS.labels(error.code).inc()

@@ -39,7 +39,6 @@ from service.queue.durability import Durability
 from service.queue.idempotency import Earlier
 from service.queue.jobs import JobStore
 from service.telemetry import metrics, traces
-from service.telemetry.stages import stage
 from service.video.pool import DecodePool
 
 log = structlog.get_logger()
@@ -112,6 +111,8 @@ class Classifier:
         Raises what quotas, admission, the upload and the decoding raise; IdempotencyInProgress and
         IdempotencyKeyReused.
         """
+        phases: traces.Phases = request.state.phases
+        phases.begin("admission")
         if self.draining:
             metrics.ADMISSION_REJECTS.labels(Draining.code).inc()
             raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
@@ -129,13 +130,15 @@ class Classifier:
             ) as admitted,
             Spool(self._spool) as spool,
         ):
-            with stage("upload"):
+            phases.begin("upload")
+            with metrics.stage("upload"):
                 await receive(request, spool, self._times)
             metrics.UPLOAD_BYTES.inc(spool.received)
             report("uploaded", {"id": job_id, "bytes": spool.received})
             accepting = self._accept(request, options, waiting, caller, admitted, spool, created_at, trace, report)
             # With a key the client will come back for the job; without one nobody will ask for it.
             record = await (accepting if claim is not None else _while_connected(request, accepting))
+            phases.begin("wait")
         clips = len(record.decoded.clips)
         log.info("job_accepted", job=job_id, model=record.spec.name, clips=clips, caller=caller.owner)
         return Submitted(_queued(record), keyed=claim is not None)
@@ -155,12 +158,15 @@ class Classifier:
         spec, job_id = admitted.spec, admitted.reservation.job_id
         upload_ms = (time.time() - created_at) * 1000
         deadline_at = created_at + waiting.deadline_s
-        with stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
+        phases: traces.Phases = request.state.phases
+        phases.begin("decode")
+        with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
             decoded = await self._decode(spool, admitted, options, deadline_at, waiting.deadline_s)
         metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
+        phases.begin("enqueue")
         await self._access.charge(caller, _seconds(decoded, options))
         report("decoded", {"id": job_id, **decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)})
-        with stage("enqueue"):
+        with metrics.stage("enqueue"):
             clips = len(decoded.clips)
             job_class = self._admission.job_class(clips, asynchronous=waiting.asynchronous)
             await self._admission.correct(admitted, clips, job_class)
@@ -188,9 +194,12 @@ class Classifier:
         return record
 
     async def _again(self, request: Request, options: JobRequest, earlier: Earlier, report: Report) -> Submitted:
+        phases: traces.Phases = request.state.phases
         async with Spool(self._spool) as spool:
+            phases.begin("upload")
             await receive(request, spool, self._times)
             report("uploaded", {"id": earlier.job_id, "bytes": spool.received})
+            phases.begin("wait")
             if _fingerprint(spool, options) != earlier.fingerprint:
                 detail = "this Idempotency-Key was used for another video or with other options"
                 raise IdempotencyKeyReused(detail)
@@ -205,8 +214,7 @@ class Classifier:
         deadline_s = max(0.0, status.deadline_at - time.time())
         waited = self._wait_unless_drained(status.id, min(waiting.wait_s, deadline_s))
         try:
-            with traces.span("wait"):
-                outcome = await (waited if job.keyed else _while_connected(request, waited))
+            outcome = await (waited if job.keyed else _while_connected(request, waited))
         except MalformedRequest:
             await self._cancel(status.id, "disconnected")
             raise

@@ -51,6 +51,7 @@ class RequestContext:
             contextlib.nullcontext() if quiet else _span(scope["method"], received.get("traceparent"), request_id),
             structlog.contextvars.bound_contextvars(request_id=request_id),
         ):
+            phases = scope["state"]["phases"] = traces.Phases()
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
@@ -69,6 +70,7 @@ class RequestContext:
                         status=status,
                         ms=round(seconds * 1000, 1),
                     )
+                phases.end(failed=status >= 400)
 
 
 def _span(method: str, parent: str | None, request_id: str) -> contextlib.AbstractContextManager[None]:

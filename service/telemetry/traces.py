@@ -6,6 +6,7 @@ gRPC metadata of a call to Triton. While tracing is off every function here does
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ import service
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import Span, Tracer
 
 Value = str | int | float | bool
 
@@ -83,6 +84,45 @@ def record(
         links=_links(links),
     )
     made.end(int(ended * 1e9))
+
+
+class Phases:
+    """Spans below the current one that follow each other without a gap: each begins where the one before ends.
+
+    So the phases of a request add up to it, whatever happens between the steps of its way.
+    """
+
+    def __init__(self) -> None:
+        self._root: Span | None = None
+        self._current: Span | None = None
+        if _tracer is not None:
+            from opentelemetry.trace import get_current_span
+
+            self._root = get_current_span()
+
+    def begin(self, name: str) -> None:
+        """End the phase before, and begin one; the first begins where the span above did."""
+        if _tracer is None or self._root is None:
+            return
+        from opentelemetry.trace import set_span_in_context
+
+        now = time.time_ns()
+        started = now if self._current is not None else getattr(self._root, "start_time", now)
+        self._finish(now)
+        self._current = _tracer.start_span(name, context=set_span_in_context(self._root), start_time=started)
+
+    def end(self, *, failed: bool = False) -> None:
+        """End the last phase; `failed` marks it as the one in which the request went wrong."""
+        if failed and self._current is not None:
+            from opentelemetry.trace import StatusCode
+
+            self._current.set_status(StatusCode.ERROR)
+        self._finish(time.time_ns())
+
+    def _finish(self, now: int) -> None:
+        if self._current is not None:
+            self._current.end(now)
+            self._current = None
 
 
 def annotate(name: str | None = None, **attributes: Value) -> None:

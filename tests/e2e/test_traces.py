@@ -1,6 +1,7 @@
 """One request's trace, from the HTTP request to Triton's own spans, as a collector receives it."""
 
 import http.server
+import itertools
 import json
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from service.local.process import free_ports
 from service.local.triton import LocalTriton
@@ -19,8 +21,9 @@ from tests.videos import write_video
 
 pytestmark = pytest.mark.slow
 
+REFUSED = "5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e"
 CALLER = "4bf92f3577b34da6a3ce929d0e0e4736"
-STEPS = ["admission", "upload", "decode", "enqueue", "wait"]
+STEPS = ["admission", "upload", "decode", "enqueue", "wait", "answer"]
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Span:
     start: int
     end: int
     links: list[tuple[str, str]]
+    failed: bool = False
 
     @property
     def ms(self) -> float:
@@ -53,7 +57,9 @@ class Collector:
                 for s in scope.spans:
                     links = [(link.trace_id.hex(), link.span_id.hex()) for link in s.links]
                     ids = (s.trace_id.hex(), s.span_id.hex(), s.parent_span_id.hex())
-                    self.spans.append(Span(names[0], s.name, *ids, s.start_time_unix_nano, s.end_time_unix_nano, links))
+                    times = (s.start_time_unix_nano, s.end_time_unix_nano)
+                    failed = s.status.code == Status.STATUS_CODE_ERROR
+                    self.spans.append(Span(names[0], s.name, *ids, *times, links, failed))
 
     def receive_json(self, body: bytes) -> None:
         """Triton's form: OTLP's JSON, in which ids are hexadecimal and times are strings."""
@@ -106,6 +112,8 @@ def traced(collector: Collector, triton_directory: Path, tmp_path_factory: pytes
     directory = tmp_path_factory.mktemp("traces")
     url = f"http://127.0.0.1:{collector.port}"
     clip = write_video(directory / "clip.mp4", 250, fps=25, size=(320, 240))
+    damaged = directory / "damaged.mp4"
+    damaged.write_bytes(clip.read_bytes()[: clip.stat().st_size // 3])
     with LocalTriton(triton_directory, SHIPPED_REPOSITORY, log=directory / "triton.log", otlp=url) as triton:
         program = Program(
             directory,
@@ -123,14 +131,16 @@ def traced(collector: Collector, triton_directory: Path, tmp_path_factory: pytes
                 del client.headers["traceparent"]
                 for _ in range(4):
                     assert upload(client, clip).status_code == 200
+                client.headers["traceparent"] = f"00-{REFUSED}-00f067aa0ba902b7-01"
+                assert upload(client, damaged).status_code == 422
         finally:
             program.stop()
         # The servers' last spans are sent when they stop.
         assert f'"trace_id": "{CALLER}"' in program.log.read_text()
     end = time.monotonic() + 20
-    while len([s for s in collector.spans if s.name == "POST /v1/classify"]) < 5 and time.monotonic() < end:
+    while len([s for s in collector.spans if s.name == "POST /v1/classify"]) < 6 and time.monotonic() < end:
         time.sleep(0.1)
-    return [s.trace for s in collector.spans if s.name == "POST /v1/classify"]
+    return [s.trace for s in collector.spans if s.name == "POST /v1/classify" and s.trace != REFUSED]
 
 
 def shown(spans: list[Span], parent: str, first: int, depth: int = 0) -> Iterator[str]:
@@ -154,12 +164,21 @@ def test_a_request_is_one_trace_of_all_its_stages(collector: Collector, traced: 
     assert len(spans) == len(children) + 1
 
 
-def test_the_stages_of_a_request_add_up_to_it(collector: Collector, traced: list[str]) -> None:
-    def share(trace: str) -> float:
+def test_the_phases_of_every_request_add_up_to_it(collector: Collector, traced: list[str]) -> None:
+    for trace in traced:
         root = collector.root(trace)
-        return sum(s.ms for s in collector.trace(trace) if s.parent == root.id and s.name in STEPS) / root.ms
+        phases = [s for s in collector.trace(trace) if s.parent == root.id and s.service == "vidtr-api"]
+        assert [s.name for s in phases] == STEPS
+        assert phases[0].start == root.start
+        assert all(after.start == before.end for before, after in itertools.pairwise(phases))
+        assert sum(s.ms for s in phases) == pytest.approx(root.ms, rel=0.05)
 
-    assert max(share(trace) for trace in traced) == pytest.approx(1, abs=0.05)
+
+def test_a_refused_request_ends_in_the_phase_that_went_wrong(collector: Collector, traced: list[str]) -> None:
+    root = collector.root(REFUSED)
+    phases = [s for s in collector.trace(REFUSED) if s.parent == root.id]
+    assert [(s.name, s.failed) for s in phases] == [("admission", False), ("upload", False), ("decode", True)]
+    assert sum(s.ms for s in phases) == pytest.approx(root.ms, rel=0.05)
 
 
 def test_a_batch_is_linked_with_the_requests_of_its_clips(collector: Collector, traced: list[str]) -> None:

@@ -118,6 +118,7 @@ async def classify(
     finally:
         request.state.headers.update(await state.access.headers(caller))
     outcome = None if waiting.asynchronous else await state.classifier.wait(request, job, waiting)
+    request.state.phases.begin("answer")
     applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
     if outcome is None:
         await state.classifier.keep(job)
