@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +20,8 @@ _EXIT_TIMEOUT_S = 10
 _STOP_GRACE_S = _EXIT_TIMEOUT_S + 5.0
 
 # Clips and batches are allocated and freed by the megabyte. By default glibc gives each back to the system at once and
-# pays for zeroed pages again; keeping them about halves the cost of a call.
-_MALLOC = {
+# pays for zeroed pages again. `benchmarks/triton_transport.py` measures it.
+MALLOC = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**28),
@@ -45,15 +46,23 @@ class LocalTriton:
     """
 
     def __init__(
-        self, directory: Path, repository: Path, *, log: Path, explicit: bool = False, otlp: str | None = None
+        self,
+        directory: Path,
+        repository: Path,
+        *,
+        log: Path,
+        explicit: bool = False,
+        otlp: str | None = None,
+        malloc: Mapping[str, str] = MALLOC,
     ) -> None:
         """`explicit` lets models be loaded and unloaded while it runs; all that are there are loaded at the start.
-        `otlp` is where its spans of traced calls go, a base URL."""
+        `otlp` is where its spans of traced calls go, a base URL. `malloc` are variables that tune its allocator."""
         self.directory = directory
         self.repository = repository
         self._log = log
         self._explicit = explicit
         self._otlp = otlp
+        self._malloc = malloc
         self._ports = free_ports(3)
         self._server: ServerProcess | None = None
 
@@ -120,7 +129,7 @@ class LocalTriton:
     def _environment(self) -> dict[str, str]:
         # The stub takes its packages from the `python3` that it finds first on PATH: it must be this one, with torch.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        return {**os.environ, **_MALLOC, "PATH": path, "LD_LIBRARY_PATH": library_path(self.directory)}
+        return {**os.environ, **self._malloc, "PATH": path, "LD_LIBRARY_PATH": library_path(self.directory)}
 
     def _ready(self) -> bool:
         # The metrics port opens last, a moment after the server calls itself ready.
