@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from benchmarks.common import record
 from service.inference.triton import TritonBackend, TritonConfig
 from service.inference.triton_control import ModelControl
 from service.local.triton import MALLOC, LocalTriton
@@ -161,13 +162,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reloads", type=int, default=20, help="how often the model is unloaded and loaded")
     parser.add_argument("--preload", help="another allocator, such as libjemalloc.so.2, as one more variant")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/triton_transport.json"))
+    parser.add_argument(
+        "--json", type=Path, help="file for the result"
+    )
     parser.add_argument("--client", help=argparse.SUPPRESS)
     parser.add_argument("--shared", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.client:
         sys.stdout.write(json.dumps(asyncio.run(client(arguments.client, arguments.calls, arguments.shared))))
         return
+    began = record.machine()
     with tempfile.TemporaryDirectory(prefix="vidtr-bench-") as scratch:
         export(Path(scratch) / "models")
         medians = measure(arguments, Path(scratch))
@@ -177,10 +181,9 @@ def main() -> None:
     }
     for variant, found in medians.items():
         figures = ", ".join(f"{name} {value:.1f} ({ratios[variant][name]:.2f})" for name, value in found.items())
-        sys.stdout.write(f"{variant}: {figures}\n")
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    result = {"benchmark": "triton_transport", "medians": medians, "ratios": ratios, "cpus": os.cpu_count()}
-    arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+        print(f"{variant}: {figures}")
+    flat = {f"{variant}: {name}": value for variant, found in ratios.items() for name, value in found.items()}
+    record.write("triton_transport", medians, began=began, ratios=flat, path=arguments.json)
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ class Classifier:
         then: nobody could find it again.
         """
         try:
-            with stage("disk"):
+            with metrics.stage("disk"):
                 await self._durability.keep(job.status.id)
         except QueueUnavailable:
             if not job.keyed:

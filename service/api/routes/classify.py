@@ -118,10 +118,11 @@ async def classify(
     finally:
         request.state.headers.update(await state.access.headers(caller))
     outcome = None if waiting.asynchronous else await state.classifier.wait(request, job, waiting)
-    request.state.phases.begin("answer")
+    request.state.phases.begin("answer" if outcome is not None else "disk")
     applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
     if outcome is None:
         await state.classifier.keep(job)
+        request.state.phases.begin("answer")
         return _accepted(job.status, request.scope.get("root_path", ""), applied)
     if outcome.result is None:
         raise outcome.error or InternalError(f"job {job.status.id} ended as {outcome.state} without a cause")
