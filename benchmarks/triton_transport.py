@@ -162,9 +162,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reloads", type=int, default=20, help="how often the model is unloaded and loaded")
     parser.add_argument("--preload", help="another allocator, such as libjemalloc.so.2, as one more variant")
-    parser.add_argument(
-        "--json", type=Path, help="file for the result"
-    )
+    parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("--client", help=argparse.SUPPRESS)
     parser.add_argument("--shared", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
