@@ -46,7 +46,9 @@ def up(
     if settings.port == 0:
         settings = settings.model_copy(update={"port": free_ports(1)[0]})
     out = Console(stderr=True)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a program that a script starts in the background inherits it as ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     try:
         with ExitStack() as stack:
             try:

@@ -1,5 +1,6 @@
 """The Kubernetes manifests against the schemas, and the settings of both deployments against the documentation."""
 
+import copy
 import re
 import subprocess
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from service.contracts import JobClass
 from service.queue.keys import GROUP, Keys
 from service.settings import Settings
+from tests.compose.custom_resources import check
 from tests.compose.tools import ROOT, tool
 
 K8S = ROOT / "deploy" / "k8s"
@@ -38,6 +41,36 @@ def test_a_manifest_fits_the_schema(path: Path) -> None:
         [tool("kubernetes-validate"), "--strict", str(path)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+CUSTOM_DOCUMENTS = [item for name in CUSTOM for item in yaml.safe_load_all((K8S / name).read_text())]
+
+
+@pytest.mark.parametrize("document", CUSTOM_DOCUMENTS, ids=lambda item: item["kind"])
+def test_a_custom_resource_has_the_documented_fields_only(document: dict[str, Any]) -> None:
+    check(document)
+
+
+def test_a_custom_resource_with_a_number_for_a_string_or_a_misspelt_field_is_refused() -> None:
+    (scaled,) = (item for item in CUSTOM_DOCUMENTS if item["kind"] == "ScaledObject")
+    for change in ({"lagCount": 32}, {"lagcount": "32"}, {"streamLength": "5"}):
+        wrong = copy.deepcopy(scaled)
+        wrong["spec"]["triggers"][0]["metadata"] |= change
+        with pytest.raises(ValidationError):
+            check(wrong)
+
+
+def test_what_a_custom_resource_refers_to_is_there() -> None:
+    kinds = {item["kind"]: item for item in CUSTOM_DOCUMENTS}
+    scaled, monitor = kinds["ScaledObject"]["spec"], kinds["ServiceMonitor"]["spec"]
+    assert scaled["scaleTargetRef"]["name"] in manifests("Deployment")
+    authentication = kinds["TriggerAuthentication"]["metadata"]["name"]
+    assert {trigger["authenticationRef"]["name"] for trigger in scaled["triggers"]} == {authentication}
+    labels = monitor["selector"]["matchLabels"].items()
+    matched = [s for s in manifests("Service").values() if labels <= s["metadata"]["labels"].items()]
+    ports = {port["name"] for service in matched for port in service["spec"]["ports"]}
+    assert len(matched) == len(PODS)
+    assert {endpoint["port"] for endpoint in monitor["endpoints"]} <= ports
 
 
 def test_the_kustomization_names_every_file() -> None:

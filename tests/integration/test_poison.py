@@ -23,6 +23,7 @@ from service.queue.jobs import JobStore, JobTimes
 from service.queue.keys import Keys
 from service.settings import Settings
 from service.worker.config import WorkerConfig
+from service.worker.pulse import Pulse
 from service.worker.run import run_worker
 from tests.factories import decoded, record
 from tests.fixtures.tiny_models import CLIP_SHAPE, random_clips, write_repository
@@ -52,7 +53,7 @@ def work(engine: type[TorchScriptBackend]) -> None:
     settings = Settings()
     times, limits, config = (settings.narrowed(kind) for kind in (JobTimes, DeadLetterLimits, WorkerConfig))
     backend = engine(TorchScriptConfig(settings.model_repository, threads=1))
-    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits))
+    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, Pulse(60)))
 
 
 class Processes:
