@@ -37,7 +37,7 @@ _REQUEST = JobRequest(windows=1)
 
 
 def by_service(video: bytes) -> NDArray[np.uint8]:
-    """The middle window of a video by `service.video`: uint8 `[T, H, W, 3]`."""
+    """The first window of a video by `service.video`: uint8 `[T, H, W, 3]`."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         path, clips = Path(name) / "video", Path(name) / "clips"
         path.write_bytes(video)
@@ -48,10 +48,10 @@ def by_service(video: bytes) -> NDArray[np.uint8]:
 def plainly(video: bytes) -> NDArray[np.uint8]:
     """The same by PyAV as its examples show it: every frame is decoded, some are taken and resized."""
     with av.open(io.BytesIO(video)) as container:
+        rate = float(container.streams.video[0].average_rate or 30)
         frames = list(container.decode(video=0))
-    step = max(1, round(SPEC.span_s / SPEC.frames * float(container.streams.video[0].average_rate or 30)))
-    first = max(0, (len(frames) - step * SPEC.frames) // 2)
-    taken = [frames[min(first + step * k, len(frames) - 1)] for k in range(SPEC.frames)]
+    step = max(1, round(SPEC.span_s / SPEC.frames * rate))
+    taken = [frames[min(step * k, len(frames) - 1)] for k in range(SPEC.frames)]
     return np.stack([frame.to_ndarray(width=SPEC.width, height=SPEC.height, format="rgb24") for frame in taken])
 
 

@@ -21,6 +21,7 @@ import os
 import statistics
 import struct
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -46,7 +47,7 @@ from service.local.process import ServerProcess, free_ports
 TUNED = Path(__file__).with_name("tuned.json")
 SWEEP = {"WORKERS": sorted({1, CORES}), "BATCH": [1, 8], "THREADS": sorted({1, CORES})}
 UNTUNED = {"WORKERS": CORES, "BATCH": 8, "THREADS": 1}
-START_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 180.0
 STOP_GRACE_S = 15.0
 SETTLE_S = 2.0
 LOAD = 0.7
@@ -84,8 +85,10 @@ PEERS = {
 
 
 @contextlib.asynccontextmanager
-async def peer(name: str, decoder: str, settings: dict[str, int], model: ModelFile, log: Path) -> AsyncIterator[int]:
-    """The peer, once it has answered a video; gives its port."""
+async def peer(
+    name: str, decoder: str, settings: dict[str, int], model: ModelFile, log: Path
+) -> AsyncIterator[tuple[int, ServerProcess]]:
+    """The peer, started; gives its port and its process."""
     one = PEERS[name]
     port, grpc_port, metrics_port = free_ports(3)
     environment = {
@@ -98,6 +101,10 @@ async def peer(name: str, decoder: str, settings: dict[str, int], model: ModelFi
         "DECODE": decoder,
         "OMP_NUM_THREADS": str(settings["THREADS"]),
         "PATH": os.pathsep.join([str(python_of(name).parent), os.environ["PATH"]]),
+        # The stub of PyTriton loads Python as a library: it must be the one whose standard library stands on its path.
+        "LD_LIBRARY_PATH": os.pathsep.join(
+            filter(None, [sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH")])
+        ),
         "BENTOML_DO_NOT_TRACK": "true",
         "BENTOML_QUIET": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -106,7 +113,7 @@ async def peer(name: str, decoder: str, settings: dict[str, int], model: ModelFi
     server = ServerProcess([part.format(port=port) for part in command], name=name, log=log, environment=environment)
     server.start()
     try:
-        yield port
+        yield port, server
     finally:
         below = psutil.Process(server.pid).children(recursive=True) if server.pid else []
         await asyncio.to_thread(server.stop, STOP_GRACE_S)
@@ -116,12 +123,12 @@ async def peer(name: str, decoder: str, settings: dict[str, int], model: ModelFi
                 process.kill()
 
 
-async def first_answer(port: int, message: bytes, log: Path) -> bytes:
+async def first_answer(port: int, message: bytes, log: Path, alive: Callable[[], bool] = lambda: True) -> bytes:
     """Wait until the server answers a video. Raises TimeoutError with the end of its log."""
     end = time.monotonic() + START_TIMEOUT_S
     client = Client(port)
     while not (answer := await client.send(message)).good:
-        if time.monotonic() > end:
+        if time.monotonic() > end or not alive():
             raise TimeoutError(f"status {answer.status} {answer.body[:500]!r}; its log:\n{_end_of(log)}")
         await asyncio.sleep(0.2)
     client.close()
@@ -155,8 +162,11 @@ class Row:
                 client.close()
                 return
             log = self._scratch / f"{self._name}.log"
-            async with peer(self._name, self._decoder, settings, self._model, log) as port:
-                answer = await first_answer(port, self._theirs, log)
+            async with peer(self._name, self._decoder, settings, self._model, log) as (
+                port,
+                server,
+            ):
+                answer = await first_answer(port, self._theirs, log, lambda: server.pid is not None)
                 client = Client(port)
                 yield await self._settled(client, self._theirs, who, answer)
                 client.close()
