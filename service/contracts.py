@@ -209,12 +209,15 @@ class DeadLetter(Lenient):
     clip_bytes: int = Field(description="bytes of clips kept for a replay")
 
 
+BreakerState = Literal["closed", "half_open", "open"]
+
+
 class WorkerStatus(Lenient):
     """What one live worker says of itself with every heartbeat."""
 
     worker: str = Field(description="its consumer name")
     models: tuple[str, ...] = Field((), description="the served models, as `name:version`")
-    breaker: Literal["closed", "half_open", "open"] = "closed"
+    breaker: BreakerState = "closed"
     retry_in_s: float = Field(0.0, description="seconds until an open breaker lets a batch try the backend")
     clips_per_s: dict[str, float] = Field({}, description="by model name, clips scored per busy second")
 

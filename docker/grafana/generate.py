@@ -88,9 +88,11 @@ DASHBOARDS: dict[str, list[dict[str, Any]]] = {
         panel("Releases", "short", ("count by (version) (vidtr_build_info)", "{{version}}")),
     ],
     "Queue and workers": [
-        panel("Clips in the queue", "short", ("max by (model) (vidtr_queue_clips)", "{{model}}")),
-        panel("Age of the oldest clip", "s", ("max by (model) (vidtr_queue_oldest_seconds)", "{{model}}")),
-        panel("Bytes in the queue", "bytes", ("max by (model) (vidtr_queue_bytes)", "{{model}}")),
+        panel("Clips in the queue", "short", ("max by (model, class) (vidtr_queue_clips)", "{{model}} {{class}}")),
+        panel(
+            "Age of the oldest clip", "s", ("max by (model, class) (vidtr_queue_oldest_seconds)", "{{model}} {{class}}")
+        ),
+        panel("Bytes in the queue", "bytes", ("max by (model, class) (vidtr_queue_bytes)", "{{model}} {{class}}")),
         panel("Jobs by outcome", "ops", (rate("vidtr_jobs_total", "state"), "{{state}}")),
         panel("Clips by outcome", "ops", (rate("vidtr_clips_total", "outcome"), "{{outcome}}")),
         panel("Clips by model", "ops", (rate("vidtr_model_clips_total", "model, version"), "{{model}}:{{version}}")),
@@ -106,6 +108,7 @@ DASHBOARDS: dict[str, list[dict[str, Any]]] = {
             (rate("vidtr_leases_lost_total"), "leases lost"),
             (rate("vidtr_dead_letters_total"), "given up"),
         ),
+        panel("Workers by their breaker", "short", ("max by (breaker) (vidtr_workers)", "{{breaker}}")),
         panel("Failed inference calls", "ops", (rate("vidtr_backend_errors_total", "kind"), "{{kind}}")),
         panel(
             "Model versions served", "short", ("max by (model, version) (vidtr_model_served)", "{{model}}:{{version}}")

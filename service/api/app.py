@@ -128,7 +128,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     decode_processes = settings.decode_workers or os.cpu_count() or 1
     metrics.DECODE_PROCESSES.set(decode_processes)
     pace = DecodePace(decode_processes)
-    sampler = QueueSampler(redis, store, directory, settings.metrics_sample_s)
+    sampler = QueueSampler(redis, keys, directory, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
     admission = Admission(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 from redis.asyncio import Redis
 
 from service.api.periodic import Periodic
+from service.contracts import BreakerState, JobClass
 from service.errors import QueueUnavailable
+from service.queue.backlog import backlog
 from service.queue.connection import reported
-from service.queue.jobs import JobStore
+from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.telemetry import metrics
+
+BREAKER_STATES: tuple[BreakerState, ...] = get_args(BreakerState)
 
 
 class QueueSampler:
@@ -21,9 +26,9 @@ class QueueSampler:
     While Redis is away they are NaN: an old value would look like a queue that stands still.
     """
 
-    def __init__(self, redis: Redis, store: JobStore, directory: ModelDirectory, interval_s: float) -> None:
+    def __init__(self, redis: Redis, keys: Keys, directory: ModelDirectory, interval_s: float) -> None:
         self._redis = redis
-        self._store = store
+        self._keys = keys
         self._directory = directory
         self._served: set[tuple[str, str]] = set()
         self._bytes: dict[str, int] = {}
@@ -45,26 +50,30 @@ class QueueSampler:
             metrics.REDIS_UP.set(0)
             for gauge in (metrics.REDIS_MEMORY_BYTES, metrics.REDIS_MEMORY_LIMIT_BYTES, metrics.MODELS_SERVED):
                 gauge.set(math.nan)
-            for model in self._bytes:
+            for state in BREAKER_STATES:
+                metrics.WORKERS.labels(state).set(math.nan)
+            for model, job_class in product(self._bytes, JobClass):
                 for gauge in (metrics.QUEUE_CLIPS, metrics.QUEUE_BYTES, metrics.QUEUE_OLDEST_SECONDS):
-                    gauge.labels(model).set(math.nan)
+                    gauge.labels(model, job_class).set(math.nan)
 
     async def _sample(self) -> None:
-        specs = await self._directory.list()
+        specs, workers = await self._directory.live()
         with reported():
             memory: Any = await self._redis.info("memory")
         served = {(spec.name, spec.version) for spec in specs}
         # A model whose workers died is watched on: its queue is the one that grows.
         self._bytes |= {spec.name: spec.clip_bytes for spec in specs}
         for model, clip_bytes in self._bytes.items():
-            clips = await self._store.waiting(model)
-            metrics.QUEUE_CLIPS.labels(model).set(clips)
-            metrics.QUEUE_BYTES.labels(model).set(clips * clip_bytes)
-            metrics.QUEUE_OLDEST_SECONDS.labels(model).set(await self._store.oldest_age_s(model))
+            for job_class, waiting in (await backlog(self._redis, self._keys, model)).items():
+                metrics.QUEUE_CLIPS.labels(model, job_class).set(waiting.clips)
+                metrics.QUEUE_BYTES.labels(model, job_class).set(waiting.clips * clip_bytes)
+                metrics.QUEUE_OLDEST_SECONDS.labels(model, job_class).set(waiting.oldest_s)
         for name, version in served | self._served:
             metrics.MODEL_SERVED.labels(name, version).set((name, version) in served)
         self._served |= served
         metrics.MODELS_SERVED.set(len(served))
+        for state in BREAKER_STATES:
+            metrics.WORKERS.labels(state).set(sum(worker.breaker == state for worker in workers))
         metrics.REDIS_UP.set(1)
         metrics.REDIS_MEMORY_BYTES.set(memory["used_memory"])
         metrics.REDIS_MEMORY_LIMIT_BYTES.set(memory["maxmemory"])

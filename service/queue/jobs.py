@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.contracts import ClipScores, JobClass, JobRecord, JobState, JobStatus
+from service.contracts import ClipScores, JobRecord, JobState, JobStatus
 from service.errors import DeadlineExceeded, IdempotencyInProgress, JobDeleted, ResultExpired, UnknownJob
 from service.queue.codec import Outcome, decode_scores, encode_scores
 from service.queue.connection import reported
@@ -60,24 +60,6 @@ class JobStore:
         self._record = redis.register_script(RECORD)
         self._note = redis.register_script(NOTE)
         self._finish = redis.register_script(FINISH)
-
-    async def waiting(self, model: str) -> int:
-        """Clips of `model` that are queued or being scored, in both classes."""
-        with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            for job_class in JobClass:
-                pipe.xlen(self._keys.clips(model, job_class))
-            return sum(await pipe.execute())
-
-    async def oldest_age_s(self, model: str) -> float:
-        """Seconds since the oldest clip of `model` was put into its queue; 0 when there is none."""
-        with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            for job_class in JobClass:
-                pipe.xrange(self._keys.clips(model, job_class), count=1)
-            heads = await pipe.execute()
-        since_ms = [int(head[0][0].split(b"-")[0]) for head in heads if head]
-        return max(0.0, time.time() - min(since_ms) / 1000) if since_ms else 0.0
 
     async def put_payloads(self, job_id: str, clips: memoryview, clip_bytes: int) -> None:
         """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted."""

@@ -78,14 +78,16 @@ REDIS_MEMORY_LIMIT_BYTES = Gauge(
 QUEUE_CLIPS = Gauge(
     "vidtr_queue_clips",
     "Clips that wait in the queue or are being scored.",
-    ["model"],
+    ["model", "class"],
     multiprocess_mode="mostrecent",
 )
-QUEUE_BYTES = Gauge("vidtr_queue_bytes", "Bytes of the clips in the queue.", ["model"], multiprocess_mode="mostrecent")
+QUEUE_BYTES = Gauge(
+    "vidtr_queue_bytes", "Bytes of the clips in the queue.", ["model", "class"], multiprocess_mode="mostrecent"
+)
 QUEUE_OLDEST_SECONDS = Gauge(
     "vidtr_queue_oldest_seconds",
     "Age of the oldest clip in the queue; 0 when it is empty.",
-    ["model"],
+    ["model", "class"],
     multiprocess_mode="mostrecent",
 )
 MODEL_SERVED = Gauge(
@@ -96,6 +98,12 @@ MODEL_SERVED = Gauge(
 )
 MODELS_SERVED = Gauge(
     "vidtr_models_served", "Model versions that a live worker serves.", multiprocess_mode="mostrecent"
+)
+WORKERS = Gauge(
+    "vidtr_workers",
+    "Live workers by the state of the circuit breaker in front of their backend.",
+    ["breaker"],
+    multiprocess_mode="mostrecent",
 )
 
 # --- worker ----------------------------------------------------------------------------------------------------------

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
 
-State = Literal["closed", "half_open", "open"]
+from service.contracts import BreakerState
 
 
 class Breaker:
@@ -23,7 +22,7 @@ class Breaker:
         self._opened_at: float | None = None
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """`closed`: work flows. `open`: it does not. `half_open`: the next attempt decides."""
         if self._opened_at is None:
             return "closed"

@@ -7,6 +7,7 @@ import structlog
 from redis.asyncio import Redis
 
 from service.local.redis import LocalRedis
+from service.queue.backlog import backlog
 from service.queue.connection import connect
 from service.queue.dead import DeadLetterLimits, DeadLetters
 from service.queue.jobs import JobStore, JobTimes
@@ -18,6 +19,11 @@ from tests.fixtures.keyspace import immortal
 
 TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idempotency_ttl_s=400)
 LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
+
+
+async def waiting(redis: Redis, keys: Keys) -> int:
+    """Clips of the model `tiny` that are queued or being scored."""
+    return sum(of_class.clips for of_class in (await backlog(redis, keys, "tiny")).values())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,10 +2,13 @@
 
 import asyncio
 
-from service.queue.jobs import JobStore
+from redis.asyncio import Redis
+
+from service.queue.keys import Keys
+from tests.integration.conftest import waiting
 
 AT_ONCE = 300
 
 
-async def test_hundreds_of_requests_may_ask_redis_in_the_same_moment(store: JobStore) -> None:
-    assert await asyncio.gather(*(store.waiting("tiny") for _ in range(AT_ONCE))) == [0] * AT_ONCE
+async def test_hundreds_of_requests_may_ask_redis_in_the_same_moment(redis: Redis, keys: Keys) -> None:
+    assert await asyncio.gather(*(waiting(redis, keys) for _ in range(AT_ONCE))) == [0] * AT_ONCE

@@ -12,7 +12,7 @@ from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from tests.factories import clip, decoded, record, scores
-from tests.integration.conftest import TIMES
+from tests.integration.conftest import TIMES, waiting
 
 
 async def test_an_accepted_job_is_queued_with_all_its_clips(store: JobStore, redis: Redis, keys: Keys) -> None:
@@ -20,7 +20,7 @@ async def test_an_accepted_job_is_queued_with_all_its_clips(store: JobStore, red
     await store.accept(job)
     status = await store.status(job.id)
     assert (status.status, status.clips_done, status.clips_total) == (JobState.QUEUED, 0, 3)
-    assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == await store.waiting("tiny") == 3
+    assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == await waiting(redis, keys) == 3
 
 
 async def test_payloads_are_the_clips_bytes_and_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
@@ -125,7 +125,7 @@ async def test_a_full_redis_is_reported_and_drops_nothing(tmp_path: Path) -> Non
 async def test_an_unreachable_redis_is_reported(tmp_path: Path) -> None:
     redis = connect(f"unix://{tmp_path}/nothing.sock", name="lost")
     with pytest.raises(QueueUnavailable, match="cannot be reached"):
-        await JobStore(redis, Keys("x"), TIMES).waiting("tiny")
+        await JobStore(redis, Keys("x"), TIMES).status("job")
     await redis.aclose()
 
 

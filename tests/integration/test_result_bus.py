@@ -14,7 +14,7 @@ from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from tests.factories import record
-from tests.integration.conftest import TIMES
+from tests.integration.conftest import TIMES, waiting
 
 FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
 
@@ -92,7 +92,7 @@ async def test_an_accepted_job_survives_a_restart_of_redis(tmp_path: Path) -> No
                 await store.accept(job)
             else:
                 assert (await store.status(job.id)).status is JobState.QUEUED
-                assert await store.waiting("tiny") == 1
+                assert await waiting(client, keys) == 1
             await client.aclose()
 
 
