@@ -5,6 +5,7 @@ VENV        ?= .venv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PORT        ?= 8080
 PYTEST_ARGS ?=
+PIP_AUDIT   ?= 2.10.1
 
 BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip --disable-pip-version-check
@@ -12,7 +13,7 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ci test-full test-gpu lint fmt docs bench bench-full bench-gate peers triton browser fixture-model clean
+.PHONY: help run test test-ci test-full test-gpu lint fmt docs bench bench-full bench-gate audit peers triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +71,11 @@ bench-full: $(VENV)/.bench triton peers ## Measure everything at full size, peer
 
 bench-gate: $(VENV)/.test ## Fail where a ratio has fallen below 0.7 of the recorded one; small, for CI.
 	$(BIN)/python -m benchmarks.gate
+
+audit: $(VENV)/.python ## Look the packages of the images up in the vulnerability database of PyPI (needs pypi.org).
+	$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q pip-audit==$(PIP_AUDIT)
+	for lock in docker/locks/*.txt; do \
+		$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 peers: $(VENV)/.bench ## Make the environments of the serving frameworks that `bench-full` compares with.
 	$(BIN)/python -m benchmarks.peers.environments

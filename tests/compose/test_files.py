@@ -1,5 +1,6 @@
 """The deployment files, checked without an engine."""
 
+import importlib.metadata
 import importlib.util
 import re
 import subprocess
@@ -121,6 +122,28 @@ def test_a_lock_file_holds_every_package_that_the_image_imports(name: str) -> No
     wanted = [*project["dependencies"], *project["optional-dependencies"][name]]
     names = {re.match(r"[\w-]+", line)[0].lower() for line in wanted}  # type: ignore[index]
     assert names <= set(re.findall(r"^([\w.-]+)==", (ROOT / "docker" / "locks" / f"{name}.txt").read_text(), re.M))
+
+
+# What may be passed on with an image; weak copyleft stays with the package that has it.
+LICENCES = re.compile(r"Apache|BSD|MIT|ISC|PSF|Zlib|CC0|MPL|Mozilla Public|LGPL|Lesser General")
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_every_package_of_an_image_has_a_licence_that_lets_it_be_passed_on(name: str) -> None:
+    locked = re.findall(r"^([\w.-]+)==", (ROOT / "docker" / "locks" / f"{name}.txt").read_text(), re.M)
+    found = {package: licence(package) for package in locked}
+    assert sum(text is not None for text in found.values()) > len(locked) - 5, "the packages are not installed here"
+    assert {package: text for package, text in found.items() if text is not None and not LICENCES.search(text)} == {}
+
+
+def licence(package: str) -> str | None:
+    """What an installed package says of its licence; None where it is not installed."""
+    try:
+        metadata = importlib.metadata.metadata(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License")]
+    return " ".join(filter(None, [metadata["License-Expression"], *classifiers, (metadata["License"] or "")[:60]]))
 
 
 # --- Prometheus ----------------------------------------------------------------------------------------------------
