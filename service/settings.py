@@ -139,7 +139,9 @@ class Settings(BaseSettings):
     model_repository: Path = Field(Path("model_repository"), description="Directory in Triton's repository layout.")
     default_model: ModelName = Field("camera_motion", description="Model of requests that name none.")
     engine: Engine = Field("torchscript", description="Where clips are scored.")
-    torch_threads: int = Field(0, ge=0, description="Threads of one in-process forward; 0 takes one per core.")
+    torch_threads: int = Field(
+        0, ge=0, description="Threads of one in-process forward; 0 takes as many as are worth their cores."
+    )
     triton_url: str = Field(
         "127.0.0.1:8001", description="gRPC address of Triton; several, separated by commas, share the work."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -99,7 +100,9 @@ class _Rooms:
 @asynccontextmanager
 async def _rooms(settings: Settings) -> AsyncIterator[_Rooms]:
     pool = DecodePool(settings.narrowed(DecodeConfig))
-    backend = TorchScriptBackend(TorchScriptConfig(settings.model_repository, settings.torch_threads))
+    backend = TorchScriptBackend(
+        TorchScriptConfig(settings.model_repository, settings.torch_threads or os.cpu_count() or 1)
+    )
     with tempfile.TemporaryDirectory(prefix="vidtr-classify-") as scratch:
         try:
             await asyncio.gather(pool.start(), backend.start())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import tempfile
@@ -169,6 +170,10 @@ def worker() -> None:
         }
         backend = next(iter(servers.values())) if len(servers) == 1 else BalancedBackend(servers)
     else:
+        from service.inference.threads import spin_briefly
+
+        spin_briefly(os.environ)  # read when torch is loaded
+
         from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 
         backend = TorchScriptBackend(TorchScriptConfig(settings.model_repository, settings.torch_threads))

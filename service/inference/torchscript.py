@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import structlog
 import torch
 
 from service.contracts import ModelSpec
@@ -19,13 +20,17 @@ from service.inference.cpu import for_cpu, load_module
 from service.inference.passes import in_passes
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.spec import OUTPUTS, ModelConfigError
+from service.inference.threads import seconds, worthwhile
 
 _WARM_UP_RUNS = 2
+_PROBE_CLIPS = 2
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class TorchScriptConfig:
-    """Where the models are and how many threads one forward takes (0: torch decides, one per core)."""
+    """Where the models are and how many threads one forward takes (0: as many as are worth it for each model)."""
 
     repository: Path
     threads: int = 0
@@ -55,12 +60,10 @@ class TorchScriptBackend:
         self._executor = ThreadPoolExecutor(
             max_workers=1,
             thread_name_prefix="torchscript",
-            initializer=_set_threads,
-            initargs=(self._config.threads,),
         )
         loop = asyncio.get_running_loop()
         try:
-            loaded = await loop.run_in_executor(self._executor, _load_all, self._config.repository)
+            loaded = await loop.run_in_executor(self._executor, _load_all, self._config)
         except BaseException:
             await self.close()
             raise
@@ -93,12 +96,6 @@ class TorchScriptBackend:
         return self._executor
 
 
-def _set_threads(threads: int) -> None:
-    # OpenMP keeps the thread count per calling thread, so it must be set on the one that computes.
-    if threads:
-        torch.set_num_threads(threads)
-
-
 def _check_clips(spec: ModelSpec, clips: Clips) -> None:
     where = f"model {spec.name!r} version {spec.version}"
     if clips.dtype != np.uint8:
@@ -117,8 +114,9 @@ def _check_clips(spec: ModelSpec, clips: Clips) -> None:
 class _LoadedModel:
     """One network in memory."""
 
-    def __init__(self, file: ModelFile) -> None:
+    def __init__(self, file: ModelFile, threads: int) -> None:
         self.spec = file.spec
+        self.threads = threads
         try:
             self._forward = in_passes(for_cpu(load_module(file.path)))
         except RuntimeError as error:
@@ -133,6 +131,9 @@ class _LoadedModel:
         """Scores of uint8 `[B, T, H, W, 3]`; BackendFailed where the network raises or breaks its contract."""
         # A view of received bytes is read-only, which torch tensors cannot express.
         batch = torch.from_numpy(clips if clips.flags.writeable else clips.copy())
+        # OpenMP keeps the thread count per calling thread, so it must be set on the one that computes.
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
         try:
             # The profiling executor re-specialises the graph when a batch size first appears, which costs up to a
             # hundred milliseconds; on a CPU it fuses nothing, and steady forwards were measured equally fast without.
@@ -151,6 +152,17 @@ class _LoadedModel:
             for _ in range(_WARM_UP_RUNS):
                 self.forward(np.zeros((size, *self.spec.clip_shape), np.uint8))
 
+    def choose_threads(self, most: int) -> None:
+        """Take as many threads, up to `most`, as are worth it for clips of this size."""
+        clips = np.zeros((min(_PROBE_CLIPS, self.spec.max_batch_size), *self.spec.clip_shape), np.uint8)
+
+        def timed(threads: int) -> float:
+            self.threads = threads
+            return seconds(lambda: self.forward(clips))
+
+        self.threads = worthwhile(timed, most)
+        log.info("threads_chosen", model=self.spec.name, version=self.spec.version, threads=self.threads, cores=most)
+
 
 def _warm_up_sizes(largest: int) -> Iterable[int]:
     size = 1
@@ -160,8 +172,11 @@ def _warm_up_sizes(largest: int) -> Iterable[int]:
     yield largest
 
 
-def _load_all(repository: Path) -> list[_LoadedModel]:
-    models = [_LoadedModel(file) for file in scan_repository(repository)]
+def _load_all(config: TorchScriptConfig) -> list[_LoadedModel]:
+    cores = torch.get_num_threads()
+    models = [_LoadedModel(file, config.threads or cores) for file in scan_repository(config.repository)]
     for model in models:
         model.warm_up()
+        if not config.threads:
+            model.choose_threads(cores)
     return models

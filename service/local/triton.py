@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from service.inference.threads import SPIN
 from service.local.process import LocalServerError, ServerProcess, free_ports
 from service.local.triton_install import is_installed, library_path, server_binary
 
@@ -129,7 +130,7 @@ class LocalTriton:
     def _environment(self) -> dict[str, str]:
         # The stub takes its packages from the `python3` that it finds first on PATH: it must be this one, with torch.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        return {**os.environ, **self._malloc, "PATH": path, "LD_LIBRARY_PATH": library_path(self.directory)}
+        return {**SPIN, **os.environ, **self._malloc, "PATH": path, "LD_LIBRARY_PATH": library_path(self.directory)}
 
     def _ready(self) -> bool:
         # The metrics port opens last, a moment after the server calls itself ready.
