@@ -13,7 +13,7 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ci test-full test-gpu lint fmt docs bench bench-full bench-gate audit peers triton browser fixture-model clean
+.PHONY: help run test test-ci test-full test-gpu lint fmt docs pictures bench bench-full bench-gate audit peers triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ fmt: $(VENV)/.test ## Format the code.
 
 docs: $(VENV)/.test ## Build the documentation as a site in build/docs; broken links fail.
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+pictures: $(VENV)/.test ## Draw the pictures of docs/model.md again, from the bundled model.
+	$(BIN)/python -m docs.pictures
 
 bench: $(VENV)/.bench ## Measure queue, worker, engine and the whole program in a few minutes; writes a report.
 	$(BIN)/python -m benchmarks.broker --rounds 3 --seconds 3 --clips 2000
