@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +19,17 @@ from service.contracts import FrameAttention, Prediction, WindowResult
 
 # Blue and vermilion of Okabe and Ito: told apart by everybody, and in grey.
 KEPT, DROPPED, FAINT = "#0072b2", "#d55e00", "#8a8f98"
+DROPPED_YET_ATTENDED = (
+    "A dropped frame can count much: its attention is what the classified token read of it, directly or through other "
+    "frames, in all layers up to the one that dropped it; and those are dropped whose own attention is the most even, "
+    "not those that count least."
+)
 _STYLE: Any = {"font.size": 9, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
 _FRAME_INCHES = 1.15
 _LABELS_INCHES = 2.6
 _TITLE_INCHES = 0.45
+_NOTE_INCHES = 0.17
+_NOTE_LETTERS_PER_INCH = 14
 _DPI = 144
 
 
@@ -33,18 +41,35 @@ def dropped_after(frame: FrameAttention) -> int | None:
     return None
 
 
-def draw(title: str, windows: Sequence[WindowResult], pictures: NDArray[np.uint8], form: str) -> bytes:
-    """A picture, as `svg` or `png`, of `windows` and their frames `[N, T, h, w, 3]`, one below the other."""
+def remark(windows: Sequence[WindowResult]) -> str:
+    """What has to be said of `windows`: empty unless a frame that was dropped has more than an even share of one."""
+    for window in windows:
+        attention = window.attention or ()
+        if any(dropped_after(frame) is not None and frame.score > 1 / len(attention) for frame in attention):
+            return DROPPED_YET_ATTENDED
+    return ""
+
+
+def draw(
+    title: str, windows: Sequence[WindowResult], pictures: NDArray[np.uint8], form: str, *, note: str = ""
+) -> bytes:
+    """A picture, as `svg` or `png`, of `windows` and their frames `[N, T, h, w, 3]`, one below the other.
+
+    A title stands above them, and below it a note.
+    """
     count, frames, height, width = pictures.shape[:4]
     row_inches = 3.3 + _FRAME_INCHES * height / width
+    width_inches = _LABELS_INCHES + _FRAME_INCHES * frames
+    lines = textwrap.wrap(note, int(width_inches * _NOTE_LETTERS_PER_INCH))
     # Without a title its row is kept as a margin.
-    heights = [_TITLE_INCHES if title else 0.1, *[row_inches] * count]
+    heights = [(_TITLE_INCHES if title else 0.1) + _NOTE_INCHES * len(lines), *[row_inches] * count]
     with rc_context(_STYLE):
-        figure = Figure(figsize=(_LABELS_INCHES + _FRAME_INCHES * frames, sum(heights)), facecolor="white", dpi=_DPI)
+        figure = Figure(figsize=(width_inches, sum(heights)), facecolor="white", dpi=_DPI)
         FigureCanvasAgg(figure)
         head, *rows = figure.subfigures(count + 1, 1, squeeze=False, height_ratios=heights)[:, 0]
         # Without markup: a file may be called "$x^2$".
-        head.text(0.012, 0.3, title, fontsize=12, fontweight="bold", parse_math=False)
+        head.text(0.012, 1 - 0.32 / heights[0], title, fontsize=12, fontweight="bold", parse_math=False)
+        head.text(0.012, 0, "\n".join(lines), fontsize=9, color=FAINT, va="bottom", parse_math=False)
         for row, window, strip in zip(rows, windows, pictures, strict=True):
             _window(row, window, strip)
         out = io.BytesIO()

@@ -37,7 +37,7 @@ def explain(
     if output.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"a report is {' or '.join(FORMATS)}, not {output.name!r}", param_hint="--output")
     options = request_options(model=model, top_k=top_k, windows=windows, attention="layers")
-    from service.cli.attention_figure import draw
+    from service.cli.attention_figure import draw, remark
     from service.cli.explain_page import page
     from service.cli.thumbnails import thumbnails
 
@@ -50,7 +50,8 @@ def explain(
             pictures = thumbnails(file, served, result.video, options, Settings())
             if output.suffix.lower() == ".png":
                 labels = ", ".join(f"{p.label} {p.score:.3f}" for p in result.predictions[:3])
-                output.write_bytes(draw(f"{file.name}: {labels}", result.windows, pictures, "png"))
+                title, note = f"{file.name}: {labels}", remark(result.windows)
+                output.write_bytes(draw(title, result.windows, pictures, "png", note=note))
             else:
                 figures = [
                     draw("", [window], pictures[number : number + 1], "svg")

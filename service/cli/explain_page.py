@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from service.cli.attention_figure import dropped_after
+from service.cli.attention_figure import dropped_after, remark
 from service.contracts import JobResult, Prediction
 
 _STYLE = """
@@ -27,6 +27,7 @@ figure svg { display: block; width: 100%; min-width: 48rem; height: auto }
 .timeline span { overflow: hidden; white-space: nowrap; text-overflow: ellipsis; padding: .25rem .4rem; color: #fff;
   background: #0072b2; font-size: .8rem }
 .warning { border-left: 3px solid #d55e00; padding-left: .8rem }
+.note { color: var(--faint); margin-top: 2rem }
 pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-radius: 6px; padding: 1rem }
 """
 
@@ -47,6 +48,8 @@ def page(name: str, result: JobResult, figures: Sequence[bytes]) -> str:
         _labels(result.predictions),
         _timeline(result) if len(result.windows) > 1 else "",
     ]
+    if note := remark(result.windows):
+        parts.append(f'<p class="note">{escape(note)}</p>')
     for number, (window, figure) in enumerate(zip(result.windows, figures, strict=True), start=1):
         parts.append(f"<h2>Window {number}: {window.start_s:.2f} s to {window.end_s:.2f} s</h2>")
         parts.append(
