@@ -15,7 +15,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 
 import service
-from service.api import page, problems
+from service.api import page, problems, reference
 from service.api.admission import Admission, AdmissionConfig
 from service.api.callers import Access, AccessConfig
 from service.api.classification import Classifier
@@ -85,6 +85,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=service.__version__,
         lifespan=lifespan,
         root_path=settings.root_path,
+        # FastAPI's own pages load their viewers from other hosts.
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_middleware(EarlyAnswers)
     app.add_middleware(RequestContext)
@@ -102,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
     if not settings.api_metrics_port:
         app.include_router(operations.metrics_router)
     page.install(app)
+    reference.install(app)
     _document(app, key_needed=not settings.narrowed(AccessConfig).open)
     return app
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -30,14 +31,19 @@ POLICY = {
     "trusted-types": "'none'",
 }
 
-HEADERS = {
-    "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in POLICY.items()),
-    "Permissions-Policy": "camera=(self), display-capture=(self), microphone=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    # Files have no version in their names: after an update old and new ones would mix.
-    "Cache-Control": "no-cache",
-}
+
+def headers(policy: Mapping[str, str]) -> dict[str, str]:
+    """What a page is sent with: a policy of what it may load, and that it is asked for anew each time."""
+    return {
+        "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        # Files have no version in their names: after an update old and new ones would mix.
+        "Cache-Control": "no-cache",
+    }
+
+
+HEADERS = headers(POLICY) | {"Permissions-Policy": "camera=(self), display-capture=(self), microphone=()"}
 
 
 class PageFiles(StaticFiles):
