@@ -1,0 +1,83 @@
+"""`vidtr doctor` beside a real Redis."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from service.local.redis import LocalRedis
+from tests.fixtures.access_list import restricted
+from tests.fixtures.servers import SHIPPED_REPOSITORY
+
+
+def doctor(redis_url: str, folder: Path) -> tuple[int, str]:
+    """Exit status and findings of `vidtr doctor` on a machine where everything else is well."""
+    command = [sys.executable, "-m", "service.cli.main", "doctor"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "VIDTR_REDIS_URL": redis_url, "VIDTR_MODEL_REPOSITORY": str(SHIPPED_REPOSITORY)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
+    """A server as the service wants it."""
+    with LocalRedis(tmp_path_factory.mktemp("lasting"), persist=True) as server:
+        yield server
+
+
+def test_a_redis_as_it_should_be_is_well(lasting: LocalRedis, tmp_path: Path) -> None:
+    with Redis.from_url(lasting.url) as client:
+        version = client.info()["redis_version"]
+    status, said = doctor(lasting.url, tmp_path)
+    assert status == 0, said
+    assert f"ok       redis: version {version} answers" in said
+    assert said.count("redis") == 1
+
+
+def test_the_user_of_the_compose_stack_may_ask_what_the_doctor_asks(lasting: LocalRedis, tmp_path: Path) -> None:
+    status, said = doctor(restricted(lasting.url), tmp_path)
+    assert status == 0, said
+    assert "ok       redis: version" in said
+
+
+def test_a_redis_that_forgets_at_a_restart_is_a_warning(redis_server: LocalRedis, tmp_path: Path) -> None:
+    status, said = doctor(redis_server.url, tmp_path)
+    assert status == 0, said
+    assert "warning  redis persistence: no append-only file" in said
+    assert "→ set `appendonly yes`" in said
+
+
+def test_a_redis_that_drops_keys_when_it_is_full_fails(tmp_path: Path) -> None:
+    with LocalRedis(tmp_path / "redis", persist=True) as server, Redis.from_url(server.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        status, said = doctor(server.url, tmp_path)
+    assert status == 1
+    assert "failed   redis memory: the policy is allkeys-lru" in said
+    assert "→ set `maxmemory-policy noeviction`" in said
+
+
+def test_a_wrong_password_fails_and_says_so(lasting: LocalRedis, tmp_path: Path) -> None:
+    wrong = restricted(lasting.url).replace("@", "-and-more@", 1)
+    status, said = doctor(wrong, tmp_path)
+    assert status == 1
+    assert "failed   redis: cannot be reached: " in said
+    assert "password" in said
+
+
+def test_a_port_where_nothing_listens_fails_with_advice_and_the_other_checks_are_made(tmp_path: Path) -> None:
+    status, said = doctor("redis://127.0.0.1:9/0", tmp_path)
+    assert status == 1
+    assert "failed   redis: cannot be reached: " in said
+    assert "→ is it started, and are VIDTR_REDIS_URL's host, port and password right?" in said
+    assert "ok       model repository" in said
