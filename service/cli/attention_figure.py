@@ -55,7 +55,8 @@ def draw(
 ) -> bytes:
     """A picture, as `svg` or `png`, of `windows` and their frames `[N, T, h, w, 3]`, one below the other.
 
-    A title stands above them, and below it a note.
+    A title stands above them all, below it a note, and the times of each window above it; a picture without a title is
+    part of a page that says them.
     """
     count, frames, height, width = pictures.shape[:4]
     row_inches = 3.3 + _FRAME_INCHES * height / width
@@ -71,13 +72,13 @@ def draw(
         head.text(0.012, 1 - 0.32 / heights[0], title, fontsize=12, fontweight="bold", parse_math=False)
         head.text(0.012, 0, "\n".join(lines), fontsize=9, color=FAINT, va="bottom", parse_math=False)
         for row, window, strip in zip(rows, windows, pictures, strict=True):
-            _window(row, window, strip)
+            _window(row, window, strip, bool(title))
         out = io.BytesIO()
         figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
     return out.getvalue()
 
 
-def _window(row: Figure, window: WindowResult, strip: NDArray[np.uint8]) -> None:
+def _window(row: Figure, window: WindowResult, strip: NDArray[np.uint8], heading: bool) -> None:
     attention = window.attention or ()
     frames, height, width = strip.shape[:3]
     grid = GridSpec(
@@ -93,7 +94,8 @@ def _window(row: Figure, window: WindowResult, strip: NDArray[np.uint8]) -> None
         wspace=0.06,
         hspace=0.32,
     )
-    row.text(0.01, 0.95, f"{window.start_s:.2f} s to {window.end_s:.2f} s", fontsize=10, color=FAINT)
+    if heading:
+        row.text(0.01, 0.95, f"{window.start_s:.2f} s to {window.end_s:.2f} s", fontsize=10, color=FAINT)
     _labels(row.add_subplot(grid[0:2, 0]), window.predictions)
     for slot, picture in enumerate(strip):
         _frame(row.add_subplot(grid[0, slot + 1]), picture, attention[slot])
@@ -113,12 +115,17 @@ def _labels(axes: Axes, predictions: Sequence[Prediction]) -> None:
 
 def _frame(axes: Axes, picture: NDArray[np.uint8], frame: FrameAttention) -> None:
     layer = dropped_after(frame)
-    axes.imshow(picture if layer is None else picture // 3 + 150, aspect="auto", interpolation="nearest")
+    axes.imshow(picture if layer is None else _faded(picture), aspect="auto", interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=KEPT if layer is None else DROPPED, linewidth=2)
     axes.set_title(f"{frame.time_s:.2f} s", fontsize=8, pad=3)
     fate = "kept" if layer is None else f"dropped after {layer}"
     axes.set_xlabel(fate, fontsize=7, color=KEPT if layer is None else DROPPED, labelpad=2)
+
+
+def _faded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Paler, and still to be made out: a frame that was dropped may be the one that counted most."""
+    return (255 - (255 - picture.astype(np.uint16)) * 13 // 20).astype(np.uint8)
 
 
 def _scores(axes: Axes, attention: Sequence[FrameAttention]) -> None:
@@ -129,10 +136,21 @@ def _scores(axes: Axes, attention: Sequence[FrameAttention]) -> None:
     axes.plot(places, scores, color="black", linewidth=1.2, marker="o", markersize=3)
     axes.axhline(1 / len(attention), color=FAINT, linewidth=0.8, linestyle="--")
     axes.text(len(attention) - 0.5, 1 / len(attention), " even\n share", va="center", fontsize=7, color=FAINT)
-    axes.set(xlim=(-0.5, len(attention) - 0.5), ylim=(0, max(*scores, 1 / len(attention)) * 1.25), xticks=[])
+    axes.set(xlim=(-0.5, len(attention) - 0.5), ylim=(0, max(*scores, 1 / len(attention)) * 1.35), xticks=[])
     axes.set_ylabel("attention", fontsize=8)
     for place, score in enumerate(scores):
-        axes.text(place, score, f"{score:.3f}", ha="center", va="bottom", fontsize=7)
+        # On white, because the line to the next frame may rise through it.
+        axes.annotate(
+            f"{score:.3f}",
+            (place, score),
+            (0, 5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            zorder=3,
+        )
 
 
 def _retention(axes: Axes, attention: Sequence[FrameAttention]) -> None:

@@ -21,6 +21,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; col
 table { border-collapse: collapse } th, td { text-align: left; padding: .2rem .8rem .2rem 0 }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
 meter { width: 12rem }
+meter::-webkit-meter-optimum-value { background: var(--bar) }
+meter::-moz-meter-bar { background: var(--bar) }
 figure { margin: .5rem 0; overflow-x: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px }
 figure svg { display: block; width: 100%; min-width: 48rem; height: auto }
 .timeline { display: flex; height: 2rem; border-radius: 4px; overflow: hidden; gap: 1px }
@@ -38,7 +40,7 @@ def page(name: str, result: JobResult, figures: Sequence[bytes]) -> str:
     facts = {
         "model": f"{model.name}, version {model.version}" + ("" if model.trained else ", not trained"),
         "video": f"{video.duration_s:.2f} s, {video.width} × {video.height}, {video.container}, {video.codec}",
-        "looked at": f"{len(result.windows)} windows, {result.coverage:.0%} of the duration",
+        "looked at": f"{_counted(len(result.windows), 'window')}, {result.coverage:.0%} of the duration",
     }
     parts = [
         f"<h1>{escape(name)}</h1>",
@@ -66,6 +68,10 @@ def page(name: str, result: JobResult, figures: Sequence[bytes]) -> str:
     )
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _labels(predictions: Sequence[Prediction]) -> str:
     rows = "".join(
         f'<tr><td>{escape(p.label)}</td><td class="n">{p.score:.3f}</td>'
@@ -90,7 +96,7 @@ def _in_words(result: JobResult, number: int) -> str:
     dropped = sum(dropped_after(frame) is not None for frame in attention)
     return (
         f"{len(attention)} frames; the one at {most.time_s:.2f} seconds counted most, with {most.score:.3f} of the "
-        f"attention; {dropped} were dropped on the way"
+        f"attention; {dropped} {'was' if dropped == 1 else 'were'} dropped on the way"
     )
 
 

@@ -108,8 +108,10 @@ def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None
         return _answers(f"{address}/health/ready")
 
     children[-1][1].wait_until(ready, START_TIMEOUT_S)
-    out.print(f"[green]vidtr is up[/green] at {address} (API documentation at {address}/docs)", highlight=False)
-    out.print(f"try: curl -F file=@clip.mp4 {address}/v1/classify", highlight=False)
+    # Whole lines, because a terminal makes a link of an address only where it is in one piece.
+    up = f"[green]vidtr is up[/green] at {address} (API documentation at {address}/docs)"
+    for line in (up, f"try: curl -F file=@clip.mp4 {address}/v1/classify"):
+        out.print(line, highlight=False, soft_wrap=True)
     while True:
         threading.Event().wait(WATCH_S)
         for role, child in children:

@@ -30,6 +30,7 @@ def test_a_page_shows_frames_labels_and_fates_and_loads_nothing(program: Program
     assert "a &lt;b&gt; &amp; $x^2$.mp4" in page
     assert len(re.findall(r">kept<|>dropped after \d<", page)) == 2 * 8
     assert page.count("<figure role") == 2
+    assert "<dd>2 windows, " in page
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
 

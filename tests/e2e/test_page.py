@@ -207,6 +207,22 @@ def test_choosing_a_frame_moves_the_video_and_the_playhead_there(cut_visit: Visi
         assert abs(middle(page.locator("#strip .playhead")) - middle(chosen)) < 3
 
 
+def test_the_playhead_crosses_no_text(cut_visit: Visit) -> None:
+    line = cut_visit.page.locator("#strip .playhead").bounding_box()
+    share = frames(cut_visit.page).first.locator(".share").bounding_box()
+    assert line is not None
+    assert share is not None
+    assert line["y"] >= share["y"] + share["height"] - 1
+    for text in (".time", ".fate"):
+        above, paper = (
+            frames(cut_visit.page)
+            .first.locator(text)
+            .evaluate("node => [getComputedStyle(node).zIndex, getComputedStyle(node).backgroundColor]")
+        )
+        assert above == "1"
+        assert paper.startswith("rgb(")  # Nothing shines through.
+
+
 def test_the_frames_can_be_reached_and_chosen_by_the_keyboard(cut_visit: Visit) -> None:
     page = cut_visit.page
     frames(page).first.focus()

@@ -1,5 +1,6 @@
 """What readiness says of each dependency."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -44,3 +45,9 @@ def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
         until(seen)
         assert client.get("/health/live").status_code == 200
     until(lambda: ready(client)[0] == 200)
+
+
+def test_the_addresses_to_open_are_said_each_in_one_line(program: Program) -> None:
+    said = program.log.read_text()
+    assert re.search(r"^vidtr is up at (http://\S+) \(API documentation at \1/docs\)$", said, re.M)
+    assert re.search(r"^try: curl -F file=@clip\.mp4 http://\S+/v1/classify$", said, re.M)

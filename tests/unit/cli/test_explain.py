@@ -46,3 +46,14 @@ def test_the_note_of_a_picture_is_written_on_it_as_a_whole() -> None:
     drawn = figure(result(*DROPPED_COUNTS_MOST), DROPPED_YET_ATTENDED)
     lines = re.findall(r"<(?:text|tspan)[^>]*>([^<]+)</", drawn)
     assert DROPPED_YET_ATTENDED in " ".join(map(html.unescape, lines))
+
+
+def test_one_window_is_not_called_windows() -> None:
+    assert "<dd>1 window, 100% of the duration</dd>" in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"])
+
+
+def test_the_times_of_a_window_are_written_where_no_page_says_them() -> None:
+    pictures = np.zeros((1, 4, 8, 8, 3), dtype=np.uint8)
+    windows = result(*KEPT_COUNTS_MOST).windows
+    assert "0.00 s to 1.00 s" in draw("title", windows, pictures, "svg").decode()
+    assert "0.00 s to 1.00 s" not in draw("", windows, pictures, "svg").decode()
