@@ -14,7 +14,7 @@ from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
 from service.queue.models import ModelDirectory
-from service.queue.room import Reservation, Room, drain_rate
+from service.queue.room import Reservation, Room, drain_rate, retry_after
 from service.telemetry import metrics
 
 log = structlog.get_logger()
@@ -126,7 +126,10 @@ class Admission:
         if ahead and ready_s > most_s:
             detail = f"{ahead} uploads would be decoded before this one, which is too long a wait for its deadline"
             raise QueueFull(
-                detail, limit=round(most_s, 1), actual=round(ready_s, 1), retry_after_s=max(1.0, ready_s - most_s)
+                detail,
+                limit=round(most_s, 1),
+                actual=round(ready_s, 1),
+                retry_after_s=retry_after(ready_s - most_s, ready_s, 1.0),
             )
 
     async def correct(self, admitted: Admitted, clips: int, job_class: JobClass) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,6 +17,8 @@ from service.queue.keys import Keys
 
 # Used while no worker has measured anything.
 RETRY_AFTER_S = 2.0
+MOST_SPREAD_S = 10.0
+_random = SystemRandom()
 
 # What is in flight is the streams themselves plus what is reserved: nothing is counted up and down, so nothing drifts.
 # KEYS: reservations, then two streams for each served model. ARGV: now, end of the reservation, its member, model,
@@ -76,6 +79,19 @@ def drain_rate(workers: Iterable[WorkerStatus], model: str) -> float | None:
     """Clips per second that the live workers of `model` score together; None where nobody has measured it."""
     rates = [w.clips_per_s[model] for w in workers if w.breaker != "open" and model in w.clips_per_s]
     return sum(rates) if rates else None
+
+
+def retry_after(excess: float, ahead: float, per_s: float | None) -> float:
+    """Seconds after which a refused job of `excess` clips too many may be sent again.
+
+    Not before the room that it lacks has been drained at `per_s` clips a second. Then spread over half of the time that
+    the clips `ahead` of it take, 10 s at most: those who are refused in one second would otherwise all come back in
+    another one, to room for a few of them.
+    """
+    if per_s is None:
+        return RETRY_AFTER_S
+    spread = min(ahead / per_s / 2, MOST_SPREAD_S)
+    return max(1.0, excess / per_s) + _random.uniform(0.0, spread)
 
 
 class Room:
@@ -157,8 +173,7 @@ class Room:
                 round(most_ahead / per_s, 1),
                 round((first + wanted.clips) / per_s, 1),
             )
-        retry_after_s = RETRY_AFTER_S if usable is None else max(1.0, excess / usable)
-        return QueueFull(detail, limit=limit, actual=actual, retry_after_s=retry_after_s)
+        return QueueFull(detail, limit=limit, actual=actual, retry_after_s=retry_after(excess, first, usable))
 
     async def correct(self, old: Reservation, new: Reservation) -> None:
         """Replace a reservation by one that knows how many clips there really are."""

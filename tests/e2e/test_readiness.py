@@ -43,8 +43,18 @@ def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
             return status == 503 and "does not answer" in checks["backend"] and checks["redis"] == "ok"
 
         until(seen)
+        for worker, status in away.items():
+            server.set(worker, status, px=5000)
+        of_the_pod = client.get("/health/ready", params={"check": ["redis", "process"]})
+        assert of_the_pod.status_code == 200
+        assert "does not answer" in of_the_pod.json()["checks"]["backend"]
         assert client.get("/health/live").status_code == 200
     until(lambda: ready(client)[0] == 200)
+
+
+def test_a_check_that_there_is_not_is_refused(client: httpx.Client) -> None:
+    response = client.get("/health/ready", params={"check": "disk"})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_option")
 
 
 def test_the_addresses_to_open_are_said_each_in_one_line(program: Program) -> None:

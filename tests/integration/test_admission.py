@@ -53,7 +53,8 @@ async def test_an_upload_that_would_wait_too_long_to_be_decoded_is_refused(
         with pytest.raises(QueueFull, match="2 uploads would be decoded") as caught:
             async with admit(admission, "c"):
                 pass
-        assert (caught.value.limit, caught.value.actual, caught.value.retry_after_s) == (5.0, 6.0, 1.0)
+        assert (caught.value.limit, caught.value.actual) == (5.0, 6.0)
+        assert 1.0 <= (caught.value.retry_after_s or 0.0) <= 4.0
         async with admit(admission, "d", deadline_s=60.0):
             pass
 

@@ -5,7 +5,7 @@ from service.contracts import JobClass, WorkerStatus
 from service.errors import QueueFull
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
-from service.queue.room import Reservation, Room, RoomLimits, drain_rate
+from service.queue.room import MOST_SPREAD_S, Reservation, Room, RoomLimits, drain_rate, retry_after
 from tests.factories import decoded, record, spec
 
 SPEC = spec()
@@ -82,7 +82,19 @@ async def test_a_wait_too_long_for_the_deadline_is_refused_until_the_queue_has_d
     await room.reserve(wanted("a", 4, BULK), [SPEC], 1.0, 10.0)
     with pytest.raises(QueueFull, match="too long a wait") as caught:
         await room.reserve(wanted("b", 4, BULK), [SPEC], 1.0, 10.0)
-    assert caught.value.retry_after_s == pytest.approx(3.0)
+    assert 3.0 <= (caught.value.retry_after_s or 0.0) <= 5.0
+
+
+def test_those_who_are_refused_come_back_once_there_is_room_and_not_all_at_once() -> None:
+    """At 10 clips per second the 30 that are too many take 3 s, and the 80 ahead are spread over half of their 8 s."""
+    found = [retry_after(30.0, 80, 10.0) for _ in range(500)]
+    assert 3.0 <= min(found) < 4.0
+    assert 6.0 < max(found) <= 7.0
+
+
+def test_nobody_is_told_to_come_back_within_a_second_or_much_later_than_there_is_room() -> None:
+    assert all(1.0 <= retry_after(1.0, 0, 100.0) <= 1.0 for _ in range(100))
+    assert all(retry_after(1.0, 100_000, 10.0) <= 1.0 + MOST_SPREAD_S for _ in range(100))
 
 
 async def test_interactive_jobs_do_not_wait_for_bulk_ones(redis: Redis, keys: Keys) -> None:

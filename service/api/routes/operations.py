@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
 
 from service.api.admission import check_breakers
 from service.api.schemas import Health
@@ -10,6 +12,8 @@ from service.api.state import State
 from service.errors import BackendUnavailable, QueueUnavailable
 from service.queue.connection import reported
 from service.telemetry import metrics
+
+Check = Literal["redis", "model", "backend", "process"]
 
 router = APIRouter(tags=["operations"])
 # Apart, because a deployment with an internal metrics port leaves it out of the public one.
@@ -28,7 +32,13 @@ async def live() -> Health:
     summary="Whether uploads can be classified",
     responses={503: {"description": "Not now; `checks` says why", "model": Health}},
 )
-async def ready(state: State, response: Response) -> Health:
+async def ready(
+    state: State,
+    response: Response,
+    check: Annotated[
+        list[Check], Query(description="What has to be well; the others are only reported. Default: all.")
+    ] = [],  # noqa: B006 - FastAPI copies it
+) -> Health:
     """200 when Redis answers, a worker serves the default model, its engine answers and the process is not stopping."""
     checks = {"redis": "ok", "model": "ok", "backend": "ok"}
     checks["process"] = "draining" if state.classifier.draining else "ok"
@@ -45,7 +55,7 @@ async def ready(state: State, response: Response) -> Health:
         checks |= {"redis": error.detail, "model": "unknown", "backend": "unknown"}
     except BackendUnavailable as error:
         checks["backend"] = error.detail
-    if any(check != "ok" for check in checks.values()):
+    if any(checks[name] != "ok" for name in check or checks):
         response.status_code = 503
         return Health(status="unavailable", checks=checks)
     return Health(status="ok", checks=checks)
