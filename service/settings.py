@@ -190,6 +190,9 @@ class Settings(BaseSettings):
     idempotency_ttl_s: int = Field(86_400, gt=0, description="How long an Idempotency-Key leads to its job.")
     payload_ttl_s: int = Field(900, gt=0, description="Life of a clip payload in Redis; must exceed `job_deadline_s`.")
     result_ttl_s: int = Field(3600, gt=0, description="Life of a finished job's result in Redis.")
+    result_cache_s: int = Field(
+        0, ge=0, description="How long the same upload with the same options gets the result that it had; 0 for never."
+    )
     tombstone_ttl_s: int = Field(
         86_400, gt=0, description="How long a job whose result expired still answers 410 instead of 404."
     )

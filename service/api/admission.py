@@ -102,6 +102,10 @@ class Admission:
                 with contextlib.suppress(QueueUnavailable):
                     await self._keys.release(claim)
 
+    async def lead(self, claim: Claim, job_id: str, fingerprint: str) -> None:
+        """Let the Idempotency-Key of an upload lead to an earlier job with the same result."""
+        await self._keys.lead(claim, job_id, fingerprint)
+
     async def _admit(
         self, job_id: str, options: JobRequest, claim: Claim | None, deadline_s: float, asynchronous: bool
     ) -> Admitted:

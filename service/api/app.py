@@ -44,6 +44,7 @@ from service.queue.keys import Keys
 from service.queue.listing import JobList
 from service.queue.models import ModelDirectory
 from service.queue.quota import Quotas
+from service.queue.result_cache import ResultCache
 from service.queue.room import Room, RoomLimits
 from service.queue.webhooks import WebhookQueue
 from service.settings import Settings
@@ -164,6 +165,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         admission,
         bus,
         durability,
+        ResultCache(redis, keys, store, settings.result_cache_s),
         drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
     )
     following = Following(JobEvents(redis, keys), bus, lambda: classifier.draining)

@@ -8,7 +8,7 @@ import hashlib
 import math
 import mmap
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from fastapi import Request
 
 from service.api.admission import Admission, Admitted
 from service.api.callers import Access, Caller
+from service.api.connected import while_connected
 from service.api.decode_pace import DecodePace
 from service.api.preferences import Waiting
 from service.api.spool import Spool, SpoolConfig
@@ -36,8 +37,9 @@ from service.errors import (
 from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
 from service.queue.durability import Durability
-from service.queue.idempotency import Earlier
+from service.queue.idempotency import Claim, Earlier
 from service.queue.jobs import JobStore
+from service.queue.result_cache import ResultCache
 from service.telemetry import metrics, traces
 from service.video.pool import DecodePool
 
@@ -57,6 +59,7 @@ class Submitted:
 
     status: JobStatus
     keyed: bool
+    cached: bool = False
 
 
 class Classifier:
@@ -73,6 +76,7 @@ class Classifier:
         admission: Admission,
         bus: ResultBus,
         durability: Durability,
+        cache: ResultCache,
         drain_wait_s: float,
     ) -> None:
         self._spool = spool
@@ -84,6 +88,7 @@ class Classifier:
         self._admission = admission
         self._bus = bus
         self._durability = durability
+        self._cache = cache
         self._drain_wait_s = drain_wait_s
         self._draining = asyncio.Event()
 
@@ -135,9 +140,16 @@ class Classifier:
                 await receive(request, spool, self._times)
             metrics.UPLOAD_BYTES.inc(spool.received)
             report("uploaded", {"id": job_id, "bytes": spool.received})
-            accepting = self._accept(request, options, waiting, caller, admitted, spool, created_at, trace, report)
+            same = self._same(caller, admitted.spec, options, spool)
+            if same is not None and (earlier := await self._earlier(same, claim, options, spool)) is not None:
+                phases.begin("wait")
+                log.info("result_reused", job=earlier.id, caller=caller.owner)
+                return Submitted(earlier, keyed=claim is not None, cached=True)
+            accepting = self._accept(
+                request, options, waiting, caller, admitted, spool, created_at, trace, report, same
+            )
             # With a key the client will come back for the job; without one nobody will ask for it.
-            record = await (accepting if claim is not None else _while_connected(request, accepting))
+            record = await (accepting if claim is not None else while_connected(request, accepting))
             phases.begin("wait")
         clips = len(record.decoded.clips)
         log.info("job_accepted", job=job_id, model=record.spec.name, clips=clips, caller=caller.owner)
@@ -154,6 +166,7 @@ class Classifier:
         created_at: float,
         trace: str,
         report: Report,
+        same: str | None,
     ) -> JobRecord:
         spec, job_id = admitted.spec, admitted.reservation.job_id
         upload_ms = (time.time() - created_at) * 1000
@@ -190,8 +203,26 @@ class Classifier:
                 reservation=admitted.reservation,
                 claim=admitted.claim,
                 fingerprint=_fingerprint(spool, options),
+                same=same,
             )
+        if same is not None:
+            with contextlib.suppress(QueueUnavailable):
+                await self._cache.remember(same, job_id)
         return record
+
+    def _same(self, caller: Caller, spec: ModelSpec, options: JobRequest, spool: Spool) -> str | None:
+        """Where the result of such an upload would stand. None without a cache, and where a webhook waits for a job."""
+        if not self._cache.on or options.webhook is not None:
+            return None
+        return self._cache.key(caller.owner, spec, _fingerprint(spool, options))
+
+    async def _earlier(self, same: str, claim: Claim | None, options: JobRequest, spool: Spool) -> JobStatus | None:
+        """The job that has scored such an upload; the request's Idempotency-Key leads to it from now on."""
+        found = await self._cache.find(same)
+        metrics.RESULT_CACHE.labels("miss" if found is None else "hit").inc()
+        if found is not None and claim is not None:
+            await self._admission.lead(claim, found.id, _fingerprint(spool, options))
+        return found
 
     async def _again(self, request: Request, options: JobRequest, earlier: Earlier, report: Report) -> Submitted:
         phases: traces.Phases = request.state.phases
@@ -214,7 +245,7 @@ class Classifier:
         deadline_s = max(0.0, status.deadline_at - time.time())
         waited = self._wait_unless_drained(status.id, min(waiting.wait_s, deadline_s))
         try:
-            outcome = await (waited if job.keyed else _while_connected(request, waited))
+            outcome = await (waited if job.keyed else while_connected(request, waited))
         except MalformedRequest:
             await self._cancel(status.id, "disconnected")
             raise
@@ -278,27 +309,6 @@ class Classifier:
             # Not closed by hand: a failed send keeps views of it alive in its traceback, and closing would then raise.
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         await self._store.put_payloads(job_id, memoryview(mapped), spec.clip_bytes)
-
-
-async def _while_connected(request: Request, work: Coroutine[None, None, Answer]) -> Answer:
-    """The answer of `work`, which is cancelled once the client is gone. Raises MalformedRequest then."""
-    working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise MalformedRequest("the connection closed before the answer")
-    finally:
-        gone.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _seconds(decoded: DecodedVideo, options: JobRequest) -> int:

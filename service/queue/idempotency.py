@@ -15,6 +15,7 @@ from service.queue.connection import reported
 from service.queue.keys import Keys
 
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+LEAD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end"
 RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) end"
 
 
@@ -56,6 +57,7 @@ class IdempotencyKeys:
         self._keys = keys
         self._times = times
         self._release = redis.register_script(RELEASE)
+        self._lead = redis.register_script(LEAD)
         self._renew = redis.register_script(RENEW)
 
     async def claim(self, key: str, job_id: str, owner: str = "") -> Claim | Earlier:
@@ -78,6 +80,14 @@ class IdempotencyKeys:
             raise IdempotencyInProgress(detail, retry_after_s=2.0)
         body: Any = json.loads(value)
         return Earlier(body["job"], body["fingerprint"])
+
+    async def lead(self, claim: Claim, job_id: str, fingerprint: str) -> None:
+        """Let an owned key lead to a job that was there before."""
+        with reported():
+            await self._lead(
+                keys=[claim.key],
+                args=[claim.token, claim.accepted(job_id, fingerprint), self._times.idempotency_ttl_s],
+            )
 
     async def release(self, claim: Claim) -> None:
         """Let go of a key whose request has failed; harmless when its job was accepted."""

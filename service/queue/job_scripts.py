@@ -77,13 +77,15 @@ CANCEL = (
     EVENT
     + """
 redis.call('ZREM', KEYS[4], ARGV[1])
-local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'idempotency')
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'idempotency', 'same')
 if not job[1] then return 0 end
 for clip = 0, job[1] - 1 do redis.call('UNLINK', ARGV[4] .. clip) end
 local done = redis.call('HLEN', KEYS[3])
 redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[7])
 redis.call('ZREM', KEYS[6], ARGV[1])
-if job[3] then redis.call('DEL', job[3]) end
+for at = 3, 4 do
+  if job[at] then redis.call('DEL', job[at]) end
+end
 redis.call('HDEL', KEYS[1], 'record')
 redis.call('HSET', KEYS[1], 'finished', 'cancelled')
 redis.call('EXPIRE', KEYS[1], ARGV[3])

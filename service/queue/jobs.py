@@ -80,10 +80,12 @@ class JobStore:
         reservation: Reservation | None = None,
         claim: Claim | None = None,
         fingerprint: str = "",
+        same: str | None = None,
     ) -> None:
         """Commit the job's record and all its stream entries in one step: from here on the job is not lost.
 
-        The reserved room passes to the entries, and the claimed Idempotency-Key leads to the job from now on.
+        The reserved room passes to the entries, and the claimed Idempotency-Key leads to the job from now on. `same` is
+        the key of the result cache that goes when the job is erased.
 
         Raises IdempotencyInProgress when the claim has meanwhile gone to another request; then nothing was written.
         """
@@ -103,6 +105,8 @@ class JobStore:
             job["webhook"] = record.request.webhook
         if claim is not None:
             job["idempotency"] = claim.key
+        if same is not None:
+            job["same"] = same
         entries = [entry_fields(record, clip) for clip in range(total)]
         with reported():
             committed = await self._accept(
@@ -144,9 +148,9 @@ class JobStore:
             raise _unknown(job_id)
 
     async def cancel(self, job_id: str) -> bool:
-        """Erase a job: its result, scores, clips and Idempotency-Key. True when it was still unfinished.
+        """Erase a job: its result, scores, clips, Idempotency-Key and place in the result cache.
 
-        Raises UnknownJob.
+        True when it was still unfinished. Raises UnknownJob.
         """
         keys = self._keys
         with reported():

@@ -55,6 +55,10 @@ class Keys:
         """What became of an Idempotency-Key, by the SHA-256 of the key."""
         return f"{self.prefix}:idempotency:{digest}"
 
+    def same(self, digest: str) -> str:
+        """Id of the job that has scored an upload, by the SHA-256 of all that decides about its result."""
+        return f"{self.prefix}:same:{digest}"
+
     def worker(self, worker: str) -> str:
         """WorkerStatus of a live worker; lives as long as its heartbeat."""
         return f"{self.workers}:{worker}"

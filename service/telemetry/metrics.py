@@ -59,6 +59,9 @@ WEBHOOKS = Counter(
     "Tries to deliver a webhook: `failed` is tried again, `delivered` and `given_up` are final.",
     ["outcome"],
 )
+RESULT_CACHE = Counter(
+    "vidtr_result_cache", "Uploads that were looked up among earlier results, by whether one was there.", ["outcome"]
+)
 FRAMES_DECODED = Counter("vidtr_frames_decoded", "Video frames decoded.")
 DECODE_FAILURES = Counter("vidtr_decode_failures", "Uploads that could not be decoded, by the error's code.", ["code"])
 DECODES_IN_PROGRESS = Gauge(

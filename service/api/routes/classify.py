@@ -120,6 +120,8 @@ async def classify(
     outcome = None if waiting.asynchronous else await state.classifier.wait(request, job, waiting)
     request.state.phases.begin("answer" if outcome is not None else "disk")
     applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
+    if job.cached:
+        applied["X-Cache"] = "hit"
     if outcome is None:
         await state.classifier.keep(job)
         request.state.phases.begin("answer")
