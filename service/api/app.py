@@ -165,7 +165,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         admission,
         bus,
         durability,
-        ResultCache(redis, keys, store, settings.result_cache_s),
+        ResultCache(redis, keys, store, min(settings.result_cache_s, settings.result_ttl_s)),
         drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
     )
     following = Following(JobEvents(redis, keys), bus, lambda: classifier.draining)

@@ -55,10 +55,11 @@ Report = Callable[[str, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that was accepted, by this request or by an earlier one with the same Idempotency-Key."""
+    """A job that was accepted, by this request or by an earlier one."""
 
     status: JobStatus
     keyed: bool
+    """whether somebody may ask for it later, so that it outlives a caller who goes away"""
     cached: bool = False
 
 
@@ -144,7 +145,7 @@ class Classifier:
             if same is not None and (earlier := await self._earlier(same, claim, options, spool)) is not None:
                 phases.begin("wait")
                 log.info("result_reused", job=earlier.id, caller=caller.owner)
-                return Submitted(earlier, keyed=claim is not None, cached=True)
+                return Submitted(earlier, keyed=True, cached=True)
             accepting = self._accept(
                 request, options, waiting, caller, admitted, spool, created_at, trace, report, same
             )

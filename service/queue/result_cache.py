@@ -21,7 +21,7 @@ class ResultCache:
     """
 
     def __init__(self, redis: Redis, keys: Keys, store: JobStore, life_s: int) -> None:
-        """An entry lives `life_s` seconds; 0 turns the cache off."""
+        """An entry lives `life_s` seconds, which need not be longer than results live; 0 turns the cache off."""
         self._redis = redis
         self._keys = keys
         self._store = store
