@@ -173,7 +173,12 @@ class Room:
                 round(most_ahead / per_s, 1),
                 round((first + wanted.clips) / per_s, 1),
             )
-        return QueueFull(detail, limit=limit, actual=actual, retry_after_s=retry_after(excess, first, usable))
+        return QueueFull(
+            detail,
+            limit=limit,
+            actual=actual,
+            retry_after_s=retry_after(excess, first if refused == "wait" else clips, usable),
+        )
 
     async def correct(self, old: Reservation, new: Reservation) -> None:
         """Replace a reservation by one that knows how many clips there really are."""
