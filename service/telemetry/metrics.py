@@ -143,6 +143,8 @@ BUILD_INFO = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+for _outcome in ("hit", "miss"):
+    RESULT_CACHE.labels(_outcome)
 for _stage in STAGES:
     STAGE.labels(_stage)
 for _code in error_types():
