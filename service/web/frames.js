@@ -3,40 +3,29 @@
 import { inside, metadata, until } from "./player.js";
 
 const WIDTH = 240;
+const TRIES = 3;
+const PATIENCE_MS = 8000;
 
 export class FrameReader {
   /** Reads frames of `file` one after the other, beside the video that plays. */
   constructor(file) {
-    this.video = document.createElement("video");
-    this.video.muted = true;
-    this.video.preload = "auto";
-    this.video.src = URL.createObjectURL(file);
     this.closing = new AbortController();
-    this.ready = metadata(this.video, this.closing.signal);
-    this.ready.catch(() => {});
-    this.last = this.ready.catch(() => {});
     this.known = new Map();
+    this.last = Promise.resolve();
+    this.#open(URL.createObjectURL(file));
   }
 
   /** Draw the frame that is shown at `time` onto `canvas`, unless the canvas has left the page by then. */
   draw(time, canvas) {
-    const drawn = this.last.then(async () => {
-      await this.ready;
+    return this.#inTurn(async () => {
       if (canvas.isConnected) paint(canvas, await this.#picture(time));
     });
-    this.last = drawn.catch(() => {});
-    return drawn;
   }
 
   /** The frame at `time` as a small JPEG. */
   async picture(time) {
     const canvas = document.createElement("canvas");
-    const drawn = this.last.then(async () => {
-      await this.ready;
-      paint(canvas, await this.#picture(time));
-    });
-    this.last = drawn.catch(() => {});
-    await drawn;
+    await this.#inTurn(async () => paint(canvas, await this.#picture(time)));
     return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.8));
   }
 
@@ -44,25 +33,63 @@ export class FrameReader {
   close() {
     this.closing.abort();
     URL.revokeObjectURL(this.video.src);
-    this.video.removeAttribute("src");
-    this.video.load();
+    this.#drop();
     for (const picture of this.known.values()) picture.close();
     this.known.clear();
   }
 
+  #inTurn(task) {
+    const done = this.last.then(task);
+    this.last = done.catch(() => {});
+    return done;
+  }
+
+  #open(url) {
+    this.video = document.createElement("video");
+    this.video.muted = true;
+    this.video.preload = "auto";
+    this.video.src = url;
+    this.measured = false;
+  }
+
+  #drop() {
+    this.video.removeAttribute("src");
+    this.video.load();
+  }
+
+  // A browser that is short of players or of decoders lets a seek lie forever: another player may get its turn.
   async #picture(time) {
-    this.closing.signal.throwIfAborted();
-    if (!this.known.has(time)) {
-      const seeked = until(this.video, "seeked", this.closing.signal);
-      this.video.currentTime = inside(time);
-      await seeked;
-      const { videoWidth: width, videoHeight: height } = this.video;
-      const resizeWidth = Math.min(WIDTH, width);
-      const resizeHeight = Math.max(1, Math.round((resizeWidth * height) / width));
-      this.known.set(time, await createImageBitmap(this.video, { resizeWidth, resizeHeight, resizeQuality: "high" }));
+    for (let tries = 1; !this.known.has(time); tries += 1) {
+      this.closing.signal.throwIfAborted();
+      const signal = AbortSignal.any([this.closing.signal, AbortSignal.timeout(tries * PATIENCE_MS)]);
+      try {
+        this.known.set(time, await unless(signal, this.#read(time, signal)));
+      } catch (error) {
+        if (tries === TRIES || this.closing.signal.aborted || this.video.error) throw error;
+        const url = this.video.src;
+        this.#drop();
+        this.#open(url);
+      }
     }
     return this.known.get(time);
   }
+
+  async #read(time, signal) {
+    const { video } = this;
+    if (!this.measured) await metadata(video, signal);
+    this.measured = true;
+    const seeked = until(video, "seeked", signal);
+    video.currentTime = inside(time);
+    await seeked;
+    const { videoWidth: width, videoHeight: height } = video;
+    const resizeWidth = Math.min(WIDTH, width);
+    const resizeHeight = Math.max(1, Math.round((resizeWidth * height) / width));
+    return createImageBitmap(video, { resizeWidth, resizeHeight, resizeQuality: "high" });
+  }
+}
+
+function unless(signal, promise) {
+  return Promise.race([promise, new Promise((_, reject) => signal.addEventListener("abort", reject))]);
 }
 
 function paint(canvas, picture) {

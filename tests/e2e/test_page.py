@@ -196,6 +196,24 @@ def test_the_pictures_of_the_strip_are_those_of_the_video(cut_visit: Visit) -> N
         assert (red > blue) == (time_of(frame) < CUT_S)
 
 
+# The video that the strip is drawn from is not in the page.
+FORGET_THE_FIRST_SEEK = """() => {
+    const { get, set } = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "currentTime");
+    let forgotten = 0;
+    Object.defineProperty(HTMLMediaElement.prototype, "currentTime", {
+        get,
+        set(time) { if (this.isConnected || forgotten++ > 0) set.call(this, time); },
+    });
+}"""
+
+
+def test_pictures_come_even_where_the_browser_lets_a_seek_lie(visit: Callable[..., Visit], cut: Path) -> None:
+    opened = visit()
+    opened.page.evaluate(FORGET_THE_FIRST_SEEK)
+    page = opened.classify(cut)
+    expect(page.locator("#strip canvas.drawn")).to_have_count(FRAMES)
+
+
 def test_choosing_a_frame_moves_the_video_and_the_playhead_there(cut_visit: Visit) -> None:
     page = cut_visit.page
     for index in (6, 2):
