@@ -240,7 +240,9 @@ class Settings(BaseSettings):
     decode_timeout_s: float = Field(60.0, gt=0, description="Wall-clock seconds one upload may decode.")
     decode_cpu_s: int = Field(120, gt=0, description="CPU seconds one upload may decode.")
     decode_memory_bytes: int = Field(2048 * MIB, gt=0, description="Address space of a decode process.")
-    decode_recycle_after: int = Field(200, gt=0, description="Uploads after which a decode process is replaced.")
+    decode_recycle_after: int = Field(
+        200, gt=0, description="Uploads after which a process that decodes them without forking is replaced."
+    )
     allowed_containers: CommaList = Field(
         ("mp4", "matroska", "avi", "mpegts", "mpeg", "flv", "gif"),
         description="Container families accepted (mp4 covers mov and 3gp, matroska covers webm).",

@@ -52,14 +52,14 @@ def initialise(config: DecodeConfig, parent: int, ready: Semaphore) -> None:
     ready.release()
 
 
-def _forks(config: DecodeConfig) -> bool:
+def forks(config: DecodeConfig) -> bool:
     """Whether each upload gets a process of its own."""
     return sys.platform == "linux" and config.decode_isolation == "upload"
 
 
 def active_layers(config: DecodeConfig) -> list[str]:
     """What a decode of this process is shut in by, beyond limits of memory, CPU seconds, files and wall-clock time."""
-    if not _forks(config):
+    if not forks(config):
         return list(_LAYERS)
     from service.video.forked import layers_of_a_fork
 
@@ -71,7 +71,7 @@ def decode(path: Path, out: Path, spec: ModelSpec, request: JobRequest, config: 
 
     FFmpeg's own exceptions do not survive pickling, and one that fails to would take the whole pool down.
     """
-    if _forks(config):
+    if forks(config):
         from service.video.forked import decode_in_fork
 
         return decode_in_fork(path, out, spec, request, config)

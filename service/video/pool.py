@@ -23,7 +23,9 @@ _KILL_S = 10.0
 
 
 class DecodePool:
-    """A fixed number of decode processes, each replaced after a crash, a kill or `decode_recycle_after` uploads.
+    """A fixed number of decode processes, each replaced after a crash or a kill.
+
+    Where uploads are decoded in these processes themselves, each is also replaced after `decode_recycle_after` of them.
 
     Start it in the thread that runs the event loop: the processes die with the thread that started them.
 
@@ -101,7 +103,8 @@ class DecodePool:
         if self._pool is None:
             self._pool = ProcessPool(
                 max_workers=self._workers,
-                max_tasks=self._config.decode_recycle_after,
+                # What a fork does leaves nothing behind in the process, and a new one takes a second of CPU to start.
+                max_tasks=0 if child.forks(self._config) else self._config.decode_recycle_after,
                 initializer=child.initialise,
                 initargs=(self._config, os.getpid(), self._ready),
                 context=self._context,

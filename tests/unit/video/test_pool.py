@@ -187,12 +187,21 @@ async def test_cancelling_while_waiting_for_a_process_leaves_the_running_decode_
     assert not (tmp_path / "out").exists()
 
 
-async def test_a_process_is_replaced_after_its_share_of_uploads(video: Path, tmp_path: Path) -> None:
-    async with running(decode_recycle_after=1) as pool:
+@pytest.mark.parametrize(
+    ("isolation", "replaced"),
+    [
+        ("process", True),
+        pytest.param("upload", False, marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux only")),
+    ],
+)
+async def test_a_process_is_replaced_after_its_share_of_uploads_unless_each_upload_has_its_own(
+    video: Path, tmp_path: Path, isolation: str, replaced: bool
+) -> None:
+    async with running(decode_recycle_after=1, decode_isolation=isolation) as pool:
         (first,) = decoders()
         for number in range(3):
             await pool.decode(video, tmp_path / str(number), SPEC, JobRequest())
-        assert first.pid not in [child.pid for child in decoders()]
+        assert (first.pid not in [child.pid for child in decoders()]) is replaced
 
 
 async def test_closing_leaves_no_process_behind(video: Path) -> None:
