@@ -1,7 +1,7 @@
 """Videos a second of the decode pool on all cores against a bare PyAV loop on all cores, and the pool's peak memory.
 
 The bare loop decodes from the front to the last wanted frame, converts the wanted ones, and throws them away: no
-limits, no isolation, no file of clips. Beside it runs a pool with `decode_isolation=process`, which shows what a
+limits, no isolation, no file of clips. Beside it runs a pool with `decode_isolation=upload`, which shows what a
 process for each upload costs.
 Rounds of all three alternate, at the same priority. `CPU` is the ratio of CPU seconds a video, which other work on the
 machine disturbs less than the ratio of wall-clock times does.
@@ -35,6 +35,7 @@ import numpy as np
 import psutil
 from av.video.reformatter import VideoReformatter
 
+from benchmarks.common.cpu import tree_cpu_s
 from benchmarks.decode_videos import KINDS, LARGE, video
 from service.contracts import JobRequest, ModelSpec
 from service.settings import Settings
@@ -110,25 +111,19 @@ def in_processes(pool: Pool, work: Callable[[int], float], videos: int) -> tuple
     return (time.perf_counter() - began) / videos, sum(seconds) / videos
 
 
-def cpu_of(processes: list[psutil.Process]) -> float:
-    """CPU seconds of `processes` and of those of their children that have ended."""
-    times = [process.cpu_times() for process in processes]
-    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
-
-
 @dataclass(frozen=True)
 class Running:
-    """A pool and its processes."""
+    """A pool and the ids of its processes."""
 
     pool: DecodePool
-    processes: list[psutil.Process]
+    pids: list[int]
 
 
 async def started(config: DecodeConfig) -> Running:
     before = set(psutil.Process().children())
     pool = DecodePool(config)
     await pool.start()
-    return Running(pool, [child for child in psutil.Process().children() if child not in before])
+    return Running(pool, [child.pid for child in psutil.Process().children() if child not in before])
 
 
 async def in_pool(running: Running, cell: Cell, videos: int, folder: Path) -> tuple[float, float]:
@@ -141,10 +136,10 @@ async def in_pool(running: Running, cell: Cell, videos: int, folder: Path) -> tu
             await running.pool.decode(cell.path, clips, SPEC, cell.request)
             clips.unlink()
 
-    before, began = cpu_of(running.processes) + time.process_time(), time.perf_counter()
+    before, began = tree_cpu_s(running.pids) + time.process_time(), time.perf_counter()
     await asyncio.gather(*(one(number) for number in range(videos)))
     wall = time.perf_counter() - began
-    return wall / videos, (cpu_of(running.processes) + time.process_time() - before) / videos
+    return wall / videos, (tree_cpu_s(running.pids) + time.process_time() - before) / videos
 
 
 def cell_of(name: str, path: Path, request: JobRequest, folder: Path, spec: ModelSpec = SPEC) -> Cell | None:
@@ -168,28 +163,28 @@ async def measure(cells: list[Cell], rounds: int, folder: Path) -> list[dict[str
     config = replace(CONFIG, decode_workers=workers, decode_recycle_after=1_000_000)
     results = []
     with multiprocessing.get_context("spawn").Pool(workers, os.nice, (NICENESS,)) as processes:
-        isolated = await started(config)
-        shared = await started(replace(config, decode_isolation="process"))
+        running = await started(config)
+        one_each = await started(replace(config, decode_isolation="upload"))
         for cell in cells:
             videos = max(2 * workers, math.ceil(ROUND_S / bare(cell, 0)))
-            best = dict.fromkeys(("pool", "pool_of_own_videos", "bare"), (math.inf, math.inf))
+            best = dict.fromkeys(("pool", "process_per_upload", "bare"), (math.inf, math.inf))
             for _ in range(rounds):
                 figures = {
-                    "pool": await in_pool(isolated, cell, videos, folder),
+                    "pool": await in_pool(running, cell, videos, folder),
                     "bare": await asyncio.to_thread(in_processes, processes, partial(bare, cell), videos),
-                    "pool_of_own_videos": await in_pool(shared, cell, videos, folder),
+                    "process_per_upload": await in_pool(one_each, cell, videos, folder),
                 }
                 best = {tool: (min(best[tool][0], w), min(best[tool][1], c)) for tool, (w, c) in figures.items()}
             ratios = {
                 tool: {"wall": best["bare"][0] / best[tool][0], "cpu": best["bare"][1] / best[tool][1]}
-                for tool in ("pool", "pool_of_own_videos")
+                for tool in ("pool", "process_per_upload")
             }
             milliseconds = {tool: [round(1000 * value, 2) for value in pair] for tool, pair in best.items()}
             results.append({"cell": cell.name, "ratios": ratios, "wall_and_cpu_ms": milliseconds})
             text = ", ".join(f"{tool} {r['wall']:.2f}x (CPU {r['cpu']:.2f}x)" for tool, r in ratios.items())
             print(f"{cell.name:50s} {text}  ms: {milliseconds}", flush=True)
-        await isolated.pool.close()
-        await shared.pool.close()
+        await running.pool.close()
+        await one_each.pool.close()
     return results
 
 

@@ -1,7 +1,8 @@
 """A loaded TorchScript model whose linear maps run in int8: a trial, which the service does not use.
 
 Weights are quantised once, symmetrically and per output channel; inputs at every call, by the range of the whole
-tensor, as torch's dynamic quantisation does. Norms, softmax, attention and residuals stay in float32.
+tensor, as torch's dynamic quantisation does. Norms, softmax, attention and residuals stay in float32. A CPU without
+VNNI saturates sums of int8 in 16 bits: what is measured on one says nothing about int8.
 """
 
 from __future__ import annotations

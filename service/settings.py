@@ -233,15 +233,15 @@ class Settings(BaseSettings):
 
     # --- video
     decode_workers: int = Field(0, ge=0, description="Decode processes; 0 takes one per core.")
-    decode_isolation: Literal["upload", "process"] = Field(
-        "upload",
-        description="What is locked in on Linux: each upload on its own, or, for videos of your own, a whole process.",
+    decode_isolation: Literal["caller", "upload"] = Field(
+        "caller",
+        description="Whose uploads one locked process decodes, on Linux: those of one caller, or a single upload.",
     )
     decode_timeout_s: float = Field(60.0, gt=0, description="Wall-clock seconds one upload may decode.")
     decode_cpu_s: int = Field(120, gt=0, description="CPU seconds one upload may decode.")
     decode_memory_bytes: int = Field(2048 * MIB, gt=0, description="Address space of a decode process.")
     decode_recycle_after: int = Field(
-        200, gt=0, description="Uploads after which a process that decodes them without forking is replaced."
+        200, gt=0, description="Uploads after which a process that decodes them is replaced."
     )
     allowed_containers: CommaList = Field(
         ("mp4", "matroska", "avi", "mpegts", "mpeg", "flv", "gif"),

@@ -175,7 +175,7 @@ class Classifier:
         phases: traces.Phases = request.state.phases
         phases.begin("decode")
         with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
-            decoded = await self._decode(spool, admitted, options, deadline_at, waiting.deadline_s)
+            decoded = await self._decode(spool, admitted, options, caller, deadline_at, waiting.deadline_s)
         metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
         phases.begin("enqueue")
         await self._access.charge(caller, _seconds(decoded, options))
@@ -290,14 +290,20 @@ class Classifier:
         await asyncio.sleep(self._drain_wait_s)
 
     async def _decode(
-        self, spool: Spool, admitted: Admitted, options: JobRequest, deadline_at: float, deadline_s: float
+        self,
+        spool: Spool,
+        admitted: Admitted,
+        options: JobRequest,
+        caller: Caller,
+        deadline_at: float,
+        deadline_s: float,
     ) -> DecodedVideo:
         try:
             async with (
                 asyncio.timeout(max(0.0, deadline_at - time.time())),
                 self._pace.turn(admitted.reservation.job_class),
             ):
-                return await self._pool.decode(spool.upload, spool.clips, admitted.spec, options)
+                return await self._pool.decode(spool.upload, spool.clips, admitted.spec, options, caller.identity)
         except TimeoutError as error:
             detail = f"the job's deadline of {deadline_s:g} s passed while its video was decoded"
             raise DeadlineExceeded(detail, limit=deadline_s) from error

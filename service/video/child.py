@@ -1,8 +1,8 @@
 """What runs in a decode process. Only there is FFmpeg loaded: the process that serves requests never parses uploads.
 
-On Linux the process of the pool does not parse them either, unless `decode_isolation` says so. It opens the two files
-of an upload and forks; the fork, which has nothing but these two, locks itself in, decodes, and reports as JSON. So no
-upload meets another one, whatever it does to the decoder.
+On Linux the process of the pool does not parse them either. It opens the two files of an upload and hands them to a
+cell: a fork of its own that has locked itself in, decodes, and reports as JSON. So no upload meets that of another
+caller, or any other, whatever it does to the decoder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from service.errors import DecodeMemoryLimit, InternalError, VidtrError
 from service.video.config import DecodeConfig
 from service.video.sandbox import allow, bind_to_parent, confine, leave_network
 
+HAS_CELLS = sys.platform == "linux"
+
 _LAYERS: list[str] = []
+_CELLS: list[Any] = []
 
 
 def initialise(config: DecodeConfig, parent: int, ready: Semaphore) -> None:
@@ -37,8 +40,7 @@ def initialise(config: DecodeConfig, parent: int, ready: Semaphore) -> None:
 
     import av
 
-    import service.video.clips
-    import service.video.forked  # noqa: F401
+    import service.video.clips  # noqa: F401
     from service.video.warmup import warm_up
 
     for module in pkgutil.walk_packages(av.__path__, "av."):
@@ -49,32 +51,37 @@ def initialise(config: DecodeConfig, parent: int, ready: Semaphore) -> None:
     gc.collect()
     gc.freeze()
     confine(config.decode_memory_bytes)
+    if HAS_CELLS:
+        from service.video.cell import Cells
+
+        def work(upload: Any, clips: Any, task: tuple[ModelSpec, JobRequest]) -> dict[str, Any]:
+            try:
+                return {"decoded": decode_or_explain(upload, clips, *task, config).model_dump(mode="json")}
+            except VidtrError as error:
+                return {"error": error.to_dict()}
+
+        _CELLS.append(Cells(work, 1 if config.decode_isolation == "upload" else config.decode_recycle_after))
     ready.release()
-
-
-def forks(config: DecodeConfig) -> bool:
-    """Whether each upload gets a process of its own."""
-    return sys.platform == "linux" and config.decode_isolation == "upload"
 
 
 def active_layers(config: DecodeConfig) -> list[str]:
     """What a decode of this process is shut in by, beyond limits of memory, CPU seconds, files and wall-clock time."""
-    if not forks(config):
+    if not _CELLS:
         return list(_LAYERS)
-    from service.video.forked import layers_of_a_fork
-
-    return ["process per upload", *_LAYERS, *layers_of_a_fork()]
+    return [f"process per {config.decode_isolation}", *_LAYERS, *_CELLS[0].layers()]
 
 
-def decode(path: Path, out: Path, spec: ModelSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
+def decode(
+    path: Path, out: Path, spec: ModelSpec, request: JobRequest, config: DecodeConfig, caller: str
+) -> DecodedVideo:
     """`decode_file` under the limits of the process. Only exceptions of `service.errors` leave it.
 
     FFmpeg's own exceptions do not survive pickling, and one that fails to would take the whole pool down.
     """
-    if forks(config):
-        from service.video.forked import decode_in_fork
+    if _CELLS:
+        from service.video.cell import decode_in_cell
 
-        return decode_in_fork(path, out, spec, request, config)
+        return decode_in_cell(_CELLS[0], path, out, spec, request, config, caller)
     allow(config.decode_cpu_s, config.max_clips_per_job * spec.clip_bytes)
     return decode_or_explain(path, out, spec, request, config)
 

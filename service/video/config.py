@@ -38,7 +38,7 @@ class DecodeConfig(VideoLimits):
     """The limits, and the processes that enforce them."""
 
     decode_workers: int
-    decode_isolation: Literal["upload", "process"]
+    decode_isolation: Literal["caller", "upload"]
     decode_timeout_s: float
     decode_cpu_s: int
     decode_memory_bytes: int

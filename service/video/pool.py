@@ -25,7 +25,7 @@ _KILL_S = 10.0
 class DecodePool:
     """A fixed number of decode processes, each replaced after a crash or a kill.
 
-    Where uploads are decoded in these processes themselves, each is also replaced after `decode_recycle_after` of them.
+    Where they have no cells (see `service.video.child`), each is also replaced after `decode_recycle_after` uploads.
 
     Start it in the thread that runs the event loop: the processes die with the thread that started them.
 
@@ -59,10 +59,13 @@ class DecodePool:
                 await asyncio.sleep(_POLL_S)
         self.sandbox = tuple(await asyncio.wrap_future(pool.schedule(child.active_layers, args=(self._config,))))
 
-    async def decode(self, path: Path, out: Path, spec: ModelSpec, request: JobRequest) -> DecodedVideo:
+    async def decode(
+        self, path: Path, out: Path, spec: ModelSpec, request: JobRequest, caller: str = ""
+    ) -> DecodedVideo:
         """Decode the upload at `path` and write its clips to `out`; see `service.video.clips.decode_file`.
 
-        Waits for a free process. Cancelling kills the decode; when the cancellation comes out, nothing writes any more.
+        No process sees the uploads of two callers. Waits for a free process. Cancelling kills the decode; when the
+        cancellation comes out, nothing writes any more.
 
         Raises:
             DecodeTimeout: it took longer than `decode_timeout_s`, waiting not counted.
@@ -72,11 +75,11 @@ class DecodePool:
         """
         async with self._free:
             try:
-                return await self._run(path, out, spec, request)
+                return await self._run(path, out, spec, request, caller)
             except BrokenProcessPool:
                 # A process that dies idle breaks the whole pool, and the upload is innocent: again, on a new one.
                 try:
-                    return await self._run(path, out, spec, request)
+                    return await self._run(path, out, spec, request, caller)
                 except BrokenProcessPool as error:
                     raise InternalError("The decode processes do not start.") from error
 
@@ -103,8 +106,8 @@ class DecodePool:
         if self._pool is None:
             self._pool = ProcessPool(
                 max_workers=self._workers,
-                # What a fork does leaves nothing behind in the process, and a new one takes a second of CPU to start.
-                max_tasks=0 if child.forks(self._config) else self._config.decode_recycle_after,
+                # Cells are replaced, not the processes that fork them: one of those takes a second of CPU to start.
+                max_tasks=0 if child.HAS_CELLS else self._config.decode_recycle_after,
                 initializer=child.initialise,
                 initargs=(self._config, os.getpid(), self._ready),
                 context=self._context,
@@ -113,12 +116,12 @@ class DecodePool:
             _ = self._pool.active
         return self._pool
 
-    async def _run(self, path: Path, out: Path, spec: ModelSpec, request: JobRequest) -> DecodedVideo:
+    async def _run(self, path: Path, out: Path, spec: ModelSpec, request: JobRequest, caller: str) -> DecodedVideo:
         pool = self._active_pool()
         try:
             future = pool.schedule(
                 child.decode,
-                args=(path, out, spec, request, self._config),
+                args=(path, out, spec, request, self._config, caller),
                 timeout=self._config.decode_timeout_s,
             )
         except RuntimeError as error:

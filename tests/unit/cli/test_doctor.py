@@ -68,7 +68,7 @@ def test_a_repository_that_is_not_there_fails(tmp_path: Path) -> None:
 
 def test_missing_layers_of_the_sandbox_are_a_warning_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     async def layers(config: object) -> tuple[str, ...]:
-        return ("process per upload", "seccomp")
+        return ("process per caller", "seccomp")
 
     monkeypatch.setattr(doctor, "_layers", layers)
     monkeypatch.setattr(sys, "platform", "linux")

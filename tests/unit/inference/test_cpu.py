@@ -41,7 +41,8 @@ def test_every_network_scores_as_it_was_loaded(variant: str, tmp_path: Path) -> 
         for batch in (1, 3):
             clips = random_uint8(VARIANTS[variant], batch, seed=batch)
             for ours, theirs in zip(forward(clips), module(clips), strict=True):
-                torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+                # CPUs sum in different orders, and these networks, whose attention is sharp, multiply what comes of it.
+                torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("variant", ["vidtr", "frame", "vanilla", "hybrid"])

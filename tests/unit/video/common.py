@@ -59,7 +59,7 @@ def spec(**changes: Any) -> ModelSpec:
 def config(**changes: Any) -> DecodeConfig:
     processes = {
         "decode_workers": 1,
-        "decode_isolation": "upload",
+        "decode_isolation": "caller",
         "decode_timeout_s": 60.0,
         "decode_cpu_s": 60,
         "decode_memory_bytes": 2 * 1024**3,

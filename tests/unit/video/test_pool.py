@@ -75,15 +75,18 @@ async def test_a_decode_in_a_process_equals_one_in_this_process(video: Path, tmp
     assert (tmp_path / "out").read_bytes() == clips.tobytes()
 
 
-async def test_videos_of_your_own_need_no_process_each(video: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("isolation", ["caller", "upload"])
+async def test_one_upload_after_the_other_is_decoded_alike(video: Path, tmp_path: Path, isolation: str) -> None:
     here, clips = decode(video)
-    async with running(decode_isolation="process") as pool:
-        assert "process per upload" not in pool.sandbox
-        there = await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
-        with pytest.raises(VideoTooShort):
-            await pool.decode(write_video(tmp_path / "short.mp4", frames=2), tmp_path / "out2", SPEC, JobRequest())
-    assert there.model_copy(update={"decode_ms": here.decode_ms}) == here
-    assert (tmp_path / "out").read_bytes() == clips.tobytes()
+    short = write_video(tmp_path / "short.mp4", frames=2)
+    async with running(decode_isolation=isolation) as pool:
+        for number in range(3):
+            out = tmp_path / f"out{number}"
+            there = await pool.decode(video, out, SPEC, JobRequest(), "ann")
+            assert there.model_copy(update={"decode_ms": here.decode_ms}) == here
+            assert out.read_bytes() == clips.tobytes()
+            with pytest.raises(VideoTooShort):
+                await pool.decode(short, tmp_path / "none", SPEC, JobRequest(), "ann")
 
 
 async def test_start_brings_up_every_process(video: Path) -> None:
@@ -185,23 +188,6 @@ async def test_cancelling_while_waiting_for_a_process_leaves_the_running_decode_
             await waiting
         assert await decoding
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("isolation", "replaced"),
-    [
-        ("process", True),
-        pytest.param("upload", False, marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux only")),
-    ],
-)
-async def test_a_process_is_replaced_after_its_share_of_uploads_unless_each_upload_has_its_own(
-    video: Path, tmp_path: Path, isolation: str, replaced: bool
-) -> None:
-    async with running(decode_recycle_after=1, decode_isolation=isolation) as pool:
-        (first,) = decoders()
-        for number in range(3):
-            await pool.decode(video, tmp_path / str(number), SPEC, JobRequest())
-        assert (first.pid not in [child.pid for child in decoders()]) is replaced
 
 
 async def test_closing_leaves_no_process_behind(video: Path) -> None:
