@@ -149,7 +149,7 @@ def rate_limit_headers(states: list[QuotaState]) -> dict[str, str]:
 _bearer = HTTPBearer(auto_error=False, description="an API key; not needed where requests without one are let in")
 
 
-def identified(
+async def identified(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Caller:
     """Dependency of every route of `/v1`: who sends the request. Raises Unauthorized."""

@@ -38,7 +38,7 @@ class Spool:
 
     async def __aenter__(self) -> Spool:
         try:
-            await asyncio.to_thread(self._open)
+            self._open()
         except OSError as error:
             raise self._disk_error(error) from error
         return self
@@ -46,7 +46,10 @@ class Spool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self._remove)
+        if self._small:
+            self._remove()
+        else:
+            await asyncio.to_thread(self._remove)
 
     @property
     def upload(self) -> Path:
@@ -82,11 +85,15 @@ class Spool:
         await self._flush()
         return self.received
 
+    @property
+    def _small(self) -> bool:
+        # It fits one buffer: a thread hop would cost more than what is done in the page cache.
+        return self.received <= WRITE_BYTES
+
     async def _flush(self) -> None:
         pending, self._pending = self._pending, bytearray()
         try:
-            # Small uploads fit one buffer: a thread hop would cost more than the write to the page cache.
-            if self.received <= WRITE_BYTES:
+            if self._small:
                 self._write(pending)
             else:
                 await asyncio.to_thread(self._write, pending)

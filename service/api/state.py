@@ -40,7 +40,7 @@ class ApiState:
     metrics_dir: Path | None
 
 
-def _state(request: Request) -> ApiState:
+async def _state(request: Request) -> ApiState:
     return cast(ApiState, request.app.state.api)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
 
 from service.errors import QueueUnavailable
@@ -38,6 +40,23 @@ def connect(url: str, *, name: str, socket_timeout_s: float | None = SOCKET_TIME
         retry=Retry(ConstantBackoff(0.05), 1),
         retry_on_error=[ConnectionError, TimeoutError],
     )
+
+
+# Keys and arguments of a script.
+Call = tuple[list[Any], list[Any]]
+
+
+async def run_all(redis: Redis, script: AsyncScript, calls: Sequence[Call]) -> list[Any]:
+    """Replies of a script to several calls, sent together. Raises QueueUnavailable."""
+    with reported():
+        if len(calls) == 1:
+            # Alone it needs no pipeline, which would ask first whether the server knows the script.
+            ((keys, arguments),) = calls
+            return [await script(keys=keys, args=arguments)]
+        pipe = redis.pipeline(transaction=False)
+        for keys, arguments in calls:
+            await script(keys=keys, args=arguments, client=pipe)
+        return list(await pipe.execute())
 
 
 @contextmanager

@@ -25,23 +25,42 @@ end
 # RECORD and FINISH begin with a write that frees memory: a Redis at its limit refuses a script whose first write may
 # grow, and a result that could not be written would keep the queue from ever draining.
 
-# The payload of a scored clip is of no more use; its stream entry stays until the job is finished or known to go on.
-# KEYS: job, scores, events, payloads. ARGV: life of the scores, channel, job id, then clips and their scores.
+# An entry that is acknowledged stays in the stream, unless it is deleted too.
+ACKNOWLEDGE = """
+local function acknowledge(stream, group, first)
+  for i = first, #ARGV do
+    redis.call('XACK', stream, group, ARGV[i])
+    redis.call('XDEL', stream, ARGV[i])
+  end
+end
+"""
+
+# The payload of a scored clip is of no more use; its stream entry goes once the job is known to go on. Where this was
+# the last clip the entry stays until the job is finished, and what is needed for that is returned.
+# KEYS: job, scores, events, a payload for each clip, stream.
+# ARGV: life of the scores, channel, job id, group, number of clips, then clips and their scores, then stream entries.
 RECORD = (
     EVENT
+    + ACKNOWLEDGE
     + """
-for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
-local job = redis.call('HMGET', KEYS[1], 'total', 'finished')
-if not job[1] or job[2] then return 0 end
+local clips = tonumber(ARGV[5])
+for i = 4, 3 + clips do redis.call('UNLINK', KEYS[i]) end
+local function go_on()
+  acknowledge(KEYS[4 + clips], ARGV[4], 6 + 2 * clips)
+  return false
+end
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'record')
+if not job[1] or job[2] then return go_on() end
 local before = redis.call('HLEN', KEYS[2])
-for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+for i = 6, 5 + 2 * clips, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', KEYS[2], ARGV[1])
 local done = redis.call('HLEN', KEYS[2])
 if done > before then
   event(KEYS[3], ARGV[1], 'running', done)
   redis.call('PUBLISH', ARGV[2], ARGV[3])
 end
-return done >= tonumber(job[1]) and 1 or 0
+if done < tonumber(job[1]) then return go_on() end
+return {job[3], redis.call('HGETALL', KEYS[2])}
 """
 )
 
@@ -99,24 +118,31 @@ NOTE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', ARGV[1]) end
 """
 
-# Whoever sets the outcome first finishes the job; the rest of the clean-up must not happen without it, nor twice.
-# KEYS: job, outcome, scores, deadlines, events, due webhooks, webhook of the job.
-# ARGV: outcome, its life, life of the tombstone, channel, job id, state, now.
+# Whoever sets the outcome first finishes the job; the rest of the clean-up must not happen without it, nor twice. The
+# stream entries are of no more use either way.
+# KEYS: job, outcome, scores, deadlines, events, due webhooks, webhook of the job, stream.
+# ARGV: outcome, its life, life of the tombstone, channel, job id, state, now, group, then stream entries.
 FINISH = (
     EVENT
     + TELL
+    + ACKNOWLEDGE
     + """
+local function finish()
+  if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+  if redis.call('HEXISTS', KEYS[1], 'finished') == 1 then return 0 end
+  if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
+  redis.call('HSET', KEYS[1], 'finished', '1', 'state', ARGV[6])
+  redis.call('HDEL', KEYS[1], 'record')
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+  event(KEYS[5], ARGV[2], ARGV[6], redis.call('HLEN', KEYS[3]))
+  tell(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[7], ARGV[3])
+  redis.call('DEL', KEYS[3])
+  redis.call('PUBLISH', ARGV[4], ARGV[5])
+  return 1
+end
 redis.call('ZREM', KEYS[4], ARGV[5])
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if redis.call('HEXISTS', KEYS[1], 'finished') == 1 then return 0 end
-if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'finished', '1', 'state', ARGV[6])
-redis.call('HDEL', KEYS[1], 'record')
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-event(KEYS[5], ARGV[2], ARGV[6], redis.call('HLEN', KEYS[3]))
-tell(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[7], ARGV[3])
-redis.call('DEL', KEYS[3])
-redis.call('PUBLISH', ARGV[4], ARGV[5])
-return 1
+local won = finish()
+acknowledge(KEYS[8], ARGV[8], 9)
+return won
 """
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,15 @@ from redis.asyncio import Redis
 
 from service.contracts import ClipScores, JobRecord, JobState, JobStatus
 from service.errors import DeadlineExceeded, IdempotencyInProgress, JobDeleted, ResultExpired, UnknownJob
-from service.queue.codec import Outcome, decode_scores, encode_scores
-from service.queue.connection import reported
+from service.queue.codec import Outcome, encode_scores
+from service.queue.connection import Call, reported, run_all
 from service.queue.idempotency import Claim
 from service.queue.job_scripts import ACCEPT, CANCEL, FINISH, NOTE, RECORD
-from service.queue.keys import Keys
+from service.queue.keys import GROUP, Keys
 from service.queue.listing import listed_as
 from service.queue.room import Reservation
+from service.queue.scored import ScoredJob, by_job, scored_job
+from service.queue.stream import ClipEntry
 
 # Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
 PIPELINE_BYTES = 8 << 20
@@ -162,58 +164,72 @@ class JobStore:
             raise _unknown(job_id)
         return bool(found == 2)
 
-    async def record_scores(self, scores: Mapping[tuple[str, int], ClipScores]) -> list[str]:
+    async def record_scores(
+        self, scores: Mapping[tuple[str, int], ClipScores], entries: Iterable[ClipEntry] = ()
+    ) -> list[ScoredJob]:
         """Keep the scores of `(job id, clip)` and free the payloads; return the jobs that have all their scores.
 
-        Repeating it is harmless. Scores of a job that is finished or unknown are not kept.
+        Repeating it is harmless. Scores of a job that is finished or unknown are not kept. `entries` are the stream
+        entries of these clips: those of jobs that are not returned are removed, the others belong to `finish_all`.
         """
         keys = self._keys
+        of_job = by_job(entries)
+        calls: list[Call] = []
         jobs = sorted({job for job, _ in scores})
-        with reported():
-            pipe = self._redis.pipeline(transaction=False)
-            for job in jobs:
-                clips = [clip for owner, clip in scores if owner == job]
-                arguments: list[Any] = [self._times.payload_ttl_s, keys.progress, job]
-                for clip in clips:
-                    arguments += [clip, encode_scores(scores[job, clip])]
-                payloads = [keys.payload(job, clip) for clip in clips]
-                owned = [keys.job(job), keys.scores(job), keys.events(job), *payloads]
-                await self._record(keys=owned, args=arguments, client=pipe)
-            complete = await pipe.execute()
-        return [job for job, all_scored in zip(jobs, complete, strict=True) if all_scored]
+        for job in jobs:
+            clips = [clip for owner, clip in scores if owner == job]
+            arguments: list[Any] = [self._times.payload_ttl_s, keys.progress, job, GROUP, len(clips)]
+            for clip in clips:
+                arguments += [clip, encode_scores(scores[job, clip])]
+            payloads = [keys.payload(job, clip) for clip in clips]
+            stream, ids = self._to_remove(of_job[job])
+            calls.append(([keys.job(job), keys.scores(job), keys.events(job), *payloads, *stream], [*arguments, *ids]))
+        found = await run_all(self._redis, self._record, calls)
+        return [
+            scored_job(job, reply[0], dict(zip(reply[1][::2], reply[1][1::2], strict=True)), of_job[job])
+            for job, reply in zip(jobs, found, strict=True)
+            if reply
+        ]
 
-    async def scored(self, job_id: str) -> tuple[JobRecord, list[ClipScores]] | None:
-        """Record and all clip scores of a job, in clip order; None while some are missing or once it is finished."""
+    async def scored(self, job_id: str, entries: Iterable[ClipEntry] = ()) -> ScoredJob | None:
+        """Record and all clip scores of a job; None while some are missing or once it is finished."""
         with reported():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.hget(self._keys.job(job_id), "record")
+            pipe.hmget(self._keys.job(job_id), "record", "total")
             pipe.hgetall(self._keys.scores(job_id))
-            data, scores = await pipe.execute()
-        if data is None:
+            (data, total), scores = await pipe.execute()
+        if data is None or len(scores) < int(total):
             return None
-        record = JobRecord.model_validate_json(data)
-        if len(scores) < len(record.decoded.clips):
-            return None
-        by_clip = {int(clip): decode_scores(value) for clip, value in scores.items()}
-        return record, [by_clip[i] for i in sorted(by_clip)]
+        return scored_job(job_id, data, scores, list(entries))
 
     async def finish(self, job_id: str, outcome: Outcome) -> bool:
         """Write the job's outcome and wake its waiters; False when the job is unknown or had one already."""
+        return (await self.finish_all([(job_id, outcome, ())]))[0]
+
+    async def finish_all(self, ends: Sequence[tuple[str, Outcome, Sequence[ClipEntry]]]) -> list[bool]:
+        """`finish` for several jobs at once; in the same step as each the given stream entries of it are removed."""
         keys, times = self._keys, self._times
-        with reported():
-            won = await self._finish(
-                keys=self._of_job(job_id),
-                args=[
-                    outcome.encode(),
-                    times.result_ttl_s,
-                    times.tombstone_ttl_s,
-                    keys.finished,
-                    job_id,
-                    outcome.state,
-                    time.time(),
-                ],
-            )
-        return bool(won)
+        calls: list[Call] = []
+        for job_id, outcome, entries in ends:
+            stream, ids = self._to_remove(entries)
+            arguments = [
+                outcome.encode(),
+                times.result_ttl_s,
+                times.tombstone_ttl_s,
+                keys.finished,
+                job_id,
+                outcome.state,
+                time.time(),
+                GROUP,
+                *ids,
+            ]
+            calls.append(([*self._of_job(job_id), *stream], arguments))
+        return [bool(won) for won in await run_all(self._redis, self._finish, calls)]
+
+    def _to_remove(self, entries: Sequence[ClipEntry]) -> tuple[list[str], list[str]]:
+        """The stream of a job's entries, if there are any, and their ids."""
+        streams = {self._keys.clips(entry.model, entry.job_class) for entry in entries}
+        return list(streams), [entry.entry_id for entry in entries]
 
     async def note_fault(self, job_id: str, fault: str) -> None:
         """Remember what went wrong with clips of the job that were given back, for when they are given up."""

@@ -14,6 +14,7 @@ from service.errors import DeadlineExceeded, VidtrError
 from service.queue.codec import Outcome
 from service.queue.dead import DeadLetters
 from service.queue.jobs import JobStore
+from service.queue.scored import ScoredJob, by_job
 from service.queue.stream import ClipEntry, ClipState, ClipStream
 from service.telemetry import metrics
 
@@ -33,19 +34,17 @@ class Completion:
 
     async def scored(self, scores: Mapping[ClipEntry, ClipScores]) -> None:
         """Keep the scores, and finish each job whose last clip is among them."""
-        complete = await self._store.record_scores(
-            {(entry.job_id, entry.clip): value for entry, value in scores.items()}
-        )
-        for job_id in complete:
-            await self._finish(job_id)
+        by_clip = {(entry.job_id, entry.clip): value for entry, value in scores.items()}
+        await self._finish(await self._store.record_scores(by_clip, scores))
         metrics.CLIPS.labels("scored").inc(len(scores))
-        await self._stream.ack(scores)
 
     async def scored_before(self, entries: Sequence[ClipEntry]) -> None:
         """Entries whose scores stand already: whoever wrote them may have died before it finished the job."""
-        for job_id in sorted({entry.job_id for entry in entries}):
-            await self._finish(job_id)
-        await self._stream.ack(entries)
+        for job_id, of_job in by_job(entries).items():
+            if found := await self._store.scored(job_id, of_job):
+                await self._finish([found])
+            else:
+                await self._stream.ack(of_job)
 
     async def dropped(self, entries: Sequence[tuple[ClipEntry, ClipState]]) -> None:
         """Entries of jobs that have ended: cancelled, expired, failed by another clip, or forgotten."""
@@ -84,16 +83,23 @@ class Completion:
             log.warning("job_failed", job=job_id, state=JobState.EXPIRED, code=DeadlineExceeded.code)
         await self._dead.trim()
 
-    async def _finish(self, job_id: str) -> None:
-        found = await self._store.scored(job_id)
-        if found is None:
+    async def _finish(self, jobs: Sequence[ScoredJob]) -> None:
+        if not jobs:
             return
-        record, scores = found
-        result = aggregate(record, scores, time.time())
-        if await self._store.finish(job_id, Outcome(JobState.SUCCEEDED, result=result)):
-            metrics.JOBS.labels(JobState.SUCCEEDED).inc()
-            metrics.STAGE.labels("total").observe(result.timings_ms.total / 1000)
-            log.info("job_succeeded", job=job_id, request_id=record.request_id, total_ms=result.timings_ms.total)
+        results = [aggregate(job.record, job.scores, time.time()) for job in jobs]
+        won = await self._store.finish_all(
+            [
+                (job.id, Outcome(JobState.SUCCEEDED, result=result), job.entries)
+                for job, result in zip(jobs, results, strict=True)
+            ]
+        )
+        for job, result, first in zip(jobs, results, won, strict=True):
+            if first:
+                metrics.JOBS.labels(JobState.SUCCEEDED).inc()
+                metrics.STAGE.labels("total").observe(result.timings_ms.total / 1000)
+                log.info(
+                    "job_succeeded", job=job.id, request_id=job.record.request_id, total_ms=result.timings_ms.total
+                )
 
 
 def _letter(entry: ClipEntry, error: VidtrError) -> DeadLetter:

@@ -63,7 +63,7 @@ async def test_a_replay_queues_the_clips_without_scores_and_the_job_can_succeed(
     assert [entry.clip for entry in entries] == [1, 2]
     assert [state.payload for state in await stream.look_up(entries)] == [clip(0), clip(0)]
     assert entries[0].deadline_at > job.deadline_at
-    assert await store.record_scores({(job.id, i): scores() for i in (1, 2)}) == [job.id]
+    assert [found.id for found in await store.record_scores({(job.id, i): scores() for i in (1, 2)})] == [job.id]
     assert await dead.letters() == []
 
 

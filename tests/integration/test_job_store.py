@@ -49,7 +49,7 @@ async def test_only_the_last_clip_completes_a_job(store: JobStore) -> None:
     await store.accept(job)
     assert await store.record_scores({(job.id, 1): scores()}) == []
     assert (await store.status(job.id)).status is JobState.RUNNING
-    assert await store.record_scores({(job.id, 0): scores()}) == [job.id]
+    assert [found.id for found in await store.record_scores({(job.id, 0): scores()})] == [job.id]
 
 
 async def test_a_clip_scored_twice_counts_once(store: JobStore) -> None:
@@ -67,8 +67,8 @@ async def test_scores_come_back_in_clip_order(store: JobStore) -> None:
         await store.record_scores({(job.id, number): scores(logits=(float(number), 0.0, 0.0, 0.0))})
     found = await store.scored(job.id)
     assert found is not None
-    assert [s.logits[0] for s in found[1]] == list(range(12))
-    assert found[0] == job
+    assert [s.logits[0] for s in found.scores] == list(range(12))
+    assert found.record == job
 
 
 async def test_the_first_outcome_stands(store: JobStore) -> None:
@@ -164,6 +164,6 @@ async def test_results_can_be_written_while_redis_is_full(tmp_path: Path) -> Non
         await redis.config_set("maxmemory", "500kb")
         with pytest.raises(QueueUnavailable, match="memory budget"):
             await store.accept(record())
-        assert await store.record_scores({(job.id, 0): scores()}) == [job.id]
+        assert [found.id for found in await store.record_scores({(job.id, 0): scores()})] == [job.id]
         assert await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("x")))
         await redis.aclose()

@@ -330,7 +330,7 @@ async def test_a_worker_that_died_between_the_scores_and_the_result_leaves_a_job
     await died.join([job.spec.name])
     await died.read([job.spec.name], 8, 10)
     scores = await rig.scores_of(random_clips(2))
-    assert await rig.store.record_scores({(job.id, i): scores[i] for i in range(2)}) == [job.id]
+    assert [found.id for found in await rig.store.record_scores({(job.id, i): scores[i] for i in range(2)})] == [job.id]
     async with rig.working():
         assert (await rig.ended(job)).status is JobState.SUCCEEDED
 
