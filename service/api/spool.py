@@ -1,12 +1,14 @@
-"""Uploads on disk: each in a private directory with neutral names, bounded, and gone when its request is done."""
+"""Uploads on disk: each under a name that nobody can guess, bounded, and gone when its request is done."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
+import os
+import secrets
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,7 @@ class Spool:
 
     def __init__(self, config: SpoolConfig) -> None:
         self._config = config
+        self._name = secrets.token_hex(16)
         self._pending = bytearray()
         self._digest = hashlib.sha256()
         self.received = 0
@@ -54,12 +57,12 @@ class Spool:
     @property
     def upload(self) -> Path:
         """The upload's bytes."""
-        return self._directory / "upload"
+        return self._config.directory / f"{self._name}.upload"
 
     @property
     def clips(self) -> Path:
         """Where the decoded clips go."""
-        return self._directory / "clips"
+        return self._config.directory / f"{self._name}.clips"
 
     @property
     def sha256(self) -> str:
@@ -105,8 +108,8 @@ class Spool:
         if free < self._config.min_free_bytes:
             detail = f"the spool has {free} bytes free and keeps {self._config.min_free_bytes} in reserve"
             raise DiskFull(detail, limit=self._config.min_free_bytes, actual=free, retry_after_s=RETRY_AFTER_S)
-        self._directory = Path(tempfile.mkdtemp(dir=self._config.directory))
-        self._file: BinaryIO = self.upload.open("wb", buffering=0)
+        descriptor = os.open(self.upload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
 
     def _write(self, data: bytearray) -> None:
         self._digest.update(data)
@@ -116,7 +119,9 @@ class Spool:
 
     def _remove(self) -> None:
         self._file.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        for path in (self.upload, self.clips):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _disk_error(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

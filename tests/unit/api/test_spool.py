@@ -55,4 +55,4 @@ async def test_uploads_of_the_same_moment_do_not_share_a_file(tmp_path: Path) ->
 
 async def test_only_the_service_can_read_an_upload(tmp_path: Path) -> None:
     async with Spool(config(tmp_path)) as spool:
-        assert spool.upload.parent.stat().st_mode & 0o077 == 0
+        assert spool.upload.stat().st_mode & 0o077 == 0
