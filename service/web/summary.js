@@ -24,16 +24,19 @@ const STAGES = {
   decode: "decode",
   queue: "wait in the queue",
   inference: "inference",
+  between: "between the stages",
   total: "total",
 };
 
-export function timingList(timings) {
-  return Object.entries(timings).flatMap(([stage, ms]) => [
+export function timingList({ total, ...stages }) {
+  // What the stages leave is spent on handing over and writing back.
+  const between = Math.max(0, Object.values(stages).reduce((rest, ms) => rest - ms, total));
+  return Object.entries({ ...stages, between, total }).flatMap(([stage, ms]) => [
     element("dt", {}, STAGES[stage] ?? stage),
     element(
       "dd",
       {},
-      element("span", { class: "meter", "aria-hidden": "true", "--share": Math.min(1, ms / timings.total) }),
+      element("span", { class: "meter", "aria-hidden": "true", "--share": Math.min(1, ms / total) }),
       `${ms.toFixed(1)} ms`,
     ),
   ]);

@@ -185,6 +185,14 @@ def test_the_frames_that_the_model_kept_are_told_from_those_that_a_layer_dropped
     expect(layers.locator("td.leaves")).to_have_count(FRAMES - len(kept))
 
 
+def test_the_times_of_the_stages_add_up_to_the_total(cut_visit: Visit) -> None:
+    *stages, total = [
+        float(text.removesuffix(" ms")) for text in cut_visit.page.locator("#timings dd").all_inner_texts()
+    ]
+    assert abs(sum(stages) - total) < 0.1 * len(stages)
+    assert min(stages) >= 0
+
+
 def test_the_pictures_of_the_strip_are_those_of_the_video(cut_visit: Visit) -> None:
     page = cut_visit.page
     expect(page.locator("#strip canvas.drawn")).to_have_count(FRAMES)
