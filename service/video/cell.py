@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import signal
 import socket
 import struct
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -42,7 +42,7 @@ class HeldFile:
 
 
 # Called in the cell with the upload, the file of the clips, and the task as it was handed over.
-Work = Callable[[HeldFile, HeldFile, Any], dict[str, Any]]
+Work = Callable[[HeldFile, HeldFile, bytes], dict[str, Any]]
 
 
 class Ended(Exception):
@@ -81,17 +81,16 @@ class Cell:
             self._layers = [str(name) for name in json.loads(self.report())["layers"]]
         return self._layers
 
-    def begin(self, upload: int, clips: int, task: object, *, cpu_s: int, file_bytes: int) -> None:
+    def begin(self, upload: int, clips: int, task: bytes, *, cpu_s: int, file_bytes: int) -> None:
         """Hand over two descriptors and a task, with `cpu_s` more CPU seconds. Raises Ended."""
         # Nothing of an upload comes to a process that has not locked itself in.
         _ = self.layers
         self.tasks += 1
         self._used_s = _cpu_s(self.pid)
         allow_child(self.pid, self._used_s, cpu_s, file_bytes)
-        data = pickle.dumps(task)
         try:
-            socket.send_fds(self._control, [_LENGTH.pack(len(data))], [upload, clips])
-            self._control.sendall(data)
+            socket.send_fds(self._control, [_LENGTH.pack(len(task))], [upload, clips])
+            self._control.sendall(task)
         except OSError:
             raise self._ended() from None
 
@@ -136,7 +135,7 @@ class Cells:
         self._prepare()
         return [] if self._spare is None else self._spare.layers
 
-    def run(self, caller: str, upload: int, clips: int, task: object, *, cpu_s: int, file_bytes: int) -> dict[str, Any]:
+    def run(self, caller: str, upload: int, clips: int, task: bytes, *, cpu_s: int, file_bytes: int) -> dict[str, Any]:
         """What the work says about the task: `error` in it means that it failed.
 
         Raises:
@@ -172,7 +171,7 @@ class Cells:
         while self._unreaped:
             os.waitpid(self._unreaped.pop(), 0)
 
-    def _begun(self, upload: int, clips: int, task: object, cpu_s: int, file_bytes: int) -> Cell:
+    def _begun(self, upload: int, clips: int, task: bytes, cpu_s: int, file_bytes: int) -> Cell:
         for cell in (self._current, self._spare):
             if cell is not None:
                 if cell is self._spare:
@@ -197,6 +196,17 @@ class Cells:
         self._unreaped -= {pid for pid in self._unreaped if os.waitpid(pid, os.WNOHANG)[0] == pid}
 
 
+def task_of(spec: ModelSpec, request: JobRequest) -> bytes:
+    """As JSON: to unpickle something, a cell might have to load a module, which it cannot."""
+    return json.dumps([spec.model_dump(mode="json"), request.model_dump(mode="json")]).encode()
+
+
+def read_task(task: bytes) -> tuple[ModelSpec, JobRequest]:
+    """The inverse of `task_of`."""
+    spec, request = json.loads(task)
+    return ModelSpec.model_validate(spec), JobRequest.model_validate(request)
+
+
 def decode_in_cell(
     cells: Cells, path: Path, out: Path, spec: ModelSpec, request: JobRequest, config: DecodeConfig, caller: str
 ) -> DecodedVideo:
@@ -214,7 +224,7 @@ def decode_in_cell(
                 caller,
                 upload,
                 clips,
-                (spec, request),
+                task_of(spec, request),
                 cpu_s=config.decode_cpu_s,
                 file_bytes=config.max_clips_per_job * spec.clip_bytes,
             )
@@ -259,12 +269,13 @@ def _serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
         while (received := socket.recv_fds(connection, _LENGTH.size, 2))[0]:
             head, (upload, clips), *_ = received
             (size,) = _LENGTH.unpack(head)
-            task = pickle.loads(_exactly(control, size))  # noqa: S301 - it comes from the parent, which parses nothing
-            answer = work(HeldFile(upload), HeldFile(clips), task)
+            answer = work(HeldFile(upload), HeldFile(clips), _exactly(control, size))
             os.close(upload)
             os.close(clips)
             _say(control, answer)
         code = 0
+    except Exception:
+        traceback.print_exc()
     finally:
         # Nothing of the parent is to be flushed or torn down twice.
         os._exit(code)

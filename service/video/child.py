@@ -52,11 +52,11 @@ def initialise(config: DecodeConfig, parent: int, ready: Semaphore) -> None:
     gc.freeze()
     confine(config.decode_memory_bytes)
     if HAS_CELLS:
-        from service.video.cell import Cells
+        from service.video.cell import Cells, read_task
 
-        def work(upload: Any, clips: Any, task: tuple[ModelSpec, JobRequest]) -> dict[str, Any]:
+        def work(upload: Any, clips: Any, task: bytes) -> dict[str, Any]:
             try:
-                return {"decoded": decode_or_explain(upload, clips, *task, config).model_dump(mode="json")}
+                return {"decoded": decode_or_explain(upload, clips, *read_task(task), config).model_dump(mode="json")}
             except VidtrError as error:
                 return {"error": error.to_dict()}
 

@@ -118,6 +118,8 @@ class DecodePool:
 
     async def _run(self, path: Path, out: Path, spec: ModelSpec, request: JobRequest, caller: str) -> DecodedVideo:
         pool = self._active_pool()
+        # A class of another room would bring that room's modules into the decode processes.
+        request = JobRequest(**request.model_dump())
         try:
             future = pool.schedule(
                 child.decode,

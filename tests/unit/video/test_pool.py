@@ -89,6 +89,15 @@ async def test_one_upload_after_the_other_is_decoded_alike(video: Path, tmp_path
                 await pool.decode(short, tmp_path / "none", SPEC, JobRequest(), "ann")
 
 
+class Elsewhere(JobRequest):
+    """As the options of the api: of a module that a decode process does not know."""
+
+
+async def test_a_request_of_another_room_is_decoded_from_the_first_upload_on(video: Path, tmp_path: Path) -> None:
+    async with running() as pool:
+        assert await pool.decode(video, tmp_path / "out", SPEC, Elsewhere())
+
+
 async def test_start_brings_up_every_process(video: Path) -> None:
     async with running(decode_workers=2):
         assert len(decoders()) == 2

@@ -22,10 +22,10 @@ from tests.unit.video.test_pool import running
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's sandbox")
 
 
-def report(cell: Cell, task: object = None) -> dict[str, Any]:
-    """What the cell says to a task that comes with two files of no interest."""
+def report(cell: Cell) -> dict[str, Any]:
+    """What the cell says to a task with two files of no interest."""
     with open(os.devnull, "rb") as nothing:
-        cell.begin(nothing.fileno(), nothing.fileno(), task, cpu_s=10, file_bytes=1)
+        cell.begin(nothing.fileno(), nothing.fileno(), b"", cpu_s=10, file_bytes=1)
         return dict(json.loads(cell.report()))
 
 
@@ -36,7 +36,7 @@ def closed(cell: Cell) -> None:
 def inside(attempt: Callable[[], Any]) -> str:
     """How `attempt` ends in a cell."""
 
-    def work(upload: object, clips: object, task: object) -> dict[str, Any]:
+    def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
         try:
             return {"outcome": f"succeeded: {attempt()}"}
         except OSError as error:
@@ -98,16 +98,16 @@ def test_one_that_crashes_is_reported_by_its_signal() -> None:
 def test_one_that_is_killed_is_reported_by_its_signal() -> None:
     cell = Cell(lambda upload, clips, task: time.sleep(60) or {})
     with open(os.devnull, "rb") as nothing:
-        cell.begin(nothing.fileno(), nothing.fileno(), None, cpu_s=10, file_bytes=1)
+        cell.begin(nothing.fileno(), nothing.fileno(), b"", cpu_s=10, file_bytes=1)
     os.kill(cell.pid, signal.SIGTERM)
     with pytest.raises(Ended) as caught:
         cell.report()
     assert caught.value.code == -signal.SIGTERM
 
 
-def work(upload: object, clips: object, task: object) -> dict[str, Any]:
+def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
     """Says in which process it ran, and fails where it is told to."""
-    return {"pid": os.getpid(), **({"error": "told to"} if task == "fail" else {})}
+    return {"pid": os.getpid(), **({"error": "told to"} if task == b"fail" else {})}
 
 
 CellsOf = Callable[[int], Callable[..., int]]
@@ -124,7 +124,7 @@ def cells_of() -> Iterator[CellsOf]:
 
         def ran(caller: str, task: str = "") -> int:
             with open(os.devnull, "rb") as nothing:
-                said = cells.run(caller, nothing.fileno(), nothing.fileno(), task, cpu_s=10, file_bytes=1)
+                said = cells.run(caller, nothing.fileno(), nothing.fileno(), task.encode(), cpu_s=10, file_bytes=1)
             return int(said["pid"])
 
         return ran
