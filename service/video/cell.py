@@ -274,6 +274,9 @@ def _serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
             os.close(clips)
             _say(control, answer)
         code = 0
+    except (ConnectionError, EOFError):
+        # The parent is gone, or done with this process.
+        pass
     except Exception:
         traceback.print_exc()
     finally:
