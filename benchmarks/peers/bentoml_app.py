@@ -24,7 +24,8 @@ class Model:
     def __init__(self) -> None:
         self.network = Network()
 
-    @bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=LONGEST_WAIT_MS)
+    # It takes no batch of one for a batch.
+    @bentoml.api(batchable=True, max_batch_size=max(2, BATCH), max_latency_ms=LONGEST_WAIT_MS)
     def predict(self, clips: np.ndarray) -> list[dict[str, Any]]:
         """Clips `[B, T, H, W, 3]`."""
         return self.network(clips.reshape(-1, *SPEC.clip_shape))
