@@ -4,7 +4,7 @@ D and M are the CPU seconds a video that decoding in a bare PyAV loop and the ne
 measured in the same run, with a process of that kind on each core: cores slow each other down, by what they share. If a
 program did nothing else, it would answer cores / (D + M) videos a second; the cores are those of the machine less what
 the load generator takes of them. The efficiency is the share of that which is reached. Beside it stands the same with
-D and M of one process on an otherwise idle machine, which no program on all cores can reach.
+D and M of one process on an otherwise idle machine.
 
 Latency is measured by an open loop at half of the capacity. What is added is a request's whole time less its decode and
 inference times as the answer states them, less what an empty FastAPI handler takes for the same uploads at that rate.
@@ -313,7 +313,6 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true", help="measure other settings too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    keep_buffers()
     began = record.machine()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures, ratios = runner.run(run(arguments))

@@ -172,18 +172,21 @@ class Cells:
             os.waitpid(self._unreaped.pop(), 0)
 
     def _begun(self, upload: int, clips: int, task: bytes, cpu_s: int, file_bytes: int) -> Cell:
-        for cell in (self._current, self._spare):
-            if cell is not None:
-                if cell is self._spare:
-                    self._spare = None
+        while True:
+            idle = self._current or self._spare
+            cell = idle or Cell(self._work)
+            if cell is self._spare:
+                self._spare = None
+            self._current = cell
+            try:
+                cell.begin(upload, clips, task, cpu_s=cpu_s, file_bytes=file_bytes)
+            except Ended:
+                self._current = None
                 # One that died while it was idle did nothing to this task.
-                with contextlib.suppress(Ended):
-                    cell.begin(upload, clips, task, cpu_s=cpu_s, file_bytes=file_bytes)
-                    self._current = cell
-                    return cell
-        self._current = cell = Cell(self._work)
-        cell.begin(upload, clips, task, cpu_s=cpu_s, file_bytes=file_bytes)
-        return cell
+                if idle is None:
+                    raise
+            else:
+                return cell
 
     def _drop(self) -> None:
         cell, self._current = self._current, None

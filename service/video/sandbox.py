@@ -20,20 +20,21 @@ _OPEN_FILES = 64
 _NICENESS = 10
 
 
+def _within(value: int, hard: int) -> int:
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
 def _limit(kind: int, soft: int) -> None:
     """Set the soft limit `kind`, as far as the hard one and the platform (macOS knows no address space) allow."""
     _, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
-        soft = min(soft, hard)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(kind, (soft, hard))
+        resource.setrlimit(kind, (_within(soft, hard), hard))
 
 
 def _cap(kind: int, value: int) -> None:
     """Set both the soft and the hard limit `kind`, so that the process cannot take it back."""
     _, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
+    value = _within(value, hard)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(kind, (value, value))
 
@@ -100,4 +101,4 @@ def allow_child(pid: int, used_s: float, cpu_s: int, file_bytes: int) -> None:
     """`allow` for a child that has used `used_s` CPU seconds, and that cannot do it itself. Linux only."""
     for kind, soft in ((resource.RLIMIT_CPU, int(used_s) + 1 + cpu_s), (resource.RLIMIT_FSIZE, file_bytes)):
         _, hard = resource.prlimit(pid, kind)
-        resource.prlimit(pid, kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+        resource.prlimit(pid, kind, (_within(soft, hard), hard))
