@@ -48,6 +48,8 @@ Call = tuple[list[Any], list[Any]]
 
 async def run_all(redis: Redis, script: AsyncScript, calls: Sequence[Call]) -> list[Any]:
     """Replies of a script to several calls, sent together. Raises QueueUnavailable."""
+    if not calls:
+        return []
     with reported():
         if len(calls) == 1:
             # Alone it needs no pipeline, which would ask first whether the server knows the script.

@@ -243,13 +243,12 @@ class JobStore:
             overdue: Any = await self._redis.zrangebyscore(
                 self._keys.deadlines, "-inf", now, start=0, num=SWEPT_AT_ONCE, withscores=True
             )
-        expired = []
-        for member, deadline_at in overdue:
-            job_id = member.decode()
-            late = DeadlineExceeded("the job's deadline passed before all its clips were scored", actual=deadline_at)
-            if await self.finish(job_id, Outcome(JobState.EXPIRED, error=late)):
-                expired.append(job_id)
-        return expired
+        text = "the job's deadline passed before all its clips were scored"
+        ends = [
+            (member.decode(), Outcome(JobState.EXPIRED, error=DeadlineExceeded(text, actual=deadline_at)), ())
+            for member, deadline_at in overdue
+        ]
+        return [job_id for (job_id, *_), won in zip(ends, await self.finish_all(ends), strict=True) if won]
 
     async def outcome(self, job_id: str) -> Outcome | None:
         """The job's outcome, or None while it has none."""

@@ -40,11 +40,13 @@ class Completion:
 
     async def scored_before(self, entries: Sequence[ClipEntry]) -> None:
         """Entries whose scores stand already: whoever wrote them may have died before it finished the job."""
+        unfinished = []
         for job_id, of_job in by_job(entries).items():
             if found := await self._store.scored(job_id, of_job):
-                await self._finish([found])
+                unfinished.append(found)
             else:
                 await self._stream.ack(of_job)
+        await self._finish(unfinished)
 
     async def dropped(self, entries: Sequence[tuple[ClipEntry, ClipState]]) -> None:
         """Entries of jobs that have ended: cancelled, expired, failed by another clip, or forgotten."""
@@ -84,8 +86,6 @@ class Completion:
         await self._dead.trim()
 
     async def _finish(self, jobs: Sequence[ScoredJob]) -> None:
-        if not jobs:
-            return
         results = [aggregate(job.record, job.scores, time.time()) for job in jobs]
         won = await self._store.finish_all(
             [
