@@ -235,7 +235,7 @@ class Settings(BaseSettings):
     decode_workers: int = Field(0, ge=0, description="Decode processes; 0 takes one per core.")
     decode_isolation: Literal["caller", "upload"] = Field(
         "caller",
-        description="Whose uploads one locked process decodes, on Linux: those of one caller, or a single upload.",
+        description="Whose uploads one process decodes: those of one caller, or a single upload.",
     )
     decode_timeout_s: float = Field(60.0, gt=0, description="Wall-clock seconds one upload may decode.")
     decode_cpu_s: int = Field(120, gt=0, description="CPU seconds one upload may decode.")

@@ -86,7 +86,6 @@ def main() -> None:
             "redis": "worker",
             "fastapi": "api",
             "matplotlib": "report",
-            "pebble": "api",
             "numpy": "api",
             "av": "api",
             "tritonclient": "worker",

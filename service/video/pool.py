@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import contextlib
 import os
-from concurrent.futures import wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pydantic import BaseModel
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
-from service.errors import DecodeTimeout, Draining, InternalError
-from service.video import child
+from service.errors import DecodeTimeout, Draining, InternalError, error_from_dict
+from service.video.cell import Cell, CellGone
+from service.video.cells import Cells
 from service.video.config import DecodeConfig
 from service.video.crash import crash
+from service.video.fork_server import ForkServer, ServerGone
+from service.video.forking import prepare_decoder, task_of
 
-_POLL_S = 0.05
-_WATCH_S = 0.5
-_KILL_S = 10.0
+# What a report may take: so much, and so much more for each frame it names.
+_REPORT_BYTES, _FRAME_BYTES = 1 << 20, 64
+
+
+class _Report(BaseModel):
+    """What a cell says about an upload: one of the two."""
+
+    decoded: DecodedVideo | None = None
+    error: dict[str, Any] | None = None
 
 
 class DecodePool:
-    """A fixed number of decode processes, each replaced after a crash or a kill.
-
-    Where they have no cells (see `service.video.child`), each is also replaced after `decode_recycle_after` uploads.
+    """Decodes as many uploads at a time as there are to be decode processes, each in a cell, replaced when it ends.
 
     Start it in the thread that runs the event loop: the processes die with the thread that started them.
 
@@ -35,13 +43,10 @@ class DecodePool:
 
     def __init__(self, config: DecodeConfig) -> None:
         self._config = config
-        self._workers = config.decode_workers or os.cpu_count() or 1
-        self._free = asyncio.Semaphore(self._workers)
-        self._context = multiprocessing.get_context("spawn")
-        self._ready = self._context.Semaphore(0)
-        self._pool: ProcessPool | None = None
-        self._reaping: set[asyncio.Task[None]] = set()
-        self._running: set[ProcessFuture[DecodedVideo]] = set()
+        self._processes = config.decode_workers or os.cpu_count() or 1
+        self._free = asyncio.Semaphore(self._processes)
+        self._starting = asyncio.Lock()
+        self._cells: Cells | None = None
         self._closed = False
         self.sandbox: tuple[str, ...] = ()
 
@@ -51,13 +56,11 @@ class DecodePool:
         Raises:
             InternalError: the processes do not come up.
         """
-        pool = self._active_pool()
-        for _ in range(self._workers):
-            while not self._ready.acquire(block=False):
-                if not pool.active:
-                    raise InternalError("The decode processes do not start.")
-                await asyncio.sleep(_POLL_S)
-        self.sandbox = tuple(await asyncio.wrap_future(pool.schedule(child.active_layers, args=(self._config,))))
+        try:
+            cells = await self._running()
+            self.sandbox = (f"process per {self._config.decode_isolation}", *await cells.fill())
+        except (ServerGone, CellGone) as error:
+            raise InternalError("The decode processes do not start.") from error
 
     async def decode(
         self, path: Path, out: Path, spec: ModelSpec, request: JobRequest, caller: str = ""
@@ -73,99 +76,116 @@ class DecodePool:
             Draining: the pool is closing.
             VidtrError: whatever `decode_file` found.
         """
+        task = task_of(spec, request)
         async with self._free:
             try:
-                return await self._run(path, out, spec, request, caller)
-            except BrokenProcessPool:
-                # A process that dies idle breaks the whole pool, and the upload is innocent: again, on a new one.
                 try:
-                    return await self._run(path, out, spec, request, caller)
-                except BrokenProcessPool as error:
-                    raise InternalError("The decode processes do not start.") from error
+                    return await self._decode(path, out, spec, task, caller)
+                except ServerGone:
+                    # Whatever ended it, the upload is innocent: again, on a new one.
+                    return await self._decode(path, out, spec, task, caller)
+            except ServerGone as error:
+                if self._closed:
+                    raise Draining("The decode pool closed before the upload was decoded.") from None
+                raise InternalError("The decode processes do not start.") from error
 
     async def close(self) -> None:
         """Kill all decodes and processes. Decodes that are awaited end with Draining."""
         self._closed = True
-        if self._pool is not None:
-            await asyncio.gather(*(_kill(self._pool, future) for future in self._running))
-            self._reap(self._pool)
-            self._pool = None
-        await asyncio.gather(*self._reaping)
+        async with self._starting:
+            if self._cells is not None:
+                await self._cells.close()
 
-    def _reap(self, pool: ProcessPool) -> None:
-        task = asyncio.create_task(asyncio.to_thread(_end, pool))
-        self._reaping.add(task)
-        task.add_done_callback(self._reaping.discard)
+    async def _running(self) -> Cells:
+        """The cells of a fork server that is there."""
+        async with self._starting:
+            if self._closed:
+                raise Draining("The decode pool is closed.")
+            if self._cells is not None and self._cells.gone:
+                await self._cells.close()
+                self._cells = None
+            if self._cells is None:
+                server = ForkServer(partial(prepare_decoder, self._config))
+                uploads = 1 if self._config.decode_isolation == "upload" else self._config.decode_recycle_after
+                self._cells = Cells(server, self._processes, uploads)
+            return self._cells
 
-    def _active_pool(self) -> ProcessPool:
-        if self._closed:
-            raise Draining("The decode pool is closed.")
-        if self._pool is not None and not self._pool.active:
-            self._reap(self._pool)
-            self._pool = None
-        if self._pool is None:
-            self._pool = ProcessPool(
-                max_workers=self._workers,
-                # Cells are replaced, not the processes that fork them: one of those takes a second of CPU to start.
-                max_tasks=0 if child.HAS_CELLS else self._config.decode_recycle_after,
-                initializer=child.initialise,
-                initargs=(self._config, os.getpid(), self._ready),
-                context=self._context,
-            )
-            # Asking starts the processes, and does so in this thread.
-            _ = self._pool.active
-        return self._pool
-
-    async def _run(self, path: Path, out: Path, spec: ModelSpec, request: JobRequest, caller: str) -> DecodedVideo:
-        pool = self._active_pool()
-        # A class of another room would bring that room's modules into the decode processes.
-        request = JobRequest(**request.model_dump())
+    async def _decode(self, path: Path, out: Path, spec: ModelSpec, task: bytes, caller: str) -> DecodedVideo:
+        cells = await self._running()
+        with _opened(path, os.O_RDONLY) as upload, _opened(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as clips:
+            cell = await self._begun(cells, upload, clips, spec, task, caller)
+        limit = self._config.decode_timeout_s
         try:
-            future = pool.schedule(
-                child.decode,
-                args=(path, out, spec, request, self._config, caller),
-                timeout=self._config.decode_timeout_s,
-            )
-        except RuntimeError as error:
-            raise BrokenProcessPool("the pool broke before it took the task") from error
-        self._running.add(future)
-        try:
-            return await self._result(pool, future)
-        except asyncio.CancelledError:
-            await asyncio.shield(_kill(pool, future))
-            task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
-                raise Draining("The decode pool closed before the upload was decoded.") from None
-            raise
+            async with asyncio.timeout(limit):
+                report = await cell.report(_REPORT_BYTES + self._config.max_clips_per_job * spec.frames * _FRAME_BYTES)
         except TimeoutError as error:
-            limit = self._config.decode_timeout_s
+            await cells.end(cell)
             raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
-        except ProcessExpired as error:
-            raise crash(error.exitcode, self._config) from error
-        finally:
-            self._running.discard(future)
+        except CellGone:
+            ended = await cells.end(cell)
+            raise crash(ended.code, self._config, ended.cpu_s - cell.used_s) from None
+        except asyncio.CancelledError:
+            await _ended(cells, cell)
+            raise
+        try:
+            decoded = _read(report)
+        except BaseException:
+            cells.discard(cell)
+            raise
+        cells.give_back(cell, caller)
+        return decoded
 
-    async def _result(self, pool: ProcessPool, future: ProcessFuture[DecodedVideo]) -> DecodedVideo:
-        decoded = asyncio.wrap_future(future)
-        while not decoded.done():
-            await asyncio.wait({decoded}, timeout=_WATCH_S)
-            if not decoded.done() and not pool.active and not self._closed:
-                # The pool forgets tasks that it is handed at the very moment of breaking: they would wait for ever.
-                future.cancel()  # type: ignore[no-untyped-call]
-                raise BrokenProcessPool("the pool broke with the task in its queue")
-        return decoded.result()
+    async def _begun(self, cells: Cells, upload: int, clips: int, spec: ModelSpec, task: bytes, caller: str) -> Cell:
+        """A cell that has the upload. Raises ServerGone, and what cells end of where none lives to take it."""
+        # One that died while it was idle did nothing to this upload, and so may all have that there are.
+        for left in range(2 * self._processes, -1, -1):
+            cell = await cells.take(caller)
+            try:
+                await cell.begin(
+                    upload,
+                    clips,
+                    task,
+                    cpu_s=self._config.decode_cpu_s,
+                    file_bytes=self._config.max_clips_per_job * spec.clip_bytes,
+                )
+            except CellGone:
+                ended = await cells.end(cell)
+                if not left:
+                    raise crash(ended.code, self._config) from None
+            except asyncio.CancelledError:
+                await _ended(cells, cell)
+                raise
+            else:
+                break
+        return cell
 
 
-async def _kill(pool: ProcessPool, future: ProcessFuture[DecodedVideo]) -> None:
-    """Cancel the task and wait until its process is dead."""
-    # Of a task that it does not know to be running, the pool reports the cancellation before it kills the process.
-    while pool.active and not (future.running() or future.done()):  # noqa: ASYNC110 - pebble has no event for it
-        await asyncio.sleep(_POLL_S)
-    future.cancel()  # type: ignore[no-untyped-call]
-    if pool.active:
-        await asyncio.to_thread(wait, [future], _KILL_S)
+async def _ended(cells: Cells, cell: Cell) -> None:
+    """Return once the cell is no more, for one whose own task is cancelled."""
+    with contextlib.suppress(ServerGone):
+        await asyncio.shield(cells.end(cell))
 
 
-def _end(pool: ProcessPool) -> None:
-    pool.stop()  # type: ignore[no-untyped-call]
-    pool.join()
+def _read(report: bytes) -> DecodedVideo:
+    """What a cell found. Raises what it says, or InternalError where that cannot be read."""
+    unreadable = InternalError("The decode process reported something unreadable.")
+    try:
+        read = _Report.model_validate_json(report)
+        error = None if read.error is None else error_from_dict(read.error)
+    except (ValueError, KeyError, TypeError) as problem:
+        raise unreadable from problem
+    if error is not None:
+        raise error
+    if read.decoded is None:
+        raise unreadable
+    return read.decoded
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    # Only a regular file can be decoded; a pipe must not hold up the whole process before that is found out.
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

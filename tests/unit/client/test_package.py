@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 # Everything that a distribution of the client alone would not install.
 BLOCKED = (
     "import sys\n"
-    "blocked = {'av', 'fastapi', 'numpy', 'pebble', 'prometheus_client', 'redis', 'starlette', 'structlog', 'torch',"
+    "blocked = {'av', 'fastapi', 'numpy', 'prometheus_client', 'redis', 'starlette', 'structlog', 'torch',"
     " 'tritonclient', 'uvicorn', 'pydantic_settings', 'limits', 'safetensors', 'google'}\n"
     "class Block:\n"
     "    def find_spec(self, name, path=None, target=None):\n"

@@ -19,7 +19,7 @@ from service.contracts import JobRequest
 from service.errors import VidtrError
 from service.video.pool import DecodePool
 from tests.unit.video.common import SPEC
-from tests.unit.video.test_pool import decoders, running
+from tests.unit.video.test_pool import cells, fork_servers, running, until_decoding
 from tests.videos import quadrants, remux, write_audio, write_video
 
 # A full run (`make test-full`) sets the number of files; CI fuzzes with fewer.
@@ -215,16 +215,6 @@ async def test_a_hostile_file_gets_its_code_and_the_next_upload_its_answer(tmp_p
         assert await outcome(pool, good, tmp_path / "out") == "answered"
 
 
-def cells() -> list[psutil.Process]:
-    found = [cell for worker in decoders() for cell in worker.children()]
-    return [cell for cell in found if cell.status() != psutil.STATUS_ZOMBIE]
-
-
-def cells_with(clips: Path) -> list[psutil.Process]:
-    """The process that was handed this file, if it was already."""
-    return [cell for cell in cells() if str(clips) in [file.path for file in cell.open_files()]]
-
-
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGILL, signal.SIGKILL])
 async def test_a_decoder_that_dies_costs_its_own_request_only(tmp_path: Path, number: signal.Signals) -> None:
 
@@ -233,16 +223,14 @@ async def test_a_decoder_that_dies_costs_its_own_request_only(tmp_path: Path, nu
         update={"frames": 60, "frame_step": 1, "resize": "opencv_bilinear", "resize_short_side": 1500}
     )
     async with running() as pool:
-        workers = {child.pid for child in decoders()}
+        servers = {server.pid for server in fork_servers()}
         decoding = asyncio.create_task(pool.decode(long, tmp_path / "slow", slow, JobRequest()))
-        while not (found := cells_with(tmp_path / "slow")):  # noqa: ASYNC110 - another process hands it over
-            await asyncio.sleep(0.01)
-        found[0].send_signal(number)
+        (await until_decoding(tmp_path / "slow")).send_signal(number)
         with pytest.raises(VidtrError, match=number.name) as caught:
             await decoding
         assert caught.value.code == "decoder_crash"
         assert await outcome(pool, long, tmp_path / "out") == "answered"
-        assert {child.pid for child in decoders()} == workers
+        assert {server.pid for server in fork_servers()} == servers
 
 
 async def test_a_decoder_that_hangs_costs_its_own_request_only(tmp_path: Path) -> None:
@@ -253,15 +241,14 @@ async def test_a_decoder_that_hangs_costs_its_own_request_only(tmp_path: Path) -
     async with running(decode_workers=2, decode_timeout_s=3.0) as pool:
         clips = tmp_path / "slow"
         decoding = asyncio.create_task(pool.decode(long, clips, slow, JobRequest()))
-        while not (found := cells_with(clips)):  # noqa: ASYNC110 - another process hands it over
-            await asyncio.sleep(0.01)
+        cell = await until_decoding(clips)
         # Stopped, it answers nothing and heeds no signal but the last one: as native code that never returns.
-        found[0].suspend()
+        cell.suspend()
         assert await outcome(pool, long, tmp_path / "out") == "answered"
         with pytest.raises(VidtrError) as caught:
             await decoding
         assert caught.value.code == "decode_timeout"
-        assert not psutil.wait_procs(found, timeout=10)[1]
+        assert not cell.is_running()
         assert await outcome(pool, long, tmp_path / "out") == "answered"
 
 
@@ -323,17 +310,18 @@ async def test_mutated_files_are_answered_or_refused_and_leave_nothing_behind(tm
                 path.unlink()
                 (inputs / f"{number}.out").unlink(missing_ok=True)
                 if number % 4 == 0 and number % 200 == 0:
-                    memory = sum(child.memory_info().rss for child in decoders())
-                    rest.append((len(decoders()), me.num_fds(), memory // 2**20))
+                    memory = sum(server.memory_info().rss for server in fork_servers())
+                    rest.append((len(fork_servers()), me.num_fds(), memory // 2**20))
 
         await asyncio.gather(*(fuzz(worker) for worker in range(4)))
-        # That of the last caller, and that of the next, in each of two processes.
-        assert len(cells()) <= 4
+        # Those of the last caller, those of the next, and some that have just ended.
+        assert len(cells()) <= 8
     print(f"{FUZZ_FILES} files: {codes}; processes, descriptors, MiB on the way: {rest[0]} to {rest[-1]}")
     assert sum(codes.values()) == FUZZ_FILES
     assert "internal_error" not in codes
-    assert not decoders()
+    assert not fork_servers()
+    assert not cells()
     assert not list(inputs.iterdir())
-    assert rest[-1][0] == 2
+    assert rest[-1][0] == 1
     assert rest[-1][1] <= rest[0][1] + 8
     assert rest[-1][2] <= rest[0][2] + 32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -29,8 +28,8 @@ from tests.unit.video.common import SHARED, SPEC, config, decode
 from tests.videos import write_video
 
 
-def decoders() -> list[psutil.Process]:
-    """The decode processes of this test."""
+def fork_servers() -> list[psutil.Process]:
+    """The fork servers of this test: one for each pool that runs."""
     # Not those of children: another test may keep a whole program with decode processes of its own.
     found = []
     for child in psutil.Process().children():
@@ -39,6 +38,27 @@ def decoders() -> list[psutil.Process]:
             if "multiprocessing.spawn" in " ".join(child.cmdline()):
                 found.append(child)
     return found
+
+
+def cells() -> list[psutil.Process]:
+    """The cells of this test."""
+    return [cell for server in fork_servers() for cell in server.children()]
+
+
+def cell_with(clips: Path) -> psutil.Process | None:
+    """The cell that holds this file of clips."""
+    for cell in cells():
+        with suppress(psutil.NoSuchProcess):
+            if str(clips) in [file.path for file in cell.open_files()]:
+                return cell
+    return None
+
+
+async def until_decoding(clips: Path) -> psutil.Process:
+    """The cell that decodes to this file."""
+    while (cell := cell_with(clips)) is None:  # noqa: ASYNC110 - it is handed over to another process
+        await asyncio.sleep(0.01)
+    return cell
 
 
 @asynccontextmanager
@@ -60,11 +80,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SLOW = SPEC.model_copy(
     update={"frames": 60, "frame_step": 1, "resize": "opencv_bilinear", "resize_short_side": 1500},
 )
-
-
-async def until_decoding(out: Path) -> None:
-    while not out.exists():  # noqa: ASYNC110 - the file appears in another process
-        await asyncio.sleep(0.01)
 
 
 async def test_a_decode_in_a_process_equals_one_in_this_process(video: Path, tmp_path: Path) -> None:
@@ -98,9 +113,9 @@ async def test_a_request_of_another_room_is_decoded_from_the_first_upload_on(vid
         assert await pool.decode(video, tmp_path / "out", SPEC, Elsewhere())
 
 
-async def test_start_brings_up_every_process(video: Path) -> None:
+async def test_start_brings_up_a_cell_for_every_upload_that_may_be_decoded_at_once() -> None:
     async with running(decode_workers=2):
-        assert len(decoders()) == 2
+        assert len(cells()) == 2
 
 
 async def test_errors_keep_their_type_limit_and_value_across_the_process(tmp_path: Path) -> None:
@@ -119,31 +134,43 @@ async def test_a_decode_that_takes_too_long_is_killed_and_the_next_one_works(vid
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
 
 
-async def test_a_hanging_read_is_killed_too(video: Path, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    async with running(decode_timeout_s=0.5) as pool:
-        with pytest.raises(DecodeTimeout):
-            await pool.decode(pipe, tmp_path / "hung", SPEC, JobRequest())
-        assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
-
-
 async def test_a_crash_fails_its_own_upload_only(video: Path, tmp_path: Path) -> None:
     async with running() as pool:
         decoding = asyncio.create_task(pool.decode(video, tmp_path / "slow", SLOW, JobRequest()))
-        await until_decoding(tmp_path / "slow")
-        for child in decoders():
-            child.send_signal(signal.SIGSEGV)
+        (await until_decoding(tmp_path / "slow")).send_signal(signal.SIGSEGV)
         with pytest.raises(DecoderCrash, match="SIGSEGV"):
             await decoding
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
 
 
-async def test_a_process_killed_while_idle_is_replaced(video: Path, tmp_path: Path) -> None:
-    async with running(decode_workers=2) as pool:
-        for child in decoders():
-            child.kill()
+async def test_uploads_survive_the_end_of_the_fork_server(video: Path, tmp_path: Path) -> None:
+    async with running() as pool:
+        decoding = asyncio.create_task(pool.decode(video, tmp_path / "slow", SLOW, JobRequest()))
+        await until_decoding(tmp_path / "slow")
+        (server,) = fork_servers()
+        server.kill()
+        assert (await decoding).windows
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+        assert server not in fork_servers()
+
+
+async def test_processes_killed_while_idle_are_replaced(video: Path, tmp_path: Path) -> None:
+    async with running(decode_workers=2) as pool:
+        await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+        for process in [*cells(), *fork_servers()]:
+            process.kill()
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.01)
+            assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+async def test_a_report_larger_than_any_can_be_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4")
+    monkeypatch.setattr("service.video.pool._REPORT_BYTES", 100)
+    monkeypatch.setattr("service.video.pool._FRAME_BYTES", 0)
+    async with running() as pool:
+        with pytest.raises(DecoderCrash):
+            await pool.decode(video, tmp_path / "out", SPEC, JobRequest(windows=1))
 
 
 async def test_cpu_seconds_are_limited(video: Path, tmp_path: Path) -> None:
@@ -155,11 +182,13 @@ async def test_cpu_seconds_are_limited(video: Path, tmp_path: Path) -> None:
 
 
 async def test_cpu_seconds_are_granted_anew_to_each_upload(video: Path, tmp_path: Path) -> None:
-    async with running(decode_cpu_s=1) as pool:
-        pid = decoders()[0].pid
-        for number in range(30):
-            await pool.decode(video, tmp_path / str(number), SPEC, JobRequest())
-        assert [child.pid for child in decoders()] == [pid]
+    async with running(decode_cpu_s=1, decode_recycle_after=1_000_000) as pool:
+        await pool.decode(video, tmp_path / "first", SPEC, JobRequest())
+        before = {cell.pid for cell in cells()}
+        used_s = 0.0
+        while used_s < 3.0:
+            used_s += (await pool.decode(video, tmp_path / "out", SPEC, JobRequest(windows="all"))).decode_ms / 1000
+        assert before <= {cell.pid for cell in cells()}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited on Linux only")
@@ -175,13 +204,12 @@ async def test_memory_is_limited(video: Path, tmp_path: Path) -> None:
 
 async def test_cancelling_kills_the_decode(video: Path, tmp_path: Path) -> None:
     async with running() as pool:
-        (child,) = decoders()
         decoding = asyncio.create_task(pool.decode(video, tmp_path / "slow", SLOW, JobRequest()))
-        await until_decoding(tmp_path / "slow")
+        cell = await until_decoding(tmp_path / "slow")
         decoding.cancel()
         with pytest.raises(asyncio.CancelledError):
             await decoding
-        assert not child.is_running()
+        assert not cell.is_running()
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
 
 
@@ -201,8 +229,9 @@ async def test_cancelling_while_waiting_for_a_process_leaves_the_running_decode_
 
 async def test_closing_leaves_no_process_behind(video: Path) -> None:
     async with running(decode_workers=2):
-        assert decoders()
-    assert not decoders()
+        processes = [*fork_servers(), *cells()]
+        assert len(processes) == 3
+    assert not psutil.wait_procs(processes, timeout=10)[1]
 
 
 async def test_closing_ends_running_decodes_with_draining(video: Path, tmp_path: Path) -> None:
@@ -224,7 +253,7 @@ async def test_a_closed_pool_takes_no_upload(video: Path, tmp_path: Path) -> Non
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 async def test_a_process_ignores_interrupts_and_can_gain_no_privileges() -> None:
     async with running():
-        (child,) = decoders()
+        child = cells()[0]
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
     assert status["NoNewPrivs"].strip() == "1"
     assert int(status["SigIgn"], 16) >> (signal.SIGINT - 1) & 1

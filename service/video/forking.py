@@ -1,0 +1,125 @@
+"""What runs in the fork server: a process that has FFmpeg and all modules in memory, and makes cells of itself.
+
+Only there and in cells is FFmpeg loaded: the process that serves requests never parses uploads, nor does this one.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from service.contracts import DecodedVideo, JobRequest, ModelSpec
+from service.errors import DecodeMemoryLimit, InternalError, VidtrError
+from service.video import inside
+from service.video.config import DecodeConfig
+from service.video.sandbox import bind_to_parent, confine, leave_network
+
+# Called once in the fork server, before the first cell: what all cells are to have in memory, and what they do.
+Prepare = Callable[[], inside.Work]
+
+
+def serve(prepare: Prepare, control: socket.socket, parent: int) -> None:
+    """Fork cells, and end them, for the process `parent` at the other end of `control`, until that is closed."""
+    layers = ["network namespace"] if leave_network() else []
+    bind_to_parent(parent)
+    work = prepare()
+    # A collection in a fork would touch, and so copy, every page that it shares with this process.
+    gc.collect()
+    gc.freeze()
+    _answer(control, {"layers": layers})
+    for line in control.makefile("rb"):
+        pid = json.loads(line)
+        if pid is None:
+            pid, cell = fork_cell(work)
+            with cell:
+                _answer(control, {"pid": pid}, cell.fileno())
+        else:
+            _answer(control, end_cell(pid))
+
+
+def fork_cell(work: inside.Work) -> tuple[int, socket.socket]:
+    """A new cell of this process: its process id, and a connection to it."""
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        inside.serve(work, theirs, parent)
+    theirs.close()
+    return pid, ours
+
+
+def end_cell(pid: int) -> dict[str, Any]:
+    """Kill a cell of this process; how it ended, if it had ended before, and how much CPU it used in all."""
+    # Its process id is its own until it is waited for here.
+    os.kill(pid, signal.SIGKILL)
+    _, status, used = os.wait4(pid, 0)
+    return {"code": os.waitstatus_to_exitcode(status), "cpu_s": used.ru_utime + used.ru_stime}
+
+
+def _answer(control: socket.socket, answer: dict[str, Any], *descriptors: int) -> None:
+    socket.send_fds(control, [json.dumps(answer).encode() + b"\n"], descriptors)
+
+
+def prepare_decoder(config: DecodeConfig) -> inside.Work:
+    """Load what decoding needs, take on its limits, and return what a cell does with an upload."""
+    # The BLAS behind numpy reserves address space for every core of the machine, and none of it is used here.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # numpy and PyAV load these when they need them; that has to happen before memory is limited and files are denied.
+    import mmap  # noqa: F401
+
+    import av
+
+    import service.video.clips  # noqa: F401
+    from service.video.warmup import warm_up
+
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    warm_up()
+    confine(config.decode_memory_bytes)
+
+    def work(upload: inside.HeldFile, clips: inside.HeldFile, task: bytes) -> dict[str, Any]:
+        try:
+            return {"decoded": decode_or_explain(upload, clips, *read_task(task), config).model_dump(mode="json")}
+        except VidtrError as error:
+            return {"error": error.to_dict()}
+
+    return work
+
+
+def task_of(spec: ModelSpec, request: JobRequest) -> bytes:
+    """As JSON: to unpickle something, a cell might have to load a module, which it cannot."""
+    # Of the request no more than the base class has: a class of another room has fields that a cell does not know.
+    options = request.model_dump(mode="json", include=set(JobRequest.model_fields))
+    return json.dumps([spec.model_dump(mode="json"), options]).encode()
+
+
+def read_task(task: bytes) -> tuple[ModelSpec, JobRequest]:
+    """The inverse of `task_of`."""
+    spec, request = json.loads(task)
+    return ModelSpec.model_validate(spec), JobRequest.model_validate(request)
+
+
+def decode_or_explain(path: Any, out: Any, spec: ModelSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
+    """`decode_file`, raising nothing but VidtrError."""
+    from service.video.clips import decode_file
+
+    try:
+        return decode_file(path, out, spec, request, config)
+    except VidtrError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            raise DecodeMemoryLimit(
+                f"Decoding needs more than the {config.decode_memory_bytes} bytes of memory that it may use.",
+                limit=config.decode_memory_bytes,
+            ) from error
+        raise InternalError(f"Decoding failed unexpectedly ({type(error).__name__}: {error}).") from error

@@ -1,0 +1,124 @@
+"""Which process decodes whose uploads: real ones, of a fork server that loads no decoder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+
+from service.video import inside
+from service.video.cells import Cells
+from service.video.fork_server import ForkServer, ServerGone
+
+
+def nothing_to_prepare() -> inside.Work:
+    """The work: it does nothing."""
+    return lambda upload, clips, task: {}
+
+
+def server() -> psutil.Process:
+    """The fork server of this test."""
+    [found] = [child for child in psutil.Process().children() if "multiprocessing.spawn" in " ".join(child.cmdline())]
+    return found
+
+
+Ran = Callable[..., Awaitable[int]]
+
+
+@asynccontextmanager
+async def cells_of(most: int, uploads: int) -> AsyncIterator[tuple[Cells, Ran]]:
+    """Cells, and a way to hand one an upload of a caller and learn which process it is."""
+    cells = Cells(ForkServer(nothing_to_prepare), most, uploads)
+
+    async def ran(caller: str, *, good: bool = True) -> int:
+        cell = await cells.take(caller)
+        with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230 - it is no file
+            await cell.begin(nothing.fileno(), nothing.fileno(), b"", cpu_s=10, file_bytes=1)
+        assert await cell.report(100) == b"{}"
+        if good:
+            cells.give_back(cell, caller)
+        else:
+            cells.discard(cell)
+        return cell.pid
+
+    try:
+        yield cells, ran
+    finally:
+        await cells.close()
+
+
+async def test_uploads_of_one_caller_share_a_process() -> None:
+    async with cells_of(1, 100) as (_, ran):
+        assert len({await ran("ann") for _ in range(5)}) == 1
+
+
+async def test_no_process_sees_the_uploads_of_two_callers() -> None:
+    async with cells_of(1, 100) as (_, ran):
+        by_caller = [(caller, await ran(caller)) for caller in ("ann", "bob", "ann", "ann", "bob")]
+    assert not {pid for name, pid in by_caller if name == "ann"} & {pid for name, pid in by_caller if name == "bob"}
+
+
+async def test_callers_keep_their_processes_while_there_are_enough() -> None:
+    async with cells_of(2, 100) as (_, ran):
+        by_caller = {(caller, await ran(caller)) for caller in ("ann", "bob", "ann", "ann", "bob")}
+    assert len(by_caller) == 2
+
+
+async def test_a_process_is_replaced_after_its_share_of_uploads() -> None:
+    async with cells_of(1, 2) as (_, ran):
+        first, second, third, fourth = [await ran("ann") for _ in range(4)]
+    assert (first == second, second == third, third == fourth) == (True, False, True)
+
+
+async def test_a_process_for_each_upload() -> None:
+    async with cells_of(1, 1) as (_, ran):
+        assert len({await ran("ann") for _ in range(4)}) == 4
+
+
+async def test_a_process_whose_upload_failed_is_not_used_again() -> None:
+    async with cells_of(1, 100) as (_, ran):
+        assert await ran("ann", good=False) != await ran("ann")
+
+
+async def test_more_may_be_taken_at_once_than_are_ready() -> None:
+    async with cells_of(1, 100) as (cells, _):
+        taken = [await cells.take("ann") for _ in range(4)]
+        assert len({cell.pid for cell in taken}) == 4
+        for cell in taken:
+            await cells.end(cell)
+
+
+async def test_there_are_no_more_processes_than_agreed_and_no_zombies() -> None:
+    async with cells_of(2, 3) as (cells, ran):
+        for number in range(30):
+            await ran(f"caller {number % 5}", good=bool(number % 7))
+        await cells.end(await cells.take("last"))
+        left = [process.status() for process in server().children()]
+    assert len(left) <= 4
+    assert psutil.STATUS_ZOMBIE not in left
+
+
+async def test_how_one_ended_is_told() -> None:
+    async with cells_of(1, 100) as (cells, ran):
+        cell = await cells.take("ann")
+        await cell.layers()
+        os.kill(cell.pid, signal.SIGTERM)
+        while psutil.Process(cell.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)  # noqa: ASYNC251 - nothing else goes on
+        assert (await cells.end(cell)).code == -signal.SIGTERM
+        assert await ran("ann")
+
+
+async def test_without_a_fork_server_nothing_is_handed_out() -> None:
+    async with cells_of(1, 100) as (cells, ran):
+        await ran("ann")
+        server().kill()
+        taken = await cells.take("bob")
+        with pytest.raises(ServerGone):
+            await cells.end(taken)
+        assert cells.gone
