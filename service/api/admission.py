@@ -43,6 +43,8 @@ class Admitted:
     spec: ModelSpec
     reservation: Reservation
     claim: Claim | None
+    accepted: bool = False
+    """whether the job has taken over what was held"""
 
 
 class Admission:
@@ -95,8 +97,11 @@ class Admission:
                 yield admitted
             finally:
                 del self._held[job_id]
-                with contextlib.suppress(QueueUnavailable):
-                    await self._room.release(admitted.reservation)
+                if admitted.accepted:
+                    claim = None
+                else:
+                    with contextlib.suppress(QueueUnavailable):
+                        await self._room.release(admitted.reservation)
         finally:
             if claim is not None:
                 with contextlib.suppress(QueueUnavailable):
@@ -135,14 +140,6 @@ class Admission:
                 actual=round(ready_s, 1),
                 retry_after_s=retry_after(ready_s - most_s, ready_s, 1.0),
             )
-
-    async def correct(self, admitted: Admitted, clips: int, job_class: JobClass) -> None:
-        """Now that the video is planned, hold room for what it really needs."""
-        old = admitted.reservation
-        new = Reservation(old.job_id, job_class, clips, old.clip_bytes, old.model)
-        if new != old:
-            admitted.reservation = new
-            await self._room.correct(old, new)
 
     def _most_clips(self, options: JobRequest) -> int:
         windows = {"auto": self._config.max_auto_windows, "all": self._config.max_clips_per_job}.get(

@@ -61,6 +61,8 @@ class Submitted:
     keyed: bool
     """whether somebody may ask for it later, so that it outlives a caller who goes away"""
     cached: bool = False
+    unended: asyncio.Event | None = None
+    """of a job that was accepted just now: set when it ends"""
 
 
 class Classifier:
@@ -146,6 +148,7 @@ class Classifier:
                 phases.begin("wait")
                 log.info("result_reused", job=earlier.id, caller=caller.owner)
                 return Submitted(earlier, keyed=True, cached=True)
+            unended = self._bus.end_of(job_id)
             accepting = self._accept(
                 request, options, waiting, caller, admitted, spool, created_at, trace, report, same
             )
@@ -154,7 +157,7 @@ class Classifier:
             phases.begin("wait")
         clips = len(record.decoded.clips)
         log.info("job_accepted", job=job_id, model=record.spec.name, clips=clips, caller=caller.owner)
-        return Submitted(_queued(record), keyed=claim is not None)
+        return Submitted(_queued(record), keyed=claim is not None, unended=unended)
 
     async def _accept(
         self,
@@ -182,9 +185,6 @@ class Classifier:
         report("decoded", {"id": job_id, **decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)})
         with metrics.stage("enqueue"):
             clips = len(decoded.clips)
-            job_class = self._admission.job_class(clips, asynchronous=waiting.asynchronous)
-            await self._admission.correct(admitted, clips, job_class)
-            await self._put_payloads(job_id, spool.clips, spec)
             record = JobRecord(
                 id=job_id,
                 request=options,
@@ -195,17 +195,19 @@ class Classifier:
                 deadline_at=deadline_at,
                 upload_ms=upload_ms,
                 request_id=request.state.request_id,
-                job_class=job_class,
+                job_class=self._admission.job_class(clips, asynchronous=waiting.asynchronous),
                 trace=trace,
                 owner=caller.owner,
             )
             await self._store.accept(
                 record,
+                clips=_mapped(spool.clips),
                 reservation=admitted.reservation,
                 claim=admitted.claim,
                 fingerprint=_fingerprint(spool, options),
                 same=same,
             )
+            admitted.accepted = True
         if same is not None:
             with contextlib.suppress(QueueUnavailable):
                 await self._cache.remember(same, job_id)
@@ -244,7 +246,7 @@ class Classifier:
         """
         status = job.status
         deadline_s = max(0.0, status.deadline_at - time.time())
-        waited = self._wait_unless_drained(status.id, min(waiting.wait_s, deadline_s))
+        waited = self._wait_unless_drained(job, min(waiting.wait_s, deadline_s))
         try:
             outcome = await (waited if job.keyed else while_connected(request, waited))
         except MalformedRequest:
@@ -275,8 +277,8 @@ class Classifier:
                 metrics.JOBS.labels(JobState.CANCELLED).inc()
                 log.info("job_cancelled", job=job_id, cause=cause)
 
-    async def _wait_unless_drained(self, job_id: str, timeout_s: float) -> Outcome | None:
-        result = asyncio.ensure_future(self._bus.wait(job_id, timeout_s))
+    async def _wait_unless_drained(self, job: Submitted, timeout_s: float) -> Outcome | None:
+        result = asyncio.ensure_future(self._bus.wait(job.status.id, timeout_s, job.unended))
         drained = asyncio.ensure_future(self._drained())
         try:
             await asyncio.wait((result, drained), return_when=asyncio.FIRST_COMPLETED)
@@ -311,11 +313,11 @@ class Classifier:
             metrics.DECODE_FAILURES.labels(error.code).inc()
             raise
 
-    async def _put_payloads(self, job_id: str, path: Path, spec: ModelSpec) -> None:
-        with path.open("rb") as file:
-            # Not closed by hand: a failed send keeps views of it alive in its traceback, and closing would then raise.
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        await self._store.put_payloads(job_id, memoryview(mapped), spec.clip_bytes)
+
+def _mapped(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        # Not closed by hand: a failed send keeps views of it alive in its traceback, and closing would then raise.
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _seconds(decoded: DecodedVideo, options: JobRequest) -> int:

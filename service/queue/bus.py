@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
+from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -31,7 +32,7 @@ class ResultBus:
         self._progress = keys.progress
         self._store = store
         self._poll_s = poll_s
-        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._ends: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._followers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
 
@@ -46,26 +47,46 @@ class ResultBus:
             self._listener.cancel()
             await asyncio.wait({self._listener}, timeout=RECONNECT_S)
 
-    async def wait(self, job_id: str, timeout_s: float) -> Outcome | None:
-        """The job's outcome, or None when there is none after `timeout_s`, or none that can be read."""
+    def end_of(self, job_id: str) -> asyncio.Event:
+        """An event that is set when the job ends while somebody holds the event. News may get lost."""
+        event = self._ends.get(job_id)
+        if event is None:
+            event = self._ends[job_id] = asyncio.Event()
+        return event
+
+    async def wait(self, job_id: str, timeout_s: float, unended: asyncio.Event | None = None) -> Outcome | None:
+        """The job's outcome, or None when there is none after `timeout_s`, or none that can be read.
+
+        `unended` is the event of a job that had not ended when the event was made, which saves the first look.
+        """
         loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_s
-        with _listed(self._waiters, job_id) as finished:
-            while True:
-                outcome = None
+        end, look = loop.time() + timeout_s, unended is None
+        ended = unended or self.end_of(job_id)
+        while True:
+            outcome, told = None, ended.is_set()
+            if look or told:
                 # An accepted job goes on while Redis restarts, and so does the wait for it.
                 with contextlib.suppress(QueueUnavailable):
                     outcome = await self._store.outcome(job_id)
-                left = end - loop.time()
-                if outcome is not None or left <= 0:
-                    return outcome
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(self._poll_s, left)):
-                        await finished.wait()
+            left, look = end - loop.time(), True
+            if outcome is not None or left <= 0:
+                return outcome
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(self._poll_s, left)):
+                    # Where it has ended and yet has no outcome Redis is away, and asking at once would be no use.
+                    await (asyncio.sleep(self._poll_s) if told else ended.wait())
 
-    def following(self, job_id: str) -> contextlib.AbstractContextManager[asyncio.Event]:
+    @contextlib.contextmanager
+    def following(self, job_id: str) -> Iterator[asyncio.Event]:
         """An event that is set whenever clips of the job were scored or the job has ended. News may get lost."""
-        return _listed(self._followers, job_id)
+        event = asyncio.Event()
+        self._followers[job_id].add(event)
+        try:
+            yield event
+        finally:
+            self._followers[job_id].discard(event)
+            if not self._followers[job_id]:
+                del self._followers[job_id]
 
     async def _listen(self) -> None:
         while True:
@@ -74,23 +95,9 @@ class ResultBus:
                     await pubsub.subscribe(self._finished, self._progress)
                     async for message in pubsub.listen():
                         job_id = message["data"].decode()
-                        ended = message["channel"].decode() == self._finished
-                        for event in (
-                            *self._followers.get(job_id, ()),
-                            *(self._waiters.get(job_id, ()) if ended else ()),
-                        ):
+                        for event in self._followers.get(job_id, ()):
                             event.set()
+                        if message["channel"].decode() == self._finished and (ended := self._ends.get(job_id)):
+                            ended.set()
             except (RedisError, OSError):
                 await asyncio.sleep(RECONNECT_S)
-
-
-@contextlib.contextmanager
-def _listed(by_job: defaultdict[str, set[asyncio.Event]], job_id: str) -> Iterator[asyncio.Event]:
-    event = asyncio.Event()
-    by_job[job_id].add(event)
-    try:
-        yield event
-    finally:
-        by_job[job_id].discard(event)
-        if not by_job[job_id]:
-            del by_job[job_id]

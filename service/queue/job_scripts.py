@@ -65,22 +65,26 @@ return {job[3], redis.call('HGETALL', KEYS[2])}
 )
 
 # A request whose Idempotency-Key has meanwhile gone to another one must not make a second job.
-# KEYS: job, stream, deadlines, reservations, events, jobs of the owner, idempotency key.
+# KEYS: job, stream, deadlines, reservations, events, jobs of the owner, then a payload for each clip that comes with the
+# job, then the idempotency key if there is one.
 # ARGV: token, value of the key, its life, life of the job, job id, deadline, reservation, number of fields of the job,
-# number of fields of an entry, life of the events, place in the owner's list, oldest place to keep, then the fields.
+# number of fields of an entry, life of events and payloads, place in the owner's list, oldest place to keep, number of
+# payloads, the payloads, then the fields.
 ACCEPT = (
     EVENT
     + """
 if ARGV[1] ~= '' then
-  if redis.call('GET', KEYS[7]) ~= ARGV[1] then return 0 end
-  redis.call('SET', KEYS[7], ARGV[2], 'EX', ARGV[3])
+  if redis.call('GET', KEYS[#KEYS]) ~= ARGV[1] then return 0 end
+  redis.call('SET', KEYS[#KEYS], ARGV[2], 'EX', ARGV[3])
 end
-local of_job, of_entry = tonumber(ARGV[8]), tonumber(ARGV[9])
-redis.call('HSET', KEYS[1], unpack(ARGV, 13, 12 + of_job))
+local of_job, of_entry, payloads = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[13])
+for i = 1, payloads do redis.call('SET', KEYS[6 + i], ARGV[13 + i], 'EX', ARGV[10]) end
+local fields = 14 + payloads
+redis.call('HSET', KEYS[1], unpack(ARGV, fields, fields + of_job - 1))
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
 redis.call('ZREM', KEYS[4], ARGV[7])
-for first = 13 + of_job, #ARGV, of_entry do
+for first = fields + of_job, #ARGV, of_entry do
   redis.call('XADD', KEYS[2], '*', unpack(ARGV, first, first + of_entry - 1))
 end
 event(KEYS[5], ARGV[10], 'queued', 0)

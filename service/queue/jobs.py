@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
@@ -23,6 +24,8 @@ from service.queue.stream import ClipEntry
 
 # Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
 PIPELINE_BYTES = 8 << 20
+# Clips of a job up to this size come with it, in one step.
+TOGETHER_BYTES = 1 << 20
 SWEPT_AT_ONCE = 100
 
 
@@ -66,12 +69,11 @@ class JobStore:
     async def put_payloads(self, job_id: str, clips: memoryview, clip_bytes: int) -> None:
         """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted."""
         step = max(1, PIPELINE_BYTES // clip_bytes)
-        count = len(clips) // clip_bytes
+        numbered = enumerate(_pieces(clips, clip_bytes))
         with reported():
-            for first in range(0, count, step):
+            while some := list(islice(numbered, step)):
                 pipe = self._redis.pipeline(transaction=False)
-                for i in range(first, min(first + step, count)):
-                    piece = clips[i * clip_bytes : (i + 1) * clip_bytes]
+                for i, piece in some:
                     pipe.set(self._keys.payload(job_id, i), piece, ex=self._times.payload_ttl_s)
                 await pipe.execute()
 
@@ -79,6 +81,7 @@ class JobStore:
         self,
         record: JobRecord,
         *,
+        clips: memoryview | None = None,
         reservation: Reservation | None = None,
         claim: Claim | None = None,
         fingerprint: str = "",
@@ -86,6 +89,7 @@ class JobStore:
     ) -> None:
         """Commit the job's record and all its stream entries in one step: from here on the job is not lost.
 
+        `clips` are the raw bytes of all its clips; without them they are there already, by `put_payloads`.
         The reserved room passes to the entries, and the claimed Idempotency-Key leads to the job from now on. `same` is
         the key of the result cache that goes when the job is erased.
 
@@ -110,6 +114,11 @@ class JobStore:
         if same is not None:
             job["same"] = same
         entries = [entry_fields(record, clip) for clip in range(total)]
+        payloads: dict[str, memoryview] = {}
+        if clips is not None and len(clips) > TOGETHER_BYTES:
+            await self.put_payloads(record.id, clips, spec.clip_bytes)
+        elif clips is not None:
+            payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, spec.clip_bytes))}
         with reported():
             committed = await self._accept(
                 keys=[
@@ -119,6 +128,7 @@ class JobStore:
                     keys.reserved,
                     keys.events(record.id),
                     keys.jobs(record.owner),
+                    *payloads,
                     *([claim.key] if claim else []),
                 ],
                 args=[
@@ -134,6 +144,8 @@ class JobStore:
                     self._times.payload_ttl_s,
                     listed_as(record.created_at, record.id),
                     listed_as(record.created_at - self._times.tombstone_ttl_s, ""),
+                    len(payloads),
+                    *payloads.values(),
                     *(part for fields in (job, *entries) for pair in fields.items() for part in pair),
                 ],
             )
@@ -253,7 +265,7 @@ class JobStore:
     async def outcome(self, job_id: str) -> Outcome | None:
         """The job's outcome, or None while it has none."""
         with reported():
-            pipe = self._redis.pipeline(transaction=True)
+            pipe = self._redis.pipeline(transaction=False)
             pipe.get(self._keys.outcome(job_id))
             pipe.hget(self._keys.job(job_id), "finished")
             data, finished = await pipe.execute()
@@ -305,6 +317,10 @@ class JobStore:
             keys.webhooks,
             keys.webhook(job_id),
         ]
+
+
+def _pieces(clips: memoryview, clip_bytes: int) -> Iterator[memoryview]:
+    return (clips[start : start + clip_bytes] for start in range(0, len(clips) - clip_bytes + 1, clip_bytes))
 
 
 def _deleted(job_id: str) -> JobDeleted:

@@ -180,14 +180,6 @@ class Room:
             retry_after_s=retry_after(excess, first if refused == "wait" else clips, usable),
         )
 
-    async def correct(self, old: Reservation, new: Reservation) -> None:
-        """Replace a reservation by one that knows how many clips there really are."""
-        with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.zrem(self._keys.reserved, old.member)
-            pipe.zadd(self._keys.reserved, {new.member: time.time() + self._limits.reservation_ttl_s})
-            await pipe.execute()
-
     async def release(self, reservation: Reservation) -> None:
         """Give the room back; harmless when it is gone."""
         with reported():

@@ -58,7 +58,8 @@ async def test_a_request_that_was_held_up_too_long_makes_no_second_job(
     await redis.delete(claim.key)
     await store.accept(other, claim=await claimed(idempotency, other.id), fingerprint="print")
     with pytest.raises(IdempotencyInProgress):
-        await store.accept(late, claim=claim, fingerprint="print")
+        await store.accept(late, claim=claim, fingerprint="print", clips=memoryview(clip(0)))
+    assert not await redis.exists(keys.payload(late.id, 0))
     assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == 1
     with pytest.raises(UnknownJob):
         await store.status(late.id)

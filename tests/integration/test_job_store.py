@@ -30,6 +30,20 @@ async def test_payloads_are_the_clips_bytes_and_expire(store: JobStore, redis: R
     assert 0 < await redis.ttl(keys.payload("job", 2)) <= TIMES.payload_ttl_s
 
 
+@pytest.mark.parametrize("together_bytes", [0, 1 << 20])
+async def test_clips_that_come_with_their_job_are_there_with_it(
+    store: JobStore, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, together_bytes: int
+) -> None:
+    monkeypatch.setattr("service.queue.jobs.TOGETHER_BYTES", together_bytes)
+    clips = [clip(i) for i in range(3)]
+    job = record(decoded=decoded(windows=3))
+    await store.accept(job, clips=memoryview(b"".join(clips)))
+    assert [await redis.get(keys.payload(job.id, i)) for i in range(3)] == clips
+    assert 0 < await redis.ttl(keys.payload(job.id, 2)) <= TIMES.payload_ttl_s
+    assert await waiting(redis, keys) == 3
+    assert (await store.status(job.id)).clips_total == 3
+
+
 async def test_every_key_of_a_job_has_a_time_to_live(store: JobStore, redis: Redis, keys: Keys) -> None:
     job = record(decoded=decoded(windows=2))
     await store.put_payloads(job.id, memoryview(clip(0) + clip(1)), len(clip(0)))

@@ -72,6 +72,27 @@ async def test_a_finished_job_wakes_its_waiter_without_waiting_for_the_poll(
     await bus.close()
 
 
+async def test_a_job_that_ends_between_its_acceptance_and_the_wait_is_answered_at_once(
+    listening: Redis, keys: Keys, store: JobStore
+) -> None:
+    bus = ResultBus(listening, keys, store, poll_s=1000.0)
+    await bus.start()
+    job = record()
+    ended = bus.end_of(job.id)
+    await store.accept(job)
+    await bus.wait(job.id, 0.05)
+    await store.finish(job.id, FAILED)
+    await ended.wait()
+    assert await asyncio.wait_for(bus.wait(job.id, 1000, ended), 10) is not None
+    await bus.close()
+
+
+async def test_a_wait_goes_on_while_a_job_has_ended_and_its_outcome_cannot_be_read(bus: ResultBus) -> None:
+    ended = bus.end_of("gone")
+    ended.set()
+    assert await bus.wait("gone", 0.1, ended) is None
+
+
 async def test_a_message_lost_by_pubsub_is_made_up_for_by_the_poll(bus: ResultBus, store: JobStore) -> None:
     job = record()
     await store.accept(job)
@@ -98,4 +119,4 @@ async def test_an_accepted_job_survives_a_restart_of_redis(tmp_path: Path) -> No
 
 async def test_nothing_is_kept_for_waiters_that_have_gone(bus: ResultBus) -> None:
     await bus.wait("nobody", 0.01)
-    assert not bus._waiters
+    assert not len(bus._ends)

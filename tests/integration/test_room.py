@@ -37,12 +37,10 @@ async def test_reservations_and_waiting_clips_share_the_limit(redis: Redis, keys
     await room.reserve(wanted("b", 2), [SPEC], None, 60.0)
 
 
-async def test_room_that_is_released_or_corrected_is_free_again(redis: Redis, keys: Keys) -> None:
+async def test_room_that_is_released_is_free_again(redis: Redis, keys: Keys) -> None:
     room = Room(redis, keys, limits())
     await room.reserve(wanted("a", 10), [SPEC], None, 60.0)
-    await room.correct(wanted("a", 10), wanted("a", 3))
-    await room.reserve(wanted("b", 7), [SPEC], None, 60.0)
-    await room.release(wanted("b", 7))
+    await room.release(wanted("a", 10))
     await room.reserve(wanted("c", 7), [SPEC], None, 60.0)
 
 
@@ -99,8 +97,7 @@ def test_nobody_is_told_to_come_back_within_a_second_or_much_later_than_there_is
 
 async def test_interactive_jobs_do_not_wait_for_bulk_ones(redis: Redis, keys: Keys) -> None:
     room = Room(redis, keys, limits(max_queue_clips=100))
-    await room.reserve(wanted("film", 60), [SPEC], None, 10.0)
-    await room.correct(wanted("film", 60), wanted("film", 60, BULK))
+    await room.reserve(wanted("film", 60, BULK), [SPEC], None, 10.0)
     await room.reserve(wanted("clip", 2), [SPEC], 1.0, 10.0)
 
 
