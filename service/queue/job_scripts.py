@@ -65,8 +65,8 @@ return {job[3], redis.call('HGETALL', KEYS[2])}
 )
 
 # A request whose Idempotency-Key has meanwhile gone to another one must not make a second job.
-# KEYS: job, stream, deadlines, reservations, events, jobs of the owner, then a payload for each clip that comes with the
-# job, then the idempotency key if there is one.
+# KEYS: job, stream, deadlines, reservations, events, jobs of the owner, a payload for each clip that comes with it,
+# then the idempotency key if there is one.
 # ARGV: token, value of the key, its life, life of the job, job id, deadline, reservation, number of fields of the job,
 # number of fields of an entry, life of events and payloads, place in the owner's list, oldest place to keep, number of
 # payloads, the payloads, then the fields.

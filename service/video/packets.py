@@ -9,9 +9,9 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from service.video.packet_times import changes_setup
 from service.video.runs import Key
 from service.video.source import read_packets
-from service.video.timeline import changes_setup
 
 # Nearer keyframes are reached by reading on.
 _SEEK_PACKETS = 32

@@ -17,11 +17,12 @@ from av.video.stream import VideoStream
 
 from service.video.config import VideoLimits
 from service.video.decoder import Decoder, Picked, Take
+from service.video.packet_times import changes_setup
 from service.video.packets import FilePackets, KeptPackets, PacketSource, PlanUnsafe
 from service.video.probe import Video
 from service.video.runs import IndexedRuns, Key, Run, runs_of_packets
 from service.video.source import open_upload
-from service.video.timeline import IndexUnreliable, changes_setup
+from service.video.timeline import IndexUnreliable
 
 # Families whose index, written by the muxer, can be trusted to lead to a keyframe.
 _SEEKABLE_FAMILIES = ("mp4", "matroska")

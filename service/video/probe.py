@@ -14,8 +14,9 @@ from av.video.stream import VideoStream
 
 from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, StreamLimit, Undecodable
 from service.video.config import VideoLimits
+from service.video.packet_times import Kept
 from service.video.sniff import HEAD_BYTES, Family, sniff
-from service.video.source import Openable, keep, open_upload, read_packets
+from service.video.source import Openable, open_upload, read_packets
 from service.video.timeline import IndexUnreliable, Timeline, read_ends, read_timeline
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -165,10 +166,9 @@ def _video(
     limits: VideoLimits,
 ) -> Video:
     """What is known of the upload; without a `timeline` all packets are read for it."""
-    packets: list[Packet[VideoStream]] = []
+    kept = Kept(_KEPT_BYTES)
     if timeline is None:
-        reading = keep(read_packets(container, stream), packets, _KEPT_BYTES)
-        timeline = read_timeline(reading, stream, codec, limits.max_packets)
+        timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
     if timeline.duration_s > limits.max_duration_s:
         raise DurationLimit(
             f"The video lasts {timeline.duration_s:.1f} s; at most {limits.max_duration_s:g} s are accepted.",
@@ -183,4 +183,4 @@ def _video(
         timeline=timeline,
         declared_s=_declared_s(container, stream),
     )
-    return Video(path, container, stream, found, () if timeline.demux_error else packets)
+    return Video(path, container, stream, found, () if timeline.demux_error else kept.packets)

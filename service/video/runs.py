@@ -16,8 +16,9 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from service.video.packet_times import REORDER_DEPTH, Packets, collect
 from service.video.source import read_packets
-from service.video.timeline import REORDER_DEPTH, IndexUnreliable, Packets, Timeline, collect
+from service.video.timeline import IndexUnreliable, Timeline
 
 _SEEK_TRIES = 3
 

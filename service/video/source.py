@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, NoReturn, Protocol
 
@@ -83,24 +83,11 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
+    index = stream.index
     try:
         for packet in container.demux(stream):
-            if packet.size and packet.stream_index == stream.index:
+            if packet.size and packet.stream_index == index:
                 yield packet
     except IndexError:
         # After the last packet PyAV stumbles over streams that only appeared along the way.
         return
-
-
-def keep(
-    packets: Iterable[Packet[VideoStream]], kept: list[Packet[VideoStream]], most_bytes: int
-) -> Iterator[Packet[VideoStream]]:
-    """Yield `packets`, and put them into `kept`, which is empty if they take more than `most_bytes` of memory."""
-    size = 0
-    for packet in packets:
-        size += packet.size + PACKET_BYTES
-        if size <= most_bytes:
-            kept.append(packet)
-        else:
-            kept.clear()
-        yield packet

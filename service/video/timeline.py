@@ -1,8 +1,7 @@
-"""When each frame of a stream is presented, learnt from its packets without decoding any."""
+"""When each frame of a stream is presented, learnt from its packets."""
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,61 +16,15 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from service.errors import PacketLimit, Undecodable
+from service.video.packet_times import REORDER_DEPTH, Kept, Packets, collect
 from service.video.source import read_packets
 
-# H.264 and HEVC let at most 16 pictures overtake another on their way from file to screen; other codecs let one.
-REORDER_DEPTH = 16
 _HEAD_PACKETS = 3 * REORDER_DEPTH
-_IDR = 5
-_NAL_SEARCH_BYTES = 4096
 _BEYOND_TICKS = 1 << 40
 
 
 class IndexUnreliable(Exception):
     """The container's index does not say what its packets say."""
-
-
-@dataclass(frozen=True)
-class Packets:
-    """What a stretch of packets, in the order of the file, says about time.
-
-    Attributes:
-        pts: int64 [P], presentation timestamp of each packet in ticks.
-        dts: int64 [P], decoding timestamp of each packet in ticks; the presentation timestamp where there is none.
-        keyframe: bool [P], whether decoding can start at the packet.
-        resumes: bool [P], whether it is a keyframe of H.264 that does not reset the decoder (no IDR picture): what
-            follows may name pictures from before, as if they were lost.
-        shown: bool [P], whether the packet's frame is presented (edit lists hide some, VP8 has hidden references).
-        duration: int64 [P], ticks that the packet's frame is presented; 0 where unknown.
-        plain: whether every packet is intact, has its own timestamp and leaves the decoder's setup as it is.
-        error: what FFmpeg said where reading broke off; None if it did not.
-    """
-
-    pts: NDArray[np.int64]
-    dts: NDArray[np.int64]
-    keyframe: NDArray[np.bool_]
-    resumes: NDArray[np.bool_]
-    shown: NDArray[np.bool_]
-    duration: NDArray[np.int64]
-    plain: bool
-    error: str | None
-
-    @property
-    def orderly(self) -> bool:
-        """Whether timestamps are unique, and reordered no more than a decoder with few pictures in store can undo."""
-        order = np.argsort(self.pts, kind="stable")
-        unique = bool(np.all(np.diff(self.pts[order]) > 0))
-        rank = np.empty(len(order), dtype=np.int64)
-        rank[order] = np.arange(len(order))
-        moved = np.abs(rank - np.arange(len(order)))
-        keys = self.pts[self.keyframe]
-        return self.plain and unique and int(moved.max(initial=0)) <= REORDER_DEPTH and bool(np.all(np.diff(keys) > 0))
-
-    def opens(self, number: int) -> bool:
-        """Whether keyframe `number` starts a group whose pictures may refer to the group before."""
-        return bool(self.resumes[number]) or bool(
-            np.any(self.pts[number + 1 : number + 1 + REORDER_DEPTH] < self.pts[number])
-        )
 
 
 @dataclass(frozen=True)
@@ -133,79 +86,6 @@ def presented(packets: Packets, origin: int) -> NDArray[np.int64]:
     return np.sort(packets.pts[packets.shown & (packets.pts >= origin)])
 
 
-def collect(packets: Iterable[Packet[Any]], codec: str, max_packets: int) -> Packets:
-    """Note what `packets` say.
-
-    Raises:
-        PacketLimit: there are more than `max_packets`.
-    """
-    pts, dts, durations = array("q"), array("q"), array("q")
-    keyframe, resumes, shown = bytearray(), bytearray(), bytearray()
-    plain, error = True, None
-    following = 0
-    try:
-        for packet in packets:
-            if len(pts) == max_packets:
-                raise PacketLimit(
-                    f"The file holds more than {max_packets} packets of video.", limit=max_packets, actual=len(pts) + 1
-                )
-            stamp = packet.pts
-            if stamp is None:
-                plain = False
-                stamp = packet.dts if packet.dts is not None else following
-            elif plain and (packet.is_corrupt or changes_setup(packet)):
-                plain = False
-            duration = packet.duration or 0
-            following = stamp + max(duration, 1)
-            pts.append(stamp)
-            dts.append(stamp if packet.dts is None else packet.dts)
-            durations.append(duration)
-            keyframe.append(packet.is_keyframe)
-            resumes.append(codec == "h264" and packet.is_keyframe and not _is_idr(memoryview(packet)))
-            shown.append(not packet.is_discard and not (codec == "vp8" and _hidden_vp8(packet)))
-    except FFmpegError as caught:
-        error = str(caught.strerror)
-    return Packets(
-        pts=np.array(pts, dtype=np.int64),
-        dts=np.array(dts, dtype=np.int64),
-        keyframe=np.array(keyframe, dtype=np.bool_),
-        resumes=np.array(resumes, dtype=np.bool_),
-        shown=np.array(shown, dtype=np.bool_),
-        duration=np.array(durations, dtype=np.int64),
-        plain=plain,
-        error=error,
-    )
-
-
-def changes_setup(packet: Packet[Any]) -> bool:
-    """Whether the packet carries new parameters, which a decoder that skips it would miss."""
-    # A loop, because it runs for every packet and a generator costs twice as much.
-    for data in packet.iter_sidedata():
-        if data.data_type in ("new_extradata", "param_change"):
-            return True
-    return False
-
-
-def _is_idr(data: memoryview) -> bool:
-    """Whether the first slice of an H.264 packet is of an IDR picture; False too where that cannot be told."""
-    start_codes = bytes(data[:4]) == b"\0\0\0\1" or bytes(data[:3]) == b"\0\0\1"
-    if start_codes:
-        units = (part[0] & 0x1F for part in bytes(data[:_NAL_SEARCH_BYTES]).split(b"\0\0\1") if part)
-        return next((kind for kind in units if 1 <= kind <= _IDR), 0) == _IDR
-    position = 0
-    while position + 4 < len(data):
-        kind = data[position + 4] & 0x1F
-        if 1 <= kind <= _IDR:
-            return kind == _IDR
-        position += 4 + int.from_bytes(data[position : position + 4], "big")
-    return False
-
-
-def _hidden_vp8(packet: Packet[Any]) -> bool:
-    # Bit 4 of a VP8 frame's first byte says that it is shown.
-    return not memoryview(packet)[0] & 0x10
-
-
 def _origin(packets: Packets) -> tuple[int, NDArray[np.bool_]]:
     """The first presented timestamp, and which packets are presented."""
     # Frames that precede the first keyframe in time cannot be decoded, so presentation starts with the keyframe.
@@ -232,14 +112,16 @@ def _frame_period(shown: NDArray[np.int64], stream: VideoStream) -> int:
     return 1
 
 
-def read_timeline(packets: Iterable[Packet[Any]], stream: VideoStream, codec: str, max_packets: int) -> Timeline:
-    """Walk all packets of `stream`.
+def read_timeline(
+    packets: Iterable[Packet[Any]], stream: VideoStream, codec: str, max_packets: int, kept: Kept
+) -> Timeline:
+    """Walk all packets of `stream`, and put them into `kept`.
 
     Raises:
         PacketLimit: there are more than `max_packets`.
         Undecodable: there are none.
     """
-    found = collect(packets, codec, max_packets)
+    found = collect(packets, codec, max_packets, kept)
     if not found.shown.any() or stream.time_base is None:
         reason = f"reading broke off: {found.error}" if found.error else "its video stream holds no packets"
         raise Undecodable(f"The file has no video to decode: {reason}.", actual=reason)

@@ -1,0 +1,192 @@
+"""What the packets of a stream say about time, learnt without decoding any."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from av.error import FFmpegError
+from av.packet import Packet
+from numpy.typing import NDArray
+
+from service.errors import PacketLimit
+from service.video.source import PACKET_BYTES
+
+# H.264 and HEVC let at most 16 pictures overtake another on their way from file to screen; other codecs let one.
+REORDER_DEPTH = 16
+_AT_ONCE = 256
+_IDR = 5
+_NAL_SEARCH_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Packets:
+    """What a stretch of packets, in the order of the file, says about time.
+
+    Attributes:
+        pts: int64 [P], presentation timestamp of each packet in ticks.
+        dts: int64 [P], decoding timestamp of each packet in ticks; the presentation timestamp where there is none.
+        keyframe: bool [P], whether decoding can start at the packet.
+        resumes: bool [P], whether it is a keyframe of H.264 that does not reset the decoder (no IDR picture): what
+            follows may name pictures from before, as if they were lost.
+        shown: bool [P], whether the packet's frame is presented (edit lists hide some, VP8 has hidden references).
+        duration: int64 [P], ticks that the packet's frame is presented; 0 where unknown.
+        plain: whether every packet is intact, has its own timestamp and leaves the decoder's setup as it is.
+        error: what FFmpeg said where reading broke off; None if it did not.
+    """
+
+    pts: NDArray[np.int64]
+    dts: NDArray[np.int64]
+    keyframe: NDArray[np.bool_]
+    resumes: NDArray[np.bool_]
+    shown: NDArray[np.bool_]
+    duration: NDArray[np.int64]
+    plain: bool
+    error: str | None
+
+    @property
+    def orderly(self) -> bool:
+        """Whether timestamps are unique, and reordered no more than a decoder with few pictures in store can undo."""
+        order = np.argsort(self.pts, kind="stable")
+        unique = bool(np.all(np.diff(self.pts[order]) > 0))
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        moved = np.abs(rank - np.arange(len(order)))
+        keys = self.pts[self.keyframe]
+        return self.plain and unique and int(moved.max(initial=0)) <= REORDER_DEPTH and bool(np.all(np.diff(keys) > 0))
+
+    def opens(self, number: int) -> bool:
+        """Whether keyframe `number` starts a group whose pictures may refer to the group before."""
+        return bool(self.resumes[number]) or bool(
+            np.any(self.pts[number + 1 : number + 1 + REORDER_DEPTH] < self.pts[number])
+        )
+
+
+@dataclass
+class Kept:
+    """Packets that were read, for the decoder; none if they take more than `room` bytes of memory."""
+
+    room: int
+    packets: list[Packet[Any]] = field(default_factory=list)
+    _size: int = 0
+
+    def add(self, packets: Sequence[Packet[Any]]) -> None:
+        """Keep these too."""
+        self._size += sum([packet.size for packet in packets]) + PACKET_BYTES * len(packets)
+        if self._size <= self.room:
+            self.packets += packets
+        else:
+            self.packets.clear()
+
+
+class _Columns:
+    """What `Packets` holds, growing. A column at a time, because this runs for every packet of every upload."""
+
+    def __init__(self, codec: str) -> None:
+        self._codec = codec
+        self._following = 0
+        self.pts, self.dts, self.durations = array("q"), array("q"), array("q")
+        self.keyframe, self.resumes, self.shown = bytearray(), bytearray(), bytearray()
+        self.plain = True
+
+    def add(self, packets: Sequence[Packet[Any]]) -> None:
+        stamps: list[Any] = [packet.pts for packet in packets]
+        durations = [packet.duration or 0 for packet in packets]
+        decoded = [packet.dts for packet in packets]
+        if None in stamps:
+            self.plain = False
+            self._replace(stamps, decoded, durations)
+        elif self.plain:
+            self.plain = not any([packet.is_corrupt for packet in packets]) and not any(map(changes_setup, packets))
+        self._following = stamps[-1] + max(durations[-1], 1)
+        keyframe = [packet.is_keyframe for packet in packets]
+        self.pts.extend(stamps)
+        self.dts.extend([pts if dts is None else dts for pts, dts in zip(stamps, decoded, strict=True)])
+        self.durations.extend(durations)
+        self.keyframe.extend(keyframe)
+        if self._codec == "h264":
+            keyed = zip(keyframe, packets, strict=True)
+            self.resumes.extend([key and not _is_idr(memoryview(packet)) for key, packet in keyed])
+        else:
+            self.resumes.extend(bytes(len(packets)))
+        if self._codec == "vp8":
+            self.shown.extend([not (packet.is_discard or _hidden_vp8(packet)) for packet in packets])
+        else:
+            self.shown.extend([not packet.is_discard for packet in packets])
+
+    def _replace(self, stamps: list[Any], decoded: Sequence[int | None], durations: Sequence[int]) -> None:
+        """Put decoding timestamps, or else what follows from the packet before, where there are none."""
+        following = self._following
+        for place, (dts, duration) in enumerate(zip(decoded, durations, strict=True)):
+            if stamps[place] is None:
+                stamps[place] = following if dts is None else dts
+            following = stamps[place] + max(duration, 1)
+
+
+def collect(packets: Iterable[Packet[Any]], codec: str, max_packets: int, kept: Kept | None = None) -> Packets:
+    """Note what `packets` say, and put them into `kept`.
+
+    Raises:
+        PacketLimit: there are more than `max_packets`.
+    """
+    columns, reading, error = _Columns(codec), iter(packets), None
+    while error is None:
+        some: list[Packet[Any]] = []
+        try:
+            # One by one: what was read before an error counts.
+            for packet in islice(reading, _AT_ONCE):
+                some.append(packet)
+        except FFmpegError as caught:
+            error = str(caught.strerror)
+        if not some:
+            break
+        if len(columns.pts) + len(some) > max_packets:
+            raise PacketLimit(
+                f"The file holds more than {max_packets} packets of video.", limit=max_packets, actual=max_packets + 1
+            )
+        columns.add(some)
+        if kept is not None:
+            kept.add(some)
+    return Packets(
+        pts=np.array(columns.pts, dtype=np.int64),
+        dts=np.array(columns.dts, dtype=np.int64),
+        keyframe=np.array(columns.keyframe, dtype=np.bool_),
+        resumes=np.array(columns.resumes, dtype=np.bool_),
+        shown=np.array(columns.shown, dtype=np.bool_),
+        duration=np.array(columns.durations, dtype=np.int64),
+        plain=columns.plain,
+        error=error,
+    )
+
+
+def changes_setup(packet: Packet[Any]) -> bool:
+    """Whether the packet carries new parameters, which a decoder that skips it would miss."""
+    # A loop, because it runs for every packet and a generator costs twice as much.
+    for data in packet.iter_sidedata():
+        if data.data_type in ("new_extradata", "param_change"):
+            return True
+    return False
+
+
+def _is_idr(data: memoryview) -> bool:
+    """Whether the first slice of an H.264 packet is of an IDR picture; False too where that cannot be told."""
+    start_codes = bytes(data[:4]) == b"\0\0\0\1" or bytes(data[:3]) == b"\0\0\1"
+    if start_codes:
+        units = (part[0] & 0x1F for part in bytes(data[:_NAL_SEARCH_BYTES]).split(b"\0\0\1") if part)
+        return next((kind for kind in units if 1 <= kind <= _IDR), 0) == _IDR
+    position = 0
+    while position + 4 < len(data):
+        kind = data[position + 4] & 0x1F
+        if 1 <= kind <= _IDR:
+            return kind == _IDR
+        position += 4 + int.from_bytes(data[position : position + 4], "big")
+    return False
+
+
+def _hidden_vp8(packet: Packet[Any]) -> bool:
+    # Bit 4 of a VP8 frame's first byte says that it is shown.
+    return not memoryview(packet)[0] & 0x10
