@@ -124,7 +124,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', 
 
 # Whoever sets the outcome first finishes the job; the rest of the clean-up must not happen without it, nor twice. The
 # stream entries are of no more use either way.
-# KEYS: job, outcome, scores, deadlines, events, due webhooks, webhook of the job, stream.
+# KEYS: job, outcome, scores, deadlines, events, due webhooks, webhook of the job; with entries, their stream; then a
+# payload for each clip that was scored in this step instead of by RECORD.
 # ARGV: outcome, its life, life of the tombstone, channel, job id, state, now, group, then stream entries.
 FINISH = (
     EVENT
@@ -138,13 +139,16 @@ local function finish()
   redis.call('HSET', KEYS[1], 'finished', '1', 'state', ARGV[6])
   redis.call('HDEL', KEYS[1], 'record')
   redis.call('EXPIRE', KEYS[1], ARGV[3])
-  event(KEYS[5], ARGV[2], ARGV[6], redis.call('HLEN', KEYS[3]))
+  local scored = math.max(0, #KEYS - 8)
+  if scored > 0 then event(KEYS[5], ARGV[2], 'running', scored) end
+  event(KEYS[5], ARGV[2], ARGV[6], scored + redis.call('HLEN', KEYS[3]))
   tell(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[7], ARGV[3])
   redis.call('DEL', KEYS[3])
   redis.call('PUBLISH', ARGV[4], ARGV[5])
   return 1
 end
 redis.call('ZREM', KEYS[4], ARGV[5])
+for i = 9, #KEYS do redis.call('UNLINK', KEYS[i]) end
 local won = finish()
 acknowledge(KEYS[8], ARGV[8], 9)
 return won

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -37,6 +37,17 @@ class JobTimes:
     result_ttl_s: int
     tombstone_ttl_s: int
     idempotency_ttl_s: int
+
+
+class End(NamedTuple):
+    """How a job ends."""
+
+    job_id: str
+    outcome: Outcome
+    entries: Sequence[ClipEntry] = ()
+    """stream entries of the job that are to go with it"""
+    recorded: bool = True
+    """whether the scores of these entries were kept by `record_scores` before"""
 
 
 def entry_fields(record: JobRecord, clip: int) -> dict[Any, Any]:
@@ -216,14 +227,15 @@ class JobStore:
 
     async def finish(self, job_id: str, outcome: Outcome) -> bool:
         """Write the job's outcome and wake its waiters; False when the job is unknown or had one already."""
-        return (await self.finish_all([(job_id, outcome, ())]))[0]
+        return (await self.finish_all([End(job_id, outcome)]))[0]
 
-    async def finish_all(self, ends: Sequence[tuple[str, Outcome, Sequence[ClipEntry]]]) -> list[bool]:
-        """`finish` for several jobs at once; in the same step as each the given stream entries of it are removed."""
+    async def finish_all(self, ends: Sequence[End]) -> list[bool]:
+        """`finish` for several jobs at once; in the same step as each its stream entries are removed."""
         keys, times = self._keys, self._times
         calls: list[Call] = []
-        for job_id, outcome, entries in ends:
+        for job_id, outcome, entries, recorded in ends:
             stream, ids = self._to_remove(entries)
+            payloads = [] if recorded else [keys.payload(job_id, entry.clip) for entry in entries]
             arguments = [
                 outcome.encode(),
                 times.result_ttl_s,
@@ -235,7 +247,7 @@ class JobStore:
                 GROUP,
                 *ids,
             ]
-            calls.append(([*self._of_job(job_id), *stream], arguments))
+            calls.append(([*self._of_job(job_id), *stream, *payloads], arguments))
         return [bool(won) for won in await run_all(self._redis, self._finish, calls)]
 
     def _to_remove(self, entries: Sequence[ClipEntry]) -> tuple[list[str], list[str]]:
@@ -257,10 +269,10 @@ class JobStore:
             )
         text = "the job's deadline passed before all its clips were scored"
         ends = [
-            (member.decode(), Outcome(JobState.EXPIRED, error=DeadlineExceeded(text, actual=deadline_at)), ())
+            End(member.decode(), Outcome(JobState.EXPIRED, error=DeadlineExceeded(text, actual=deadline_at)))
             for member, deadline_at in overdue
         ]
-        return [job_id for (job_id, *_), won in zip(ends, await self.finish_all(ends), strict=True) if won]
+        return [end.job_id for end, won in zip(ends, await self.finish_all(ends), strict=True) if won]
 
     async def outcome(self, job_id: str) -> Outcome | None:
         """The job's outcome, or None while it has none."""

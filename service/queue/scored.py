@@ -21,6 +21,8 @@ class ScoredJob:
     """in the order of the clips"""
     entries: Sequence[ClipEntry]
     """stream entries that are to go when it is finished"""
+    recorded: bool = True
+    """whether Redis has the scores"""
 
 
 def by_job(entries: Iterable[ClipEntry]) -> defaultdict[str, list[ClipEntry]]:

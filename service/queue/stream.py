@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,6 +16,41 @@ from service.queue.keys import GROUP, Keys
 
 # An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
 GIVEN_BACK_MS = 3_600_000
+# Larger clips are fetched by a command of its own: a script would copy them once more.
+INLINE_BYTES = 1 << 20
+
+# What waits in the first of several streams where something does. Where its clips are small, all that a worker has to
+# know of them comes along; of a job that is whole in this reply, its record too.
+# KEYS: streams. ARGV: group, consumer, most bytes of payloads, what keys of jobs, scores and payloads begin with, then
+# the most entries of each stream.
+TAKE = """
+local function facts_of(entries)
+  local known, of_job, bytes = {}, {}, 0
+  for i, entry in ipairs(entries) do
+    local fields = {}
+    for at = 1, #entry[2], 2 do fields[entry[2][at]] = entry[2][at + 1] end
+    known[i] = {job = fields['job'], payload = ARGV[6] .. fields['job'] .. ':' .. fields['clip'], clip = fields['clip']}
+    of_job[fields['job']] = (of_job[fields['job']] or 0) + 1
+    local size = 1
+    for length in fields['shape']:gmatch('%d+') do size = size * length end
+    bytes = bytes + size
+  end
+  if bytes > tonumber(ARGV[3]) then return false end
+  local facts = {}
+  for i, one in ipairs(known) do
+    local job = redis.call('HMGET', ARGV[4] .. one.job, 'total', 'finished', 'fault', 'record')
+    local whole = tonumber(job[1]) == of_job[one.job] and redis.call('EXISTS', ARGV[5] .. one.job) == 0
+    local scored = redis.call('HEXISTS', ARGV[5] .. one.job, one.clip)
+    facts[i] = {redis.call('GET', one.payload), job[1], job[2], job[3], scored, whole and job[4]}
+  end
+  return facts
+end
+for i, key in ipairs(KEYS) do
+  local found = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[6 + i], 'STREAMS', key, '>')
+  if found then return {i, found[1][2], facts_of(found[1][2])} end
+end
+return false
+"""
 
 # There is no lock around the take-over: XCLAIM itself checks the idle time, so of two workers one gets the entry.
 # Work that was given back without blame goes out as a batch. Work that a worker lost goes out alone, because it may be
@@ -98,6 +133,16 @@ class ClipState:
     """`open`, `gone`, or how the job has ended: `finished`, or `dead` while its payloads are kept for a replay"""
     fault: str | None = None
     """what went wrong when clips of this job were last given back"""
+    record: bytes | None = None
+    """of a job of which no clip is scored, and all that it has were taken together"""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Entries, and what is known of those of them that need not be looked up any more."""
+
+    entries: list[ClipEntry]
+    known: dict[ClipEntry, ClipState] = field(default_factory=dict)
 
 
 class ClipStream:
@@ -107,6 +152,7 @@ class ClipStream:
         self._redis = redis
         self._keys = keys
         self.consumer = consumer
+        self._take = redis.register_script(TAKE)
         self._claim = redis.register_script(CLAIM)
         self._hold = redis.register_script(HOLD)
         self._leave = redis.register_script(LEAVE)
@@ -128,13 +174,36 @@ class ClipStream:
         """Up to `count` new entries per model and class; waits at most `block_ms` for the first, never for more."""
         return await self._read(self._streams(models), count, block_ms)
 
-    async def take(self, model: str, job_class: JobClass, count: int) -> list[ClipEntry]:
-        """Up to `count` new entries of one class, without waiting."""
-        return await self._read({self._keys.clips(model, job_class): (model, job_class)}, count, None)
+    async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Taken:
+        """New entries of the first of these classes and models where any wait, at most so many; without waiting."""
+        keys = self._keys
+        with reported():
+            try:
+                reply: Any = await self._take(
+                    keys=[keys.clips(model, job_class) for job_class, model, _ in order],
+                    args=[
+                        GROUP,
+                        self.consumer,
+                        INLINE_BYTES,
+                        keys.job(""),
+                        keys.scores(""),
+                        keys.payload("", "")[:-1],
+                        *(count for *_, count in order),
+                    ],
+                )
+            except ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                await self.join(sorted({model for _, model, _ in order}))
+                return Taken([])
+        if not reply:
+            return Taken([])
+        number, found, facts = reply
+        job_class, model, _ = order[number - 1]
+        entries = [_entry(model, job_class, entry_id, _pairs(fields)) for entry_id, fields in found]
+        return Taken(entries, {entry: _state(*of) for entry, of in zip(entries, facts or (), strict=False)})
 
-    async def _read(
-        self, streams: dict[str, tuple[str, JobClass]], count: int, block_ms: int | None
-    ) -> list[ClipEntry]:
+    async def _read(self, streams: dict[str, tuple[str, JobClass]], count: int, block_ms: int) -> list[ClipEntry]:
         wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
         with reported():
             try:
@@ -174,7 +243,7 @@ class ClipStream:
                         model,
                         job_class,
                         entry_id,
-                        dict(zip(fields[::2], fields[1::2], strict=True)),
+                        _pairs(fields),
                         int(deliveries),
                     )
                     for entry_id, deliveries, fields in found
@@ -212,12 +281,7 @@ class ClipStream:
                 pipe.hexists(keys.scores(entry.job_id), str(entry.clip))
             payloads, *facts = await pipe.execute()
         return [
-            ClipState(
-                payload=payload,
-                scored=bool(scored),
-                fault=fault.decode() if fault else None,
-                job="gone" if total is None else "open" if finished is None else _ENDED.get(finished, "finished"),
-            )
+            _state(payload, total, finished, fault, scored)
             for payload, (total, finished, fault), scored in zip(payloads, facts[::2], facts[1::2], strict=True)
         ]
 
@@ -257,6 +321,27 @@ class ClipStream:
 
 
 _ENDED = {b"dead": "dead"}
+
+
+def _state(
+    payload: bytes | None,
+    total: bytes | None,
+    finished: bytes | None,
+    fault: bytes | None,
+    scored: int,
+    record: bytes | None = None,
+) -> ClipState:
+    return ClipState(
+        payload=payload,
+        scored=bool(scored),
+        fault=fault.decode() if fault else None,
+        job="gone" if total is None else "open" if finished is None else _ENDED.get(finished, "finished"),
+        record=record,
+    )
+
+
+def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def _entry(

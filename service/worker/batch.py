@@ -13,7 +13,7 @@ import numpy as np
 from service.contracts import ClipScores
 from service.errors import BackendFailed, DeadlineExceeded, VidtrError
 from service.inference.backend import Backend, Scores
-from service.queue.stream import ClipEntry, ClipState, ClipStream
+from service.queue.stream import ClipEntry, ClipState, ClipStream, Taken
 from service.telemetry import metrics, traces
 
 
@@ -23,6 +23,8 @@ class LoadedClip:
 
     entry: ClipEntry
     frames: np.ndarray
+    record: bytes | None = None
+    """of the clip's job, where `ClipState` has it"""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,15 @@ class Found:
     """entries whose scores another worker has written"""
 
 
-async def load(stream: ClipStream, entries: Sequence[ClipEntry], max_deliveries: int) -> Found:
-    """Fetch all payloads in one round trip; set apart what is over, scored, expired, gone or delivered too often."""
+async def load(stream: ClipStream, taken: Taken, entries: Sequence[ClipEntry], max_deliveries: int) -> Found:
+    """Fetch the payloads of these of the taken entries, in one round trip where they did not come along.
+
+    What is over, scored, expired, gone or delivered too often is set apart.
+    """
     now = time.time()
     with metrics.stage("batch"):
-        states = await stream.look_up(entries)
+        came_along = all(entry in taken.known for entry in entries)
+        states = [taken.known[entry] for entry in entries] if came_along else await stream.look_up(entries)
     found = Found()
     for entry, state in zip(entries, states, strict=True):
         if state.job != "open":
@@ -113,7 +119,7 @@ def _loaded(entry: ClipEntry, state: ClipState, now: float, max_deliveries: int)
     size = math.prod(entry.shape)
     if len(payload) != size:
         raise BackendFailed("the clip's payload has the wrong size", limit=size, actual=len(payload))
-    return LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape))
+    return LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape), state.record)
 
 
 async def score(backend: Backend, clips: Sequence[LoadedClip]) -> dict[ClipEntry, ClipScores]:

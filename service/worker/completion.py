@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 import structlog
 
 from service.aggregate import aggregate
-from service.contracts import ClipScores, DeadLetter, JobState
+from service.contracts import ClipScores, DeadLetter, JobRecord, JobState
 from service.errors import DeadlineExceeded, VidtrError
 from service.queue.codec import Outcome
 from service.queue.dead import DeadLetters
-from service.queue.jobs import JobStore
+from service.queue.jobs import End, JobStore
 from service.queue.scored import ScoredJob, by_job
 from service.queue.stream import ClipEntry, ClipState, ClipStream
 from service.telemetry import metrics
@@ -32,10 +32,24 @@ class Completion:
         self._stream = stream
         self._dead = dead
 
-    async def scored(self, scores: Mapping[ClipEntry, ClipScores]) -> None:
-        """Keep the scores, and finish each job whose last clip is among them."""
-        by_clip = {(entry.job_id, entry.clip): value for entry, value in scores.items()}
-        await self._finish(await self._store.record_scores(by_clip, scores))
+    async def scored(self, scores: Mapping[ClipEntry, ClipScores], whole: Mapping[str, bytes]) -> None:
+        """Keep the scores, and finish each job whose last clip is among them.
+
+        `whole` are the records of jobs that had no scores before and may have all theirs now, by their ids.
+        """
+        finished: list[ScoredJob] = []
+        partly: list[ClipEntry] = []
+        for job_id, entries in by_job(scores).items():
+            record = JobRecord.model_validate_json(whole[job_id]) if job_id in whole else None
+            if record is not None and len(entries) == len(record.decoded.clips):
+                in_order = [scores[entry] for entry in sorted(entries, key=lambda entry: entry.clip)]
+                finished.append(ScoredJob(job_id, record, in_order, entries, recorded=False))
+            else:
+                partly += entries
+        if partly:
+            by_clip = {(entry.job_id, entry.clip): scores[entry] for entry in partly}
+            finished += await self._store.record_scores(by_clip, partly)
+        await self._finish(finished)
         metrics.CLIPS.labels("scored").inc(len(scores))
 
     async def scored_before(self, entries: Sequence[ClipEntry]) -> None:
@@ -89,7 +103,7 @@ class Completion:
         results = [aggregate(job.record, job.scores, time.time()) for job in jobs]
         won = await self._store.finish_all(
             [
-                (job.id, Outcome(JobState.SUCCEEDED, result=result), job.entries)
+                End(job.id, Outcome(JobState.SUCCEEDED, result=result), job.entries, job.recorded)
                 for job, result in zip(jobs, results, strict=True)
             ]
         )

@@ -13,7 +13,7 @@ from service.contracts import ModelSpec, WorkerStatus
 from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
 from service.queue.models import ModelDirectory
-from service.queue.stream import ClipEntry, ClipStream
+from service.queue.stream import ClipEntry, ClipStream, Taken
 from service.telemetry import metrics, traces
 from service.worker.batch import LoadedClip, batches, expiry, load, score
 from service.worker.breaker import Breaker
@@ -103,8 +103,8 @@ class Worker:
             await self._pause(0.1)
         elif self._breaker.state == "open":
             await self._pause(min(self._breaker.retry_in_s, BREAKER_CHECK_S))
-        elif entries := await self._lost() or await self._next():
-            await self._process(entries)
+        elif (taken := Taken(await self._lost())).entries or (taken := await self._next()).entries:
+            await self._process(taken)
 
     async def _lost(self) -> list[ClipEntry]:
         """Work that its worker gave back or left behind; looked for now and then, and at once where there was some."""
@@ -119,18 +119,18 @@ class Worker:
         self._reclaim_at = time.monotonic() + self._config.reclaim_every_s
         return []
 
-    async def _next(self) -> list[ClipEntry]:
-        for job_class, model in self._turns.order(self._names):
-            if entries := await self._stream.take(model, job_class, self._most(model)):
-                self._turns.took(job_class, model)
-                return entries
-        block_ms = min(self._config.worker_block_ms, int(self._config.reclaim_every_s * 1000))
-        entries = await self._stream.read(self._names, min(map(self._most, self._names)), max(1, block_ms))
-        for entry in entries[:1]:
+    async def _next(self) -> Taken:
+        order = [(job_class, model, self._most(model)) for job_class, model in self._turns.order(self._names)]
+        taken = await self._stream.take(order)
+        if not taken.entries:
+            block_ms = min(self._config.worker_block_ms, int(self._config.reclaim_every_s * 1000))
+            taken = Taken(await self._stream.read(self._names, min(map(self._most, self._names)), max(1, block_ms)))
+        for entry in taken.entries[:1]:
             self._turns.took(entry.job_class, entry.model)
-        return entries
+        return taken
 
-    async def _process(self, entries: Sequence[ClipEntry]) -> None:
+    async def _process(self, taken: Taken) -> None:
+        entries = taken.entries
         sizes = {(spec.name, spec.version): spec.max_batch_size for spec in self._specs}
         unfinished = set(entries)
         blame: str | None = None
@@ -140,7 +140,7 @@ class Worker:
                     if self._stopping.is_set():
                         break
                     held = self._leases.kept(batch)
-                    await self._batch(held, full=len(held) == sizes.get((batch[0].model, batch[0].version)))
+                    await self._batch(taken, held, full=len(held) == sizes.get((batch[0].model, batch[0].version)))
                     unfinished.difference_update(batch)
                     self._leases.done(batch)
             except BackendUnavailable as error:
@@ -156,17 +156,17 @@ class Worker:
                         await self._completion.given_back(unfinished, blame)
                         self._reclaim_at = 0.0
 
-    async def _batch(self, entries: Sequence[ClipEntry], *, full: bool) -> None:
+    async def _batch(self, taken: Taken, entries: Sequence[ClipEntry], *, full: bool) -> None:
         started = time.monotonic()
-        clips = await self._loaded(entries)
+        clips = await self._loaded(taken, entries)
         if clips:
             await self._score(clips)
             self._rate.observe(entries[0].model, len(clips), time.monotonic() - started, full=full)
 
-    async def _loaded(self, entries: Sequence[ClipEntry]) -> list[LoadedClip]:
+    async def _loaded(self, taken: Taken, entries: Sequence[ClipEntry]) -> list[LoadedClip]:
         if not entries:
             return []
-        found = await load(self._stream, entries, self._config.worker_max_deliveries)
+        found = await load(self._stream, taken, entries, self._config.worker_max_deliveries)
         for reject in found.rejected:
             await self._completion.failed(reject.entry, reject.error)
         await self._completion.dropped(found.over)
@@ -203,7 +203,8 @@ class Worker:
                 self._breaker.succeeded()
                 started = time.time()
                 with metrics.stage("completion"):
-                    await self._completion.scored(scores)
+                    whole = {clip.entry.job_id: clip.record for clip in clips if clip.record is not None}
+                    await self._completion.scored(scores, whole)
                 for trace in {clip.entry.trace for clip in clips}:
                     traces.record("completion", started, time.time(), parent=trace)
                 return

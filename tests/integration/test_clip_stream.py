@@ -1,12 +1,16 @@
 import asyncio
+from dataclasses import replace
 
+import pytest
 from redis.asyncio import Redis
 
-from service.contracts import JobClass
+from service.contracts import JobClass, JobState
+from service.errors import BackendFailed
+from service.queue.codec import Outcome
 from service.queue.jobs import JobStore
 from service.queue.keys import GROUP, Keys
 from service.queue.stream import ClipStream
-from tests.factories import clip, decoded, record
+from tests.factories import clip, decoded, record, scores
 
 
 async def test_entries_say_which_clip_of_which_job_they_are(store: JobStore, stream: ClipStream) -> None:
@@ -132,9 +136,56 @@ async def test_leaving_deletes_an_idle_consumer_and_keeps_one_that_holds_work(
 
 async def test_classes_are_separate_streams(store: JobStore, stream: ClipStream) -> None:
     await store.accept(record(job_class=JobClass.BULK))
-    assert await stream.take("tiny", JobClass.INTERACTIVE, 8) == []
-    [entry] = await stream.take("tiny", JobClass.BULK, 8)
+    assert (await stream.take([(JobClass.INTERACTIVE, "tiny", 8)])).entries == []
+    [entry] = (await stream.take([(JobClass.BULK, "tiny", 8)])).entries
     assert entry.job_class is JobClass.BULK
+
+
+async def test_entries_come_from_the_first_stream_where_any_wait(store: JobStore, stream: ClipStream) -> None:
+    order = [(JobClass.INTERACTIVE, "tiny", 8), (JobClass.BULK, "tiny", 3)]
+    await store.accept(record(decoded=decoded(windows=5), job_class=JobClass.BULK))
+    await store.accept(record(decoded=decoded(windows=2)))
+    taken = [(await stream.take(order)).entries for _ in range(4)]
+    assert [[entry.job_class for entry in entries] for entries in taken] == [
+        2 * [JobClass.INTERACTIVE],
+        3 * [JobClass.BULK],
+        2 * [JobClass.BULK],
+        [],
+    ]
+
+
+async def test_what_comes_along_with_entries_is_what_looking_them_up_gives(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    jobs = [record(decoded=decoded(windows=2)) for _ in range(5)]
+    for job in jobs:
+        await store.accept(job, clips=memoryview(clip(0) + clip(1)))
+    open_, partly, finished, faulty, lost = [job.id for job in jobs]
+    await store.record_scores({(partly, 1): scores()})
+    await store.finish(finished, Outcome(JobState.FAILED, error=BackendFailed("x")))
+    await store.note_fault(faulty, "it went wrong")
+    await redis.delete(keys.payload(lost, 0))
+    taken = await stream.take([(JobClass.INTERACTIVE, "tiny", 16)])
+    looked_up = await stream.look_up(taken.entries)
+    assert [replace(taken.known[entry], record=None) for entry in taken.entries] == looked_up
+    assert {entry.job_id for entry in taken.entries if taken.known[entry].record} == {open_, faulty, lost}
+
+
+async def test_a_job_that_is_not_taken_whole_comes_without_its_record(store: JobStore, stream: ClipStream) -> None:
+    await store.accept(record(decoded=decoded(windows=3)), clips=memoryview(3 * clip(0)))
+    for count in (2, 1):
+        taken = await stream.take([(JobClass.INTERACTIVE, "tiny", count)])
+        assert [taken.known[entry].record for entry in taken.entries] == count * [None]
+
+
+async def test_large_clips_do_not_come_along(
+    store: JobStore, stream: ClipStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.queue.stream.INLINE_BYTES", 2 * len(clip(0)) - 1)
+    await store.accept(record(decoded=decoded(windows=2)), clips=memoryview(2 * clip(0)))
+    taken = await stream.take([(JobClass.INTERACTIVE, "tiny", 8)])
+    assert len(taken.entries) == 2
+    assert not taken.known
 
 
 async def test_a_blocking_read_serves_both_classes(store: JobStore, stream: ClipStream) -> None:

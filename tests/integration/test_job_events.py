@@ -5,16 +5,17 @@ import pytest
 from redis.asyncio import Redis
 
 from service.api.following import Following
-from service.contracts import JobState
+from service.contracts import JobClass, JobState
 from service.errors import BackendFailed
 from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.dead import DeadLetters
 from service.queue.events import JobEvents
-from service.queue.jobs import JobStore
+from service.queue.jobs import End, JobStore
 from service.queue.keys import Keys
-from tests.factories import decoded, record, scores
+from service.queue.stream import ClipStream
+from tests.factories import clip, decoded, record, scores
 from tests.integration.test_dead_letters import buried
 
 FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
@@ -36,6 +37,18 @@ async def test_every_step_of_a_job_is_an_event(store: JobStore, events: JobEvent
     await store.record_scores({(job.id, 1): scores(), (job.id, 2): scores()})
     await store.finish(job.id, FAILED)
     assert await told(events, job.id) == [("queued", 0), ("running", 1), ("running", 3), ("failed", 3)]
+
+
+async def test_a_job_that_is_scored_and_finished_in_one_step_has_the_same_events_and_leaves_nothing(
+    store: JobStore, events: JobEvents, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job, clips=memoryview(2 * clip(0)))
+    entries = await stream.read(["tiny"], 8, 10)
+    assert await store.finish_all([End(job.id, FAILED, entries, recorded=False)]) == [True]
+    assert await told(events, job.id) == [("queued", 0), ("running", 2), ("failed", 2)]
+    assert not await redis.exists(keys.payload(job.id, 0), keys.payload(job.id, 1))
+    assert not await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE))
 
 
 async def test_what_is_repeated_is_told_once(store: JobStore, events: JobEvents) -> None:

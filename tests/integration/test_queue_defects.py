@@ -65,10 +65,10 @@ async def test_a_worker_takes_one_batch_and_leaves_the_rest_to_its_peers(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=20)))
-    taken = await stream.take("tiny", STREAM, 4)
+    taken = (await stream.take([(STREAM, "tiny", 4)])).entries
     [row] = await redis.xinfo_consumers(keys.clips("tiny", STREAM), GROUP)
     assert len(taken) == row["pending"] == 4
-    assert len(await ClipStream(redis, keys, "two").take("tiny", STREAM, 100)) == 16
+    assert len((await ClipStream(redis, keys, "two").take([(STREAM, "tiny", 100)])).entries) == 16
 
 
 async def test_finished_work_gives_its_memory_back(
@@ -86,7 +86,7 @@ async def test_finished_work_gives_its_memory_back(
         await store.put_payloads(job.id, memoryview(clip(0) * 20), len(clip(0)))
         await store.accept(job)
     full = await bytes_of_queue()
-    while entries := await stream.take("tiny", STREAM, 8):
+    while entries := (await stream.take([(STREAM, "tiny", 8)])).entries:
         await stream.ack(entries)
     assert full > empty + 100 * len(clip(0))
     assert await bytes_of_queue() < empty + 2000
