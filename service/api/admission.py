@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 RETRY_AFTER_S = 2.0
 RENEWALS_PER_TTL = 3
+LIVE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Admission:
         self._room = room
         self._keys = keys
         self._held: dict[str, Admitted] = {}
+        self._live: tuple[list[ModelSpec], list[WorkerStatus]] | None = None
+        self._live_until = 0.0
         self._renewal = Periodic("admission", config.reservation_ttl_s / RENEWALS_PER_TTL, self._renew)
 
     def start(self) -> None:
@@ -115,7 +119,7 @@ class Admission:
         self, job_id: str, options: JobRequest, claim: Claim | None, deadline_s: float, asynchronous: bool
     ) -> Admitted:
         self._check_uploads(deadline_s)
-        served, workers = await self._directory.live()
+        served, workers = await self._seen()
         spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
         check_breakers(spec, workers)
         clips = self._most_clips(options)
@@ -124,6 +128,13 @@ class Admission:
         )
         await self._room.reserve(wanted, served, drain_rate(workers, spec.name), deadline_s)
         return Admitted(spec, wanted, claim)
+
+    async def _seen(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
+        """The models and workers that are live, or were a moment ago: they announce themselves every few seconds."""
+        now = asyncio.get_running_loop().time()
+        if self._live is None or now >= self._live_until:
+            self._live, self._live_until = await self._directory.live(), now + LIVE_S
+        return self._live
 
     def _check_uploads(self, deadline_s: float) -> None:
         ahead, limit = len(self._held), self._config.max_concurrent_uploads

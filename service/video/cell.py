@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -101,6 +101,5 @@ def _gone() -> Iterator[None]:
 
 def _cpu_s(pid: int) -> float:
     """CPU seconds that the process has used."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        user, system = file.read().rpartition(b")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    # Linux's number of the clock of a process; the C library makes the same one in clock_getcpuclockid.
+    return time.clock_gettime((~pid << 3) | 2)
