@@ -20,7 +20,7 @@ from service.errors import DiskFull, Undecodable, VideoTooShort
 from service.video.config import VideoLimits
 from service.video.decode import pick_frames
 from service.video.decoder import Picked
-from service.video.plan import Window, coverage, plan_windows
+from service.video.plan import Window, coverage, plan_windows, wanted_until_s
 from service.video.probe import Probe, Video, open_video
 from service.video.resize import Resizer
 from service.video.source import Openable
@@ -148,7 +148,7 @@ def decode_file(
         MemoryError: the process may not have the memory that the video needs.
     """
     began = time.perf_counter()
-    with open_video(path, limits, every_frame=spec.sampling == "index") as video:
+    with open_video(path, limits, spec.sampling == "index", wanted_until_s(spec, request)) as video:
         decoded = _decode(video, out, spec, request, limits)
     return decoded.model_copy(update={"decode_ms": (time.perf_counter() - began) * 1000})
 

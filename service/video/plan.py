@@ -91,6 +91,11 @@ def window_count(length: float, span: float, request: JobRequest, limits: VideoL
     return 1 if length <= span else count
 
 
+def wanted_until_s(spec: ModelSpec, request: JobRequest) -> float | None:
+    """Seconds into a video beyond which `request` samples nothing, as far as that is known without its length."""
+    return (request.start or 0.0) + spec.span_s if request.windows == 1 and spec.sampling == "time" else None
+
+
 def _by_time(part: Range, spec: ModelSpec, request: JobRequest, limits: VideoLimits, tick_s: float) -> list[Window]:
     span = spec.span_s
     count = window_count(part.length_s, span, request, limits)

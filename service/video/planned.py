@@ -17,10 +17,10 @@ from av.video.stream import VideoStream
 
 from service.video.config import VideoLimits
 from service.video.decoder import Decoder, Picked, Take
-from service.video.packet_times import changes_setup
+from service.video.packet_times import Packets, changes_setup
 from service.video.packets import FilePackets, KeptPackets, PacketSource, PlanUnsafe
 from service.video.probe import Video
-from service.video.runs import IndexedRuns, Key, Run, runs_of_packets
+from service.video.runs import IndexedRuns, Key, Run, passed, runs_of_packets
 from service.video.source import open_upload
 from service.video.timeline import IndexUnreliable
 
@@ -51,14 +51,22 @@ def plan_runs(video: Video, moments: Sequence[float]) -> list[Run]:
     found, timeline = video.found, video.found.timeline
     if found.family.name not in _SEEKABLE_FAMILIES + _READABLE_FAMILIES or found.codec in _WITHOUT_KEYFRAMES:
         raise PlanUnsafe(f"{found.codec} in {found.family.name} is always decoded whole")
-    if timeline.packets is None:
+    if (known := _known(video, moments)) is None:
         try:
             return IndexedRuns(video.container, video.stream, found.codec).runs(timeline, moments)
         except IndexUnreliable as error:
             raise PlanUnsafe("the index does not fit the packets") from error
-    if timeline.demux_error or not timeline.packets.orderly:
+    if timeline.demux_error or not known.orderly:
         raise PlanUnsafe("the timestamps are in disorder")
-    return runs_of_packets(timeline.packets, timeline, moments)
+    return runs_of_packets(known, timeline, moments)
+
+
+def _known(video: Video, moments: Sequence[float]) -> Packets | None:
+    """The packets that were read, if those for all `moments` are among them."""
+    timeline = video.found.timeline
+    if timeline.head is not None and passed(timeline.head, timeline.ticks(moments[-1])):
+        return timeline.head
+    return timeline.packets
 
 
 class _PlannedPass:
@@ -156,7 +164,7 @@ def pick_planned(video: Video, moments: Sequence[float], take: Take, limits: Vid
     try:
         with ExitStack() as stack:
             stream = video.stream
-            if video.packets:
+            if video.packets and _known(video, moments) is not None:
                 source: PacketSource = KeptPackets(video.packets)
             elif seekable:
                 source = FilePackets(video.container, stream, seekable)

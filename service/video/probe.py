@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,14 +15,18 @@ from av.video.stream import VideoStream
 
 from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, StreamLimit, Undecodable
 from service.video.config import VideoLimits
-from service.video.packet_times import Kept
+from service.video.packet_times import REORDER_DEPTH, Kept
 from service.video.sniff import HEAD_BYTES, Family, sniff
 from service.video.source import Openable, open_upload, read_packets
 from service.video.timeline import IndexUnreliable, Timeline, read_ends, read_timeline
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-# Up to here reading every packet costs less than it could save.
+# Up to here reading every packet costs less than it could save, wherever in the stream the wanted frames are.
 _READ_ALL_PACKETS = 4000
+# What reading the ends costs beside the packets at the beginning: a seek, and the last group of pictures.
+_LAST_PACKETS = 100
+# So many packets tell where a stream begins.
+_FIRST_PACKETS = 3 * REORDER_DEPTH
 # Packets that were read are kept for the decoder, up to here; those of larger files are read again.
 _KEPT_BYTES = 16 * 1024 * 1024
 _SANE_ASPECT = (Fraction(1, 8), Fraction(8))
@@ -103,7 +108,8 @@ class Video:
     """An open upload and what is known of it; reading its packets goes on wherever probing ended.
 
     Attributes:
-        packets: all packets of the stream, read without an error; empty if they are too many to hold.
+        packets: all packets of the stream, read without an error, or those of `Timeline.head`; empty if they are too
+            many to hold.
     """
 
     path: Openable
@@ -113,17 +119,26 @@ class Video:
     packets: Sequence[Packet[VideoStream]]
 
 
-def _knows_all(stream: VideoStream, family: Family) -> bool:
-    """Whether the index names every packet of a stream that is too long to read all."""
+def _enough(stream: VideoStream, family: Family, until_s: float | None) -> int | None:
+    """How many packets to read at the beginning of a stream whose index names the others; None to read them all."""
     # The index of a fragmented MP4 grows while it is read, and the number of frames in its header is 0.
-    return family.name == "mp4" and _READ_ALL_PACKETS < stream.frames <= len(stream.index_entries)
+    if family.name != "mp4" or not 0 < stream.frames <= len(stream.index_entries):
+        return None
+    if until_s is not None and stream.average_rate:
+        first = math.ceil(until_s * stream.average_rate) + _FIRST_PACKETS
+        if 2 * first + _LAST_PACKETS < stream.frames:
+            return first
+    return _FIRST_PACKETS if stream.frames > _READ_ALL_PACKETS else None
 
 
 @contextmanager
-def open_video(path: Openable, limits: VideoLimits, every_frame: bool = False) -> Iterator[Video]:
+def open_video(
+    path: Openable, limits: VideoLimits, every_frame: bool = False, until_s: float | None = None
+) -> Iterator[Video]:
     """Identify the upload at `path` and learn when its frames are presented.
 
-    Of a long video with an index only the ends are read, unless `every_frame` asks for the time of each frame.
+    Of a video with an index only the ends are read if it is long, or if no frame is wanted beyond `until_s` seconds
+    near its beginning; unless `every_frame` asks for the time of each frame.
 
     Raises:
         EmptyUpload, ContainerNotAllowed, CodecNotAllowed, NoVideoStream: it is nothing that is accepted.
@@ -135,18 +150,21 @@ def open_video(path: Openable, limits: VideoLimits, every_frame: bool = False) -
     if not every_frame:
         with open_upload(path, family, limits.max_pixels) as container:
             stream, codec = _accepted(container, limits)
-            if not _knows_all(stream, family):
-                yield _video(path, family, container, stream, codec, None, limits)
-                return
-            timeline = None
-            with suppress(IndexUnreliable):
-                timeline = read_ends(container, stream, codec, limits.max_packets)
+            kept, timeline = Kept(_KEPT_BYTES), None
+            first = _enough(stream, family, until_s)
+            if first is None:
+                timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
+            else:
+                with suppress(IndexUnreliable):
+                    timeline = read_ends(container, stream, codec, limits.max_packets, first, kept)
             if timeline is not None:
-                yield _video(path, family, container, stream, codec, timeline, limits)
+                yield _video(path, family, container, stream, codec, timeline, kept, limits)
                 return
     with open_upload(path, family, limits.max_pixels) as container:
         stream, codec = _accepted(container, limits)
-        yield _video(path, family, container, stream, codec, None, limits)
+        kept = Kept(_KEPT_BYTES)
+        timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
+        yield _video(path, family, container, stream, codec, timeline, kept, limits)
 
 
 def _accepted(container: InputContainer, limits: VideoLimits) -> tuple[VideoStream, str]:
@@ -162,13 +180,10 @@ def _video(
     container: InputContainer,
     stream: VideoStream,
     codec: str,
-    timeline: Timeline | None,
+    timeline: Timeline,
+    kept: Kept,
     limits: VideoLimits,
 ) -> Video:
-    """What is known of the upload; without a `timeline` all packets are read for it."""
-    kept = Kept(_KEPT_BYTES)
-    if timeline is None:
-        timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
     if timeline.duration_s > limits.max_duration_s:
         raise DurationLimit(
             f"The video lasts {timeline.duration_s:.1f} s; at most {limits.max_duration_s:g} s are accepted.",

@@ -122,7 +122,7 @@ class IndexedRuns:
     def _covers(self, known: tuple[Key, Packets], bound: float) -> bool:
         key, packets = known
         entry = self._index.search_timestamp(int(bound), backward=True)
-        return entry >= 0 and self._index[entry].timestamp <= key.order and _passed(packets, bound)
+        return entry >= 0 and self._index[entry].timestamp <= key.order and passed(packets, bound)
 
     def _read(self, bound: float) -> tuple[Key, Packets]:
         """The packets from the last keyframe shown by `bound` up to where none can be shown by then any more."""
@@ -160,6 +160,7 @@ def _until_passed(packets: Iterator[Packet[VideoStream]], bound: float) -> Itera
             return
 
 
-def _passed(packets: Packets, bound: float) -> bool:
+def passed(packets: Packets, bound: float) -> bool:
+    """Whether no packet after these can be presented by the timestamp `bound`."""
     tail = packets.pts[-(REORDER_DEPTH + 1) :]
     return len(tail) > REORDER_DEPTH and bool(np.all(tail > bound))

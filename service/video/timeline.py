@@ -16,10 +16,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from service.errors import PacketLimit, Undecodable
-from service.video.packet_times import REORDER_DEPTH, Kept, Packets, collect
+from service.video.packet_times import Kept, Packets, collect
 from service.video.source import read_packets
 
-_HEAD_PACKETS = 3 * REORDER_DEPTH
 _BEYOND_TICKS = 1 << 40
 
 
@@ -38,6 +37,7 @@ class Timeline:
         frames: how many frames are presented.
         packet_count: how many packets the stream has.
         packets: all packets; None where only the ends of the stream were read, because an index knows the rest.
+        head: in that case the first packets, if they were kept for the decoder.
         demux_error: what FFmpeg said where reading broke off; None if the file was read to its end.
     """
 
@@ -48,6 +48,7 @@ class Timeline:
     packet_count: int
     packets: Packets | None
     demux_error: str | None
+    head: Packets | None = None
 
     @property
     def tick_s(self) -> float:
@@ -137,8 +138,10 @@ def read_timeline(
     )
 
 
-def read_ends(container: InputContainer, stream: VideoStream, codec: str, max_packets: int) -> Timeline:
-    """Read the first and the last packets of `stream` only; its index knows where those between them are.
+def read_ends(
+    container: InputContainer, stream: VideoStream, codec: str, max_packets: int, first: int, kept: Kept
+) -> Timeline:
+    """Read the `first` packets of `stream`, which are put into `kept`, and the last ones; its index knows the rest.
 
     Raises:
         PacketLimit: the index holds more than `max_packets` packets.
@@ -148,7 +151,7 @@ def read_ends(container: InputContainer, stream: VideoStream, codec: str, max_pa
     count = len(index)
     if count > max_packets:
         raise PacketLimit(f"The file holds {count} packets of video.", limit=max_packets, actual=count)
-    head = collect(islice(read_packets(container, stream), _HEAD_PACKETS), codec, max_packets)
+    head = collect(islice(read_packets(container, stream), first), codec, max_packets, kept)
     if stream.time_base is None or not (len(head.pts) and head.keyframe[0] and head.shown.any()):
         raise IndexUnreliable
     try:
@@ -169,4 +172,5 @@ def read_ends(container: InputContainer, stream: VideoStream, codec: str, max_pa
         packet_count=count,
         packets=None,
         demux_error=None,
+        head=head if kept.packets else None,
     )

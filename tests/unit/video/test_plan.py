@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from service.contracts import JobRequest
 from service.errors import InvalidOption, TooManyClips
-from service.video.plan import Window, coverage, index_clip, index_starts, plan_windows
+from service.video.plan import Window, coverage, index_clip, index_starts, plan_windows, wanted_until_s
 from tests.unit.video.common import LIMITS, SHARED, limits, spec
 
 SPAN = 8 * 4 / 30
@@ -23,6 +23,23 @@ def starts(windows: list[Window]) -> list[float]:
 
 def test_auto_windows_are_as_many_as_spans_fit_begun() -> None:
     assert len(plan(3.5 * SPAN)) == 4
+
+
+@pytest.mark.parametrize(
+    ("request_", "until_s"),
+    [
+        (JobRequest(windows=1), SPAN),
+        (JobRequest(windows=1, start=3), 3 + SPAN),
+        (JobRequest(windows=2), None),
+        (JobRequest(), None),
+    ],
+)
+def test_what_one_window_needs_of_a_video_is_known_before_its_length(
+    request_: JobRequest, until_s: float | None
+) -> None:
+    assert wanted_until_s(spec(), request_) == pytest.approx(until_s)
+    if until_s is not None:
+        assert max(plan(60.0, request_)[0].wanted_s) <= until_s
 
 
 def test_auto_windows_stop_at_their_limit() -> None:

@@ -101,7 +101,12 @@ def random_video(path: Path, stream: str, dice: random.Random, frames: int = 100
 
 
 def picked(
-    path: Path, moments: list[float], planned: bool, every_frame: bool, kept_bytes: int = 1 << 24
+    path: Path,
+    moments: list[float],
+    planned: bool,
+    every_frame: bool,
+    kept_bytes: int = 1 << 24,
+    until_s: float | None = None,
 ) -> tuple[Picked, dict[int, bytes]]:
     """What is picked; with `planned` by a plan, from packets in memory if they come to at most `kept_bytes`."""
     frames: dict[int, bytes] = {}
@@ -109,7 +114,7 @@ def picked(
     def take(number: int, frame: VideoFrame) -> None:
         frames[number] = frame.to_ndarray().tobytes()
 
-    with patch.object(probe, "_KEPT_BYTES", kept_bytes), open_video(path, LIMITS, every_frame) as video:
+    with patch.object(probe, "_KEPT_BYTES", kept_bytes), open_video(path, LIMITS, every_frame, until_s) as video:
         return (pick_planned if planned else pick_sequentially)(video, moments, take, LIMITS), frames
 
 
@@ -156,6 +161,32 @@ def test_reading_only_the_ends_of_an_indexed_file_gives_the_same_frames(
         assert ends.packets is None
         assert (ends.origin, ends.end, ends.frames) == (whole.origin, whole.end, whole.frames)
     assert check(path, dice) > 0
+
+
+@pytest.mark.parametrize("stream", [stream for stream, suffix in CASES if suffix == "mp4"])
+def test_reading_no_further_than_needed_gives_the_same_frames(tmp_path: Path, stream: str) -> None:
+    dice = random.Random(stream)
+    path = random_video(tmp_path / "a.mp4", stream, dice, frames=400)
+    with open_video(path, LIMITS, until_s=0.5) as near, open_video(path, LIMITS) as whole:
+        found, everything = near.found.timeline, whole.found.timeline
+        assert found.packets is None
+        assert found.head is not None
+        assert len(near.packets) < 110
+        assert (found.origin, found.end, found.frames) == (everything.origin, everything.end, everything.frames)
+    for _ in range(3):
+        moments = sorted(dice.uniform(0, 0.5) for _ in range(8))
+        expected, frames = picked(path, moments, False, False)
+        for kept_bytes in (0, 1 << 24):
+            planned, found_frames = picked(path, moments, True, False, kept_bytes, 0.5)
+            assert planned.times_s == expected.times_s
+            assert found_frames == frames
+
+
+def test_a_frame_wanted_beyond_what_was_to_be_needed_is_found_too(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 400, gop=12)
+    expected, frames = picked(path, [0.1, 9.0], False, False)
+    planned, found_frames = picked(path, [0.1, 9.0], True, False, until_s=0.5)
+    assert (planned.times_s, found_frames) == (expected.times_s, frames)
 
 
 @pytest.mark.parametrize(("room", "kept"), [(0, 60), (-1, 0)], ids=["just enough", "a byte too little"])
