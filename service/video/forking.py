@@ -14,6 +14,7 @@ import pkgutil
 import signal
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
@@ -21,6 +22,8 @@ from service.errors import DecodeMemoryLimit, InternalError, VidtrError
 from service.video import inside
 from service.video.config import DecodeConfig
 from service.video.sandbox import bind_to_parent, confine, leave_network
+
+_OPTIONS = set(JobRequest.model_fields)
 
 # Called once in the fork server, before the first cell: what all cells are to have in memory, and what they do.
 Prepare = Callable[[], inside.Work]
@@ -98,14 +101,24 @@ def prepare_decoder(config: DecodeConfig) -> inside.Work:
 def task_of(spec: ModelSpec, request: JobRequest) -> bytes:
     """As JSON: to unpickle something, a cell might have to load a module, which it cannot."""
     # Of the request no more than the base class has: a class of another room has fields that a cell does not know.
-    options = request.model_dump(mode="json", include=set(JobRequest.model_fields))
-    return json.dumps([spec.model_dump(mode="json"), options]).encode()
+    return _written(spec) + b"\n" + request.model_dump_json(include=_OPTIONS).encode()
 
 
 def read_task(task: bytes) -> tuple[ModelSpec, JobRequest]:
     """The inverse of `task_of`."""
-    spec, request = json.loads(task)
-    return ModelSpec.model_validate(spec), JobRequest.model_validate(request)
+    spec, _, request = task.partition(b"\n")
+    return _read(spec), JobRequest.model_validate_json(request)
+
+
+# The same few models come with every task, and a large one has hundreds of labels.
+@lru_cache(maxsize=8)
+def _written(spec: ModelSpec) -> bytes:
+    return spec.model_dump_json().encode()
+
+
+@lru_cache(maxsize=8)
+def _read(spec: bytes) -> ModelSpec:
+    return ModelSpec.model_validate_json(spec)
 
 
 def decode_or_explain(path: Any, out: Any, spec: ModelSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
