@@ -22,6 +22,7 @@ from service.api.classification import Classifier
 from service.api.decode_pace import DecodePace
 from service.api.early import EarlyAnswers
 from service.api.following import Following
+from service.api.job_waiter import JobWaiter
 from service.api.keys import KeyConfig, KeyRing
 from service.api.middleware import RequestContext
 from service.api.periodic import Periodic
@@ -155,6 +156,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     webhooks = Webhooks(settings.narrowed(WebhookConfig), WebhookQueue(redis, keys))
     webhooks.start()
     stack.push_async_callback(webhooks.close)
+    waiter = JobWaiter(store, bus, durability, settings.shutdown_grace_s * DRAIN_WAIT_SHARE)
     classifier = Classifier(
         SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
         settings.narrowed(UploadTimes),
@@ -163,22 +165,21 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         store,
         access,
         admission,
-        bus,
-        durability,
+        waiter,
         ResultCache(redis, keys, store, min(settings.result_cache_s, settings.result_ttl_s)),
-        drain_wait_s=settings.shutdown_grace_s * DRAIN_WAIT_SHARE,
     )
-    following = Following(JobEvents(redis, keys), bus, lambda: classifier.draining)
+    following = Following(JobEvents(redis, keys), bus, lambda: waiter.draining)
     return ApiState(
         redis=redis,
         store=store,
         directory=directory,
         classifier=classifier,
+        waiter=waiter,
         access=access,
         webhooks=webhooks,
         job_list=JobList(redis, keys),
         following=following,
-        streaming=Streaming(classifier, following),
+        streaming=Streaming(classifier, waiter, following),
         default_model=settings.default_model,
         sync_wait_s=settings.sync_wait_s,
         job_deadline_s=settings.job_deadline_s,

@@ -1,4 +1,4 @@
-"""The way of one upload: admit, spool, decode, enqueue, wait."""
+"""The way of one upload: admit, spool, decode, enqueue."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import math
 import mmap
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -21,6 +20,7 @@ from service.api.admission import Admission, Admitted
 from service.api.callers import Access, Caller
 from service.api.connected import while_connected
 from service.api.decode_pace import DecodePace
+from service.api.job_waiter import JobWaiter, Submitted
 from service.api.preferences import Waiting
 from service.api.spool import Spool, SpoolConfig
 from service.api.upload import UploadTimes, receive
@@ -29,14 +29,9 @@ from service.errors import (
     DeadlineExceeded,
     Draining,
     IdempotencyKeyReused,
-    MalformedRequest,
     QueueUnavailable,
-    UnknownJob,
     VidtrError,
 )
-from service.queue.bus import ResultBus
-from service.queue.codec import Outcome
-from service.queue.durability import Durability
 from service.queue.idempotency import Claim, Earlier
 from service.queue.jobs import JobStore
 from service.queue.result_cache import ResultCache
@@ -47,26 +42,12 @@ log = structlog.get_logger()
 
 RETRY_AFTER_S = 2.0
 
-Answer = TypeVar("Answer")
-
 # Called with the name of a stage that is over, and with what is known then.
 Report = Callable[[str, dict[str, Any]], None]
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """A job that was accepted, by this request or by an earlier one."""
-
-    status: JobStatus
-    keyed: bool
-    """whether somebody may ask for it later, so that it outlives a caller who goes away"""
-    cached: bool = False
-    unended: asyncio.Event | None = None
-    """of a job that was accepted just now: set when it ends"""
-
-
 class Classifier:
-    """Turns uploads into jobs and waits for them. Owned by the app, one per process."""
+    """Turns uploads into jobs. Owned by the app, one per process."""
 
     def __init__(
         self,
@@ -77,10 +58,8 @@ class Classifier:
         store: JobStore,
         access: Access,
         admission: Admission,
-        bus: ResultBus,
-        durability: Durability,
+        waiter: JobWaiter,
         cache: ResultCache,
-        drain_wait_s: float,
     ) -> None:
         self._spool = spool
         self._times = times
@@ -89,20 +68,8 @@ class Classifier:
         self._store = store
         self._access = access
         self._admission = admission
-        self._bus = bus
-        self._durability = durability
+        self._waiter = waiter
         self._cache = cache
-        self._drain_wait_s = drain_wait_s
-        self._draining = asyncio.Event()
-
-    @property
-    def draining(self) -> bool:
-        """Whether the process is shutting down."""
-        return self._draining.is_set()
-
-    def drain(self) -> None:
-        """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
-        self._draining.set()
 
     async def submit(
         self,
@@ -121,7 +88,7 @@ class Classifier:
         """
         phases: traces.Phases = request.state.phases
         phases.begin("admission")
-        if self.draining:
+        if self._waiter.draining:
             metrics.ADMISSION_REJECTS.labels(Draining.code).inc()
             raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
         await self._access.admit(caller)
@@ -148,7 +115,7 @@ class Classifier:
                 phases.begin("wait")
                 log.info("result_reused", job=earlier.id, caller=caller.owner)
                 return Submitted(earlier, keyed=True, cached=True)
-            unended = self._bus.end_of(job_id)
+            unended = self._waiter.end_of(job_id)
             accepting = self._accept(
                 request, options, waiting, caller, admitted, spool, created_at, trace, report, same
             )
@@ -238,58 +205,6 @@ class Classifier:
                 detail = "this Idempotency-Key was used for another video or with other options"
                 raise IdempotencyKeyReused(detail)
         return Submitted(await self._store.status(earlier.job_id), keyed=True)
-
-    async def wait(self, request: Request, job: Submitted, waiting: Waiting) -> Outcome | None:
-        """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded.
-
-        A job without an Idempotency-Key is cancelled when its caller goes away.
-        """
-        status = job.status
-        deadline_s = max(0.0, status.deadline_at - time.time())
-        waited = self._wait_unless_drained(job, min(waiting.wait_s, deadline_s))
-        try:
-            outcome = await (waited if job.keyed else while_connected(request, waited))
-        except MalformedRequest:
-            await self._cancel(status.id, "disconnected")
-            raise
-        if outcome is None and time.time() >= status.deadline_at:
-            detail = f"the job's deadline of {waiting.deadline_s:g} s passed before its result"
-            raise DeadlineExceeded(detail, limit=waiting.deadline_s)
-        return outcome
-
-    async def keep(self, job: Submitted) -> None:
-        """Return once the job may be promised to a caller who leaves without its result.
-
-        Raises QueueUnavailable where Redis does not get it onto disk. A job without an Idempotency-Key is cancelled
-        then: nobody could find it again.
-        """
-        try:
-            with metrics.stage("disk"):
-                await self._durability.keep(job.status.id)
-        except QueueUnavailable:
-            if not job.keyed:
-                await self._cancel(job.status.id, "not on disk")
-            raise
-
-    async def _cancel(self, job_id: str, cause: str) -> None:
-        with contextlib.suppress(QueueUnavailable, UnknownJob):
-            if await self._store.cancel(job_id):
-                metrics.JOBS.labels(JobState.CANCELLED).inc()
-                log.info("job_cancelled", job=job_id, cause=cause)
-
-    async def _wait_unless_drained(self, job: Submitted, timeout_s: float) -> Outcome | None:
-        result = asyncio.ensure_future(self._bus.wait(job.status.id, timeout_s, job.unended))
-        drained = asyncio.ensure_future(self._drained())
-        try:
-            await asyncio.wait((result, drained), return_when=asyncio.FIRST_COMPLETED)
-            return await result if result.done() else None
-        finally:
-            drained.cancel()
-            result.cancel()
-
-    async def _drained(self) -> None:
-        await self._draining.wait()
-        await asyncio.sleep(self._drain_wait_s)
 
     async def _decode(
         self,

@@ -24,7 +24,7 @@ class Server(uvicorn.Server):
         """Start draining, then let uvicorn finish the requests in flight."""
         state = getattr(self._app.state, "api", None)
         if state is not None:
-            state.classifier.drain()
+            state.waiter.drain()
         super().handle_exit(sig, frame)
 
 

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from service.api.callers import Access
 from service.api.classification import Classifier
 from service.api.following import Following
+from service.api.job_waiter import JobWaiter
 from service.api.queue_sampler import QueueSampler
 from service.api.streaming import Streaming
 from service.api.webhooks import Webhooks
@@ -28,6 +29,7 @@ class ApiState:
     store: JobStore
     directory: ModelDirectory
     classifier: Classifier
+    waiter: JobWaiter
     access: Access
     job_list: JobList
     following: Following

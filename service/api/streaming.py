@@ -12,8 +12,9 @@ from fastapi import Request
 from fastapi.sse import format_sse_event
 
 from service.api.callers import Caller
-from service.api.classification import Classifier, Submitted
+from service.api.classification import Classifier
 from service.api.following import Following
+from service.api.job_waiter import JobWaiter, Submitted
 from service.api.preferences import Waiting
 from service.api.problems import problem_body, retry_after
 from service.contracts import JobRequest
@@ -38,8 +39,9 @@ def asked_for(accept: str | None) -> bool:
 class Streaming:
     """Runs classifications beside the streams that tell of them. Owned by the app, one per process."""
 
-    def __init__(self, classifier: Classifier, following: Following) -> None:
+    def __init__(self, classifier: Classifier, waiter: JobWaiter, following: Following) -> None:
         self._classifier = classifier
+        self._waiter = waiter
         self._following = following
         # The event loop itself holds tasks only weakly.
         self._running: set[asyncio.Task[None]] = set()
@@ -107,7 +109,7 @@ class Streaming:
     ) -> Outcome | None:
         following = asyncio.create_task(self._follow(job, told))
         try:
-            outcome = await self._classifier.wait(request, job, waiting)
+            outcome = await self._waiter.wait(request, job, waiting)
             await asyncio.wait({following}, timeout=LAST_EVENT_S)
             return outcome
         finally:

@@ -117,13 +117,13 @@ async def classify(
         job = await state.classifier.submit(request, options, waiting, key, caller)
     finally:
         request.state.headers.update(await state.access.headers(caller))
-    outcome = None if waiting.asynchronous else await state.classifier.wait(request, job, waiting)
+    outcome = None if waiting.asynchronous else await state.waiter.wait(request, job, waiting)
     request.state.phases.begin("answer" if outcome is not None else "disk")
     applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
     if job.cached:
         applied["X-Cache"] = "hit"
     if outcome is None:
-        await state.classifier.keep(job)
+        await state.waiter.keep(job)
         request.state.phases.begin("answer")
         return _accepted(job.status, request.scope.get("root_path", ""), applied)
     if outcome.result is None:

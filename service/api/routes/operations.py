@@ -41,7 +41,7 @@ async def ready(
 ) -> Health:
     """200 when Redis answers, a worker serves the default model, its engine answers and the process is not stopping."""
     checks = {"redis": "ok", "model": "ok", "backend": "ok"}
-    checks["process"] = "draining" if state.classifier.draining else "ok"
+    checks["process"] = "draining" if state.waiter.draining else "ok"
     try:
         with reported():
             await state.redis.ping()

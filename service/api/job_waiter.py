@@ -1,0 +1,111 @@
+"""Waiting for a job that was accepted, as long as its caller and this process do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+
+import structlog
+from fastapi import Request
+
+from service.api.connected import while_connected
+from service.api.preferences import Waiting
+from service.contracts import JobState, JobStatus
+from service.errors import DeadlineExceeded, MalformedRequest, QueueUnavailable, UnknownJob
+from service.queue.bus import ResultBus
+from service.queue.codec import Outcome
+from service.queue.durability import Durability
+from service.queue.jobs import JobStore
+from service.telemetry import metrics
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was accepted, by this request or by an earlier one."""
+
+    status: JobStatus
+    keyed: bool
+    """whether somebody may ask for it later, so that it outlives a caller who goes away"""
+    cached: bool = False
+    unended: asyncio.Event | None = None
+    """of a job that was accepted just now: set when it ends"""
+
+
+class JobWaiter:
+    """Waits for jobs, and knows whether this process is shutting down. Owned by the app, one per process."""
+
+    def __init__(self, store: JobStore, bus: ResultBus, durability: Durability, drain_wait_s: float) -> None:
+        self._store = store
+        self._bus = bus
+        self._durability = durability
+        self._drain_wait_s = drain_wait_s
+        self._draining = asyncio.Event()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is shutting down."""
+        return self._draining.is_set()
+
+    def drain(self) -> None:
+        """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
+        self._draining.set()
+
+    def end_of(self, job_id: str) -> asyncio.Event:
+        """An event that is set when the job ends; see `ResultBus.end_of`."""
+        return self._bus.end_of(job_id)
+
+    async def wait(self, request: Request, job: Submitted, waiting: Waiting) -> Outcome | None:
+        """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded.
+
+        A job without an Idempotency-Key is cancelled when its caller goes away.
+        """
+        status = job.status
+        deadline_s = max(0.0, status.deadline_at - time.time())
+        waited = self._wait_unless_drained(job, min(waiting.wait_s, deadline_s))
+        try:
+            outcome = await (waited if job.keyed else while_connected(request, waited))
+        except MalformedRequest:
+            await self._cancel(status.id, "disconnected")
+            raise
+        if outcome is None and time.time() >= status.deadline_at:
+            detail = f"the job's deadline of {waiting.deadline_s:g} s passed before its result"
+            raise DeadlineExceeded(detail, limit=waiting.deadline_s)
+        return outcome
+
+    async def keep(self, job: Submitted) -> None:
+        """Return once the job may be promised to a caller who leaves without its result.
+
+        Raises QueueUnavailable where Redis does not get it onto disk. A job without an Idempotency-Key is cancelled
+        then: nobody could find it again.
+        """
+        try:
+            with metrics.stage("disk"):
+                await self._durability.keep(job.status.id)
+        except QueueUnavailable:
+            if not job.keyed:
+                await self._cancel(job.status.id, "not on disk")
+            raise
+
+    async def _cancel(self, job_id: str, cause: str) -> None:
+        with contextlib.suppress(QueueUnavailable, UnknownJob):
+            if await self._store.cancel(job_id):
+                metrics.JOBS.labels(JobState.CANCELLED).inc()
+                log.info("job_cancelled", job=job_id, cause=cause)
+
+    async def _wait_unless_drained(self, job: Submitted, timeout_s: float) -> Outcome | None:
+        result = asyncio.ensure_future(self._bus.wait(job.status.id, timeout_s, job.unended))
+        drained = asyncio.ensure_future(self._drained())
+        try:
+            await asyncio.wait((result, drained), return_when=asyncio.FIRST_COMPLETED)
+            return await result if result.done() else None
+        finally:
+            drained.cancel()
+            result.cancel()
+
+    async def _drained(self) -> None:
+        await self._draining.wait()
+        await asyncio.sleep(self._drain_wait_s)
