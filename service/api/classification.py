@@ -109,6 +109,7 @@ class Classifier:
             with metrics.stage("upload"):
                 await receive(request, spool, self._times)
             metrics.UPLOAD_BYTES.inc(spool.received)
+            spool.expect_clips(admitted.reservation.clips * admitted.spec.clip_bytes)
             report("uploaded", {"id": job_id, "bytes": spool.received})
             same = self._same(caller, admitted.spec, options, spool)
             if same is not None and (earlier := await self._earlier(same, claim, options, spool)) is not None:

@@ -1,4 +1,4 @@
-"""Uploads on disk: each under a name that nobody can guess, bounded, and gone when its request is done."""
+"""Uploads on their way: small ones in memory, others on disk under a secret name; gone with their request."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from service.errors import DiskFull, UploadTooLarge
 
+# What is written to disk at a time; a file of up to this size never gets there.
 WRITE_BYTES = 1 << 20
 RETRY_AFTER_S = 10.0
 
@@ -29,21 +30,56 @@ class SpoolConfig:
     min_free_bytes: int
 
 
+class _File:
+    """One file of an upload: without a name in memory where it is small and the platform can, else in the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        self._named = True
+
+    @property
+    def descriptor(self) -> int:
+        """Open for writing, on disk unless it was made elsewhere before."""
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return self._descriptor
+
+    def make_in_memory(self) -> None:
+        """Instead of on disk; nothing happens where that is not possible, or where it is made already."""
+        if self._descriptor is None and sys.platform == "linux":
+            self._descriptor = os.memfd_create("vidtr-upload")
+            os.fchmod(self._descriptor, 0o600)
+            self.path, self._named = Path(f"/proc/self/fd/{self._descriptor}"), False
+
+    def remove(self) -> None:
+        """Give it up."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        if self._named:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+
 class Spool:
-    """One upload: `await write(chunk)` while it arrives, then read `upload`; leaving the context deletes everything."""
+    """One upload: `await write(chunk)` while it arrives, `await finish()`, then read `upload`.
+
+    Leaving the context deletes everything.
+    """
 
     def __init__(self, config: SpoolConfig) -> None:
         self._config = config
-        self._name = secrets.token_hex(16)
+        name = secrets.token_hex(16)
+        self._upload, self._clips = (_File(config.directory / f"{name}.{kind}") for kind in ("upload", "clips"))
         self._pending = bytearray()
         self._digest = hashlib.sha256()
         self.received = 0
 
     async def __aenter__(self) -> Spool:
-        try:
-            self._open()
-        except OSError as error:
-            raise self._disk_error(error) from error
+        free = shutil.disk_usage(self._config.directory).free
+        if free < self._config.min_free_bytes:
+            detail = f"the spool has {free} bytes free and keeps {self._config.min_free_bytes} in reserve"
+            raise DiskFull(detail, limit=self._config.min_free_bytes, actual=free, retry_after_s=RETRY_AFTER_S)
         return self
 
     async def __aexit__(
@@ -56,13 +92,13 @@ class Spool:
 
     @property
     def upload(self) -> Path:
-        """The upload's bytes."""
-        return self._config.directory / f"{self._name}.upload"
+        """The upload's bytes, once they are complete."""
+        return self._upload.path
 
     @property
     def clips(self) -> Path:
         """Where the decoded clips go."""
-        return self._config.directory / f"{self._name}.clips"
+        return self._clips.path
 
     @property
     def sha256(self) -> str:
@@ -75,6 +111,11 @@ class Spool:
             detail = f"the upload has {length} bytes; at most {self._config.max_upload_bytes} are accepted"
             raise UploadTooLarge(detail, limit=self._config.max_upload_bytes, actual=length)
 
+    def expect_clips(self, length: int) -> None:
+        """The clips will have at most `length` bytes."""
+        if length <= WRITE_BYTES:
+            self._clips.make_in_memory()
+
     async def write(self, chunk: bytes) -> None:
         """Append bytes. Raises UploadTooLarge or DiskFull."""
         self.received += len(chunk)
@@ -85,17 +126,19 @@ class Spool:
 
     async def finish(self) -> int:
         """Write what is buffered; return the number of bytes received."""
+        if self._small:
+            self._upload.make_in_memory()
         await self._flush()
         return self.received
 
     @property
     def _small(self) -> bool:
-        # It fits one buffer: a thread hop would cost more than what is done in the page cache.
-        return self.received <= WRITE_BYTES
+        return self.received < WRITE_BYTES
 
     async def _flush(self) -> None:
         pending, self._pending = self._pending, bytearray()
         try:
+            # A thread hop would cost more than what is done in the page cache.
             if self._small:
                 self._write(pending)
             else:
@@ -103,25 +146,15 @@ class Spool:
         except OSError as error:
             raise self._disk_error(error) from error
 
-    def _open(self) -> None:
-        free = shutil.disk_usage(self._config.directory).free
-        if free < self._config.min_free_bytes:
-            detail = f"the spool has {free} bytes free and keeps {self._config.min_free_bytes} in reserve"
-            raise DiskFull(detail, limit=self._config.min_free_bytes, actual=free, retry_after_s=RETRY_AFTER_S)
-        descriptor = os.open(self.upload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
-
     def _write(self, data: bytearray) -> None:
         self._digest.update(data)
         view = memoryview(data)
         while view:
-            view = view[self._file.write(view) :]
+            view = view[os.write(self._upload.descriptor, view) :]
 
     def _remove(self) -> None:
-        self._file.close()
-        for path in (self.upload, self.clips):
-            with contextlib.suppress(OSError):
-                path.unlink()
+        self._upload.remove()
+        self._clips.remove()
 
     def _disk_error(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

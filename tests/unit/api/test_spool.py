@@ -1,9 +1,11 @@
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from service.api.spool import Spool, SpoolConfig
+from service.api.spool import WRITE_BYTES, Spool, SpoolConfig
 from service.errors import DiskFull, UploadTooLarge
 
 
@@ -20,16 +22,39 @@ async def test_the_upload_holds_the_bytes_that_were_written(tmp_path: Path) -> N
         assert spool.upload.read_bytes() == b"".join(chunks)
 
 
-async def test_nothing_is_left_behind_whatever_happens(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, WRITE_BYTES - 1, WRITE_BYTES, 3 * WRITE_BYTES])
+async def test_nothing_is_left_behind_whatever_happens(tmp_path: Path, size: int) -> None:
     async def fail_while_decoding() -> None:
         async with Spool(config(tmp_path)) as spool:
-            await spool.write(b"x")
+            await spool.write(bytes(size))
+            await spool.finish()
+            spool.expect_clips(size)
+            assert spool.upload.read_bytes() == bytes(size)
             spool.clips.write_bytes(b"y")
             raise RuntimeError
 
+    before = len(os.listdir("/dev/fd"))
     with pytest.raises(RuntimeError):
         await fail_while_decoding()
     assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
+async def test_a_small_upload_and_its_clips_never_reach_the_disk(tmp_path: Path) -> None:
+    async with Spool(config(tmp_path)) as spool:
+        await spool.write(b"x" * 100)
+        await spool.finish()
+        spool.expect_clips(1000)
+        spool.clips.write_bytes(b"y" * 1000)
+        assert (spool.upload.read_bytes(), spool.clips.read_bytes()) == (b"x" * 100, b"y" * 1000)
+        assert list(tmp_path.iterdir()) == []
+
+
+async def test_many_clips_go_to_disk(tmp_path: Path) -> None:
+    async with Spool(config(tmp_path)) as spool:
+        spool.expect_clips(WRITE_BYTES + 1)
+        assert spool.clips.parent == tmp_path
 
 
 async def test_a_byte_too_many_is_refused_with_limit_and_value(tmp_path: Path) -> None:
@@ -47,12 +72,19 @@ async def test_uploads_are_refused_while_the_disk_is_nearly_full(tmp_path: Path)
     assert caught.value.retry_after_s
 
 
-async def test_uploads_of_the_same_moment_do_not_share_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, WRITE_BYTES])
+async def test_uploads_of_the_same_moment_do_not_share_a_file(tmp_path: Path, size: int) -> None:
     async with Spool(config(tmp_path)) as one, Spool(config(tmp_path)) as two:
+        for spool, byte in ((one, b"1"), (two, b"2")):
+            await spool.write(byte * size)
+            await spool.finish()
         assert one.upload != two.upload
-        assert one.upload.stat().st_size == two.upload.stat().st_size == 0
+        assert (one.upload.read_bytes(), two.upload.read_bytes()) == (b"1" * size, b"2" * size)
 
 
-async def test_only_the_service_can_read_an_upload(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, WRITE_BYTES])
+async def test_only_the_service_can_read_an_upload(tmp_path: Path, size: int) -> None:
     async with Spool(config(tmp_path)) as spool:
+        await spool.write(bytes(size))
+        await spool.finish()
         assert spool.upload.stat().st_mode & 0o077 == 0
