@@ -17,6 +17,8 @@ from service.video.cell import Cell
 
 _ANSWER_BYTES = 1 << 12
 _END_S = 5.0
+# It answers in milliseconds, once it has loaded all that it needs.
+_ANSWER_S = 60.0
 
 
 class ServerGone(Exception):
@@ -86,12 +88,18 @@ class ForkServer:
         async with self._turn:
             if self.gone:
                 raise ServerGone
-            if not self._ready:
-                self.layers = (await self._answer())[0]["layers"]
-                self._ready = True
-            with contextlib.suppress(OSError):
-                await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(pid).encode() + b"\n")
-            return await self._answer()
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    if not self._ready:
+                        self.layers = (await self._answer())[0]["layers"]
+                        self._ready = True
+                    with contextlib.suppress(OSError):
+                        await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(pid).encode() + b"\n")
+                    return await self._answer()
+            except TimeoutError:
+                self.gone = True
+                self._process.kill()
+                raise ServerGone from None
 
     async def _answer(self) -> tuple[dict[str, Any], int | None]:
         line, descriptors = b"", []

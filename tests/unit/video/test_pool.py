@@ -154,6 +154,21 @@ async def test_uploads_survive_the_end_of_the_fork_server(video: Path, tmp_path:
         assert server not in fork_servers()
 
 
+async def test_a_fork_server_that_hangs_is_replaced(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as pool:
+        (server,) = fork_servers()
+        server.suspend()
+        monkeypatch.setattr("service.video.fork_server._ANSWER_S", 5.0)
+        short = write_video(tmp_path / "short.mp4", frames=2)
+        for _ in range(2):
+            # Its cell is not used again, so that others are needed.
+            with pytest.raises(VideoTooShort):
+                await pool.decode(short, tmp_path / "out", SPEC, JobRequest())
+        assert server not in fork_servers()
+
+
 async def test_processes_killed_while_idle_are_replaced(video: Path, tmp_path: Path) -> None:
     async with running(decode_workers=2) as pool:
         await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
