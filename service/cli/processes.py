@@ -10,7 +10,6 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -185,24 +184,14 @@ def worker() -> None:
         metrics.serve(
             settings.metrics_host, settings.worker_metrics_port, settings.prometheus_multiproc_dir, pulse.stalled
         )
-    with asyncio.Runner(loop_factory=_event_loop()) as runner:
-        runner.run(
-            run_worker(
-                backend,
-                settings.narrowed(WorkerConfig),
-                settings.redis_url,
-                settings.redis_prefix,
-                settings.narrowed(JobTimes),
-                settings.narrowed(DeadLetterLimits),
-                pulse,
-            )
+    asyncio.run(
+        run_worker(
+            backend,
+            settings.narrowed(WorkerConfig),
+            settings.redis_url,
+            settings.redis_prefix,
+            settings.narrowed(JobTimes),
+            settings.narrowed(DeadLetterLimits),
+            pulse,
         )
-
-
-def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """How the worker gets its event loop; None for that of Python."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return None
-    return uvloop.new_event_loop
+    )
