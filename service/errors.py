@@ -33,7 +33,7 @@ class VidtrError(Exception):
         self.retry_after_s = retry_after_s
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions cross from decode processes by pickle, which would drop keyword-only arguments.
+        # An exception that is pickled or copied would lose its keyword-only arguments.
         return _rebuild, (type(self), self.detail, self.limit, self.actual, self.retry_after_s)
 
     def to_dict(self) -> dict[str, Any]:

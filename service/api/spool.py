@@ -16,7 +16,7 @@ from types import TracebackType
 
 from service.errors import DiskFull, UploadTooLarge
 
-# What is written to disk at a time; a file of up to this size never gets there.
+# What is written to disk at a time; a smaller upload never gets there.
 WRITE_BYTES = 1 << 20
 RETRY_AFTER_S = 10.0
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.video.sandbox import allow_child
+from service.video.sandbox import allow_other
 
 LENGTH = struct.Struct("!Q")
 # What stands before a task: its length, CPU seconds and bytes of a file that it may use.
@@ -34,7 +34,7 @@ class Cell:
     Attributes:
         pid: its process id.
         tasks: how many it was handed.
-        used_s: CPU seconds that it had used when it was handed the last one.
+        used_s: CPU seconds that it had used when it was handed the last one; None where that cannot be known.
     """
 
     def __init__(self, pid: int, control: socket.socket) -> None:
@@ -44,7 +44,7 @@ class Cell:
         self._layers: list[str] | None = None
         self.pid = pid
         self.tasks = 0
-        self.used_s = 0.0
+        self.used_s: float | None = None
 
     async def layers(self) -> list[str]:
         """Names of what shuts it in on this machine; waits until it is locked in."""
@@ -63,7 +63,7 @@ class Cell:
         with _gone():
             if sys.platform == "linux":
                 self.used_s = _cpu_s(self.pid)
-                allow_child(self.pid, self.used_s, cpu_s, file_bytes)
+                allow_other(self.pid, self.used_s, cpu_s, file_bytes)
             sent = socket.send_fds(self._control, [message], [upload, clips])
             await asyncio.get_running_loop().sock_sendall(self._control, message[sent:])
         self.tasks += 1

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import socket
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from service.video import forking
@@ -73,7 +72,7 @@ class ForkServer:
         """Kill it and its cells."""
         self.gone = True
         self._process.kill()
-        await asyncio.to_thread(partial(self._process.join, _END_S))
+        await asyncio.to_thread(self._process.join, _END_S)
         await asyncio.gather(*self._asking, return_exceptions=True)
         self._control.close()
 

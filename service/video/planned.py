@@ -42,8 +42,8 @@ def _marks_unreferenced(video: Video) -> bool:
     return video.found.codec in _MARKS_UNREFERENCED
 
 
-def plan_runs(video: Video, moments: Sequence[float]) -> list[Run]:
-    """What to decode for `moments` (seconds, ascending).
+def _plan_runs(video: Video, moments: Sequence[float], known: Packets | None) -> list[Run]:
+    """What to decode for `moments` (seconds, ascending), of which the packets are `known` or yet to be read.
 
     Raises:
         PlanUnsafe: the container or the codec does not allow a plan, or its timestamps are in disorder.
@@ -51,7 +51,7 @@ def plan_runs(video: Video, moments: Sequence[float]) -> list[Run]:
     found, timeline = video.found, video.found.timeline
     if found.family.name not in _SEEKABLE_FAMILIES + _READABLE_FAMILIES or found.codec in _WITHOUT_KEYFRAMES:
         raise PlanUnsafe(f"{found.codec} in {found.family.name} is always decoded whole")
-    if (known := _known(video, moments)) is None:
+    if known is None:
         try:
             return IndexedRuns(video.container, video.stream, found.codec).runs(timeline, moments)
         except IndexUnreliable as error:
@@ -157,14 +157,15 @@ def pick_planned(video: Video, moments: Sequence[float], take: Take, limits: Vid
         PlanUnsafe: something is not as planned. `take` may have been called.
     """
     found, timeline = video.found, video.found.timeline
-    runs = plan_runs(video, moments)
+    known = _known(video, moments)
+    runs = _plan_runs(video, moments, known)
     # Pictures that lead an open group miss their references, which is no damage.
     mend = any(run.start is not None and run.start.opens for run in runs)
     seekable = found.family.name in _SEEKABLE_FAMILIES
     try:
         with ExitStack() as stack:
             stream = video.stream
-            if video.packets and _known(video, moments) is not None:
+            if video.packets and known is not None:
                 source: PacketSource = KeptPackets(video.packets)
             elif seekable:
                 source = FilePackets(video.container, stream, seekable)

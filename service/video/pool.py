@@ -13,12 +13,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
-from service.errors import DecodeTimeout, Draining, InternalError, error_from_dict
+from service.errors import DecodeTimeout, Draining, InternalError, VidtrError, error_from_dict
 from service.video.cell import Cell, CellGone
 from service.video.cells import Cells
 from service.video.config import DecodeConfig
 from service.video.crash import crash
-from service.video.fork_server import ForkServer, ServerGone
+from service.video.fork_server import Exit, ForkServer, ServerGone
 from service.video.forking import prepare_decoder, task_of
 
 # What a report may take: so much, and so much more for each frame it names.
@@ -122,8 +122,7 @@ class DecodePool:
             await cells.end(cell)
             raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
         except CellGone:
-            ended = await cells.end(cell)
-            raise crash(ended.code, self._config, ended.cpu_s - cell.used_s) from None
+            raise self._crash(cell, await cells.end(cell)) from None
         except asyncio.CancelledError:
             await _ended(cells, cell)
             raise
@@ -134,6 +133,9 @@ class DecodePool:
             raise
         cells.give_back(cell, caller)
         return decoded
+
+    def _crash(self, cell: Cell, ended: Exit) -> VidtrError:
+        return crash(ended.code, self._config, None if cell.used_s is None else ended.cpu_s - cell.used_s)
 
     async def _begun(self, cells: Cells, upload: int, clips: int, spec: ModelSpec, task: bytes, caller: str) -> Cell:
         """A cell that has the upload. Raises ServerGone, and what cells end of where none lives to take it."""
@@ -151,7 +153,7 @@ class DecodePool:
             except CellGone:
                 ended = await cells.end(cell)
                 if not left:
-                    raise crash(ended.code, self._config) from None
+                    raise self._crash(cell, ended) from None
             except asyncio.CancelledError:
                 await _ended(cells, cell)
                 raise

@@ -147,24 +147,21 @@ def open_video(
     """
     with path.open("rb") as raw:
         family = sniff(raw.read(HEAD_BYTES), limits.allowed_containers)
-    if not every_frame:
-        with open_upload(path, family, limits.max_pixels) as container:
-            stream, codec = _accepted(container, limits)
-            kept, timeline = Kept(_KEPT_BYTES), None
-            first = _enough(stream, family, until_s)
-            if first is None:
-                timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
-            else:
-                with suppress(IndexUnreliable):
-                    timeline = read_ends(container, stream, codec, limits.max_packets, first, kept)
-            if timeline is not None:
-                yield _video(path, family, container, stream, codec, timeline, kept, limits)
-                return
     with open_upload(path, family, limits.max_pixels) as container:
         stream, codec = _accepted(container, limits)
-        kept = Kept(_KEPT_BYTES)
-        timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
-        yield _video(path, family, container, stream, codec, timeline, kept, limits)
+        first = None if every_frame else _enough(stream, family, until_s)
+        if first is None:
+            yield _whole(path, family, container, stream, codec, limits)
+            return
+        kept, timeline = Kept(_KEPT_BYTES), None
+        with suppress(IndexUnreliable):
+            timeline = read_ends(container, stream, codec, limits.max_packets, first, kept)
+        if timeline is not None:
+            yield _video(path, family, container, stream, codec, timeline, kept, limits)
+            return
+    with open_upload(path, family, limits.max_pixels) as container:
+        stream, codec = _accepted(container, limits)
+        yield _whole(path, family, container, stream, codec, limits)
 
 
 def _accepted(container: InputContainer, limits: VideoLimits) -> tuple[VideoStream, str]:
@@ -172,6 +169,15 @@ def _accepted(container: InputContainer, limits: VideoLimits) -> tuple[VideoStre
     codec = _codec(stream, limits.allowed_codecs)
     limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
     return stream, codec
+
+
+def _whole(
+    path: Openable, family: Family, container: InputContainer, stream: VideoStream, codec: str, limits: VideoLimits
+) -> Video:
+    """What all packets say of the upload."""
+    kept = Kept(_KEPT_BYTES)
+    timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
+    return _video(path, family, container, stream, codec, timeline, kept, limits)
 
 
 def _video(

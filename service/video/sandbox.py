@@ -97,8 +97,8 @@ def allow(cpu_s: int, file_bytes: int) -> None:
     _limit(resource.RLIMIT_FSIZE, file_bytes)
 
 
-def allow_child(pid: int, used_s: float, cpu_s: int, file_bytes: int) -> None:
-    """`allow` for a child that has used `used_s` CPU seconds, and that cannot do it itself. Linux only."""
+def allow_other(pid: int, used_s: float, cpu_s: int, file_bytes: int) -> None:
+    """`allow` for a process that has used `used_s` CPU seconds, and that cannot do it itself. Linux only."""
     for kind, soft in ((resource.RLIMIT_CPU, int(used_s) + 1 + cpu_s), (resource.RLIMIT_FSIZE, file_bytes)):
         _, hard = resource.prlimit(pid, kind)
         resource.prlimit(pid, kind, (_within(soft, hard), hard))

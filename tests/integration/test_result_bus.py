@@ -34,6 +34,15 @@ async def bus(listening: Redis, keys: Keys, store: JobStore) -> AsyncIterator[Re
     await bus.close()
 
 
+@pytest.fixture
+async def unpolled(listening: Redis, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+    """A bus that has nothing but messages to wake its waiters."""
+    bus = ResultBus(listening, keys, store, poll_s=1000.0)
+    await bus.start()
+    yield bus
+    await bus.close()
+
+
 async def test_all_waiters_of_a_job_get_its_outcome_and_no_other(bus: ResultBus, store: JobStore) -> None:
     jobs = [record() for _ in range(3)]
     for job in jobs:
@@ -58,33 +67,27 @@ async def test_a_job_that_finished_before_the_wait_is_answered(bus: ResultBus, s
 
 
 async def test_a_finished_job_wakes_its_waiter_without_waiting_for_the_poll(
-    listening: Redis, keys: Keys, store: JobStore
+    unpolled: ResultBus, store: JobStore
 ) -> None:
-    bus = ResultBus(listening, keys, store, poll_s=1000.0)
-    await bus.start()
     job = record()
     await store.accept(job)
-    await bus.wait(job.id, 0.05)
-    waiting = asyncio.create_task(bus.wait(job.id, 1000))
+    await unpolled.wait(job.id, 0.05)
+    waiting = asyncio.create_task(unpolled.wait(job.id, 1000))
     await asyncio.sleep(0.05)
     await store.finish(job.id, FAILED)
     assert await asyncio.wait_for(waiting, 10) is not None
-    await bus.close()
 
 
 async def test_a_job_that_ends_between_its_acceptance_and_the_wait_is_answered_at_once(
-    listening: Redis, keys: Keys, store: JobStore
+    unpolled: ResultBus, store: JobStore
 ) -> None:
-    bus = ResultBus(listening, keys, store, poll_s=1000.0)
-    await bus.start()
     job = record()
-    ended = bus.end_of(job.id)
+    ended = unpolled.end_of(job.id)
     await store.accept(job)
-    await bus.wait(job.id, 0.05)
+    await unpolled.wait(job.id, 0.05)
     await store.finish(job.id, FAILED)
     await ended.wait()
-    assert await asyncio.wait_for(bus.wait(job.id, 1000, ended), 10) is not None
-    await bus.close()
+    assert await asyncio.wait_for(unpolled.wait(job.id, 1000, ended), 10) is not None
 
 
 async def test_a_wait_goes_on_while_a_job_has_ended_and_its_outcome_cannot_be_read(bus: ResultBus) -> None:

@@ -14,17 +14,13 @@ import pytest
 from service.video import inside
 from service.video.cells import Cells
 from service.video.fork_server import ForkServer, ServerGone
+from tests.unit.video.test_pool import cells as running_cells
+from tests.unit.video.test_pool import fork_servers
 
 
 def nothing_to_prepare() -> inside.Work:
     """The work: it does nothing."""
     return lambda upload, clips, task: {}
-
-
-def server() -> psutil.Process:
-    """The fork server of this test."""
-    [found] = [child for child in psutil.Process().children() if "multiprocessing.spawn" in " ".join(child.cmdline())]
-    return found
 
 
 Ran = Callable[..., Awaitable[int]]
@@ -98,7 +94,7 @@ async def test_there_are_no_more_processes_than_agreed_and_no_zombies() -> None:
         for number in range(30):
             await ran(f"caller {number % 5}", good=bool(number % 7))
         await cells.end(await cells.take("last"))
-        left = [process.status() for process in server().children()]
+        left = [cell.status() for cell in running_cells()]
     assert len(left) <= 4
     assert psutil.STATUS_ZOMBIE not in left
 
@@ -117,7 +113,8 @@ async def test_how_one_ended_is_told() -> None:
 async def test_without_a_fork_server_nothing_is_handed_out() -> None:
     async with cells_of(1, 100) as (cells, ran):
         await ran("ann")
-        server().kill()
+        [server] = fork_servers()
+        server.kill()
         taken = await cells.take("bob")
         with pytest.raises(ServerGone):
             await cells.end(taken)

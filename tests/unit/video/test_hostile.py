@@ -314,8 +314,10 @@ async def test_mutated_files_are_answered_or_refused_and_leave_nothing_behind(tm
                     rest.append((len(fork_servers()), me.num_fds(), memory // 2**20))
 
         await asyncio.gather(*(fuzz(worker) for worker in range(4)))
-        # Those of the last caller, those of the next, and some that have just ended.
-        assert len(cells()) <= 8
+        # Those of the last caller and those of the next, once what has failed is gone.
+        async with asyncio.timeout(10):
+            while len(cells()) > 4:  # noqa: ASYNC110 - they end in another process
+                await asyncio.sleep(0.01)
     print(f"{FUZZ_FILES} files: {codes}; processes, descriptors, MiB on the way: {rest[0]} to {rest[-1]}")
     assert sum(codes.values()) == FUZZ_FILES
     assert "internal_error" not in codes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -131,6 +132,14 @@ async def test_a_decode_that_takes_too_long_is_killed_and_the_next_one_works(vid
         with pytest.raises(DecodeTimeout) as caught:
             await pool.decode(video, tmp_path / "slow", SLOW, JobRequest())
         assert caught.value.limit == 0.5
+        assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
+
+
+async def test_a_pipe_in_the_place_of_an_upload_holds_nobody_up(video: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    async with running(decode_timeout_s=5.0) as pool:
+        with pytest.raises(VidtrError):
+            await pool.decode(tmp_path / "pipe", tmp_path / "none", SPEC, JobRequest())
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
 
 

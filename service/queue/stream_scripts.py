@@ -1,0 +1,89 @@
+"""What a worker does with the clip streams, each step as one Lua script."""
+
+from __future__ import annotations
+
+# What waits in the first of several streams where something does. Where its clips are small, all that a worker has to
+# know of them comes along; of a job that is whole in this reply, its record too.
+# KEYS: streams. ARGV: group, consumer, most bytes of payloads, what keys of jobs, scores and payloads begin with, then
+# the most entries of each stream.
+TAKE = """
+local function facts_of(entries)
+  local known, of_job, bytes = {}, {}, 0
+  for i, entry in ipairs(entries) do
+    local fields = {}
+    for at = 1, #entry[2], 2 do fields[entry[2][at]] = entry[2][at + 1] end
+    known[i] = {job = fields['job'], payload = ARGV[6] .. fields['job'] .. ':' .. fields['clip'], clip = fields['clip']}
+    of_job[fields['job']] = (of_job[fields['job']] or 0) + 1
+    local size = 1
+    for length in fields['shape']:gmatch('%d+') do size = size * length end
+    bytes = bytes + size
+  end
+  if bytes > tonumber(ARGV[3]) then return false end
+  local facts = {}
+  for i, one in ipairs(known) do
+    local job = redis.call('HMGET', ARGV[4] .. one.job, 'total', 'finished', 'fault', 'record')
+    local whole = tonumber(job[1]) == of_job[one.job] and redis.call('EXISTS', ARGV[5] .. one.job) == 0
+    local scored = redis.call('HEXISTS', ARGV[5] .. one.job, one.clip)
+    facts[i] = {redis.call('GET', one.payload), job[1], job[2], job[3], scored, whole and job[4]}
+  end
+  return facts
+end
+for i, key in ipairs(KEYS) do
+  local found = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[6 + i], 'STREAMS', key, '>')
+  if found then return {i, found[1][2], facts_of(found[1][2])} end
+end
+return false
+"""
+
+# There is no lock around the take-over: XCLAIM itself checks the idle time, so of two workers one gets the entry.
+# Work that was given back without blame goes out as a batch. Work that a worker lost goes out alone, because it may be
+# what killed that worker, and clips that keep it company would be blamed for its next victim too.
+CLAIM = """
+local waiting = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', ARGV[4])
+local ids, counts = {}, {}
+for _, row in ipairs(waiting) do
+  if row[4] == 0 or #ids == 0 then
+    ids[#ids + 1] = row[1]
+    counts[row[1]] = row[4] + 1
+    if row[4] > 0 then break end
+  end
+end
+if #ids == 0 then return {} end
+local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], unpack(ids))
+local found = {}
+for _, entry in ipairs(claimed) do
+  if entry and entry[2] then
+    found[#found + 1] = {entry[1], counts[entry[1]], entry[2]}
+    counts[entry[1]] = nil
+  end
+end
+for id, _ in pairs(counts) do redis.call('XACK', KEYS[1], ARGV[1], id) end
+return found
+"""
+
+# A worker may find out late that its lease ended; it must not take the entry back from the one who has it now.
+# ARGV: group, consumer, idle time to set, how much to take off the delivery count, ids.
+HOLD = """
+local held = {}
+for i = 5, #ARGV do
+  local row = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1]
+  if row then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3],
+      'RETRYCOUNT', math.max(0, row[4] - ARGV[4]), 'JUSTID')
+    held[#held + 1] = ARGV[i]
+  end
+end
+return held
+"""
+
+# Deleting a consumer that holds entries would lose them.
+LEAVE = """
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local facts = {}
+  for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
+  local meant = facts['name'] == ARGV[2] or (ARGV[2] == '' and facts['idle'] > tonumber(ARGV[3]))
+  if meant and facts['pending'] == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], facts['name'])
+  end
+end
+"""
