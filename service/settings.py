@@ -214,6 +214,13 @@ class Settings(BaseSettings):
     worker_interactive_weight: int = Field(
         4, gt=0, description="Batches of interactive clips scored for each batch of bulk clips while both wait."
     )
+    worker_gather_ms: int = Field(
+        25,
+        ge=0,
+        le=1000,
+        description="Time from one batch to the next, unless it was full, while uploads queue to be decoded;"
+        " 0 for none.",
+    )
     breaker_failures: int = Field(
         3, gt=0, description="Failures of the backend in a row after which a worker's circuit breaker opens."
     )

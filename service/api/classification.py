@@ -103,7 +103,8 @@ class Classifier:
             self._admission.admit(
                 job_id, options, claim, waiting.deadline_s, asynchronous=waiting.asynchronous
             ) as admitted,
-            Spool(self._spool) as spool,
+            # What an upload is recognised by: needed where another one can be taken for the same.
+            Spool(self._spool, hashed=claim is not None or self._caches(options)) as spool,
         ):
             phases.begin("upload")
             with metrics.stage("upload"):
@@ -172,8 +173,9 @@ class Classifier:
                 clips=_mapped(spool.clips),
                 reservation=admitted.reservation,
                 claim=admitted.claim,
-                fingerprint=_fingerprint(spool, options),
+                fingerprint="" if admitted.claim is None else _fingerprint(spool, options),
                 same=same,
+                followed=self._pace.waiting > 0,
             )
             admitted.accepted = True
         if same is not None:
@@ -181,9 +183,12 @@ class Classifier:
                 await self._cache.remember(same, job_id)
         return record
 
+    def _caches(self, options: JobRequest) -> bool:
+        return self._cache.on and options.webhook is None
+
     def _same(self, caller: Caller, spec: ModelSpec, options: JobRequest, spool: Spool) -> str | None:
         """Where the result of such an upload would stand. None without a cache, and where a webhook waits for a job."""
-        if not self._cache.on or options.webhook is not None:
+        if not self._caches(options):
             return None
         return self._cache.key(caller.owner, spec, _fingerprint(spool, options))
 

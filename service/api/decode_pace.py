@@ -23,14 +23,24 @@ class DecodePace:
         # Where there are several, long films leave one to the short clips that somebody waits for.
         self._bulk = asyncio.Semaphore(max(1, processes - 1))
         self._decode_s: float | None = None
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return self._waiting
 
     @contextlib.asynccontextmanager
     async def turn(self, job_class: JobClass) -> AsyncIterator[None]:
         """Wait for a free process. What happens inside is timed, with all that a decode costs around the decoder."""
         async with contextlib.AsyncExitStack() as stack:
-            if job_class is JobClass.BULK:
-                await stack.enter_async_context(self._bulk)
-            await stack.enter_async_context(self._free)
+            self._waiting += 1
+            try:
+                if job_class is JobClass.BULK:
+                    await stack.enter_async_context(self._bulk)
+                await stack.enter_async_context(self._free)
+            finally:
+                self._waiting -= 1
             started = self._clock()
             try:
                 yield

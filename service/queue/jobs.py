@@ -50,8 +50,8 @@ class End(NamedTuple):
     """whether the scores of these entries were kept by `record_scores` before"""
 
 
-def entry_fields(record: JobRecord, clip: int) -> dict[Any, Any]:
-    """The stream entry of one clip of a job."""
+def entry_fields(record: JobRecord, clip: int, *, followed: bool = False) -> dict[Any, Any]:
+    """The stream entry of one clip of a job; `followed` says that clips of other jobs come soon."""
     return {
         "v": record.schema_version,
         "job": record.id,
@@ -61,6 +61,7 @@ def entry_fields(record: JobRecord, clip: int) -> dict[Any, Any]:
         "trace": record.trace,
         "deadline_at": record.deadline_at,
         "clip": clip,
+        "followed": int(followed),
     }
 
 
@@ -97,12 +98,13 @@ class JobStore:
         claim: Claim | None = None,
         fingerprint: str = "",
         same: str | None = None,
+        followed: bool = False,
     ) -> None:
         """Commit the job's record and all its stream entries in one step: from here on the job is not lost.
 
         `clips` are the raw bytes of all its clips; without them they are there already, by `put_payloads`.
         The reserved room passes to the entries, and the claimed Idempotency-Key leads to the job from now on. `same` is
-        the key of the result cache that goes when the job is erased.
+        the key of the result cache that goes when the job is erased. `followed` says that other jobs come soon.
 
         Raises IdempotencyInProgress when the claim has meanwhile gone to another request; then nothing was written.
         """
@@ -124,7 +126,7 @@ class JobStore:
             job["idempotency"] = claim.key
         if same is not None:
             job["same"] = same
-        entries = [entry_fields(record, clip) for clip in range(total)]
+        entries = [entry_fields(record, clip, followed=followed) for clip in range(total)]
         payloads: dict[str, memoryview] = {}
         if clips is not None and len(clips) > TOGETHER_BYTES:
             await self.put_payloads(record.id, clips, spec.clip_bytes)

@@ -36,6 +36,8 @@ class ClipEntry:
     job_class: JobClass = JobClass.INTERACTIVE
     deliveries: int = 1
     trace: str = ""
+    followed: bool = False
+    """whether other uploads waited to be decoded when it was queued: their clips come soon"""
 
 
 @dataclass(frozen=True)
@@ -272,4 +274,5 @@ def _entry(
         job_class=job_class,
         deliveries=deliveries,
         trace=fields.get(b"trace", b"").decode(),
+        followed=fields.get(b"followed") == b"1",
     )

@@ -20,6 +20,7 @@ from service.worker.breaker import Breaker
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.drain_rate import DrainRate
+from service.worker.gathering import Gathering
 from service.worker.leases import Leases
 from service.worker.pulse import Pulse
 from service.worker.turns import Turns
@@ -53,6 +54,7 @@ class Worker:
         self._leases = Leases(stream, config.worker_lease_s)
         self._breaker = Breaker(config.breaker_failures, config.breaker_open_s)
         self._turns = Turns(config.worker_interactive_weight)
+        self._gathering = Gathering(config.worker_gather_ms / 1000)
         self._rate = DrainRate()
         self._specs: list[ModelSpec] = []
         self._reclaim_at = 0.0
@@ -120,6 +122,8 @@ class Worker:
         return []
 
     async def _next(self) -> Taken:
+        if (left_s := self._gathering.left_s) > 0:
+            await self._pause(left_s)
         order = [(job_class, model, self._most(model)) for job_class, model in self._turns.order(self._names)]
         taken = await self._stream.take(order)
         if not taken.entries:
@@ -127,6 +131,7 @@ class Worker:
             taken = Taken(await self._stream.read(self._names, min(map(self._most, self._names)), max(1, block_ms)))
         for entry in taken.entries[:1]:
             self._turns.took(entry.job_class, entry.model)
+            self._gathering.took(taken.entries, self._most(entry.model))
         return taken
 
     async def _process(self, taken: Taken) -> None:

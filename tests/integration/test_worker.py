@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ CONFIG = WorkerConfig(
     worker_max_deliveries=3,
     worker_heartbeat_s=0.1,
     worker_interactive_weight=2,
+    worker_gather_ms=0,
     breaker_failures=3,
     breaker_open_s=0.1,
 )
@@ -69,11 +71,11 @@ class Rig:
         [spec] = await self.backend.models()
         return spec
 
-    async def submit(self, clips: Clips, **changes: object) -> JobRecord:
+    async def submit(self, clips: Clips, *, followed: bool = False, **changes: object) -> JobRecord:
         spec = await self.spec()
         job = record(spec=spec, decoded=decoded(windows=len(clips), clip_shape=CLIP_SHAPE), **changes)
         await self.store.put_payloads(job.id, memoryview(clips.tobytes()), spec.clip_bytes)
-        await self.store.accept(job)
+        await self.store.accept(job, followed=followed)
         return job
 
     def worker(self, name: str = "one", backend: Backend | None = None, config: WorkerConfig = CONFIG) -> Worker:
@@ -87,8 +89,8 @@ class Rig:
         return [clip_scores(outputs, row, 0.0, 0.0) for row in range(len(clips))]
 
     @contextlib.asynccontextmanager
-    async def working(self, backend: Backend | None = None) -> AsyncIterator[Worker]:
-        worker = self.worker(backend=backend)
+    async def working(self, backend: Backend | None = None, config: WorkerConfig = CONFIG) -> AsyncIterator[Worker]:
+        worker = self.worker(backend=backend, config=config)
         running = asyncio.create_task(worker.run())
         yield worker
         worker.stop()
@@ -118,18 +120,22 @@ async def test_every_job_gets_the_scores_of_its_own_clips(rig: Rig) -> None:
 
 
 async def test_clips_that_wait_are_scored_together(rig: Rig) -> None:
-    seen: list[int] = []
-
-    class Counting(Relay):
-        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
-            seen.append(len(clips))
-            return await super().infer(model, version, clips)
-
     jobs = [await rig.submit(random_clips(1, seed=i)) for i in range(6)]
-    async with rig.working(Counting(rig.backend)):
+    backend = Counting(rig.backend)
+    async with rig.working(backend):
         for job in jobs:
             await rig.ended(job)
-    assert seen == [4, 2]
+    assert backend.seen == [4, 2]
+
+
+async def test_where_uploads_queue_for_decoding_a_batch_waits_for_their_clips(rig: Rig) -> None:
+    backend = Counting(rig.backend)
+    async with rig.working(backend, replace(CONFIG, worker_gather_ms=1000)):
+        await rig.ended(await rig.submit(random_clips(1, seed=1), followed=True))
+        jobs = [await rig.submit(random_clips(1, seed=seed)) for seed in (2, 3)]
+        for job in jobs:
+            await rig.ended(job)
+    assert backend.seen == [1, 2]
 
 
 async def test_a_finished_job_leaves_no_entry_and_no_payload(rig: Rig) -> None:
@@ -190,6 +196,18 @@ class Relay:
 
     async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         return await self.backend.infer(model, version, clips)
+
+
+class Counting(Relay):
+    """Remembers the sizes of batches."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.seen: list[int] = []
+
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+        self.seen.append(len(clips))
+        return await super().infer(model, version, clips)
 
 
 class Absent(Relay):

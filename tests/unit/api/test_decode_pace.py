@@ -54,6 +54,19 @@ async def test_a_single_process_is_there_for_films_too() -> None:
         assert await entered(DecodePace(1), stack, JobClass.BULK)
 
 
+async def test_those_who_wait_are_counted_until_they_have_their_turn_or_give_up() -> None:
+    pace = DecodePace(1)
+    async with contextlib.AsyncExitStack() as stack:
+        assert await entered(pace, stack, JobClass.INTERACTIVE)
+        assert pace.waiting == 0
+        waiting = asyncio.create_task(stack.enter_async_context(pace.turn(JobClass.INTERACTIVE)))
+        await asyncio.sleep(0)
+        assert pace.waiting == 1
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert pace.waiting == 0
+
+
 @pytest.mark.parametrize("error", [None, Undecodable("no")])
 async def test_what_a_turn_costs_is_remembered_also_when_it_fails(error: Exception | None) -> None:
     pace = DecodePace(1, iter((10.0, 13.0)).__next__)

@@ -22,6 +22,14 @@ async def test_the_upload_holds_the_bytes_that_were_written(tmp_path: Path) -> N
         assert spool.upload.read_bytes() == b"".join(chunks)
 
 
+async def test_a_spool_that_is_not_hashed_has_no_digest(tmp_path: Path) -> None:
+    async with Spool(config(tmp_path), hashed=False) as spool:
+        await spool.write(b"x")
+        await spool.finish()
+        with pytest.raises(ValueError, match="keeps no SHA-256"):
+            _ = spool.sha256
+
+
 @pytest.mark.parametrize("size", [1, WRITE_BYTES - 1, WRITE_BYTES, 3 * WRITE_BYTES])
 async def test_nothing_is_left_behind_whatever_happens(tmp_path: Path, size: int) -> None:
     async def fail_while_decoding() -> None:
