@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from fractions import Fraction
 
+import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, StreamLimit, Undecodable
+from service.video.avc_header import AvcHeader, read_header
 from service.video.config import VideoLimits
 from service.video.packet_times import REORDER_DEPTH, Kept
 from service.video.sniff import HEAD_BYTES, Family, sniff
@@ -80,8 +83,7 @@ def _codec(stream: VideoStream, allowed: tuple[str, ...]) -> str:
     return codec
 
 
-def _pixel_aspect(stream: VideoStream) -> Fraction:
-    aspect = stream.sample_aspect_ratio
+def _pixel_aspect(aspect: Fraction | None) -> Fraction:
     low, high = _SANE_ASPECT
     return aspect if aspect and low <= aspect <= high else Fraction(1)
 
@@ -147,37 +149,73 @@ def open_video(
     """
     with path.open("rb") as raw:
         family = sniff(raw.read(HEAD_BYTES), limits.allowed_containers)
-    with open_upload(path, family, limits.max_pixels) as container:
-        stream, codec = _accepted(container, limits)
-        first = None if every_frame else _enough(stream, family, until_s)
-        if first is None:
-            yield _whole(path, family, container, stream, codec, limits)
-            return
-        kept, timeline = Kept(_KEPT_BYTES), None
-        with suppress(IndexUnreliable):
-            timeline = read_ends(container, stream, codec, limits.max_packets, first, kept)
-        if timeline is not None:
-            yield _video(path, family, container, stream, codec, timeline, kept, limits)
-            return
-    with open_upload(path, family, limits.max_pixels) as container:
-        stream, codec = _accepted(container, limits)
-        yield _whole(path, family, container, stream, codec, limits)
+    for way in _Way:
+        if way is _Way.HEADER and family.name != "mp4":
+            continue
+        with open_upload(path, family, limits.max_pixels, lightly=way is _Way.HEADER) as container:
+            video = _read(way, path, family, container, limits, every_frame, until_s)
+            if video is not None:
+                yield video
+                return
 
 
-def _accepted(container: InputContainer, limits: VideoLimits) -> tuple[VideoStream, str]:
+class _Way(Enum):
+    """How to learn of a video, the quickest way first; each goes where the one before does not."""
+
+    HEADER = auto()
+    """decode no picture, if the header tells what FFmpeg would look for in them"""
+    ENDS = auto()
+    """read only the ends of it, if that is enough and the index fits"""
+    WHOLE = auto()
+
+
+def _read(
+    way: _Way,
+    path: Openable,
+    family: Family,
+    container: InputContainer,
+    limits: VideoLimits,
+    every_frame: bool,
+    until_s: float | None,
+) -> Video | None:
+    """What this way learns; None where it does not go."""
     stream = _video_stream(container, limits.max_streams)
+    header = _telling(container, stream) if way is _Way.HEADER else None
+    if way is _Way.HEADER and header is None:
+        return None
     codec = _codec(stream, limits.allowed_codecs)
     limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
-    return stream, codec
-
-
-def _whole(
-    path: Openable, family: Family, container: InputContainer, stream: VideoStream, codec: str, limits: VideoLimits
-) -> Video:
-    """What all packets say of the upload."""
+    first = None if every_frame or way is _Way.WHOLE else _enough(stream, family, until_s)
     kept = Kept(_KEPT_BYTES)
-    timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
-    return _video(path, family, container, stream, codec, timeline, kept, limits)
+    try:
+        if first is None:
+            timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
+        else:
+            timeline = read_ends(container, stream, codec, limits.max_packets, first, kept)
+    except IndexUnreliable:
+        return None
+    if header is not None and not (header.reorder or _shown_as_coded(timeline)):
+        return None
+    aspect = stream.sample_aspect_ratio or (None if header is None else header.pixel_aspect)
+    return _video(path, family, container, stream, codec, aspect, timeline, kept, limits)
+
+
+def _telling(container: InputContainer, stream: VideoStream) -> AvcHeader | None:
+    """The header of the stream, if it tells all that opening the file the usual way would find out."""
+    context = stream.codec_context
+    # What `avc3` and fragments say of themselves comes later.
+    if len(container.streams.video) > 1 or not stream.frames or context is None or context.codec_tag != "avc1":
+        return None
+    header = read_header(bytes(context.extradata or b""))
+    if header is None or not header.progressive or header.reorder is None:
+        return None
+    return header if (header.width, header.height) == (context.width, context.height) else None
+
+
+def _shown_as_coded(timeline: Timeline) -> bool:
+    """Whether the packets that were read are in the order of presentation."""
+    packets = timeline.head if timeline.packets is None else timeline.packets
+    return packets is not None and bool((np.diff(packets.pts) > 0).all())
 
 
 def _video(
@@ -186,6 +224,7 @@ def _video(
     container: InputContainer,
     stream: VideoStream,
     codec: str,
+    aspect: Fraction | None,
     timeline: Timeline,
     kept: Kept,
     limits: VideoLimits,
@@ -200,7 +239,7 @@ def _video(
         family=family,
         stream=stream.index,
         codec=codec,
-        pixel_aspect=_pixel_aspect(stream),
+        pixel_aspect=_pixel_aspect(aspect),
         timeline=timeline,
         declared_s=_declared_s(container, stream),
     )

@@ -50,8 +50,11 @@ def _refuse_open(url: str, flags: int, options: object) -> NoReturn:
 
 
 @contextmanager
-def open_upload(path: Openable, family: Family, max_pixels: int) -> Iterator[InputContainer]:
+def open_upload(path: Openable, family: Family, max_pixels: int, *, lightly: bool = False) -> Iterator[InputContainer]:
     """The container at `path`, read by the family's demuxer.
+
+    With `lightly` no picture is decoded: what only pictures say, of the order in which they come above all, may be
+    missing.
 
     Raises:
         Undecodable: the demuxer cannot make sense of the header.
@@ -62,9 +65,9 @@ def open_upload(path: Openable, family: Family, max_pixels: int) -> Iterator[Inp
                 _Nameless(raw),
                 mode="r",
                 format=family.demuxer,
-                # The second option reaches the decoders that FFmpeg opens for itself while it looks for streams.
-                options={"max_pixels": str(max_pixels)},
-                container_options={"format_whitelist": family.demuxer},
+                # These options reach the decoders that FFmpeg opens for itself while it looks for streams.
+                options={"max_pixels": str(max_pixels), **({"skip_frame": "all"} if lightly else {})},
+                container_options={"format_whitelist": family.demuxer, **({"probesize": "32"} if lightly else {})},
                 metadata_errors="replace",
                 io_open=_refuse_open,
             )
