@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from math import inf
-from time import perf_counter
+from time import process_time
 
 # Threads of GNU OpenMP spin at the end of each parallel loop until the last has come. If one of them has lost its core
 # to a decode process, the others burn theirs for milliseconds, hundreds of times a forward: beside one busy process a
@@ -12,7 +12,7 @@ from time import perf_counter
 SPIN = {"GOMP_SPINCOUNT": "1000"}
 
 WORTH = 0.8
-"""Share of a core's time that each thread has to put to use."""
+"""CPU time of a forward on one thread over that on several, at least."""
 _RUNS = 3
 
 
@@ -25,9 +25,10 @@ def spin_briefly(environment: MutableMapping[str, str]) -> None:
 def worthwhile(timed: Callable[[int], float], most: int) -> int:
     """How many threads a forward should take, of 1, 2, 4 … and `most`.
 
-    `timed(n)` runs it on n threads and returns seconds. It is the largest count at which n threads are at least
-    WORTH x n times as fast as one: a small network loses the cores of its threads to waiting, and the decoder, the API
-    and Redis need them. The best of some runs in turns counts, so that other work on the machine disturbs it little.
+    `timed(n)` runs it on n threads and returns CPU seconds of all of them. It is the largest count at which they
+    come to at most 1 / WORTH of those of one thread: the threads of a small network spend their time on each other,
+    and the decoder, the API and Redis need it. CPU time, and the best of some runs in turns, because other work on the
+    machine, of which there is much while a service starts, disturbs these least.
     """
     counts = [1]
     while counts[-1] < most:
@@ -36,11 +37,11 @@ def worthwhile(timed: Callable[[int], float], most: int) -> int:
     for _ in range(_RUNS):
         for n in counts:
             best[n] = min(best[n], timed(n))
-    return max(n for n in counts if best[1] >= WORTH * n * best[n] or n == 1)
+    return max(n for n in counts if best[1] >= WORTH * best[n])
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """How long `run` takes."""
-    started = perf_counter()
+def cpu_seconds(run: Callable[[], object]) -> float:
+    """CPU seconds that this process takes for `run`, on all its threads."""
+    started = process_time()
     run()
-    return perf_counter() - started
+    return process_time() - started

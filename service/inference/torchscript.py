@@ -20,7 +20,7 @@ from service.inference.cpu import for_cpu, load_module
 from service.inference.passes import in_passes
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.spec import OUTPUTS, ModelConfigError
-from service.inference.threads import seconds, worthwhile
+from service.inference.threads import cpu_seconds, worthwhile
 
 _WARM_UP_RUNS = 2
 _PROBE_CLIPS = 2
@@ -158,7 +158,7 @@ class _LoadedModel:
 
         def timed(threads: int) -> float:
             self.threads = threads
-            return seconds(lambda: self.forward(clips))
+            return cpu_seconds(lambda: self.forward(clips))
 
         self.threads = worthwhile(timed, most)
         log.info("threads_chosen", model=self.spec.name, version=self.spec.version, threads=self.threads, cores=most)

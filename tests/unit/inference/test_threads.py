@@ -1,4 +1,4 @@
-"""How many threads a forward takes, with given times instead of a clock."""
+"""How many threads a forward takes, with given CPU seconds instead of a clock."""
 
 import pytest
 
@@ -8,20 +8,20 @@ from service.inference.threads import SPIN, spin_briefly, worthwhile
 @pytest.mark.parametrize(
     ("seconds", "most", "wanted"),
     [
-        ({1: 1.0, 2: 0.52}, 2, 2),
-        ({1: 1.0, 2: 0.70}, 2, 1),
-        ({1: 1.0, 2: 0.55, 4: 0.29, 6: 0.25}, 6, 4),
-        ({1: 1.0, 2: 0.70, 4: 0.26}, 4, 4),
+        ({1: 1.0, 2: 1.04}, 2, 2),
+        ({1: 1.0, 2: 1.40}, 2, 1),
+        ({1: 1.0, 2: 1.10, 4: 1.16, 6: 1.50}, 6, 4),
+        ({1: 1.0, 2: 1.40, 4: 1.04}, 4, 4),
         ({1: 1.0}, 1, 1),
     ],
-    ids=["both", "not worth it", "fewer than all", "all though not half", "one core"],
+    ids=["both", "not worth it", "fewer than all", "all though not half of them", "one core"],
 )
-def test_as_many_threads_are_taken_as_use_their_cores(seconds: dict[int, float], most: int, wanted: int) -> None:
+def test_as_many_threads_are_taken_as_waste_little(seconds: dict[int, float], most: int, wanted: int) -> None:
     assert worthwhile(seconds.__getitem__, most) == wanted
 
 
 def test_one_slow_run_does_not_decide() -> None:
-    times = {1: iter((1.0, 1.0, 1.0)), 2: iter((9.0, 0.52, 9.0))}
+    times = {1: iter((1.0, 1.0, 1.0)), 2: iter((9.0, 1.04, 9.0))}
     assert worthwhile(lambda threads: next(times[threads]), 2) == 2
 
 
