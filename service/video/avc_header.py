@@ -17,6 +17,8 @@ _OWN_ASPECT = 255
 # Table E-1, from 1.
 _ASPECTS = "1:1 12:11 10:11 16:11 40:33 24:11 20:11 32:11 80:33 18:11 15:11 64:33 160:99 4:3 3:2 2:1".split()
 _LONGEST_CODE = 32
+# With all scaling lists and models of buffers a set has some hundred; reading takes the square of it.
+_LONGEST_SET_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def read_header(extradata: bytes) -> AvcHeader | None:
     if len(extradata) < 8 or extradata[0] != 1 or extradata[5] & 0x1F != 1:
         return None  # Which of several sets is meant only the pictures say.
     unit = extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")]
-    if len(unit) < 4 or unit[0] & 0x1F != _SPS:
+    if not 4 <= len(unit) <= _LONGEST_SET_BYTES or unit[0] & 0x1F != _SPS:
         return None
     try:
         return _parse(_Bits(unit[1:].replace(b"\0\0\3", b"\0\0")))

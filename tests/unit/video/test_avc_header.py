@@ -143,3 +143,10 @@ def test_a_header_that_ends_early_or_is_noise_says_nothing_and_breaks_nothing(tm
 def test_of_two_headers_none_is_taken(tmp_path: Path) -> None:
     whole = extradata(write_video(tmp_path / "v.mp4"))
     assert read_header(whole[:5] + bytes([whole[5] + 1]) + whole[6:]) is None
+
+
+def test_a_header_that_is_longer_than_any_true_one_is_not_read(tmp_path: Path) -> None:
+    whole = extradata(write_video(tmp_path / "v.mp4"))
+    size = int.from_bytes(whole[6:8], "big")
+    padded = whole[8 : 8 + size] + bytes(2000)
+    assert read_header(whole[:6] + len(padded).to_bytes(2, "big") + padded) is None
