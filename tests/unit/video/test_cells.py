@@ -113,6 +113,8 @@ async def test_how_one_ended_is_told() -> None:
 async def test_without_a_fork_server_nothing_is_handed_out() -> None:
     async with cells_of(1, 100) as (cells, ran):
         await ran("ann")
+        # Bob's process is there before the server ends.
+        await cells.fill()
         [server] = fork_servers()
         server.kill()
         taken = await cells.take("bob")
