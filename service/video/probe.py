@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum, auto
 from fractions import Fraction
 
 import numpy as np
@@ -149,28 +148,21 @@ def open_video(
     """
     with path.open("rb") as raw:
         family = sniff(raw.read(HEAD_BYTES), limits.allowed_containers)
-    for way in _Way:
-        if way is _Way.HEADER and family.name != "mp4":
-            continue
-        with open_upload(path, family, limits.max_pixels, lightly=way is _Way.HEADER) as container:
-            video = _read(way, path, family, container, limits, every_frame, until_s)
+    # The quickest way first; the usual one a second time for an index that turns out wrong.
+    for lightly in (True, False, False) if family.name == "mp4" else (False,):
+        with open_upload(path, family, limits.max_pixels, lightly=lightly) as container:
+            try:
+                video = _read(lightly, path, family, container, limits, every_frame, until_s)
+            except IndexUnreliable:
+                every_frame = True
+                continue
             if video is not None:
                 yield video
                 return
 
 
-class _Way(Enum):
-    """How to learn of a video, the quickest way first; each goes where the one before does not."""
-
-    HEADER = auto()
-    """decode no picture, if the header tells what FFmpeg would look for in them"""
-    ENDS = auto()
-    """read only the ends of it, if that is enough and the index fits"""
-    WHOLE = auto()
-
-
 def _read(
-    way: _Way,
+    lightly: bool,
     path: Openable,
     family: Family,
     container: InputContainer,
@@ -178,22 +170,22 @@ def _read(
     every_frame: bool,
     until_s: float | None,
 ) -> Video | None:
-    """What this way learns; None where it does not go."""
+    """What is learnt of the video in a container; None if it was opened `lightly` and its header does not tell all.
+
+    Raises IndexUnreliable, but not where every packet is read, for `every_frame`.
+    """
     stream = _video_stream(container, limits.max_streams)
-    header = _telling(container, stream) if way is _Way.HEADER else None
-    if way is _Way.HEADER and header is None:
+    header = _telling(container, stream) if lightly else None
+    if lightly and header is None:
         return None
     codec = _codec(stream, limits.allowed_codecs)
     limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
-    first = None if every_frame or way is _Way.WHOLE else _enough(stream, family, until_s)
+    first = None if every_frame else _enough(stream, family, until_s)
     kept = Kept(_KEPT_BYTES)
-    try:
-        if first is None:
-            timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
-        else:
-            timeline = read_ends(container, stream, codec, limits.max_packets, first, kept)
-    except IndexUnreliable:
-        return None
+    if first is None:
+        timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
+    else:
+        timeline = read_ends(container, stream, codec, limits.max_packets, first, kept)
     if header is not None and not (header.reorder or _shown_as_coded(timeline)):
         return None
     aspect = stream.sample_aspect_ratio or (None if header is None else header.pixel_aspect)

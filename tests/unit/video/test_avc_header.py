@@ -1,10 +1,12 @@
 """The header of H.264 against what FFmpeg finds out by decoding, and opening a file by what the header says."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 import av
@@ -13,6 +15,7 @@ import pytest
 from service.video import probe
 from service.video.avc_header import AvcHeader, read_header
 from service.video.probe import Probe, open_video
+from service.video.timeline import IndexUnreliable
 from tests.unit.video.common import LIMITS
 from tests.videos import write_video
 
@@ -46,6 +49,20 @@ def found(path: Path, *, lightly: bool, every_frame: bool = False) -> tuple[Prob
     telling = probe._telling if lightly else lambda *_: None
     with patch.object(probe, "_telling", telling), open_video(path, LIMITS, every_frame) as video:
         return video.found, [packet.pts or 0 for packet in video.packets]
+
+
+@contextmanager
+def opened_ways() -> Iterator[list[bool]]:
+    """How often a container is opened, each time whether it is done lightly."""
+    ways: list[bool] = []
+    opened = probe.open_upload
+
+    def noted(*arguments: Any, lightly: bool = False) -> Any:
+        ways.append(lightly)
+        return opened(*arguments, lightly=lightly)
+
+    with patch.object(probe, "open_upload", noted):
+        yield ways
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,16 +103,27 @@ def test_the_aspect_is_taken_from_the_header_where_the_container_has_none(tmp_pa
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_picture_is_decoded_to_open_a_video_whose_header_tells_all(tmp_path: Path, kind: str) -> None:
     path = write_video(tmp_path / "v.mp4", **KINDS[kind])
-    ways: list[bool] = []
-    opened = probe.open_upload
-
-    def noted(*arguments: Any, lightly: bool = False) -> Any:
-        ways.append(lightly)
-        return opened(*arguments, lightly=lightly)
-
-    with patch.object(probe, "open_upload", noted), open_video(path, LIMITS):
+    with opened_ways() as ways, open_video(path, LIMITS):
         pass
     assert ways == [True]
+
+
+def test_an_index_that_turned_out_wrong_is_not_tried_again(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", frames=600, gop=60)
+    tried: list[int] = []
+
+    def wrong(*_: Any) -> NoReturn:
+        tried.append(1)
+        raise IndexUnreliable
+
+    with (
+        patch.object(probe, "read_ends", wrong),
+        opened_ways() as ways,
+        open_video(path, LIMITS, until_s=0.5) as video,
+    ):
+        assert video.found.timeline.packets is not None
+    assert ways == [True, False]
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize(
