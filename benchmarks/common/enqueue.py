@@ -100,10 +100,10 @@ class Queue:
         """Enqueue one clip as a job and wait for its result."""
         job = job_of(spec)
         began = time.perf_counter()
-        await self._store.put_payloads(job.id, clip, spec.clip_bytes)
-        await self._store.accept(job)
+        unended = self._bus.end_of(job.id)
+        await self._store.accept(job, clips=clip, home=self._bus.home)
         enqueued = time.perf_counter()
-        outcome = await self._bus.wait(job.id, 600)
+        outcome = await self._bus.wait(job.id, 600, unended)
         assert outcome is not None
         assert outcome.result is not None, outcome.error
         return Timed(enqueued - began, time.perf_counter() - began, outcome.result)

@@ -175,6 +175,7 @@ class Classifier:
                 claim=admitted.claim,
                 fingerprint="" if admitted.claim is None else _fingerprint(spool, options),
                 same=same,
+                home=self._waiter.home,
                 followed=self._pace.waiting > 0,
             )
             admitted.accepted = True

@@ -14,7 +14,7 @@ from service.api.connected import while_connected
 from service.api.preferences import Waiting
 from service.contracts import JobState, JobStatus
 from service.errors import DeadlineExceeded, MalformedRequest, QueueUnavailable, UnknownJob
-from service.queue.bus import ResultBus
+from service.queue.bus import Ending, ResultBus
 from service.queue.codec import Outcome
 from service.queue.durability import Durability
 from service.queue.jobs import JobStore
@@ -31,7 +31,7 @@ class Submitted:
     keyed: bool
     """whether somebody may ask for it later, so that it outlives a caller who goes away"""
     cached: bool = False
-    unended: asyncio.Event | None = None
+    unended: Ending | None = None
     """of a job that was accepted just now: set when it ends"""
 
 
@@ -54,8 +54,13 @@ class JobWaiter:
         """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
         self._draining.set()
 
-    def end_of(self, job_id: str) -> asyncio.Event:
-        """An event that is set when the job ends; see `ResultBus.end_of`."""
+    @property
+    def home(self) -> str:
+        """See `ResultBus.home`."""
+        return self._bus.home
+
+    def end_of(self, job_id: str) -> Ending:
+        """See `ResultBus.end_of`."""
         return self._bus.end_of(job_id)
 
     async def wait(self, request: Request, job: Submitted, waiting: Waiting) -> Outcome | None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
@@ -23,16 +24,29 @@ POLL_S = 1.0
 RECONNECT_S = 0.5
 
 
+class Ending(asyncio.Event):
+    """Set when a job has ended. News may get lost."""
+
+    outcome: bytes | None = None
+    """encoded, where it came along"""
+
+
 class ResultBus:
-    """Wakes the waiters of this process when their job has news. `redis` must have no socket timeout."""
+    """Wakes the waiters of this process when their job has news. `redis` must have no socket timeout.
+
+    Attributes:
+        home: what a job is to be accepted with so that its outcome comes along with the news of its end.
+    """
 
     def __init__(self, redis: Redis, keys: Keys, store: JobStore, poll_s: float = POLL_S) -> None:
         self._redis = redis
+        self.home = uuid4().hex
+        self._answers = keys.answers(self.home)
         self._finished = keys.finished
         self._progress = keys.progress
         self._store = store
         self._poll_s = poll_s
-        self._ends: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._ends: WeakValueDictionary[str, Ending] = WeakValueDictionary()
         self._followers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
 
@@ -47,23 +61,26 @@ class ResultBus:
             self._listener.cancel()
             await asyncio.wait({self._listener}, timeout=RECONNECT_S)
 
-    def end_of(self, job_id: str) -> asyncio.Event:
-        """An event that is set when the job ends while somebody holds the event. News may get lost."""
-        event = self._ends.get(job_id)
-        if event is None:
-            event = self._ends[job_id] = asyncio.Event()
-        return event
+    def end_of(self, job_id: str) -> Ending:
+        """The job's end, told as long as somebody holds it."""
+        ending = self._ends.get(job_id)
+        if ending is None:
+            ending = self._ends[job_id] = Ending()
+        return ending
 
-    async def wait(self, job_id: str, timeout_s: float, unended: asyncio.Event | None = None) -> Outcome | None:
+    async def wait(self, job_id: str, timeout_s: float, unended: Ending | None = None) -> Outcome | None:
         """The job's outcome, or None when there is none after `timeout_s`, or none that can be read.
 
-        `unended` is the event of a job that had not ended when the event was made, which saves the first look.
+        `unended` is the end of a job that had not ended when it was asked for, which saves the first look, and the last
+        one where the outcome comes along.
         """
         loop = asyncio.get_running_loop()
         end, look = loop.time() + timeout_s, unended is None
         ended = unended or self.end_of(job_id)
         while True:
             outcome, told = None, ended.is_set()
+            if unended is not None and unended.outcome is not None:
+                return Outcome.decode(unended.outcome)
             if look or told:
                 # An accepted job goes on while Redis restarts, and so does the wait for it.
                 with contextlib.suppress(QueueUnavailable):
@@ -92,12 +109,20 @@ class ResultBus:
         while True:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(self._finished, self._progress)
+                    await pubsub.subscribe(self._answers, self._finished, self._progress)
                     async for message in pubsub.listen():
-                        job_id = message["data"].decode()
-                        for event in self._followers.get(job_id, ()):
-                            event.set()
-                        if message["channel"].decode() == self._finished and (ended := self._ends.get(job_id)):
-                            ended.set()
+                        self._heard(message["channel"].decode(), message["data"])
             except (RedisError, OSError):
                 await asyncio.sleep(RECONNECT_S)
+
+    def _heard(self, channel: str, data: bytes) -> None:
+        name, _, outcome = data.partition(b" ")
+        job_id = name.decode()
+        ending = None if channel == self._progress else self._ends.get(job_id)
+        if ending is not None:
+            if channel == self._answers:
+                ending.outcome = outcome
+            ending.set()
+        if channel != self._answers:
+            for event in self._followers.get(job_id, ()):
+                event.set()

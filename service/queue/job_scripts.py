@@ -126,15 +126,16 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', 
 # stream entries are of no more use either way.
 # KEYS: job, outcome, scores, deadlines, events, due webhooks, webhook of the job; with entries, their stream; then a
 # payload for each clip that was scored in this step instead of by RECORD.
-# ARGV: outcome, its life, life of the tombstone, channel, job id, state, now, group, then stream entries.
+# ARGV: outcome, its life, life of the tombstone, channel, job id, state, now, group, what the channels of homes begin
+# with, most bytes of an outcome that is sent to the job's home, then stream entries.
 FINISH = (
     EVENT
     + TELL
     + ACKNOWLEDGE
     + """
 local function finish()
-  if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-  if redis.call('HEXISTS', KEYS[1], 'finished') == 1 then return 0 end
+  local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'home')
+  if not job[1] or job[2] then return 0 end
   if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
   redis.call('HSET', KEYS[1], 'finished', '1', 'state', ARGV[6])
   redis.call('HDEL', KEYS[1], 'record')
@@ -144,13 +145,16 @@ local function finish()
   event(KEYS[5], ARGV[2], ARGV[6], scored + redis.call('HLEN', KEYS[3]))
   tell(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[7], ARGV[3])
   redis.call('DEL', KEYS[3])
+  if job[3] and #ARGV[1] <= tonumber(ARGV[10]) then
+    redis.call('PUBLISH', ARGV[9] .. job[3], ARGV[5] .. ' ' .. ARGV[1])
+  end
   redis.call('PUBLISH', ARGV[4], ARGV[5])
   return 1
 end
 redis.call('ZREM', KEYS[4], ARGV[5])
 for i = 9, #KEYS do redis.call('UNLINK', KEYS[i]) end
 local won = finish()
-acknowledge(KEYS[8], ARGV[8], 9)
+acknowledge(KEYS[8], ARGV[8], 11)
 return won
 """
 )

@@ -27,6 +27,8 @@ PIPELINE_BYTES = 8 << 20
 # Clips of a job up to this size come with it, in one step.
 TOGETHER_BYTES = 1 << 20
 SWEPT_AT_ONCE = 100
+# Larger outcomes are fetched by those who want them: what is published waits in Redis' memory for a slow listener.
+TOLD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,15 @@ class JobStore:
         claim: Claim | None = None,
         fingerprint: str = "",
         same: str | None = None,
+        home: str = "",
         followed: bool = False,
     ) -> None:
         """Commit the job's record and all its stream entries in one step: from here on the job is not lost.
 
         `clips` are the raw bytes of all its clips; without them they are there already, by `put_payloads`.
         The reserved room passes to the entries, and the claimed Idempotency-Key leads to the job from now on. `same` is
-        the key of the result cache that goes when the job is erased. `followed` says that other jobs come soon.
+        the key of the result cache that goes when the job is erased. `home` is the `ResultBus` that is to get the
+        outcome with the news of it. `followed` says that other jobs come soon.
 
         Raises IdempotencyInProgress when the claim has meanwhile gone to another request; then nothing was written.
         """
@@ -126,6 +130,8 @@ class JobStore:
             job["idempotency"] = claim.key
         if same is not None:
             job["same"] = same
+        if home:
+            job["home"] = home
         entries = [entry_fields(record, clip, followed=followed) for clip in range(total)]
         payloads: dict[str, memoryview] = {}
         if clips is not None and len(clips) > TOGETHER_BYTES:
@@ -247,6 +253,8 @@ class JobStore:
                 outcome.state,
                 time.time(),
                 GROUP,
+                keys.answers(""),
+                TOLD_BYTES,
                 *ids,
             ]
             calls.append(([*self._of_job(job_id), *stream, *payloads], arguments))

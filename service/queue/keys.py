@@ -107,6 +107,13 @@ class Keys:
         """Pub/sub channel on which the ids of finished jobs are published."""
         return f"{self.prefix}:finished"
 
+    def answers(self, home: str) -> str:
+        """Pub/sub channel of one api process: ids and outcomes of the jobs that it waits for.
+
+        With an empty `home`, what all these channels begin with.
+        """
+        return f"{self.prefix}:answers:{home}"
+
     @property
     def progress(self) -> str:
         """Pub/sub channel on which the ids of jobs are published of which clips were scored."""

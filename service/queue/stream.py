@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from redis.exceptions import ResponseError
 from service.contracts import JobClass
 from service.queue.connection import reported
 from service.queue.keys import GROUP, Keys
-from service.queue.stream_scripts import CLAIM, HOLD, LEAVE, TAKE
+from service.queue.stream_scripts import CLAIM, HOLD, LEAVE, LOOK_UP, TAKE
 
 # An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
 GIVEN_BACK_MS = 3_600_000
@@ -70,6 +71,7 @@ class ClipStream:
         self._keys = keys
         self.consumer = consumer
         self._take = redis.register_script(TAKE)
+        self._look_up = redis.register_script(LOOK_UP)
         self._claim = redis.register_script(CLAIM)
         self._hold = redis.register_script(HOLD)
         self._leave = redis.register_script(LEAVE)
@@ -186,19 +188,24 @@ class ClipStream:
         return held
 
     async def look_up(self, entries: Sequence[ClipEntry]) -> list[ClipState]:
-        """Payload and state of each entry's clip, in order, as of one moment."""
+        """Payload and state of each entry's clip, in order."""
         keys = self._keys
+        payloads = [keys.payload(entry.job_id, entry.clip) for entry in entries]
+        inline = sum(math.prod(entry.shape) for entry in entries) <= INLINE_BYTES
         with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.mget([keys.payload(entry.job_id, entry.clip) for entry in entries])
-            for entry in entries:
-                pipe.hmget(keys.job(entry.job_id), "total", "finished", "fault")
-                pipe.hexists(keys.scores(entry.job_id), str(entry.clip))
-            payloads, *facts = await pipe.execute()
-        return [
-            _state(payload, total, finished, fault, scored)
-            for payload, (total, finished, fault), scored in zip(payloads, facts[::2], facts[1::2], strict=True)
-        ]
+            # Before the states: a payload goes when its clip is scored or its job ends, and the state must tell so.
+            fetched: Any = None if inline else await self._redis.mget(payloads)
+            facts = await self._look_up(
+                keys=[
+                    key
+                    for entry, payload in zip(entries, payloads, strict=True)
+                    for key in (keys.job(entry.job_id), keys.scores(entry.job_id), payload)
+                ],
+                args=[int(inline), *(entry.clip for entry in entries)],
+            )
+        if inline:
+            return [_state(*of) for of in facts]
+        return [_state(payload, *of[1:]) for payload, of in zip(fetched, facts, strict=True)]
 
     async def ack(self, entries: Iterable[ClipEntry], *, keep_payloads: bool = False) -> None:
         """Remove finished entries and free their payloads; XACK alone would free neither."""

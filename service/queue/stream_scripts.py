@@ -2,38 +2,63 @@
 
 from __future__ import annotations
 
+# What a worker has to know of clips; of a job without scores all of whose clips are among them, its record too.
+FACTS = """
+local function facts_of(clips, inline)
+  local of_job, facts = {}, {}
+  for _, clip in ipairs(clips) do of_job[clip.job] = (of_job[clip.job] or 0) + 1 end
+  for i, clip in ipairs(clips) do
+    local job = redis.call('HMGET', clip.job, 'total', 'finished', 'fault')
+    local whole = tonumber(job[1]) == of_job[clip.job] and redis.call('EXISTS', clip.scores) == 0
+    local scored = redis.call('HEXISTS', clip.scores, clip.number)
+    local record = whole and redis.call('HGET', clip.job, 'record')
+    facts[i] = {inline and redis.call('GET', clip.payload), job[1], job[2], job[3], scored, record}
+  end
+  return facts
+end
+"""
+
 # What waits in the first of several streams where something does. Where its clips are small, all that a worker has to
-# know of them comes along; of a job that is whole in this reply, its record too.
+# know of them comes along.
 # KEYS: streams. ARGV: group, consumer, most bytes of payloads, what keys of jobs, scores and payloads begin with, then
 # the most entries of each stream.
-TAKE = """
-local function facts_of(entries)
-  local known, of_job, bytes = {}, {}, 0
+TAKE = (
+    FACTS
+    + """
+local function known(entries)
+  local clips, bytes = {}, 0
   for i, entry in ipairs(entries) do
     local fields = {}
     for at = 1, #entry[2], 2 do fields[entry[2][at]] = entry[2][at + 1] end
-    known[i] = {job = fields['job'], payload = ARGV[6] .. fields['job'] .. ':' .. fields['clip'], clip = fields['clip']}
-    of_job[fields['job']] = (of_job[fields['job']] or 0) + 1
+    local job, number = fields['job'], fields['clip']
+    clips[i] = {
+      job = ARGV[4] .. job, scores = ARGV[5] .. job, payload = ARGV[6] .. job .. ':' .. number, number = number
+    }
     local size = 1
     for length in fields['shape']:gmatch('%d+') do size = size * length end
     bytes = bytes + size
   end
-  if bytes > tonumber(ARGV[3]) then return false end
-  local facts = {}
-  for i, one in ipairs(known) do
-    local job = redis.call('HMGET', ARGV[4] .. one.job, 'total', 'finished', 'fault', 'record')
-    local whole = tonumber(job[1]) == of_job[one.job] and redis.call('EXISTS', ARGV[5] .. one.job) == 0
-    local scored = redis.call('HEXISTS', ARGV[5] .. one.job, one.clip)
-    facts[i] = {redis.call('GET', one.payload), job[1], job[2], job[3], scored, whole and job[4]}
-  end
-  return facts
+  return bytes <= tonumber(ARGV[3]) and facts_of(clips, true)
 end
 for i, key in ipairs(KEYS) do
   local found = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[6 + i], 'STREAMS', key, '>')
-  if found then return {i, found[1][2], facts_of(found[1][2])} end
+  if found then return {i, found[1][2], known(found[1][2])} end
 end
 return false
 """
+)
+
+# KEYS: job, scores and payload of each clip. ARGV: whether payloads are to come along, then the number of each clip.
+LOOK_UP = (
+    FACTS
+    + """
+local clips = {}
+for i = 1, #ARGV - 1 do
+  clips[i] = {job = KEYS[3 * i - 2], scores = KEYS[3 * i - 1], payload = KEYS[3 * i], number = ARGV[i + 1]}
+end
+return facts_of(clips, ARGV[1] == '1')
+"""
+)
 
 # There is no lock around the take-over: XCLAIM itself checks the idle time, so of two workers one gets the entry.
 # Work that was given back without blame goes out as a batch. Work that a worker lost goes out alone, because it may be

@@ -1,5 +1,4 @@
 import asyncio
-from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -167,7 +166,7 @@ async def test_what_comes_along_with_entries_is_what_looking_them_up_gives(
     await redis.delete(keys.payload(lost, 0))
     taken = await stream.take([(JobClass.INTERACTIVE, "tiny", 16)])
     looked_up = await stream.look_up(taken.entries)
-    assert [replace(taken.known[entry], record=None) for entry in taken.entries] == looked_up
+    assert [taken.known[entry] for entry in taken.entries] == looked_up
     assert {entry.job_id for entry in taken.entries if taken.known[entry].record} == {open_, faulty, lost}
 
 
@@ -186,6 +185,21 @@ async def test_large_clips_do_not_come_along(
     taken = await stream.take([(JobClass.INTERACTIVE, "tiny", 8)])
     assert len(taken.entries) == 2
     assert not taken.known
+
+
+async def test_large_clips_are_looked_up_like_small_ones(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [record(decoded=decoded(windows=2)) for _ in range(2)]
+    for job in jobs:
+        await store.accept(job, clips=memoryview(clip(0) + clip(1)))
+    await redis.delete(keys.payload(jobs[0].id, 0))
+    await store.record_scores({(jobs[1].id, 1): scores()})
+    entries = (await stream.take([(JobClass.INTERACTIVE, "tiny", 8)])).entries
+    small = await stream.look_up(entries)
+    monkeypatch.setattr("service.queue.stream.INLINE_BYTES", 0)
+    assert await stream.look_up(entries) == small
+    assert [state.payload for state in small] == [None, clip(1), clip(0), None]
 
 
 async def test_a_blocking_read_serves_both_classes(store: JobStore, stream: ClipStream) -> None:

@@ -90,6 +90,35 @@ async def test_a_job_that_ends_between_its_acceptance_and_the_wait_is_answered_a
     assert await asyncio.wait_for(unpolled.wait(job.id, 1000, ended), 10) is not None
 
 
+async def test_at_its_home_a_job_ends_with_its_outcome_in_the_message(
+    unpolled: ResultBus, store: JobStore, redis: Redis, keys: Keys
+) -> None:
+    job = record()
+    ended = unpolled.end_of(job.id)
+    await unpolled.wait("subscribed", 0.05)
+    await store.accept(job, home=unpolled.home)
+    await store.finish(job.id, FAILED)
+    await redis.delete(keys.outcome(job.id))
+    outcome = await asyncio.wait_for(unpolled.wait(job.id, 1000, ended), 10)
+    assert outcome is not None
+    assert outcome.encode() == FAILED.encode()
+
+
+@pytest.mark.parametrize(("home", "most"), [("elsewhere", 1 << 16), (None, 8)], ids=["another home", "too large"])
+async def test_an_outcome_that_does_not_come_along_is_fetched(
+    unpolled: ResultBus, store: JobStore, monkeypatch: pytest.MonkeyPatch, home: str | None, most: int
+) -> None:
+    monkeypatch.setattr("service.queue.jobs.TOLD_BYTES", most)
+    job = record()
+    ended = unpolled.end_of(job.id)
+    await unpolled.wait("subscribed", 0.05)
+    await store.accept(job, home=unpolled.home if home is None else home)
+    await store.finish(job.id, FAILED)
+    await asyncio.wait_for(ended.wait(), 10)
+    assert ended.outcome is None
+    assert await asyncio.wait_for(unpolled.wait(job.id, 1000, ended), 10) is not None
+
+
 async def test_a_wait_goes_on_while_a_job_has_ended_and_its_outcome_cannot_be_read(bus: ResultBus) -> None:
     ended = bus.end_of("gone")
     ended.set()
