@@ -2,14 +2,18 @@
 
 The open loop sends at a constant rate, whatever becomes of the requests before, and counts latency from the moment at
 which a request was to be sent. A server that stalls is thus charged for every request that had to come meanwhile, and
-so is a generator that falls behind.
+so is a generator that falls behind. So that it does not, Python's garbage collection is off while it sends: among the
+objects of a process that has torch in memory one collection takes longer than most requests, and it would be charged to
+whichever server is measured at that moment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +52,19 @@ class Capacity:
     """CPU that this process took in it, the load generator above all"""
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 async def open_loop(send: Send, rate: float, count: int) -> list[Sample]:
     """`count` requests at `rate` per second; all of them, in the order of sending."""
     loop = asyncio.get_running_loop()
-    begin = loop.time()
 
     async def one(intended: float) -> Sample:
         sent = loop.time()
@@ -59,12 +72,14 @@ async def open_loop(send: Send, rate: float, count: int) -> list[Sample]:
         return Sample(intended, sent, loop.time(), answer)
 
     tasks = []
-    for number in range(count):
-        intended = begin + number / rate
-        if (wait := intended - loop.time()) > 0:
-            await asyncio.sleep(wait)
-        tasks.append(asyncio.create_task(one(intended)))
-    return list(await asyncio.gather(*tasks))
+    with _uncollected():
+        begin = loop.time()
+        for number in range(count):
+            intended = begin + number / rate
+            if (wait := intended - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            tasks.append(asyncio.create_task(one(intended)))
+        return list(await asyncio.gather(*tasks))
 
 
 async def closed_loop(
@@ -75,6 +90,13 @@ async def closed_loop(
     What ends within the first `settle_s` seconds or after the last is not counted. `around` is called at the begin and
     at the end of the counted part.
     """
+    with _uncollected():
+        return await _closed_loop(send, clients, seconds, settle_s, around)
+
+
+async def _closed_loop(
+    send: Send, clients: int, seconds: float, settle_s: float, around: Callable[[], None]
+) -> Capacity:
     loop = asyncio.get_running_loop()
     begin = loop.time() + settle_s
     end = begin + seconds
