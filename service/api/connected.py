@@ -15,20 +15,21 @@ Answer = TypeVar("Answer")
 
 async def while_connected(request: Request, work: Coroutine[None, None, Answer]) -> Answer:
     """The answer of `work`, which is cancelled once the client is gone. Raises MalformedRequest then."""
-    working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise MalformedRequest("the connection closed before the answer")
-    finally:
-        gone.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
+        async with asyncio.timeout(None) as scope:
+            watch = asyncio.create_task(_expire(request, scope))
+            try:
+                return await work
+            finally:
+                watch.cancel()
+    except TimeoutError:
+        if scope.expired():
+            raise MalformedRequest("the connection closed before the answer") from None
+        raise
 
 
-async def _disconnected(request: Request) -> None:
+async def _expire(request: Request, scope: asyncio.Timeout) -> None:
+    """End `scope` when the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    scope.reschedule(asyncio.get_running_loop().time())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import math
 import time
 from dataclasses import dataclass
 
@@ -43,16 +43,16 @@ class JobWaiter:
         self._bus = bus
         self._durability = durability
         self._drain_wait_s = drain_wait_s
-        self._draining = asyncio.Event()
+        self._leave_at = math.inf
 
     @property
     def draining(self) -> bool:
         """Whether the process is shutting down."""
-        return self._draining.is_set()
+        return self._leave_at < math.inf
 
     def drain(self) -> None:
         """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
-        self._draining.set()
+        self._leave_at = time.monotonic() + self._drain_wait_s
 
     @property
     def home(self) -> str:
@@ -70,7 +70,8 @@ class JobWaiter:
         """
         status = job.status
         deadline_s = max(0.0, status.deadline_at - time.time())
-        waited = self._wait_unless_drained(job, min(waiting.wait_s, deadline_s))
+        longest_s = min(waiting.wait_s, deadline_s)
+        waited = self._bus.wait(status.id, longest_s, job.unended, lambda: self._leave_at)
         try:
             outcome = await (waited if job.keyed else while_connected(request, waited))
         except MalformedRequest:
@@ -100,17 +101,3 @@ class JobWaiter:
             if await self._store.cancel(job_id):
                 metrics.JOBS.labels(JobState.CANCELLED).inc()
                 log.info("job_cancelled", job=job_id, cause=cause)
-
-    async def _wait_unless_drained(self, job: Submitted, timeout_s: float) -> Outcome | None:
-        result = asyncio.ensure_future(self._bus.wait(job.status.id, timeout_s, job.unended))
-        drained = asyncio.ensure_future(self._drained())
-        try:
-            await asyncio.wait((result, drained), return_when=asyncio.FIRST_COMPLETED)
-            return await result if result.done() else None
-        finally:
-            drained.cancel()
-            result.cancel()
-
-    async def _drained(self) -> None:
-        await self._draining.wait()
-        await asyncio.sleep(self._drain_wait_s)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -68,11 +69,18 @@ class ResultBus:
             ending = self._ends[job_id] = Ending()
         return ending
 
-    async def wait(self, job_id: str, timeout_s: float, unended: Ending | None = None) -> Outcome | None:
+    async def wait(
+        self,
+        job_id: str,
+        timeout_s: float,
+        unended: Ending | None = None,
+        leave_at: Callable[[], float] = lambda: math.inf,
+    ) -> Outcome | None:
         """The job's outcome, or None when there is none after `timeout_s`, or none that can be read.
 
         `unended` is the end of a job that had not ended when it was asked for, which saves the first look, and the last
-        one where the outcome comes along.
+        one where the outcome comes along. `leave_at` is asked once a poll until what time of the monotonic clock there
+        is anybody to wait for.
         """
         loop = asyncio.get_running_loop()
         end, look = loop.time() + timeout_s, unended is None
@@ -85,7 +93,7 @@ class ResultBus:
                 # An accepted job goes on while Redis restarts, and so does the wait for it.
                 with contextlib.suppress(QueueUnavailable):
                     outcome = await self._store.outcome(job_id)
-            left, look = end - loop.time(), True
+            left, look = min(end, leave_at()) - loop.time(), True
             if outcome is not None or left <= 0:
                 return outcome
             with contextlib.suppress(TimeoutError):

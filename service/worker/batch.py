@@ -122,7 +122,18 @@ def _loaded(entry: ClipEntry, state: ClipState, now: float, max_deliveries: int)
     return LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape), state.record)
 
 
-async def score(backend: Backend, clips: Sequence[LoadedClip]) -> dict[ClipEntry, ClipScores]:
+@dataclass(frozen=True)
+class Scored:
+    """Scores of a batch, and when the backend had it: Unix seconds."""
+
+    scores: dict[ClipEntry, ClipScores]
+    started: float
+    ended: float
+    trace: str
+    """the trace of the batch"""
+
+
+async def score(backend: Backend, clips: Sequence[LoadedClip]) -> Scored:
     """Scores of clips of one model, version and shape. Raises BackendUnavailable or BackendFailed for all of them.
 
     The backend gets as long as the last of their deadlines allows.
@@ -137,19 +148,25 @@ async def score(backend: Backend, clips: Sequence[LoadedClip]) -> dict[ClipEntry
         with traces.span("inference", kind="client"), metrics.stage("inference"):
             outputs = await backend.infer(first.model, first.version, batch, timeout_s=max(0.001, left_s))
         together = traces.traceparent()
-    ended = time.time()
     inference_ms = (time.perf_counter() - started) * 1000
-    metrics.BATCH_CLIPS.labels(first.model).observe(len(clips))
-    metrics.MODEL_CLIPS.labels(first.model, first.version).inc(len(clips))
-    for clip in clips:
-        entry = clip.entry
-        metrics.STAGE.labels("queue").observe(max(0.0, started_clock - entry.enqueued_at))
-        traces.record("queue", entry.enqueued_at, started_clock, parent=entry.trace, clip=entry.clip)
-        traces.record("inference", started_clock, ended, parent=entry.trace, links=[together], clip=entry.clip)
-    return {
+    scores = {
         clip.entry: clip_scores(outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms)
         for row, clip in enumerate(clips)
     }
+    return Scored(scores, started_clock, started_clock + inference_ms / 1000, together)
+
+
+def observe(scored: Scored) -> None:
+    """Count a batch, once its callers have their answers."""
+    for number, entry in enumerate(scored.scores):
+        if number == 0:
+            metrics.BATCH_CLIPS.labels(entry.model).observe(len(scored.scores))
+            metrics.MODEL_CLIPS.labels(entry.model, entry.version).inc(len(scored.scores))
+        metrics.STAGE.labels("queue").observe(max(0.0, scored.started - entry.enqueued_at))
+        traces.record("queue", entry.enqueued_at, scored.started, parent=entry.trace, clip=entry.clip)
+        traces.record(
+            "inference", scored.started, scored.ended, parent=entry.trace, links=[scored.trace], clip=entry.clip
+        )
 
 
 def clip_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float) -> ClipScores:

@@ -15,7 +15,7 @@ from service.inference.backend import Backend
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipEntry, ClipStream, Taken
 from service.telemetry import metrics, traces
-from service.worker.batch import LoadedClip, batches, expiry, load, score
+from service.worker.batch import LoadedClip, batches, expiry, load, observe, score
 from service.worker.breaker import Breaker
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
@@ -184,7 +184,7 @@ class Worker:
         while clips:
             self._pulse.beat("work")
             try:
-                scores = await score(self._backend, clips)
+                scored = await score(self._backend, clips)
             except BackendUnavailable as error:
                 metrics.BACKEND_ERRORS.labels("unavailable").inc()
                 log.warning("backend_unavailable", detail=error.detail)
@@ -207,9 +207,12 @@ class Worker:
             else:
                 self._breaker.succeeded()
                 started = time.time()
-                with metrics.stage("completion"):
-                    whole = {clip.entry.job_id: clip.record for clip in clips if clip.record is not None}
-                    await self._completion.scored(scores, whole)
+                try:
+                    with metrics.stage("completion"):
+                        whole = {clip.entry.job_id: clip.record for clip in clips if clip.record is not None}
+                        await self._completion.scored(scored.scores, whole)
+                finally:
+                    observe(scored)
                 for trace in {clip.entry.trace for clip in clips}:
                     traces.record("completion", started, time.time(), parent=trace)
                 return
