@@ -9,17 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from service.contracts import JobClass
 from service.queue.connection import reported
 from service.queue.keys import GROUP, Keys
-from service.queue.stream_scripts import CLAIM, GIVEN, HOLD, LEAVE, LOOK_UP, TAKE
+from service.queue.stream_scripts import CLAIM, HOLD, LEAVE, LOOK_UP, TAKE
 
 # An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
 GIVEN_BACK_MS = 3_600_000
-# Entries that a worker holds for less are those that it was given by the command before.
-GIVEN_MS = 1000
 # Larger clips are fetched by a command of its own: a script would copy them once more.
 INLINE_BYTES = 1 << 20
 
@@ -73,17 +71,10 @@ class ClipStream:
         self._keys = keys
         self.consumer = consumer
         self._take = redis.register_script(TAKE)
-        self._given = redis.register_script(GIVEN)
         self._look_up = redis.register_script(LOOK_UP)
         self._claim = redis.register_script(CLAIM)
         self._hold = redis.register_script(HOLD)
         self._leave = redis.register_script(LEAVE)
-
-    @property
-    def _known(self) -> list[Any]:
-        """The arguments of KNOWN."""
-        keys = self._keys
-        return [GROUP, self.consumer, INLINE_BYTES, keys.job(""), keys.scores(""), keys.payload("", "")[:-1]]
 
     def _streams(self, models: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
         return {self._keys.clips(model, job_class): (model, job_class) for model in models for job_class in JobClass}
@@ -98,35 +89,24 @@ class ClipStream:
                     if not str(error).startswith("BUSYGROUP"):
                         raise
 
-    async def read(self, models: Sequence[str], count: int, block_ms: int) -> Taken:
+    async def read(self, models: Sequence[str], count: int, block_ms: int) -> list[ClipEntry]:
         """Up to `count` new entries per model and class; waits at most `block_ms` for the first, never for more."""
         streams = self._streams(models)
         wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
         with reported():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.xreadgroup(GROUP, self.consumer, wanted, count=count, block=block_ms)
-            given = [*self._known, count * len(streams), GIVEN_MS]
-            pipe.evalsha(self._given.sha, len(streams), *streams, *given)
-            reply, facts = await pipe.execute(raise_on_error=False)
-            if isinstance(facts, NoScriptError):
-                await self._redis.script_load(GIVEN)
-            for error in (reply, facts):
-                if isinstance(error, ResponseError) and "NOGROUP" in str(error):
-                    await self.join(models)
-                    return Taken([])
-                if isinstance(error, Exception) and not isinstance(error, NoScriptError):
-                    raise error
-        entries = {
-            key + b" " + entry_id: _entry(*streams[key.decode()], entry_id, fields)
-            for key, found in reply or []
-            for entry_id, fields in found
+            try:
+                reply: Any = await self._redis.xreadgroup(GROUP, self.consumer, wanted, count=count, block=block_ms)
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                await self.join(models)
+                return []
+        return [
+            _entry(*streams[key.decode()], entry_id, fields)
+            for key, entries in reply or []
+            for entry_id, fields in entries
             if fields
-        }
-        ids, states = facts if isinstance(facts, list) else ([], None)
-        known = dict(zip(ids, states or (), strict=False))
-        return Taken(
-            list(entries.values()), {entry: _state(*known[name]) for name, entry in entries.items() if name in known}
-        )
+        ]
 
     async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Taken:
         """New entries of the first of these classes and models where any wait, at most so many; without waiting."""
@@ -135,7 +115,15 @@ class ClipStream:
             try:
                 reply: Any = await self._take(
                     keys=[keys.clips(model, job_class) for job_class, model, _ in order],
-                    args=[*self._known, *(count for *_, count in order)],
+                    args=[
+                        GROUP,
+                        self.consumer,
+                        INLINE_BYTES,
+                        keys.job(""),
+                        keys.scores(""),
+                        keys.payload("", "")[:-1],
+                        *(count for *_, count in order),
+                    ],
                 )
             except ResponseError as error:
                 if "NOGROUP" not in str(error):

@@ -18,9 +18,11 @@ local function facts_of(clips, inline)
 end
 """
 
-# What has to be known of stream entries, where their clips are small: false where they are not.
-# ARGV: group, consumer, most bytes of payloads, what keys of jobs, scores and payloads begin with.
-KNOWN = (
+# What waits in the first of several streams where something does. Where its clips are small, all that a worker has to
+# know of them comes along.
+# KEYS: streams. ARGV: group, consumer, most bytes of payloads, what keys of jobs, scores and payloads begin with, then
+# the most entries of each stream.
+TAKE = (
     FACTS
     + """
 local function known(entries)
@@ -38,39 +40,11 @@ local function known(entries)
   end
   return bytes <= tonumber(ARGV[3]) and facts_of(clips, true)
 end
-"""
-)
-
-# What waits in the first of several streams where something does, and what is known of it.
-# KEYS: streams. ARGV: those of KNOWN, then the most entries of each stream.
-TAKE = (
-    KNOWN
-    + """
 for i, key in ipairs(KEYS) do
   local found = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[6 + i], 'STREAMS', key, '>')
   if found then return {i, found[1][2], known(found[1][2])} end
 end
 return false
-"""
-)
-
-# What is known of entries that the consumer was given a moment ago. A script cannot wait for entries; this one stands
-# in the connection behind the command that does, and its reply comes with theirs.
-# KEYS: streams. ARGV: those of KNOWN, most entries, and milliseconds that a moment has.
-GIVEN = (
-    KNOWN
-    + """
-local entries, ids = {}, {}
-for _, key in ipairs(KEYS) do
-  for _, row in ipairs(redis.call('XPENDING', key, ARGV[1], '-', '+', ARGV[7], ARGV[2])) do
-    local entry = row[3] < tonumber(ARGV[8]) and redis.call('XRANGE', key, row[1], row[1])[1]
-    if entry then
-      entries[#entries + 1] = entry
-      ids[#ids + 1] = key .. ' ' .. row[1]
-    end
-  end
-end
-return {ids, #ids > 0 and known(entries)}
 """
 )
 

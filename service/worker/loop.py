@@ -128,7 +128,7 @@ class Worker:
         taken = await self._stream.take(order)
         if not taken.entries:
             block_ms = min(self._config.worker_block_ms, int(self._config.reclaim_every_s * 1000))
-            taken = await self._stream.read(self._names, min(map(self._most, self._names)), max(1, block_ms))
+            taken = Taken(await self._stream.read(self._names, min(map(self._most, self._names)), max(1, block_ms)))
         for entry in taken.entries[:1]:
             self._turns.took(entry.job_class, entry.model)
             self._gathering.took(taken.entries, self._most(entry.model))

@@ -15,7 +15,7 @@ from tests.factories import clip, decoded, record, scores
 async def test_entries_say_which_clip_of_which_job_they_are(store: JobStore, stream: ClipStream) -> None:
     job = record(decoded=decoded(windows=2))
     await store.accept(job)
-    entries = (await stream.read(["tiny"], 8, 10)).entries
+    entries = await stream.read(["tiny"], 8, 10)
     assert [(e.job_id, e.clip, e.model, e.version, e.shape) for e in entries] == [
         (job.id, 0, "tiny", "1", (4, 8, 8, 3)),
         (job.id, 1, "tiny", "1", (4, 8, 8, 3)),
@@ -27,12 +27,12 @@ async def test_work_enqueued_before_any_worker_came_is_served(store: JobStore, r
     await store.accept(record())
     late = ClipStream(redis, keys, "late")
     await late.join(["tiny"])
-    assert len((await late.read(["tiny"], 8, 10)).entries) == 1
+    assert len(await late.read(["tiny"], 8, 10)) == 1
 
 
 async def test_a_read_takes_no_more_than_it_asked_for(store: JobStore, stream: ClipStream) -> None:
     await store.accept(record(decoded=decoded(windows=5)))
-    assert [len((await stream.read(["tiny"], 2, 10)).entries) for _ in range(4)] == [2, 2, 1, 0]
+    assert [len(await stream.read(["tiny"], 2, 10)) for _ in range(4)] == [2, 2, 1, 0]
 
 
 async def test_two_workers_never_read_the_same_entry(
@@ -40,7 +40,7 @@ async def test_two_workers_never_read_the_same_entry(
 ) -> None:
     other = ClipStream(redis, keys, "two")
     await store.accept(record(decoded=decoded(windows=6)))
-    taken = [e.clip for s in (stream, other, stream) for e in (await s.read(["tiny"], 2, 10)).entries]
+    taken = [e.clip for s in (stream, other, stream) for e in await s.read(["tiny"], 2, 10)]
     assert sorted(taken) == [0, 1, 2, 3, 4, 5]
 
 
@@ -51,7 +51,7 @@ async def test_payloads_come_in_the_order_of_the_entries_and_a_lost_one_is_none(
     await store.put_payloads(job.id, memoryview(clip(0) + clip(1) + clip(2)), len(clip(0)))
     await redis.delete(keys.payload(job.id, 1))
     await store.accept(job)
-    entries = (await stream.read(["tiny"], 8, 10)).entries
+    entries = await stream.read(["tiny"], 8, 10)
     assert [state.payload for state in await stream.look_up(entries[::-1])] == [clip(2), None, clip(0)]
 
 
@@ -61,7 +61,7 @@ async def test_acknowledged_work_frees_the_stream_and_the_payloads(
     job = record()
     await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
     await store.accept(job)
-    await stream.ack((await stream.read(["tiny"], 8, 10)).entries)
+    await stream.ack(await stream.read(["tiny"], 8, 10))
     assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == 0
     assert not await redis.exists(keys.payload(job.id, 0))
 
@@ -88,7 +88,7 @@ async def test_work_given_back_is_taken_over_at_once_and_without_blame(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=3)))
-    await stream.give_back((await stream.read(["tiny"], 8, 10)).entries)
+    await stream.give_back(await stream.read(["tiny"], 8, 10))
     taken = await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8)
     assert [(entry.clip, entry.deliveries) for entry in taken] == [(0, 1), (1, 1), (2, 1)]
 
@@ -97,7 +97,7 @@ async def test_work_given_back_with_blame_goes_out_alone(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=3)))
-    await stream.give_back((await stream.read(["tiny"], 8, 10)).entries, blame=True)
+    await stream.give_back(await stream.read(["tiny"], 8, 10), blame=True)
     other = ClipStream(redis, keys, "two")
     taken = [await other.reclaim("tiny", 60.0, 8) for _ in range(4)]
     assert [[(entry.clip, entry.deliveries) for entry in batch] for batch in taken] == [
@@ -112,20 +112,20 @@ async def test_the_stream_survives_a_redis_that_forgot_the_group(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await redis.delete(keys.clips("tiny", JobClass.INTERACTIVE))
-    assert (await stream.read(["tiny"], 8, 10)).entries == []
+    assert await stream.read(["tiny"], 8, 10) == []
     await store.accept(record())
-    assert len((await stream.read(["tiny"], 8, 10)).entries) == 1
+    assert len(await stream.read(["tiny"], 8, 10)) == 1
 
 
 async def test_an_empty_stream_yields_nothing_once_the_wait_is_over(stream: ClipStream) -> None:
-    assert (await stream.read(["tiny"], 8, 50)).entries == []
+    assert await stream.read(["tiny"], 8, 50) == []
 
 
 async def test_leaving_deletes_an_idle_consumer_and_keeps_one_that_holds_work(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await store.accept(record())
-    entries = (await stream.read(["tiny"], 8, 10)).entries
+    entries = await stream.read(["tiny"], 8, 10)
     await stream.leave(["tiny"])
     assert len(await redis.xinfo_consumers(keys.clips("tiny", JobClass.INTERACTIVE), GROUP)) == 1
     await stream.ack(entries)
@@ -187,34 +187,6 @@ async def test_large_clips_do_not_come_along(
     assert not taken.known
 
 
-async def test_entries_that_were_waited_for_come_with_what_looking_them_up_gives(
-    store: JobStore, stream: ClipStream
-) -> None:
-    given_back = record()
-    await store.accept(given_back, clips=memoryview(clip(0)))
-    await stream.give_back((await stream.read(["tiny"], 8, 10)).entries)
-    jobs = [record(decoded=decoded(windows=2), job_class=job_class) for job_class in JobClass]
-    for job in jobs:
-        await store.accept(job, clips=memoryview(clip(0) + clip(1)))
-    taken = await stream.read(["tiny"], 8, 5000)
-    assert {entry.job_id for entry in taken.entries} == {job.id for job in jobs}
-    assert [taken.known[entry] for entry in taken.entries] == await stream.look_up(taken.entries)
-    assert all(state.record for state in taken.known.values())
-
-
-async def test_entries_are_read_from_a_server_that_does_not_know_the_script_yet(
-    store: JobStore, stream: ClipStream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await store.accept(record(), clips=memoryview(clip(0)))
-    with monkeypatch.context() as unloaded:
-        unloaded.setattr(stream._given, "sha", 40 * "0")
-        taken = await stream.read(["tiny"], 8, 10)
-    assert len(taken.entries) == 1
-    assert not taken.known
-    await store.accept(record(), clips=memoryview(clip(0)))
-    assert (await stream.read(["tiny"], 8, 10)).known
-
-
 async def test_large_clips_are_looked_up_like_small_ones(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,14 +205,14 @@ async def test_large_clips_are_looked_up_like_small_ones(
 async def test_a_blocking_read_serves_both_classes(store: JobStore, stream: ClipStream) -> None:
     for job_class in JobClass:
         await store.accept(record(job_class=job_class))
-    assert {entry.job_class for entry in (await stream.read(["tiny"], 8, 10)).entries} == set(JobClass)
+    assert {entry.job_class for entry in await stream.read(["tiny"], 8, 10)} == set(JobClass)
 
 
 async def test_an_entry_whose_stream_entry_was_deleted_is_forgotten(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await store.accept(record())
-    [entry] = (await stream.read(["tiny"], 8, 10)).entries
+    [entry] = await stream.read(["tiny"], 8, 10)
     key = keys.clips("tiny", JobClass.INTERACTIVE)
     await redis.xdel(key, entry.entry_id)
     assert await ClipStream(redis, keys, "two").reclaim("tiny", 0.0, 8) == []

@@ -74,10 +74,7 @@ async def test_cancelling_erases_clips_scores_and_key_and_the_work_is_dropped(
     await store.accept(job, claim=claim, fingerprint="print")
     assert await store.cancel(job.id)
     assert not await redis.exists(claim.key, keys.payload(job.id, 0), keys.payload(job.id, 1), keys.outcome(job.id))
-    assert [s.job for s in await stream.look_up((await stream.read(["tiny"], 8, 10)).entries)] == [
-        "finished",
-        "finished",
-    ]
+    assert [s.job for s in await stream.look_up(await stream.read(["tiny"], 8, 10))] == ["finished", "finished"]
     with pytest.raises(JobDeleted):
         await store.status(job.id)
     outcome = await store.outcome(job.id)

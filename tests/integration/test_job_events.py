@@ -44,7 +44,7 @@ async def test_a_job_that_is_scored_and_finished_in_one_step_has_the_same_events
 ) -> None:
     job = record(decoded=decoded(windows=2))
     await store.accept(job, clips=memoryview(2 * clip(0)))
-    entries = (await stream.read(["tiny"], 8, 10)).entries
+    entries = await stream.read(["tiny"], 8, 10)
     assert await store.finish_all([End(job.id, FAILED, entries, recorded=False)]) == [True]
     assert await told(events, job.id) == [("queued", 0), ("running", 2), ("failed", 2)]
     assert not await redis.exists(keys.payload(job.id, 0), keys.payload(job.id, 1))

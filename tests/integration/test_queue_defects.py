@@ -32,7 +32,7 @@ async def test_of_many_workers_that_take_over_the_same_work_each_entry_goes_to_o
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=20)))
-    entries = (await stream.read(["tiny"], 20, 10)).entries
+    entries = await stream.read(["tiny"], 20, 10)
     await asyncio.sleep(0.21)
 
     async def take_all(name: str) -> list[str]:
@@ -49,7 +49,7 @@ async def test_work_that_takes_longer_than_a_lease_is_not_taken_away(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=2)))
-    entries = (await stream.read(["tiny"], 8, 10)).entries
+    entries = await stream.read(["tiny"], 8, 10)
     other = ClipStream(redis, keys, "two")
     leases = Leases(stream, 0.3)
     async with leases.hold(entries):
@@ -97,7 +97,7 @@ async def test_a_worker_that_wakes_up_late_does_not_take_its_work_back(
     store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=2)))
-    first, second = (await stream.read(["tiny"], 8, 10)).entries
+    first, second = await stream.read(["tiny"], 8, 10)
     other = ClipStream(redis, keys, "two")
     assert [entry.entry_id for entry in await other.reclaim("tiny", 0.0, 1)] == [first.entry_id]
     assert await stream.renew([first, second]) == {second}
