@@ -9,6 +9,7 @@ import math
 import mmap
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,16 @@ RETRY_AFTER_S = 2.0
 
 # Called with the name of a stage that is over, and with what is known then.
 Report = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What an upload is recognised by; empty where nobody asks."""
+
+    fingerprint: str = ""
+    """of its bytes and options"""
+    same: str | None = None
+    """where the result of such an upload would stand; None without a cache, and where a webhook waits for a job"""
 
 
 class Classifier:
@@ -103,7 +114,7 @@ class Classifier:
             self._admission.admit(
                 job_id, options, claim, waiting.deadline_s, asynchronous=waiting.asynchronous
             ) as admitted,
-            # What an upload is recognised by: needed where another one can be taken for the same.
+            # Needed where another upload can be taken for the same.
             Spool(self._spool, hashed=claim is not None or self._caches(options)) as spool,
         ):
             phases.begin("upload")
@@ -112,14 +123,14 @@ class Classifier:
             metrics.UPLOAD_BYTES.inc(spool.received)
             spool.expect_clips(admitted.reservation.clips * admitted.spec.clip_bytes)
             report("uploaded", {"id": job_id, "bytes": spool.received})
-            same = self._same(caller, admitted.spec, options, spool)
-            if same is not None and (earlier := await self._earlier(same, claim, options, spool)) is not None:
+            recognised = self._recognised(caller, admitted.spec, options, spool)
+            if (earlier := await self._earlier(recognised, claim)) is not None:
                 phases.begin("wait")
                 log.info("result_reused", job=earlier.id, caller=caller.owner)
                 return Submitted(earlier, keyed=True, cached=True)
             unended = self._waiter.end_of(job_id)
             accepting = self._accept(
-                request, options, waiting, caller, admitted, spool, created_at, trace, report, same
+                request, options, waiting, caller, admitted, spool, created_at, trace, report, recognised
             )
             # With a key the client will come back for the job; without one nobody will ask for it.
             record = await (accepting if claim is not None else while_connected(request, accepting))
@@ -139,7 +150,7 @@ class Classifier:
         created_at: float,
         trace: str,
         report: Report,
-        same: str | None,
+        recognised: Recognised,
     ) -> JobRecord:
         spec, job_id = admitted.spec, admitted.reservation.job_id
         upload_ms = (time.time() - created_at) * 1000
@@ -173,32 +184,35 @@ class Classifier:
                 clips=_mapped(spool.clips),
                 reservation=admitted.reservation,
                 claim=admitted.claim,
-                fingerprint="" if admitted.claim is None else _fingerprint(spool, options),
-                same=same,
+                fingerprint=recognised.fingerprint,
+                same=recognised.same,
                 home=self._waiter.home,
                 followed=self._pace.waiting > 0,
             )
             admitted.accepted = True
-        if same is not None:
+        if recognised.same is not None:
             with contextlib.suppress(QueueUnavailable):
-                await self._cache.remember(same, job_id)
+                await self._cache.remember(recognised.same, job_id)
         return record
 
     def _caches(self, options: JobRequest) -> bool:
         return self._cache.on and options.webhook is None
 
-    def _same(self, caller: Caller, spec: ModelSpec, options: JobRequest, spool: Spool) -> str | None:
-        """Where the result of such an upload would stand. None without a cache, and where a webhook waits for a job."""
-        if not self._caches(options):
-            return None
-        return self._cache.key(caller.owner, spec, _fingerprint(spool, options))
+    def _recognised(self, caller: Caller, spec: ModelSpec, options: JobRequest, spool: Spool) -> Recognised:
+        if not spool.hashed:
+            return Recognised()
+        fingerprint = _fingerprint(spool, options)
+        same = self._cache.key(caller.owner, spec, fingerprint) if self._caches(options) else None
+        return Recognised(fingerprint, same)
 
-    async def _earlier(self, same: str, claim: Claim | None, options: JobRequest, spool: Spool) -> JobStatus | None:
+    async def _earlier(self, recognised: Recognised, claim: Claim | None) -> JobStatus | None:
         """The job that has scored such an upload; the request's Idempotency-Key leads to it from now on."""
-        found = await self._cache.find(same)
+        if recognised.same is None:
+            return None
+        found = await self._cache.find(recognised.same)
         metrics.RESULT_CACHE.labels("miss" if found is None else "hit").inc()
         if found is not None and claim is not None:
-            await self._admission.lead(claim, found.id, _fingerprint(spool, options))
+            await self._admission.lead(claim, found.id, recognised.fingerprint)
         return found
 
     async def _again(self, request: Request, options: JobRequest, earlier: Earlier, report: Report) -> Submitted:

@@ -92,6 +92,11 @@ class Spool:
             await asyncio.to_thread(self._remove)
 
     @property
+    def hashed(self) -> bool:
+        """Whether it keeps the SHA-256."""
+        return self._digest is not None
+
+    @property
     def upload(self) -> Path:
         """The upload's bytes, once they are complete."""
         return self._upload.path

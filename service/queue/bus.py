@@ -86,9 +86,9 @@ class ResultBus:
         end, look = loop.time() + timeout_s, unended is None
         ended = unended or self.end_of(job_id)
         while True:
-            outcome, told = None, ended.is_set()
             if unended is not None and unended.outcome is not None:
                 return Outcome.decode(unended.outcome)
+            outcome, told = None, ended.is_set()
             if look or told:
                 # An accepted job goes on while Redis restarts, and so does the wait for it.
                 with contextlib.suppress(QueueUnavailable):

@@ -158,10 +158,10 @@ async def score(backend: Backend, clips: Sequence[LoadedClip]) -> Scored:
 
 def observe(scored: Scored) -> None:
     """Count a batch, once its callers have their answers."""
-    for number, entry in enumerate(scored.scores):
-        if number == 0:
-            metrics.BATCH_CLIPS.labels(entry.model).observe(len(scored.scores))
-            metrics.MODEL_CLIPS.labels(entry.model, entry.version).inc(len(scored.scores))
+    first, clips = next(iter(scored.scores)), len(scored.scores)
+    metrics.BATCH_CLIPS.labels(first.model).observe(clips)
+    metrics.MODEL_CLIPS.labels(first.model, first.version).inc(clips)
+    for entry in scored.scores:
         metrics.STAGE.labels("queue").observe(max(0.0, scored.started - entry.enqueued_at))
         traces.record("queue", entry.enqueued_at, scored.started, parent=entry.trace, clip=entry.clip)
         traces.record(

@@ -1,0 +1,24 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from tests.fixtures.tiny_models import write_repository
+from tests.integration.worker.rig import Rig
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[TorchScriptBackend]:
+    backend = TorchScriptBackend(TorchScriptConfig(write_repository(tmp_path), threads=1))
+    await backend.start()
+    yield backend
+    await backend.close()
+
+
+@pytest.fixture
+async def rig(redis: Redis, keys: Keys, store: JobStore, backend: TorchScriptBackend) -> Rig:
+    return Rig(redis, keys, store, backend)

@@ -1,0 +1,134 @@
+"""Jobs of random clips, workers, and backends that can be told to fail."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from redis.asyncio import Redis
+
+from service.contracts import ClipScores, JobRecord, JobStatus, ModelSpec
+from service.errors import BackendUnavailable
+from service.inference.backend import Backend, Clips, Scores
+from service.inference.torchscript import TorchScriptBackend
+from service.queue.bus import ResultBus
+from service.queue.dead import DeadLetters
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from service.queue.models import ModelDirectory
+from service.queue.stream import ClipStream
+from service.worker.batch import clip_scores
+from service.worker.completion import Completion
+from service.worker.config import WorkerConfig
+from service.worker.loop import Worker
+from service.worker.pulse import Pulse
+from tests.factories import decoded, record
+from tests.fixtures.tiny_models import CLIP_SHAPE
+from tests.integration.conftest import LETTERS, TIMES
+
+CONFIG = WorkerConfig(
+    worker_block_ms=50,
+    worker_lease_s=0.4,
+    worker_max_deliveries=3,
+    worker_heartbeat_s=0.1,
+    worker_interactive_weight=2,
+    worker_gather_ms=0,
+    breaker_failures=3,
+    breaker_open_s=0.1,
+)
+
+
+class Rig:
+    """Jobs of random clips in Redis, and workers over the same backend."""
+
+    def __init__(self, redis: Redis, keys: Keys, store: JobStore, backend: TorchScriptBackend) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.store = store
+        self.backend = backend
+        self.directory = ModelDirectory(redis, keys)
+        self.dead = DeadLetters(redis, keys, TIMES, LETTERS)
+        self.bus = ResultBus(redis, keys, store, poll_s=0.02)
+        self.now = 0.0
+        self.pulse = Pulse(60, lambda: self.now)
+
+    async def spec(self) -> ModelSpec:
+        [spec] = await self.backend.models()
+        return spec
+
+    async def submit(self, clips: Clips, *, followed: bool = False, **changes: object) -> JobRecord:
+        spec = await self.spec()
+        job = record(spec=spec, decoded=decoded(windows=len(clips), clip_shape=CLIP_SHAPE), **changes)
+        await self.store.put_payloads(job.id, memoryview(clips.tobytes()), spec.clip_bytes)
+        await self.store.accept(job, followed=followed)
+        return job
+
+    def worker(self, name: str = "one", backend: Backend | None = None, config: WorkerConfig = CONFIG) -> Worker:
+        stream = ClipStream(self.redis, self.keys, name)
+        completion = Completion(self.store, stream, self.dead)
+        return Worker(config, backend or self.backend, stream, self.directory, completion, self.pulse)
+
+    async def scores_of(self, clips: Clips) -> list[ClipScores]:
+        spec = await self.spec()
+        outputs = await self.backend.infer(spec.name, spec.version, clips)
+        return [clip_scores(outputs, row, 0.0, 0.0) for row in range(len(clips))]
+
+    @contextlib.asynccontextmanager
+    async def working(self, backend: Backend | None = None, config: WorkerConfig = CONFIG) -> AsyncIterator[Worker]:
+        worker = self.worker(backend=backend, config=config)
+        running = asyncio.create_task(worker.run())
+        yield worker
+        worker.stop()
+        await running
+
+    async def ended(self, job: JobRecord) -> JobStatus:
+        assert await self.bus.wait(job.id, 20) is not None
+        return await self.store.status(job.id)
+
+
+class Relay:
+    """A backend in front of another one, for tests to bend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def models(self) -> list[ModelSpec]:
+        return await self.backend.models()
+
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+        return await self.backend.infer(model, version, clips)
+
+
+class Counting(Relay):
+    """Remembers the sizes of batches."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.seen: list[int] = []
+
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+        self.seen.append(len(clips))
+        return await super().infer(model, version, clips)
+
+
+class Absent(Relay):
+    """Unavailable until told otherwise."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.asked = asyncio.Event()
+        self.calls = 0
+        self.back = False
+
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+        self.asked.set()
+        self.calls += 1
+        if not self.back:
+            detail = "gone for lunch"
+            raise BackendUnavailable(detail)
+        return await super().infer(model, version, clips)
