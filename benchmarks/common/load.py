@@ -90,16 +90,7 @@ async def closed_loop(
     What ends within the first `settle_s` seconds or after the last is not counted. `around` is called at the begin and
     at the end of the counted part.
     """
-    with _uncollected():
-        return await _closed_loop(send, clients, seconds, settle_s, around)
-
-
-async def _closed_loop(
-    send: Send, clients: int, seconds: float, settle_s: float, around: Callable[[], None]
-) -> Capacity:
     loop = asyncio.get_running_loop()
-    begin = loop.time() + settle_s
-    end = begin + seconds
     counts = {True: 0, False: 0}
 
     async def client() -> None:
@@ -110,14 +101,17 @@ async def _closed_loop(
             if not good:
                 await asyncio.sleep(0.01)  # A server that refuses at once must not be asked in a tight circle.
 
-    clients_ = [asyncio.create_task(client()) for _ in range(clients)]
-    await asyncio.sleep(settle_s)
-    around()
-    cpu, started = time.process_time(), loop.time()
-    await asyncio.sleep(max(0.0, end - loop.time()))
-    around()
-    cpu, taken = time.process_time() - cpu, loop.time() - started
-    await asyncio.gather(*clients_)
+    with _uncollected():
+        begin = loop.time() + settle_s
+        end = begin + seconds
+        clients_ = [asyncio.create_task(client()) for _ in range(clients)]
+        await asyncio.sleep(settle_s)
+        around()
+        cpu, started = time.process_time(), loop.time()
+        await asyncio.sleep(max(0.0, end - loop.time()))
+        around()
+        cpu, taken = time.process_time() - cpu, loop.time() - started
+        await asyncio.gather(*clients_)
     return Capacity(counts[True] / taken, counts[True], counts[False], taken, cpu)
 
 

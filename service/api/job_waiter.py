@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from dataclasses import dataclass
 
@@ -43,16 +42,17 @@ class JobWaiter:
         self._bus = bus
         self._durability = durability
         self._drain_wait_s = drain_wait_s
-        self._leave_at = math.inf
+        self._draining = False
 
     @property
     def draining(self) -> bool:
         """Whether the process is shutting down."""
-        return self._leave_at < math.inf
+        return self._draining
 
     def drain(self) -> None:
         """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
-        self._leave_at = time.monotonic() + self._drain_wait_s
+        self._draining = True
+        self._bus.let_go(self._drain_wait_s)
 
     @property
     def home(self) -> str:
@@ -70,8 +70,7 @@ class JobWaiter:
         """
         status = job.status
         deadline_s = max(0.0, status.deadline_at - time.time())
-        longest_s = min(waiting.wait_s, deadline_s)
-        waited = self._bus.wait(status.id, longest_s, job.unended, lambda: self._leave_at)
+        waited = self._bus.wait(status.id, min(waiting.wait_s, deadline_s), job.unended)
         try:
             outcome = await (waited if job.keyed else while_connected(request, waited))
         except MalformedRequest:

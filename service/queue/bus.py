@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -50,6 +51,8 @@ class ResultBus:
         self._ends: WeakValueDictionary[str, Ending] = WeakValueDictionary()
         self._followers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
+        self._let_go_at = math.inf
+        self._naps: set[asyncio.Timeout] = set()
 
     async def start(self) -> None:
         """Subscribe. Call once."""
@@ -69,18 +72,18 @@ class ResultBus:
             ending = self._ends[job_id] = Ending()
         return ending
 
-    async def wait(
-        self,
-        job_id: str,
-        timeout_s: float,
-        unended: Ending | None = None,
-        leave_at: Callable[[], float] = lambda: math.inf,
-    ) -> Outcome | None:
+    def let_go(self, after_s: float) -> None:
+        """End every wait, of now and later, once `after_s` has passed. May be called in a handler of signals."""
+        self._let_go_at = min(self._let_go_at, time.monotonic() + after_s)
+        for nap in self._naps:
+            if not nap.expired() and (nap.when() or 0.0) > self._let_go_at:
+                nap.reschedule(self._let_go_at)
+
+    async def wait(self, job_id: str, timeout_s: float, unended: Ending | None = None) -> Outcome | None:
         """The job's outcome, or None when there is none after `timeout_s`, or none that can be read.
 
         `unended` is the end of a job that had not ended when it was asked for, which saves the first look, and the last
-        one where the outcome comes along. `leave_at` is asked once a poll until what time of the monotonic clock there
-        is anybody to wait for.
+        one where the outcome comes along.
         """
         loop = asyncio.get_running_loop()
         end, look = loop.time() + timeout_s, unended is None
@@ -93,13 +96,21 @@ class ResultBus:
                 # An accepted job goes on while Redis restarts, and so does the wait for it.
                 with contextlib.suppress(QueueUnavailable):
                     outcome = await self._store.outcome(job_id)
-            left, look = min(end, leave_at()) - loop.time(), True
+            left, look = min(end, self._let_go_at) - loop.time(), True
             if outcome is not None or left <= 0:
                 return outcome
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(self._poll_s, left)):
-                    # Where it has ended and yet has no outcome Redis is away, and asking at once would be no use.
-                    await (asyncio.sleep(self._poll_s) if told else ended.wait())
+            # Where it has ended and yet has no outcome Redis is away, and asking at once would be no use.
+            await self._nap(min(self._poll_s, left), asyncio.Event() if told else ended)
+
+    async def _nap(self, seconds: float, waker: asyncio.Event) -> None:
+        # A scope that ends nothing but this: a cancellation might be lost with the end of a Redis command.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds) as nap:
+                self._naps.add(nap)
+                try:
+                    await waker.wait()
+                finally:
+                    self._naps.discard(nap)
 
     @contextlib.contextmanager
     def following(self, job_id: str) -> Iterator[asyncio.Event]:

@@ -125,6 +125,17 @@ async def test_a_wait_goes_on_while_a_job_has_ended_and_its_outcome_cannot_be_re
     assert await bus.wait("gone", 0.1, ended) is None
 
 
+async def test_waits_end_when_they_are_let_go_and_the_first_word_counts(unpolled: ResultBus, store: JobStore) -> None:
+    job = record()
+    await store.accept(job)
+    waiting = asyncio.create_task(unpolled.wait(job.id, 1000))
+    await asyncio.sleep(0.05)
+    unpolled.let_go(0.05)
+    unpolled.let_go(1000)
+    assert await asyncio.wait_for(waiting, 10) is None
+    assert await asyncio.wait_for(unpolled.wait(job.id, 1000), 10) is None
+
+
 async def test_a_message_lost_by_pubsub_is_made_up_for_by_the_poll(bus: ResultBus, store: JobStore) -> None:
     job = record()
     await store.accept(job)

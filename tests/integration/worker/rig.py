@@ -67,6 +67,13 @@ class Rig:
         completion = Completion(self.store, stream, self.dead)
         return Worker(config, backend or self.backend, stream, self.directory, completion, self.pulse)
 
+    async def taken_by(self, name: str, job: JobRecord) -> ClipStream:
+        """The stream as a consumer sees it that holds the entries of the job, and does no more about them."""
+        stream = ClipStream(self.redis, self.keys, name)
+        await stream.join([job.spec.name])
+        await stream.read([job.spec.name], 8, 10)
+        return stream
+
     async def scores_of(self, clips: Clips) -> list[ClipScores]:
         spec = await self.spec()
         outputs = await self.backend.infer(spec.name, spec.version, clips)

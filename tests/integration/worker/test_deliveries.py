@@ -6,7 +6,6 @@ from service.contracts import JobClass, JobState
 from service.errors import BackendFailed
 from service.inference.backend import Clips, Scores
 from service.queue.keys import GROUP
-from service.queue.stream import ClipStream
 from tests.fixtures.tiny_models import RAISE, random_clips
 from tests.integration.worker.rig import CONFIG, Absent, Counting, Relay, Rig
 
@@ -23,18 +22,14 @@ async def test_a_worker_that_stops_hands_its_unfinished_work_to_the_next(rig: Ri
 
 async def test_the_work_of_a_worker_that_vanished_is_taken_over(rig: Rig) -> None:
     job = await rig.submit(random_clips(1))
-    vanished = ClipStream(rig.redis, rig.keys, "vanished")
-    await vanished.join([job.spec.name])
-    await vanished.read([job.spec.name], 8, 10)
+    await rig.taken_by("vanished", job)
     async with rig.working():
         assert (await rig.ended(job)).status is JobState.SUCCEEDED
 
 
 async def test_a_clip_that_was_handed_out_too_often_is_a_dead_letter(rig: Rig) -> None:
     job = await rig.submit(random_clips(1))
-    killed = ClipStream(rig.redis, rig.keys, "killed")
-    await killed.join([job.spec.name])
-    await killed.read([job.spec.name], 8, 10)
+    killed = await rig.taken_by("killed", job)
     for _ in range(CONFIG.worker_max_deliveries - 1):
         await killed.reclaim(job.spec.name, 0.0, 8)
     async with rig.working():
@@ -99,9 +94,7 @@ async def test_a_batch_longer_than_a_lease_is_scored_once(rig: Rig) -> None:
 
 async def test_a_clip_that_another_worker_has_scored_meanwhile_is_not_scored_again(rig: Rig) -> None:
     job = await rig.submit(random_clips(2))
-    late = ClipStream(rig.redis, rig.keys, "late")
-    await late.join([job.spec.name])
-    await late.read([job.spec.name], 8, 10)
+    await rig.taken_by("late", job)
     scores = await rig.scores_of(random_clips(2))
     await rig.store.record_scores({(job.id, 0): scores[0]})
     counting = Counting(rig.backend)
@@ -112,9 +105,7 @@ async def test_a_clip_that_another_worker_has_scored_meanwhile_is_not_scored_aga
 
 async def test_a_worker_that_died_between_the_scores_and_the_result_leaves_a_job_that_is_finished(rig: Rig) -> None:
     job = await rig.submit(random_clips(2))
-    died = ClipStream(rig.redis, rig.keys, "died")
-    await died.join([job.spec.name])
-    await died.read([job.spec.name], 8, 10)
+    await rig.taken_by("died", job)
     scores = await rig.scores_of(random_clips(2))
     assert [found.id for found in await rig.store.record_scores({(job.id, i): scores[i] for i in range(2)})] == [job.id]
     async with rig.working():
