@@ -248,7 +248,7 @@ class Settings(BaseSettings):
     decode_cpu_s: int = Field(120, gt=0, description="CPU seconds one upload may decode.")
     decode_memory_bytes: int = Field(2048 * MIB, gt=0, description="Address space of a decode process.")
     decode_recycle_after: int = Field(
-        200, gt=0, description="Uploads after which a process that decodes them is replaced."
+        1000, gt=0, description="Uploads after which a process that decodes them is replaced."
     )
     allowed_containers: CommaList = Field(
         ("mp4", "matroska", "avi", "mpegts", "mpeg", "flv", "gif"),

@@ -5,8 +5,8 @@ A row holds the capacity of both (closed loop), and the latency of both over man
 peer's capacity (open loop, from the moment a request was to be sent). A tie is a difference of up to 3 %. A better
 serving can be claimed from the rows `service` only: in the others decoding is compared too.
 
-Peers run with the settings of `tuned.json`, the best of a sweep (`--sweep`) over workers, batch and threads; ours as
-`vidtr up` without any. `benchmarks.stack --sweep` does the same to ours.
+Peers run with the settings of `tuned.json`, the best of a sweep (`--sweep`) over workers, batch and threads; a row without
+one of its own takes that of `service`. Ours runs as `vidtr up` without any; `benchmarks.stack --sweep` does the same to ours.
 
     python -m benchmarks.peers.run [--peers NAME …] [--decoders NAME …] [--sweep] [--seconds S] [--requests N]
 """
@@ -71,10 +71,11 @@ class Peer:
     message: Callable[[str, bytes], bytes] = lambda model, video: upload("/classify", video)
     program: tuple[str, ...] = ()
     """instead of the module itself, `{port}` standing for the port"""
+    batches: bool = True
 
 
 PEERS = {
-    "fastapi": Peer("benchmarks.peers.fastapi_app"),
+    "fastapi": Peer("benchmarks.peers.fastapi_app", batches=False),
     "litserve": Peer("benchmarks.peers.litserve_app"),
     "bentoml": Peer(
         "", program=("bentoml", "serve", "benchmarks.peers.bentoml_app:Front", "--host", "127.0.0.1", "-p", "{port}")
@@ -146,6 +147,7 @@ class Row:
         self._name, self._decoder, self._model, self._scratch = name, decoder, model, scratch
         self._theirs = PEERS[name].message(model.spec.name, clip)
         self._ours = upload(path_of(model.spec.name), clip)
+        self.batches = PEERS[name].batches
         self.answers: dict[str, str] = {}
 
     @contextlib.asynccontextmanager
@@ -193,7 +195,7 @@ class Row:
 async def sweep(row: Row, seconds: float) -> dict[str, Any]:
     """Capacity of the peer with each setting, and the best one."""
     found = []
-    for values in product(*SWEEP.values()):
+    for values in product(*(SWEEP if row.batches else {**SWEEP, "BATCH": [1]}).values()):
         settings = dict(zip(SWEEP, values, strict=True))
         found.append({"settings": settings, "videos_per_s": await row.capacity("peer", settings, seconds)})
     best = max(found, key=lambda one: one["videos_per_s"])
@@ -249,7 +251,8 @@ async def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
                 if arguments.sweep:
                     tuned[key] = await sweep(row, arguments.seconds)
                     TUNED.write_text(json.dumps(tuned, indent=2, sort_keys=True) + "\n")
-                settings = tuned.get(key, {}).get("settings", UNTUNED)
+                swept = tuned.get(key) or tuned.get(f"{arguments.model}, {peer_name}, service", {})
+                settings = swept.get("settings", UNTUNED)
                 found = await compare(row, settings, arguments.seconds, arguments.requests, arguments.rounds)
             except TimeoutError as error:
                 figures[label] = {"error": str(error)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -49,6 +50,9 @@ def serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
             os.close(upload)
             os.close(clips)
             _say(control, answer)
+            # Containers and streams of PyAV hold each other, and with them the pictures: Python would look for such
+            # circles so seldom that a process grows by hundreds of megabytes.
+            gc.collect()
         code = 0
     except (ConnectionError, EOFError):
         # The other end is gone, or done with this process.

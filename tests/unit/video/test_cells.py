@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import ClassVar
+from weakref import WeakSet
 
 import psutil
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from service.video import inside
 from service.video.cells import Cells
 from service.video.fork_server import ForkServer, ServerGone
+from service.video.forking import Prepare
 from tests.unit.video.test_pool import cells as running_cells
 from tests.unit.video.test_pool import fork_servers
 
@@ -23,19 +26,42 @@ def nothing_to_prepare() -> inside.Work:
     return lambda upload, clips, task: {}
 
 
+class Circle:
+    """Holds itself, as a container holds its streams and they the container."""
+
+    alive: ClassVar[WeakSet[Circle]] = WeakSet()
+
+    def __init__(self) -> None:
+        self.itself = self
+        self.alive.add(self)
+
+
+def circles() -> inside.Work:
+    """The work: it says how many circles of uploads before are alive, and makes one."""
+
+    def work(upload: inside.HeldFile, clips: inside.HeldFile, task: bytes) -> dict[str, int]:
+        before = len(Circle.alive)
+        Circle()
+        return {"before": before}
+
+    return work
+
+
 Ran = Callable[..., Awaitable[int]]
 
 
 @asynccontextmanager
-async def cells_of(most: int, uploads: int) -> AsyncIterator[tuple[Cells, Ran]]:
+async def cells_of(
+    most: int, uploads: int, prepare: Prepare = nothing_to_prepare, answer: bytes = b"{}"
+) -> AsyncIterator[tuple[Cells, Ran]]:
     """Cells, and a way to hand one an upload of a caller and learn which process it is."""
-    cells = Cells(ForkServer(nothing_to_prepare), most, uploads)
+    cells = Cells(ForkServer(prepare), most, uploads)
 
     async def ran(caller: str, *, good: bool = True) -> int:
         cell = await cells.take(caller)
         with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230 - it is no file
             await cell.begin(nothing.fileno(), nothing.fileno(), b"", cpu_s=10, file_bytes=1)
-        assert await cell.report(100) == b"{}"
+        assert await cell.report(100) == answer
         if good:
             cells.give_back(cell, caller)
         else:
@@ -63,6 +89,11 @@ async def test_callers_keep_their_processes_while_there_are_enough() -> None:
     async with cells_of(2, 100) as (_, ran):
         by_caller = {(caller, await ran(caller)) for caller in ("ann", "bob", "ann", "ann", "bob")}
     assert len(by_caller) == 2
+
+
+async def test_nothing_of_an_upload_is_left_when_the_next_one_comes() -> None:
+    async with cells_of(1, 100, circles, b'{"before": 0}') as (_, ran):
+        assert len({await ran("ann") for _ in range(3)}) == 1
 
 
 async def test_a_process_is_replaced_after_its_share_of_uploads() -> None:
