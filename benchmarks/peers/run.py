@@ -5,8 +5,9 @@ A row holds the capacity of both (closed loop), and the latency of both over man
 peer's capacity (open loop, from the moment a request was to be sent). A tie is a difference of up to 3 %. A better
 serving can be claimed from the rows `service` only: in the others decoding is compared too.
 
-Peers run with the settings of `tuned.json`, the best of a sweep (`--sweep`) over workers, batch and threads; a row without
-one of its own takes that of `service`. Ours runs as `vidtr up` without any; `benchmarks.stack --sweep` does the same to ours.
+Peers run with the settings of `tuned.json`, the best of a sweep (`--sweep`) over workers, batch and threads; a row
+without one of its own takes that of `service`. Ours runs as `vidtr up` without any; `benchmarks.stack --sweep` does the
+same to it.
 
     python -m benchmarks.peers.run [--peers NAME …] [--decoders NAME …] [--sweep] [--seconds S] [--requests N]
 """
