@@ -73,6 +73,7 @@ class Peer:
     program: tuple[str, ...] = ()
     """instead of the module itself, `{port}` standing for the port"""
     batches: bool = True
+    """whether it has a batch size to try"""
 
 
 PEERS = {
