@@ -47,6 +47,7 @@ class ServerProcess:
         self._environment = environment
         self._inherited = tuple(inherited)
         self._process: subprocess.Popen[bytes] | None = None
+        self._helpers_left = False
 
     @property
     def pid(self) -> int | None:
@@ -54,7 +55,8 @@ class ServerProcess:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start the program; its log is begun anew."""
+        """Start the program; its log is begun anew. Helpers of an earlier one that was killed are killed too."""
+        self._kill_helpers()
         with ExitStack() as stack:
             log = None if self._log is None else stack.enter_context(self._log.open("wb"))
             self._process = subprocess.Popen(  # noqa: S603 - the command is the program's own
@@ -66,6 +68,7 @@ class ServerProcess:
                 start_new_session=True,
                 pass_fds=self._inherited,
             )
+            self._helpers_left = True
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
         """Wait until `ready()`; a server that ends or stays unready is stopped.
@@ -84,9 +87,9 @@ class ServerProcess:
             time.sleep(_POLL_S)
 
     def stop(self, grace_s: float) -> int | None:
-        """SIGTERM, then after `grace_s` seconds SIGKILL to its whole session; returns the exit status.
+        """SIGTERM, then after `grace_s` seconds SIGKILL; what is left of its session is killed in any case.
 
-        None where it was never started; a second call does nothing and returns the same status.
+        Returns the exit status, None where it was never started. A second call does nothing and returns the same.
         """
         process = self._process
         if process is None:
@@ -97,11 +100,18 @@ class ServerProcess:
             try:
                 process.wait(grace_s)
             except subprocess.TimeoutExpired:
-                # The session, because helpers of a killed server would live on.
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
+        self._kill_helpers()
         return process.returncode
+
+    def _kill_helpers(self) -> None:
+        # A server that was killed, here or by somebody else, leaves them behind, as Triton does its Python backends.
+        # Once only: later its process id may be that of something else.
+        if self._process is not None and self._process.poll() is not None and self._helpers_left:
+            self._helpers_left = False
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _error(self, what: str) -> LocalServerError:
         if self._log is None:

@@ -2,7 +2,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -77,12 +77,34 @@ def test_a_server_that_ignores_sigterm_is_killed(stubborn: ServerProcess):
     assert stubborn.stop(grace_s=0.1) == -signal.SIGKILL
 
 
-def test_a_killed_server_takes_its_helpers_along(log: Path):
+@pytest.fixture
+def helped(log: Path) -> Iterator[tuple[ServerProcess, psutil.Process]]:
+    """A server, and the helper it has started."""
     server = python(PARENT, log, STUBBORN)
     server.start()
     server.wait_until(lambda: log.read_bytes().count(b"up") == 2, 60)
     helper = psutil.Process(int(log.read_text().split()[0]))
+    yield server, helper
     server.stop(grace_s=0)
+    if helper.is_running():
+        helper.kill()
+
+
+def test_a_killed_server_takes_its_helpers_along(helped: tuple[ServerProcess, psutil.Process]):
+    server, helper = helped
+    server.stop(grace_s=0)
+
+    assert psutil.wait_procs([helper], timeout=60)[1] == []
+
+
+@pytest.mark.parametrize("again", [ServerProcess.start, lambda server: server.stop(grace_s=0)], ids=["start", "stop"])
+def test_helpers_of_a_server_that_somebody_killed_go_at_the_next(
+    again: Callable[[ServerProcess], object], helped: tuple[ServerProcess, psutil.Process]
+):
+    server, helper = helped
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait_until(lambda: server.pid is None, 60)
+    again(server)
 
     assert psutil.wait_procs([helper], timeout=60)[1] == []
 
