@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,20 +55,21 @@ def decode_footage(
     cache = folder / f"clips-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if not cache.exists():
         clips, cuts = [], []
-        for number, entry in enumerate(entries):
-            tell("decoding", number, len(entries))
-            clip, cut = _decoded(folder, entry, spec, limits)
-            clips.append(clip)
-            cuts.append(cut)
-        partial = cache.with_suffix(".partial.npz")
-        np.savez(partial, clips=np.stack(clips), cut=np.array(cuts))
-        partial.replace(cache)
+        # Another process may be decoding the same set.
+        with tempfile.TemporaryDirectory(dir=folder, prefix="decoding-") as scratch:
+            raw, partial = Path(scratch) / "clip.raw", Path(scratch) / "clips.npz"
+            for number, entry in enumerate(entries):
+                tell("decoding", number, len(entries))
+                clip, cut = _decoded(folder, entry, raw, spec, limits)
+                clips.append(clip)
+                cuts.append(cut)
+            np.savez(partial, clips=np.stack(clips), cut=np.array(cuts))
+            partial.replace(cache)
     with np.load(cache) as kept:
         return Footage(entries, torch.from_numpy(kept["clips"]), torch.from_numpy(kept["cut"]))
 
 
-def _decoded(folder: Path, entry: Entry, spec: ModelSpec, limits: VideoLimits) -> tuple[np.ndarray, int]:
-    raw = folder / "decoding.raw"
+def _decoded(folder: Path, entry: Entry, raw: Path, spec: ModelSpec, limits: VideoLimits) -> tuple[np.ndarray, int]:
     request = JobRequest(windows=1)
     if entry.unaltered:
         request = JobRequest(windows=1, start=entry.start_s, end=entry.start_s + spec.span_s + 0.1)
@@ -76,8 +78,6 @@ def _decoded(folder: Path, entry: Entry, spec: ModelSpec, limits: VideoLimits) -
         clip = np.fromfile(raw, dtype=np.uint8).reshape(spec.clip_shape)
     except VidtrError as error:
         raise ValueError(f"{entry.file} does not decode: {error.detail}") from error
-    finally:
-        raw.unlink(missing_ok=True)
     return clip, _slot_before(entry, decoded)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import os
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -25,6 +24,7 @@ from service.training.config import Recipe, TrainConfig
 from service.training.evaluate import evaluate
 from service.training.losses import examples_loss
 from service.training.optimise import make_optimizer, rate_at
+from service.training.processes import join_processes, leave_processes
 from service.training.sources import Source, generator_for
 from service.training.state import load_state, save_state
 
@@ -38,17 +38,16 @@ def train(network: Network, source: Source, config: TrainConfig, out: Path, *, s
 
     Raises ValueError where the batch cannot be divided among the processes or the recipe does not fit the network.
     """
+    torch.set_num_threads(config.run.threads)
+    last_loss = _train(join_processes(config.run), network, source, config, out, stop_after)
+    leave_processes()
+    return last_loss
+
+
+def _train(
+    fabric: Fabric, network: Network, source: Source, config: TrainConfig, out: Path, stop_after: int | None
+) -> float:
     recipe, run = config.recipe, config.run
-    torch.set_num_threads(run.threads)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    fabric = Fabric(
-        accelerator=run.accelerator,
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        num_nodes=processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        strategy="ddp" if processes > 1 else "auto",
-        precision=run.precision,
-    )
-    fabric.launch()
     parts = recipe.accumulate * fabric.world_size
     if recipe.batch % parts:
         raise ValueError(f"batch ({recipe.batch}) must be a multiple of processes x accumulate ({parts})")

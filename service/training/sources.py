@@ -7,6 +7,7 @@ the uninterrupted one would have seen, and several processes together see what o
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -183,13 +184,12 @@ class Videos:
         path = self._cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
         if not path.exists():
             self._cache.mkdir(parents=True, exist_ok=True)
-            raw = path.with_suffix(".raw")
-            decoded = decode_file(sample.path, raw, spec, JobRequest(windows=windows, crops=crops), self._limits)
-            clips = np.fromfile(raw, dtype=np.uint8).reshape(len(decoded.clips), *spec.clip_shape)
-            partial = path.with_suffix(".partial.npy")
-            np.save(partial, clips)
-            partial.replace(path)
-            raw.unlink()
+            # The other processes of the run decode the same videos at the same time.
+            with tempfile.TemporaryDirectory(dir=self._cache, prefix="decoding-") as scratch:
+                raw, partial = Path(scratch) / "clips.raw", Path(scratch) / "clips.npy"
+                decoded = decode_file(sample.path, raw, spec, JobRequest(windows=windows, crops=crops), self._limits)
+                np.save(partial, np.fromfile(raw, dtype=np.uint8).reshape(len(decoded.clips), *spec.clip_shape))
+                partial.replace(path)
         return path
 
     def target(self, sample: Sample) -> Tensor:

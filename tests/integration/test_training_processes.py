@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -50,6 +51,15 @@ evaluate_every = 10
 log_every = 1
 """
 
+THREADS_AFTER = """
+import json, os
+from pathlib import Path
+from service.cli.main import app
+app({arguments}, standalone_mode=False)
+names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+(Path({out!r}) / f"threads-{{os.environ['RANK']}}.json").write_text(json.dumps(names))
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -65,13 +75,14 @@ def command(project: Path, out: str, *, steps: int = 40, processes: int = 1) -> 
     config = project / "config.toml"
     config.write_text(CONFIG.format(steps=steps))
     task = ["-m", "service.cli.main", "train", str(config), "--out", str(project / out)]
-    if processes == 1:
-        return [sys.executable, *task]
+    return [sys.executable, *(launcher(processes) if processes > 1 else []), *task]
+
+
+def launcher(processes: int) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
-    return [sys.executable, *launcher, *task]
+    return ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
 
 
 def environment() -> dict[str, str]:
@@ -108,6 +119,17 @@ def test_two_processes_train_as_one_does_with_the_same_batch(project: Path) -> N
         subprocess.run(run, check=True, env=environment(), timeout=200)
     one, two = state(project / "1"), state(project / "2")
     assert max(float((one[k] - two[k]).abs().max()) for k in one if k.startswith("network.")) < 1e-4
+
+
+def test_no_thread_talks_to_other_processes_after_training(project: Path) -> None:
+    # Such a thread may want the interpreter while it shuts down, which aborts a run that had succeeded.
+    out, script = project / "out", project / "train.py"
+    training = command(project, "out", steps=2)[1:]
+    script.write_text(THREADS_AFTER.format(arguments=training[2:], out=str(out)))
+    subprocess.run([sys.executable, *launcher(2), str(script)], check=True, env=environment(), timeout=200)
+    threads = [json.loads((out / f"threads-{rank}.json").read_text()) for rank in range(2)]
+    assert [name for names in threads for name in names if "gloo" in name] == []
+    assert all(threads)
 
 
 def test_evaluation_writes_a_report_and_figures(project: Path) -> None:

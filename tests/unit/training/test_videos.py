@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from service.contracts import DecodedVideo
 from service.settings import Settings
+from service.training import sources
 from service.training.config import TrainConfig
 from service.training.sources import Examples, Videos
 from service.training.start import make_source
+from service.video.clips import decode_file
 from service.video.config import VideoLimits
 from tests.videos import quadrants, write_video
 
@@ -38,6 +42,23 @@ def red_share(batch: Examples) -> torch.Tensor:
     """Share of each clip's pixels that belong to the red quarter."""
     red, green, blue = batch.clips.float().unbind(-1)
     return ((red > 150) & (green < 100) & (blue < 100)).float().mean((1, 2, 3))
+
+
+def test_two_processes_may_decode_the_same_videos_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanwhile: list[Videos] = []
+
+    def while_another_starts_and_ends(*arguments: Any) -> DecodedVideo:
+        decoded = decode_file(*arguments)
+        with monkeypatch.context() as other:
+            other.setattr(sources, "decode_file", decode_file)
+            meanwhile.append(source(folder, windows=2))
+        return decoded
+
+    monkeypatch.setattr(sources, "decode_file", while_another_starts_and_ends)
+    one = source(folder, windows=2)
+    assert meanwhile
+    assert one.skipped == meanwhile[0].skipped == []
+    assert torch.equal(one.batch(0, 0, 4, 4).clips, meanwhile[0].batch(0, 0, 4, 4).clips)
 
 
 def test_enlarged_views_have_the_same_size(folder: Path) -> None:

@@ -1,0 +1,36 @@
+"""The processes of a run: how they find each other, and how they part."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import torch.distributed
+from lightning_fabric import Fabric
+
+from service.training.config import Run
+
+
+def join_processes(run: Run) -> Fabric:
+    """This process as one of those that `torchrun` started, or alone."""
+    processes, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    fabric = Fabric(
+        accelerator=run.accelerator,
+        devices=here,
+        num_nodes=processes // here,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=run.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def leave_processes() -> None:
+    """End the threads that talked to the other processes; whatever trained across them must be out of scope.
+
+    A thread that still lets go of a tensor while the interpreter shuts down aborts the process, and with it the run.
+    After an error this is not to be called: the others may be waiting within a collective, and this would wait too.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()
