@@ -19,7 +19,7 @@ import pytest
 from service.video import inside
 from service.video.cell import Cell, CellGone
 from service.video.forking import end_cell, fork_cell
-from tests.unit.video.test_pool import running
+from tests.unit.video.test_pool import cells, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's sandbox")
 
@@ -57,6 +57,11 @@ async def outcome(attempt: Callable[[], Any]) -> str:
 def secret(tmp_path: Path) -> Path:
     (tmp_path / "secret").write_text("another upload")
     return tmp_path / "secret"
+
+
+async def test_a_decode_that_begins_interrupts_nobody() -> None:
+    async with running():
+        assert {os.sched_getscheduler(cell.pid) for cell in cells()} == {os.SCHED_BATCH}
 
 
 async def test_it_opens_no_file(secret: Path) -> None:
