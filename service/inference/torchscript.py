@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import structlog
@@ -23,6 +25,9 @@ from service.inference.spec import OUTPUTS, ModelConfigError
 from service.inference.threads import cpu_seconds, worthwhile
 
 _WARM_UP_RUNS = 2
+# Two hand-overs between threads, each with a wait for the interpreter, cost a short forward a tenth of its time; longer
+# than this the event loop is not to stand still.
+_BRIEF_S = 0.02
 _PROBE_CLIPS = 2
 
 log = structlog.get_logger()
@@ -39,14 +44,15 @@ class TorchScriptConfig:
 class TorchScriptBackend:
     """A `service.inference.backend.Backend` that computes in this process.
 
-    All forwards run one after another on one dedicated thread: the event loop never waits for them, and two batches
-    never fight for the same cores. The process keeps the memory that its largest pass took.
+    All forwards run one after another, so that two batches never fight for the same cores: brief ones within the event
+    loop, the others on one dedicated thread. The process keeps the memory that its largest pass took.
     """
 
     def __init__(self, config: TorchScriptConfig) -> None:
         self._config = config
         self._models: dict[tuple[str, str], _LoadedModel] = {}
         self._executor: ThreadPoolExecutor | None = None
+        self._on_thread: Future[Scores] | None = None
 
     async def start(self) -> None:
         """Load, verify and warm up every model version that the repository serves.
@@ -81,7 +87,11 @@ class TorchScriptBackend:
         if loaded is None:
             raise BackendFailed(f"model {model!r} version {version} is not served")
         _check_clips(loaded.spec, clips)
-        return await asyncio.get_running_loop().run_in_executor(executor, loaded.forward, clips)
+        thread_is_free = self._on_thread is None or self._on_thread.done()
+        if thread_is_free and loaded.clip_s * len(clips) <= _BRIEF_S:
+            return loaded.forward(clips)
+        self._on_thread = executor.submit(loaded.forward, clips)
+        return await asyncio.wrap_future(self._on_thread)
 
     async def close(self) -> None:
         """See `Backend.close`; a forward that has begun is waited for."""
@@ -117,6 +127,8 @@ class _LoadedModel:
     def __init__(self, file: ModelFile, threads: int) -> None:
         self.spec = file.spec
         self.threads = threads
+        self.clip_s = inf
+        """seconds that a forward of one clip takes"""
         try:
             self._forward = in_passes(for_cpu(load_module(file.path)))
         except RuntimeError as error:
@@ -152,6 +164,14 @@ class _LoadedModel:
             for _ in range(_WARM_UP_RUNS):
                 self.forward(np.zeros((size, *self.spec.clip_shape), np.uint8))
 
+    def measure(self) -> None:
+        """Find out how long a forward of one clip takes: the best of some, as much goes on while a service starts."""
+        clip = np.zeros((1, *self.spec.clip_shape), np.uint8)
+        for _ in range(_WARM_UP_RUNS):
+            started = perf_counter()
+            self.forward(clip)
+            self.clip_s = min(self.clip_s, perf_counter() - started)
+
     def choose_threads(self, most: int) -> None:
         """Take as many threads, up to `most`, as are worth it for clips of this size."""
         clips = np.zeros((min(_PROBE_CLIPS, self.spec.max_batch_size), *self.spec.clip_shape), np.uint8)
@@ -179,4 +199,5 @@ def _load_all(config: TorchScriptConfig) -> list[_LoadedModel]:
         model.warm_up()
         if not config.threads:
             model.choose_threads(cores)
+        model.measure()
     return models

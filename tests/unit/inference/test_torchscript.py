@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from service.errors import BackendFailed, BackendUnavailable
+from service.inference import torchscript
 from service.inference.spec import ModelConfigError
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from tests.fixtures.tiny_models import (
@@ -146,7 +147,33 @@ async def test_scores_that_are_no_numbers_fail(backend: TorchScriptBackend):
         await backend.infer("tiny", "2", random_clips(1, command=NOT_A_NUMBER))
 
 
-async def test_the_event_loop_runs_while_the_network_computes(backend: TorchScriptBackend):
+async def test_a_brief_forward_runs_where_it_is_called(backend: TorchScriptBackend):
+    with pytest.raises(StopIteration):
+        backend.infer("tiny", "2", random_clips(1)).send(None)
+
+
+async def test_a_brief_forward_comes_after_a_longer_one_that_has_begun(
+    backend: TorchScriptBackend, monkeypatch: pytest.MonkeyPatch
+):
+    ended: list[str] = []
+
+    async def ran(name: str, clips: np.ndarray) -> None:
+        await backend.infer("tiny", "2", clips)
+        ended.append(name)
+
+    monkeypatch.setattr(torchscript, "_BRIEF_S", 0.0)
+    long = asyncio.create_task(ran("long", random_clips(1, command=BUSY)))
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    await asyncio.gather(ran("brief", random_clips(1)), long)
+
+    assert ended == ["long", "brief"]
+
+
+async def test_the_event_loop_runs_while_a_network_computes_for_longer(
+    backend: TorchScriptBackend, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torchscript, "_BRIEF_S", 0.0)
     slow = asyncio.create_task(backend.infer("tiny", "2", random_clips(1, command=BUSY)))
     turns = 0
     while not slow.done():
