@@ -162,11 +162,11 @@ class _LoadedModel:
         """Run each batch size that doubling reaches, and the largest, so that no caller pays for first-use set-up."""
         for size in _warm_up_sizes(self.spec.max_batch_size):
             for _ in range(_WARM_UP_RUNS):
-                self.forward(np.zeros((size, *self.spec.clip_shape), np.uint8))
+                self.forward(self._black(size))
 
     def measure(self) -> None:
         """Find out how long a forward of one clip takes: the best of some, as much goes on while a service starts."""
-        clip = np.zeros((1, *self.spec.clip_shape), np.uint8)
+        clip = self._black(1)
         for _ in range(_WARM_UP_RUNS):
             started = perf_counter()
             self.forward(clip)
@@ -174,7 +174,7 @@ class _LoadedModel:
 
     def choose_threads(self, most: int) -> None:
         """Take as many threads, up to `most`, as are worth it for clips of this size."""
-        clips = np.zeros((min(_PROBE_CLIPS, self.spec.max_batch_size), *self.spec.clip_shape), np.uint8)
+        clips = self._black(min(_PROBE_CLIPS, self.spec.max_batch_size))
 
         def timed(threads: int) -> float:
             self.threads = threads
@@ -182,6 +182,9 @@ class _LoadedModel:
 
         self.threads = worthwhile(timed, most)
         log.info("threads_chosen", model=self.spec.name, version=self.spec.version, threads=self.threads, cores=most)
+
+    def _black(self, clips: int) -> Clips:
+        return np.zeros((clips, *self.spec.clip_shape), np.uint8)
 
 
 def _warm_up_sizes(largest: int) -> Iterable[int]:

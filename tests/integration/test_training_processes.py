@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from service.local.process import free_ports
 from tests.videos import write_video
 
 pytest.importorskip("lightning_fabric", reason="the extra `train` is not installed")
@@ -79,9 +79,7 @@ def command(project: Path, out: str, *, steps: int = 40, processes: int = 1) -> 
 
 
 def launcher(processes: int) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     return ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
 
 
@@ -124,8 +122,8 @@ def test_two_processes_train_as_one_does_with_the_same_batch(project: Path) -> N
 def test_no_thread_talks_to_other_processes_after_training(project: Path) -> None:
     # Such a thread may want the interpreter while it shuts down, which aborts a run that had succeeded.
     out, script = project / "out", project / "train.py"
-    training = command(project, "out", steps=2)[1:]
-    script.write_text(THREADS_AFTER.format(arguments=training[2:], out=str(out)))
+    _, _, _, *arguments = command(project, "out", steps=2)
+    script.write_text(THREADS_AFTER.format(arguments=arguments, out=str(out)))
     subprocess.run([sys.executable, *launcher(2), str(script)], check=True, env=environment(), timeout=200)
     threads = [json.loads((out / f"threads-{rank}.json").read_text()) for rank in range(2)]
     assert [name for names in threads for name in names if "gloo" in name] == []
