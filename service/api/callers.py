@@ -53,8 +53,11 @@ class Caller:
 
     owner: str
     """name of the API key; empty for a request without one"""
+    tenant: str
+    """whose jobs, Idempotency-Keys and earlier results they are: the name of the API key, else `address:` and the
+    network; empty on one's own machine, where all who send no key are one"""
     identity: str
-    """what quotas are counted by"""
+    """what quotas and shares are counted by, and decode processes kept apart by"""
     limits: QuotaLimits
 
 
@@ -65,6 +68,7 @@ class Access:
         self._config = config
         self._ring = ring
         self._quotas = quotas
+        self._unheard = False
 
     @property
     def lists_anonymous_jobs(self) -> bool:
@@ -86,14 +90,23 @@ class Access:
             if not self._config.open:
                 raise self._refused("an API key is needed: send it as `Authorization: Bearer <key>`")
             limits = QuotaLimits(self._config.quota_requests, self._config.quota_video_seconds)
-            return Caller("", f"address:{network(address)}", limits)
+            identity = f"address:{network(address)}"
+            return Caller("", "" if self._config.loopback else identity, identity, limits)
         entry = self._ring.find(key)
         if entry is None:
             raise self._refused("the API key is unknown or has expired")
         limits = QuotaLimits(
             entry.requests or self._config.quota_requests, entry.video_seconds or self._config.quota_video_seconds
         )
-        return Caller(entry.name, f"key:{entry.name}", limits)
+        return Caller(entry.name, entry.name, f"key:{entry.name}", limits)
+
+    def forwarded(self, address: str | None, forwarded_for: str) -> None:
+        """Say once that a proxy speaks for its clients and is not believed, so that they all count as one caller."""
+        if self._unheard or str(address) in map(str.strip, forwarded_for.split(",")):
+            return
+        self._unheard = True
+        detail = "X-Forwarded-For came from an address that `trusted_proxies` does not name: all behind it who send no"
+        log.warning("proxy_not_trusted", detail=f"{detail} API key are one caller", address=address)
 
     async def admit(self, caller: Caller) -> None:
         """Count an upload before its body is read. Raises QuotaExceeded."""
@@ -155,6 +168,8 @@ async def identified(
     """Dependency of every route of `/v1`: who sends the request. Raises Unauthorized."""
     access: Access = request.app.state.api.access
     client = request.client
+    if credentials is None and (forwarded_for := request.headers.get("x-forwarded-for")) is not None:
+        access.forwarded(client.host if client else None, forwarded_for)
     return access.identify(credentials.credentials if credentials else None, client.host if client else None)
 
 

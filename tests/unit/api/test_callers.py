@@ -1,6 +1,7 @@
 from typing import cast
 
 import pytest
+import structlog
 
 from service.api.callers import Access, AccessConfig, network, rate_limit_headers
 from service.api.keys import KeyConfig, KeyRing, hashed, new_key
@@ -49,6 +50,24 @@ def test_everybody_may_be_let_in() -> None:
     open_to_all = access(host="192.0.2.7", anonymous="allow")
     assert open_to_all.identify(None, "192.0.2.8").identity == "address:192.0.2.8"
     assert not open_to_all.lists_anonymous_jobs
+
+
+def test_callers_without_a_key_are_tenants_by_their_networks_and_one_on_one_s_own_machine() -> None:
+    open_to_all = access(host="192.0.2.7", anonymous="allow")
+    assert open_to_all.identify(None, "192.0.2.8").tenant == "address:192.0.2.8"
+    assert open_to_all.identify(None, "2001:db8::1").tenant == open_to_all.identify(None, "2001:db8::2").tenant
+    assert open_to_all.identify(None, "2001:db8:0:1::1").tenant != open_to_all.identify(None, "2001:db8::1").tenant
+    assert open_to_all.identify(KEY, "192.0.2.8").tenant == "app"
+    assert access().identify(None, "127.0.0.1").tenant == access().identify(None, "127.0.0.2").tenant == ""
+
+
+def test_a_proxy_that_is_not_trusted_is_named_in_the_log_once() -> None:
+    behind = access(host="192.0.2.7", anonymous="allow")
+    with structlog.testing.capture_logs() as logs:
+        behind.forwarded("203.0.113.9", "10.0.0.2, 203.0.113.9")
+        behind.forwarded("192.0.2.1", "203.0.113.9")
+        behind.forwarded("192.0.2.1", "203.0.113.10")
+    assert [(line["event"], line["address"]) for line in logs] == [("proxy_not_trusted", "192.0.2.1")]
 
 
 def test_a_wrong_key_is_refused_where_none_is_needed() -> None:
