@@ -45,12 +45,15 @@ class Program:
     """`vidtr up` on a free port, with its state in `directory` and settings from `environment`.
 
     In a larger `size` more API and worker processes share its Redis, and `port` spreads connections over all APIs.
+    `code` is a folder with the code of another version, to be run instead of this one.
     """
 
     running: ClassVar[set[Program]] = set()
     """those that have been started and not stopped"""
 
-    def __init__(self, directory: Path, *arguments: str, size: Size = SIZE, **environment: str) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, size: Size = SIZE, code: Path | None = None, **environment: str
+    ) -> None:
         self.directory = directory
         self._ports = free_ports(size.apis)
         self._spread = Spread(self._ports) if size.apis > 1 else None
@@ -58,6 +61,7 @@ class Program:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "program.log"
         self._size = size
+        self._code = code
         self._arguments = arguments
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,6 +75,7 @@ class Program:
             self._process = subprocess.Popen(
                 [*command, "--state-dir", str(self.directory / "state"), *self._arguments],
                 env={**os.environ, **self._environment},
+                cwd=self._code,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
