@@ -85,6 +85,30 @@ class MalformedRequest(RequestError):
     code = "malformed_request"
 
 
+class HeadersTooLarge(RequestError):
+    """The request's first line and headers have more than `max_header_bytes`, or are more than `max_headers`."""
+
+    code = "headers_too_large"
+
+
+class UrlTooLong(RequestError):
+    """The URL has more than `max_url_bytes`."""
+
+    code = "url_too_long"
+
+
+class HeadTimeout(TemporaryError):
+    """The first line and headers of the request were not complete after `head_timeout_s`."""
+
+    code = "head_timeout"
+
+
+class TooManyConnections(TemporaryError):
+    """The api has `max_connections` open, or `max_connections_per_address` of the caller's, and none is idle."""
+
+    code = "too_many_connections"
+
+
 class InvalidOption(RequestError):
     """A query option is unknown or out of range."""
 

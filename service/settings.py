@@ -50,6 +50,26 @@ class Settings(BaseSettings):
     cors_origins: CommaList = Field(
         (), description="Origins whose pages may call the API, such as `https://app.example.com`; `*` for all."
     )
+    max_header_bytes: int = Field(
+        32 * 1024, ge=1024, description="Most bytes of a request's head: its first line and headers."
+    )
+    max_headers: int = Field(100, gt=0, description="Most headers of a request.")
+    max_url_bytes: int = Field(8192, gt=0, description="Most bytes of a request's URL.")
+    head_timeout_s: float = Field(
+        10.0, gt=0, description="Longest that the head of a request may take, from the connection on."
+    )
+    keep_alive_s: int = Field(5, gt=0, description="Time after an answer when an idle connection is closed.")
+    answer_stall_s: float = Field(
+        60.0, gt=0, description="Longest that a client may read nothing of an answer that waits for it."
+    )
+    max_connections: int = Field(
+        1000,
+        gt=0,
+        description="Connections that one API process holds; fewer where the limit of open files leaves less room.",
+    )
+    max_connections_per_address: int = Field(
+        500, gt=0, description="Connections that one address may hold; never more than half of all."
+    )
     trusted_proxies: CommaList = Field(
         (), description="Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count."
     )

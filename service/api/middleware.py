@@ -11,6 +11,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.problems import unexpected
 from service.telemetry import metrics, traces
 
 log = structlog.get_logger()
@@ -36,10 +37,12 @@ class RequestContext:
         headers: dict[str, str] = {}
         scope.setdefault("state", {}).update(request_id=request_id, headers=headers)
         status = 500
+        begun = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
+                begun = True
                 status = message["status"]
                 MutableHeaders(scope=message).update({"X-Request-Id": request_id, **headers})
             await send(message)
@@ -54,6 +57,11 @@ class RequestContext:
             phases = scope["state"]["phases"] = traces.Phases()
             try:
                 await self._app(scope, receive, send_with_id)
+            except Exception as error:
+                # Starlette's own handler for these stands outside of this one: its answers have neither id nor CORS.
+                if begun:
+                    raise
+                await unexpected(error, request_id)(scope, receive, send_with_id)
             finally:
                 # A path with an id in it, or one that nobody serves, must not become a label of its own.
                 route = getattr(scope.get("route"), "path", "unmatched")

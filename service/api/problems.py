@@ -29,10 +29,12 @@ STATUS: dict[str, int] = {
     "unknown_dead_letter": 404,
     "method_not_allowed": 405,
     "upload_timeout": 408,
+    "head_timeout": 408,
     "idempotency_in_progress": 409,
     "job_deleted": 410,
     "result_expired": 410,
     "upload_too_large": 413,
+    "url_too_long": 414,
     "unsupported_media_type": 415,
     "container_not_allowed": 415,
     "codec_not_allowed": 415,
@@ -53,9 +55,11 @@ STATUS: dict[str, int] = {
     "decoder_crash": 422,
     "too_many_clips": 422,
     "quota_exceeded": 429,
+    "headers_too_large": 431,
     "internal_error": 500,
     "invalid_keys": 500,
     "backend_failed": 500,
+    "too_many_connections": 503,
     "queue_full": 503,
     "queue_unavailable": 503,
     "backend_unavailable": 503,
@@ -114,6 +118,12 @@ def problem(error: VidtrError, request_id: str) -> JSONResponse:
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 
 
+def unexpected(error: Exception, request_id: str) -> JSONResponse:
+    """The answer for what nobody foresaw; its cause goes to the log alone."""
+    log.error("unhandled_error", exc_info=error)
+    return problem(InternalError("the service failed; the log has the cause"), request_id)
+
+
 def retry_after(seconds: float) -> int:
     """Whole seconds, as HTTP wants them; never "at once"."""
     return max(1, math.ceil(seconds))
@@ -151,14 +161,9 @@ def install(app: FastAPI) -> None:
             answer.headers["Allow"] = ", ".join(methods)
         return answer
 
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("unhandled_error", exc_info=error)
-        return problem(InternalError("the service failed; the log has the cause"), request.state.request_id)
-
     app.add_exception_handler(VidtrError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unexpected)
 
 
 def _methods(request: Request) -> list[str]:

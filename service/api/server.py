@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import signal
 import sys
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.api.app import create_app
+from service.api.connections import ConnectionConfig, Connections
+from service.api.http_guard import Guarded
 from service.settings import Settings
 
 
@@ -31,8 +36,14 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     app = create_app(settings)
+    guard = Connections(settings.narrowed(ConnectionConfig))
     config = uvicorn.Config(
         app,
+        # A factory: uvicorn calls it for each connection.
+        http=cast(type[asyncio.Protocol], functools.partial(_protocol(), guard)),
+        # The limits hold for HTTP; nothing here speaks another protocol.
+        ws="none",
+        timeout_keep_alive=settings.keep_alive_s,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -48,6 +59,16 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     Server(config, app).run()
+
+
+def _protocol() -> type[Guarded]:
+    try:
+        from service.api.http_httptools import GuardedHttpTools
+    except ImportError:
+        from service.api.http_h11 import GuardedH11
+
+        return GuardedH11
+    return GuardedHttpTools
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

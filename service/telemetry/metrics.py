@@ -49,6 +49,12 @@ REQUEST_SECONDS = Histogram(
 REQUESTS_IN_PROGRESS = Gauge(
     "vidtr_http_requests_in_progress", "HTTP requests being answered.", multiprocess_mode="livesum"
 )
+CONNECTIONS = Gauge("vidtr_connections", "Connections open at the API.", multiprocess_mode="livesum")
+CONNECTIONS_CLOSED = Counter(
+    "vidtr_connections_closed",
+    "Connections that the API ended by itself, by reason: an error's code, or what the client did not do.",
+    ["reason"],
+)
 ERRORS = Counter("vidtr_errors", "Errors reported to callers, by their stable code.", ["code"])
 ADMISSION_REJECTS = Counter(
     "vidtr_admission_rejects", "Uploads refused before their body was read, by the error's code.", ["reason"]
@@ -167,6 +173,17 @@ for _code in ("undecodable", "no_video_stream", "video_too_short", "decode_timeo
     DECODE_FAILURES.labels(_code)
 for _kind in ("unavailable", "failed"):
     BACKEND_ERRORS.labels(_kind)
+for _reason in (
+    "malformed_request",
+    "headers_too_large",
+    "url_too_long",
+    "head_timeout",
+    "too_many_connections",
+    "silent",
+    "gave_way",
+    "answer_stalled",
+):
+    CONNECTIONS_CLOSED.labels(_reason)
 for _outcome in ("delivered", "failed", "given_up"):
     WEBHOOKS.labels(_outcome)
 BUILD_INFO.labels(service.__version__, platform.python_version()).set(1)

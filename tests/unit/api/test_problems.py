@@ -12,7 +12,14 @@ def test_every_error_has_exactly_one_status() -> None:
 
 
 def test_errors_that_pass_by_themselves_are_503() -> None:
-    passing = {"queue_full", "queue_unavailable", "backend_unavailable", "disk_full", "draining"}
+    passing = {
+        "too_many_connections",
+        "queue_full",
+        "queue_unavailable",
+        "backend_unavailable",
+        "disk_full",
+        "draining",
+    }
     assert {code for code, status in STATUS.items() if status == 503} == passing
 
 
