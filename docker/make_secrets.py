@@ -6,6 +6,7 @@
 """
 
 import hashlib
+import re
 import secrets
 from pathlib import Path
 
@@ -16,9 +17,9 @@ ROOT = Path("/secrets")
 COMMANDS = (
     "get mget set incrby del unlink exists expire pexpire ttl pttl rename "
     "hget hmget hgetall hset hdel hexists hincrby hlen "
-    "zadd zcard zrange zrangebyscore zrevrangebylex zrem zremrangebyscore zremrangebylex "
+    "zadd zcard zscore zrange zrangebyscore zrevrangebylex zrem zremrangebyscore zremrangebylex "
     "xadd xack xclaim xdel xgroup xinfo xlen xpending xrange xreadgroup xrevrange "
-    "publish subscribe unsubscribe multi exec discard evalsha script|exists script|load info client|setname"
+    "publish subscribe unsubscribe multi exec discard evalsha script|exists script|load time info client|setname"
 )
 RULES = " ".join(["~vidtr:*", "&vidtr:*", "-@all", "+@connection", "-@dangerous", *(f"+{c}" for c in COMMANDS.split())])
 
@@ -30,16 +31,25 @@ def write(path: Path, text: str) -> None:
     partial.rename(path)
 
 
+def users(digest: str) -> str:
+    """Redis' users. `health` may ping and nothing else."""
+    return f"user default off\nuser health on nopass -@all +ping\nuser vidtr on #{digest} {RULES}\n"
+
+
 def main() -> None:
-    if not (ROOT / "redis" / "users.acl").exists():
+    access_list = ROOT / "redis" / "users.acl"
+    if access_list.exists():
+        # A release may need commands that the one before did not.
+        written = access_list.read_text()
+        found = re.search(r"^user vidtr on #([0-9a-f]{64}) ", written, re.MULTILINE)
+        if found is not None and written != users(found[1]):
+            write(access_list, users(found[1]))
+    else:
         password = secrets.token_urlsafe(32)
         digest = hashlib.sha256(password.encode()).hexdigest()
         write(ROOT / "client" / "vidtr_redis_url", f"redis://vidtr:{password}@redis:6379/0")
-        # Last: it is the sign that all is written. `health` may ping and nothing else.
-        write(
-            ROOT / "redis" / "users.acl",
-            f"user default off\nuser health on nopass -@all +ping\nuser vidtr on #{digest} {RULES}\n",
-        )
+        # Last: it is the sign that all is written.
+        write(access_list, users(digest))
     if not (ROOT / "grafana" / "admin_password").exists():
         write(ROOT / "grafana" / "admin_password", secrets.token_urlsafe(16))
 

@@ -96,6 +96,9 @@ class Settings(BaseSettings):
         False, description="Whether webhooks may go to private addresses, and over plain http."
     )
     webhook_timeout_s: float = Field(10.0, gt=0, description="Longest that one try to deliver a webhook may take.")
+    webhook_concurrency: int = Field(
+        16, gt=0, description="Tries to deliver a webhook that one API process makes at a time."
+    )
     webhook_retry_s: float = Field(
         5.0,
         gt=0,
@@ -109,8 +112,17 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(512 * MIB, gt=0, description="Largest request body accepted.")
     upload_idle_s: float = Field(20.0, gt=0, description="Longest pause in an upload.")
     upload_timeout_s: float = Field(600.0, gt=0, description="Longest an upload may take in all.")
+    upload_min_bytes_per_s: int = Field(
+        2048, ge=0, description="Least average speed of an upload once its grace is over; 0 for none."
+    )
+    upload_grace_s: float = Field(
+        10.0, gt=0, description="Time by which an upload may lag behind its least average speed."
+    )
     max_concurrent_uploads: int = Field(
         64, gt=0, description="Uploads that one API process receives and decodes at a time; more are refused."
+    )
+    max_followers: int = Field(
+        500, gt=0, description="Streams of job events that one API process serves at a time; more are refused."
     )
     sync_wait_s: float = Field(
         30.0, gt=0, description="Longest a synchronous request waits for its result before it becomes a 202."
@@ -203,8 +215,17 @@ class Settings(BaseSettings):
         description="Share of its deadline that a job may be expected to wait in the queue, and likewise for a decode"
         " process.",
     )
+    caller_share: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="Most that one caller may hold of what it holds and what is free; 1 for no limit.",
+    )
     reservation_ttl_s: float = Field(
         30.0, ge=2, description="Life of the room and the Idempotency-Key that an upload holds, unless it is renewed."
+    )
+    reservation_start_clips: int = Field(
+        10, gt=0, description="Clips for which an upload reserves room before it has arrived; the rest follows then."
     )
     bulk_clips: int = Field(16, gt=0, description="Jobs of more clips than this are bulk, as are asynchronous ones.")
     idempotency_ttl_s: int = Field(86_400, gt=0, description="How long an Idempotency-Key leads to its job.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -42,6 +43,8 @@ def connect(url: str, *, name: str, socket_timeout_s: float | None = SOCKET_TIME
     )
 
 
+Reply = TypeVar("Reply")
+
 # Keys and arguments of a script.
 Call = tuple[list[Any], list[Any]]
 
@@ -59,6 +62,17 @@ async def run_all(redis: Redis, script: AsyncScript, calls: Sequence[Call]) -> l
         for keys, arguments in calls:
             await script(keys=keys, args=arguments, client=pipe)
         return list(await pipe.execute())
+
+
+async def whole(work: Awaitable[Reply]) -> Reply:
+    """The reply of what is sent. A cancellation comes out once it is there: what the server does is over then."""
+    sent = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(sent)
+    except asyncio.CancelledError:
+        with suppress(RedisError, OSError):
+            await sent
+        raise
 
 
 @contextmanager

@@ -11,9 +11,16 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from service.contracts import ClipScores, JobRecord, JobState, JobStatus
-from service.errors import DeadlineExceeded, IdempotencyInProgress, JobDeleted, ResultExpired, UnknownJob
+from service.errors import (
+    DeadlineExceeded,
+    IdempotencyInProgress,
+    JobDeleted,
+    QueueUnavailable,
+    ResultExpired,
+    UnknownJob,
+)
 from service.queue.codec import Outcome, encode_scores
-from service.queue.connection import Call, reported, run_all
+from service.queue.connection import RETRY_AFTER_S, Call, reported, run_all, whole
 from service.queue.idempotency import Claim
 from service.queue.job_scripts import ACCEPT, CANCEL, FINISH, NOTE, RECORD
 from service.queue.keys import GROUP, Keys
@@ -26,6 +33,9 @@ from service.queue.stream import ClipEntry
 PIPELINE_BYTES = 8 << 20
 # Clips of a job up to this size come with it, in one step.
 TOGETHER_BYTES = 1 << 20
+# Share of its reservation's life that a clip lives before its job is accepted. Reservations are renewed when a third of
+# their life is over: nothing is ever in Redis that no reservation counts.
+UNACCEPTED_SHARE = 2 / 3
 SWEPT_AT_ONCE = 100
 # Larger outcomes are fetched by those who want them: what is published waits in Redis' memory for a slow listener.
 TOLD_BYTES = 1 << 16
@@ -39,6 +49,7 @@ class JobTimes:
     result_ttl_s: int
     tombstone_ttl_s: int
     idempotency_ttl_s: int
+    reservation_ttl_s: float = 30.0
 
 
 class End(NamedTuple):
@@ -80,16 +91,20 @@ class JobStore:
         self._note = redis.register_script(NOTE)
         self._finish = redis.register_script(FINISH)
 
-    async def put_payloads(self, job_id: str, clips: memoryview, clip_bytes: int) -> None:
-        """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted."""
+    async def put_payloads(self, job_id: str, clips: memoryview, clip_bytes: int, life_s: float | None = None) -> None:
+        """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted.
+
+        They live `life_s`, or as long as those of an accepted job. Cancelled, it returns once nothing writes any more.
+        """
+        life_ms = int(1000 * (self._times.payload_ttl_s if life_s is None else life_s))
         step = max(1, PIPELINE_BYTES // clip_bytes)
         numbered = enumerate(_pieces(clips, clip_bytes))
         with reported():
             while some := list(islice(numbered, step)):
                 pipe = self._redis.pipeline(transaction=False)
                 for i, piece in some:
-                    pipe.set(self._keys.payload(job_id, i), piece, ex=self._times.payload_ttl_s)
-                await pipe.execute()
+                    pipe.set(self._keys.payload(job_id, i), piece, px=life_ms)
+                await whole(pipe.execute())
 
     async def accept(
         self,
@@ -110,7 +125,8 @@ class JobStore:
         the key of the result cache that goes when the job is erased. `home` is the `ResultBus` that is to get the
         outcome with the news of it. `followed` says that other jobs come soon.
 
-        Raises IdempotencyInProgress when the claim has meanwhile gone to another request; then nothing was written.
+        Raises IdempotencyInProgress when the claim has meanwhile gone to another request, and QueueUnavailable when
+        the reservation lapsed and took clips with it; then no job was made.
         """
         keys, spec = self._keys, record.spec
         total = len(record.decoded.clips)
@@ -135,11 +151,12 @@ class JobStore:
         entries = [entry_fields(record, clip, followed=followed) for clip in range(total)]
         payloads: dict[str, memoryview] = {}
         if clips is not None and len(clips) > TOGETHER_BYTES:
-            await self.put_payloads(record.id, clips, spec.clip_bytes)
+            await self.put_payloads(record.id, clips, spec.clip_bytes, UNACCEPTED_SHARE * self._times.reservation_ttl_s)
+            payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(total)}
         elif clips is not None:
             payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, spec.clip_bytes))}
         with reported():
-            committed = await self._accept(
+            accepting = self._accept(
                 keys=[
                     keys.job(record.id),
                     keys.clips(spec.name, record.job_class),
@@ -168,6 +185,10 @@ class JobStore:
                     *(part for fields in (job, *entries) for pair in fields.items() for part in pair),
                 ],
             )
+            committed = await whole(accepting)
+        if committed < 0:
+            detail = "the upload was held up for longer than its clips are kept before their job is accepted"
+            raise QueueUnavailable(detail, limit=self._times.reservation_ttl_s, retry_after_s=RETRY_AFTER_S)
         if not committed:
             detail = "another request with this Idempotency-Key took over while this one was held up"
             raise IdempotencyInProgress(detail, retry_after_s=2.0)

@@ -87,6 +87,13 @@ class Keys:
         """Sorted set of room reserved for uploads that are not accepted yet, scored by when it lapses."""
         return f"{self.prefix}:reserved"
 
+    def held(self, caller: str) -> str:
+        """Sorted set of the jobs that a caller, named by a digest, may still have in flight, scored by deadline.
+
+        ACCEPT derives it from `reserved`.
+        """
+        return f"{self.reserved}:{caller}"
+
     @property
     def quotas(self) -> str:
         """What the keys of quotas begin with: counters of a caller's windows, which the `limits` library names."""

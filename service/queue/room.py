@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Any
 
@@ -13,39 +13,14 @@ from redis.asyncio import Redis
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import QueueFull
 from service.queue.connection import reported
+from service.queue.fair_share import FairShare
 from service.queue.keys import Keys
+from service.queue.room_scripts import RELEASE, RENEW, RESERVE
 
 # Used while no worker has measured anything.
 RETRY_AFTER_S = 2.0
 MOST_SPREAD_S = 10.0
 _random = SystemRandom()
-
-# What is in flight is the streams themselves plus what is reserved: nothing is counted up and down, so nothing drifts.
-# KEYS: reservations, then two streams for each served model. ARGV: now, end of the reservation, its member, model,
-# class, clips, bytes of one clip, most clips, most bytes, most clips ahead, then name and clip bytes of each model.
-RESERVE = """
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
-local ahead, bytes = {interactive = 0, bulk = 0}, 0
-for i = 11, #ARGV, 2 do
-  local at = i - 9
-  local interactive, bulk = redis.call('XLEN', KEYS[at]), redis.call('XLEN', KEYS[at + 1])
-  bytes = bytes + (interactive + bulk) * ARGV[i + 1]
-  if ARGV[i] == ARGV[4] then ahead.interactive, ahead.bulk = interactive, bulk end
-end
-for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local class, clips, size, model = member:match('^%w+:(%a+):(%d+):(%d+):(.+)$')
-  bytes = bytes + clips * size
-  if model == ARGV[4] then ahead[class] = ahead[class] + clips end
-end
-local wanted, all = tonumber(ARGV[6]), ahead.interactive + ahead.bulk
-local first = ARGV[5] == 'bulk' and all or ahead.interactive
-local refused = ''
-if all + wanted > tonumber(ARGV[8]) then refused = 'clips'
-elseif bytes + wanted * ARGV[7] > tonumber(ARGV[9]) then refused = 'bytes'
-elseif first + wanted > tonumber(ARGV[10]) and first > 0 then refused = 'wait'
-else redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3]) end
-return {refused, all, bytes, first}
-"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +32,7 @@ class RoomLimits:
     max_wait_share: float
     reservation_ttl_s: float
     worker_interactive_weight: int
+    caller_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,11 +44,32 @@ class Reservation:
     clips: int
     clip_bytes: int
     model: str
+    caller: str = ""
+    """whose share it counts against; nobody's where it is empty"""
 
     @property
     def member(self) -> str:
         """How it stands in Redis."""
-        return f"{self.job_id}:{self.job_class}:{self.clips}:{self.clip_bytes}:{self.model}"
+        # Processes of releases without shares read id and digest as one word.
+        holder = f"{self.job_id}x{self.digest}" if self.caller else self.job_id
+        return f"{holder}:{self.job_class}:{self.clips}:{self.clip_bytes}:{self.model}"
+
+    @property
+    def digest(self) -> str:
+        """What Redis knows the caller by."""
+        return hashlib.sha256(self.caller.encode()).hexdigest()[:16] if self.caller else ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What stood in the way of a reservation, and what was in flight: of the model, of all, ahead, of the caller."""
+
+    refused: str
+    clips: int
+    size: int
+    first: int
+    own_clips: int
+    own_bytes: int
 
 
 def drain_rate(workers: Iterable[WorkerStatus], model: str) -> float | None:
@@ -102,28 +99,42 @@ class Room:
         self._keys = keys
         self._limits = limits
         self._reserve = redis.register_script(RESERVE)
+        self._release = redis.register_script(RELEASE)
+        self._renew = redis.register_script(RENEW)
 
     async def reserve(
-        self, wanted: Reservation, served: Sequence[ModelSpec], rate: float | None, deadline_s: float
+        self,
+        wanted: Reservation,
+        served: Sequence[ModelSpec],
+        rate: float | None,
+        deadline_s: float,
+        *,
+        most_clips: int | None = None,
+        instead: Reservation | None = None,
+        shared: bool = True,
     ) -> None:
         """Reserve room, or raise QueueFull: for its clips, for its bytes, or because the wait would be too long.
 
-        A job may wait `max_wait_share` of its `deadline_s`, as the drain `rate` in clips per second has it.
+        A job may wait `max_wait_share` of its `deadline_s`, as the drain `rate` in clips per second has it. There must
+        be room for `most_clips`, though it is not reserved yet. `instead` is given up for it in the same step, unless
+        it is refused. A caller that holds room already gets more only within `caller_share`, unless it is not `shared`.
         """
-        limits, now = self._limits, time.time()
+        limits = self._limits
         sizes = {spec.name: spec.clip_bytes for spec in served}
         share = limits.worker_interactive_weight / (limits.worker_interactive_weight + 1)
         usable = None if rate is None else rate * (1.0 if wanted.job_class is JobClass.BULK else share)
         most_ahead = limits.max_queue_clips if usable is None else usable * deadline_s * limits.max_wait_share
+        asked = replace(wanted, clips=most_clips or wanted.clips)
         with reported():
             reply: Any = await self._reserve(
                 keys=[
                     self._keys.reserved,
+                    self._keys.deadlines,
+                    self._keys.held(wanted.digest),
                     *(self._keys.clips(name, job_class) for name in sizes for job_class in JobClass),
                 ],
                 args=[
-                    now,
-                    now + limits.reservation_ttl_s,
+                    limits.reservation_ttl_s,
                     wanted.member,
                     wanted.model,
                     wanted.job_class,
@@ -132,63 +143,77 @@ class Room:
                     limits.max_queue_clips,
                     limits.max_queue_bytes,
                     most_ahead,
+                    asked.clips,
+                    instead.member if instead else "",
+                    wanted.digest,
+                    FairShare(limits.caller_share).per_free if shared and wanted.caller else -1,
+                    self._keys.scores(""),
                     *(part for pair in sizes.items() for part in pair),
                 ],
             )
-        refused, clips, size, first = reply[0].decode(), int(reply[1]), int(reply[2]), int(reply[3])
-        if not refused:
-            return
-        raise self._full(wanted, refused, clips, size, first, usable, most_ahead)
+        found = Found(reply[0].decode(), *map(int, reply[1:]))
+        if found.refused:
+            raise self._full(asked, found, usable, most_ahead)
 
-    def _full(
-        self,
-        wanted: Reservation,
-        refused: str,
-        clips: int,
-        size: int,
-        first: int,
-        usable: float | None,
-        most_ahead: float,
-    ) -> QueueFull:
-        limits = self._limits
-        if refused == "clips":
+    def _full(self, wanted: Reservation, found: Found, usable: float | None, most_ahead: float) -> QueueFull:
+        limits, asked_bytes = self._limits, wanted.clips * wanted.clip_bytes
+        clips, size, first = found.clips, found.size, found.first
+        limit: float
+        actual: float
+        if found.refused == "clips":
             excess = float(clips + wanted.clips - limits.max_queue_clips)
-            detail, limit, actual = (
-                f"{clips} clips are in flight for model {wanted.model}, and this video may have {wanted.clips}",
-                float(limits.max_queue_clips),
-                float(clips + wanted.clips),
+            detail = f"{clips} clips are in flight for model {wanted.model}, and this video may have {wanted.clips}"
+            limit, actual = float(limits.max_queue_clips), float(clips + wanted.clips)
+        elif found.refused == "bytes":
+            excess = (size + asked_bytes - limits.max_queue_bytes) / wanted.clip_bytes
+            detail = f"{size} bytes of clips are in flight, and this video may have {asked_bytes}"
+            limit, actual = float(limits.max_queue_bytes), float(size + asked_bytes)
+        elif found.refused == "clips of the caller":
+            limit = FairShare(limits.caller_share).most(found.own_clips, limits.max_queue_clips - clips)
+            actual = float(found.own_clips + wanted.clips)
+            excess = actual - limit
+            detail = (
+                f"{found.own_clips} clips of this caller are in flight for model {wanted.model}, and this video may"
+                f" have {wanted.clips}; the rest is kept for others"
             )
-        elif refused == "bytes":
-            excess = (size + wanted.clips * wanted.clip_bytes - limits.max_queue_bytes) / wanted.clip_bytes
-            detail, limit, actual = (
-                f"{size} bytes of clips are in flight, and this video may have {wanted.clips * wanted.clip_bytes}",
-                float(limits.max_queue_bytes),
-                float(size + wanted.clips * wanted.clip_bytes),
+        elif found.refused == "bytes of the caller":
+            limit = FairShare(limits.caller_share).most(found.own_bytes, limits.max_queue_bytes - size)
+            actual = float(found.own_bytes + asked_bytes)
+            excess = (actual - limit) / wanted.clip_bytes
+            detail = (
+                f"{found.own_bytes} bytes of clips of this caller are in flight, and this video may have {asked_bytes};"
+                " the rest is kept for others"
             )
         else:
             excess = first + wanted.clips - most_ahead
             per_s = usable or 1.0
-            detail, limit, actual = (
-                f"{first} clips would go before this video's, which is too long a wait for its deadline",
-                round(most_ahead / per_s, 1),
-                round((first + wanted.clips) / per_s, 1),
-            )
+            detail = f"{first} clips would go before this video's, which is too long a wait for its deadline"
+            limit, actual = round(most_ahead / per_s, 1), round((first + wanted.clips) / per_s, 1)
         return QueueFull(
             detail,
             limit=limit,
             actual=actual,
-            retry_after_s=retry_after(excess, first if refused == "wait" else clips, usable),
+            retry_after_s=retry_after(excess, first if found.refused == "wait" else clips, usable),
         )
 
     async def release(self, reservation: Reservation) -> None:
-        """Give the room back; harmless when it is gone."""
+        """Give the room back, and with it what clips were stored of a job that was not accepted; harmless when gone."""
         with reported():
-            await self._redis.zrem(self._keys.reserved, reservation.member)
+            await self._release(
+                keys=[self._keys.reserved, self._keys.job(reservation.job_id)],
+                args=[reservation.member, reservation.clips, self._keys.payload(reservation.job_id, "")],
+            )
 
     async def renew(self, reservations: Iterable[Reservation]) -> None:
-        """Keep reservations whose uploads go on."""
-        until = time.time() + self._limits.reservation_ttl_s
-        members: dict[Any, Any] = {reservation.member: until for reservation in reservations}
-        if members:
-            with reported():
-                await self._redis.zadd(self._keys.reserved, members, xx=True)
+        """Keep reservations whose uploads go on, and the clips that were stored under them."""
+        kept = list(reservations)
+        if not kept:
+            return
+        with reported():
+            await self._renew(
+                keys=[self._keys.reserved, *(self._keys.job(one.job_id) for one in kept)],
+                args=[
+                    self._limits.reservation_ttl_s,
+                    *(part for one in kept for part in (one.member, one.clips, self._keys.payload(one.job_id, ""))),
+                ],
+            )

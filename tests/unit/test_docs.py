@@ -38,7 +38,7 @@ WEB = ROOT / "service" / "web"
 _FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 _HEADING = re.compile(r"^(#+) (.+)$", re.M)
 _LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
-_UNITS = {"_s": "seconds", "_ms": "milliseconds", "_bytes": "bytes"}
+_UNITS = {"_s": "seconds", "_per_s": "bytes per second", "_ms": "milliseconds", "_bytes": "bytes"}
 
 
 def sections(page: Path, level: int) -> dict[str, str]:

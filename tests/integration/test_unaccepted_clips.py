@@ -1,0 +1,121 @@
+"""Clips that are stored before their job is accepted belong to its reservation, whatever ends the upload."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from service.contracts import JobClass
+from service.errors import QueueUnavailable, UnknownJob
+from service.queue.jobs import JobStore
+from service.queue.keys import Keys
+from service.queue.room import Reservation, Room
+from tests.factories import clip, decoded, record, spec
+from tests.integration.conftest import TIMES
+from tests.integration.test_room import limits
+
+SPEC = spec()
+CLIPS = memoryview(clip(0) + clip(1) + clip(2))
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips go ahead of their job, however small they are."""
+    monkeypatch.setattr("service.queue.jobs.TOGETHER_BYTES", 0)
+
+
+@pytest.fixture
+def room(redis: Redis, keys: Keys) -> Room:
+    return Room(redis, keys, limits())
+
+
+def reservation(job_id: str) -> Reservation:
+    return Reservation(job_id, JobClass.INTERACTIVE, 3, SPEC.clip_bytes, SPEC.name, "key:app")
+
+
+async def stored(redis: Redis, keys: Keys) -> int:
+    return len([key async for key in redis.scan_iter(f"{keys.prefix}:clip:*")])
+
+
+async def test_clips_of_an_upload_that_ends_before_its_job_leave_with_its_room(
+    store: JobStore, room: Room, redis: Redis, keys: Keys
+) -> None:
+    await room.reserve(reservation("a"), [SPEC], None, 60.0)
+    await store.put_payloads("a", CLIPS, SPEC.clip_bytes)
+    await room.release(reservation("a"))
+    assert (await stored(redis, keys), await redis.zcard(keys.reserved)) == (0, 0)
+
+
+async def test_a_cancelled_put_writes_nothing_once_it_is_over(
+    store: JobStore, room: Room, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.queue.jobs.PIPELINE_BYTES", SPEC.clip_bytes)
+    putting = asyncio.create_task(store.put_payloads("a", memoryview(clip(0) * 200), SPEC.clip_bytes))
+    while not await stored(redis, keys):
+        await asyncio.wait({putting}, timeout=0)
+    putting.cancel()
+    await asyncio.wait({putting})
+    await room.release(Reservation("a", JobClass.BULK, 200, SPEC.clip_bytes, SPEC.name))
+    await asyncio.sleep(0.1)
+    assert await stored(redis, keys) == 0
+
+
+async def test_clips_that_nobody_accepts_or_releases_live_no_longer_than_their_reservation(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object, **__: object) -> None:
+        raise QueueUnavailable("the api has crashed")
+
+    store = JobStore(redis, keys, TIMES)
+    monkeypatch.setattr(store, "_accept", lost)
+    job = record(decoded=decoded(windows=3))
+    with pytest.raises(QueueUnavailable):
+        await store.accept(job, clips=CLIPS)
+    lives = [await redis.ttl(keys.payload(job.id, i)) for i in range(3)]
+    assert all(0 < life <= TIMES.reservation_ttl_s for life in lives)
+
+
+async def test_clips_of_an_accepted_job_live_as_long_as_it_may_take(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record(decoded=decoded(windows=3))
+    await store.accept(job, clips=CLIPS)
+    lives = [await redis.ttl(keys.payload(job.id, i)) for i in range(3)]
+    assert all(TIMES.reservation_ttl_s < life <= TIMES.payload_ttl_s for life in lives)
+
+
+async def test_no_job_is_made_whose_clips_have_lapsed(
+    store: JobStore, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = store.put_payloads
+
+    async def put_and_stall(*args: object) -> None:
+        await put(*args)  # type: ignore[arg-type]
+        await redis.delete(keys.payload(job.id, 1))
+
+    monkeypatch.setattr(store, "put_payloads", put_and_stall)
+    job = record(decoded=decoded(windows=3))
+    with pytest.raises(QueueUnavailable, match="held up"):
+        await store.accept(job, clips=CLIPS)
+    with pytest.raises(UnknownJob):
+        await store.status(job.id)
+    assert not await redis.exists(keys.clips("tiny", JobClass.INTERACTIVE))
+
+
+async def test_a_renewal_keeps_room_and_clips_and_brings_back_room_that_has_lapsed(
+    store: JobStore, room: Room, redis: Redis, keys: Keys
+) -> None:
+    await store.put_payloads("a", CLIPS, SPEC.clip_bytes, life_s=1.0)
+    await room.renew([reservation("a")])
+    assert await redis.zscore(keys.reserved, reservation("a").member) is not None
+    assert await redis.ttl(keys.payload("a", 2)) > 1
+
+
+async def test_a_renewal_that_comes_after_the_job_changes_nothing(
+    store: JobStore, room: Room, redis: Redis, keys: Keys
+) -> None:
+    job = record(decoded=decoded(windows=3))
+    await store.accept(job, clips=CLIPS, reservation=reservation(job.id))
+    await room.renew([reservation(job.id)])
+    await room.release(reservation(job.id))
+    assert await redis.zcard(keys.reserved) == 0
+    assert await stored(redis, keys) == 3
+    assert await redis.ttl(keys.payload(job.id, 0)) > TIMES.reservation_ttl_s
