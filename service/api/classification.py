@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import hashlib
 import math
-import mmap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -37,6 +35,7 @@ from service.queue.idempotency import Claim, Earlier
 from service.queue.jobs import JobStore
 from service.queue.result_cache import ResultCache
 from service.telemetry import metrics, traces
+from service.video.held_clips import HeldClips
 from service.video.pool import DecodePool
 
 log = structlog.get_logger()
@@ -179,16 +178,17 @@ class Classifier:
                 trace=trace,
                 owner=caller.owner,
             )
-            await self._store.accept(
-                record,
-                clips=_mapped(spool.clips),
-                reservation=admitted.reservation,
-                claim=admitted.claim,
-                fingerprint=recognised.fingerprint,
-                same=recognised.same,
-                home=self._waiter.home,
-                followed=self._pace.waiting > 0,
-            )
+            with HeldClips(spool.clips, clips * spec.clip_bytes) as pixels:
+                await self._store.accept(
+                    record,
+                    clips=pixels,
+                    reservation=admitted.reservation,
+                    claim=admitted.claim,
+                    fingerprint=recognised.fingerprint,
+                    same=recognised.same,
+                    home=self._waiter.home,
+                    followed=self._pace.waiting > 0,
+                )
             admitted.accepted = True
         if recognised.same is not None:
             with contextlib.suppress(QueueUnavailable):
@@ -241,19 +241,20 @@ class Classifier:
                 asyncio.timeout(max(0.0, deadline_at - time.time())),
                 self._pace.turn(admitted.reservation.job_class),
             ):
-                return await self._pool.decode(spool.upload, spool.clips, admitted.spec, options, caller.identity)
+                return await self._pool.decode(
+                    spool.upload,
+                    spool.clips,
+                    admitted.spec,
+                    options,
+                    caller.identity,
+                    most_clips=admitted.reservation.clips,
+                )
         except TimeoutError as error:
             detail = f"the job's deadline of {deadline_s:g} s passed while its video was decoded"
             raise DeadlineExceeded(detail, limit=deadline_s) from error
         except VidtrError as error:
             metrics.DECODE_FAILURES.labels(error.code).inc()
             raise
-
-
-def _mapped(path: Path) -> memoryview:
-    with path.open("rb") as file:
-        # Not closed by hand: a failed send keeps views of it alive in its traceback, and closing would then raise.
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _seconds(decoded: DecodedVideo, options: JobRequest) -> int:

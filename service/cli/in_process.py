@@ -21,6 +21,7 @@ from service.inference.backend import Backend
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.settings import Settings
 from service.video.config import DecodeConfig
+from service.video.held_clips import HeldClips
 from service.video.pool import DecodePool
 from service.wire import ServedModel
 from service.worker.batch import clip_scores
@@ -63,13 +64,15 @@ class _Rooms:
         spec = await self.spec(options)
         clips_path = self._scratch / uuid4().hex
         decoded = await self._pool.decode(path, clips_path, spec, options)
-        clips = np.memmap(clips_path, dtype=np.uint8, mode="r", shape=(len(decoded.clips), *spec.clip_shape))
         scores: list[ClipScores] = []
-        for first in range(0, len(clips), spec.max_batch_size):
-            started = time.perf_counter()
-            outputs = await self._backend.infer(spec.name, spec.version, clips[first : first + spec.max_batch_size])
-            inference_ms = (time.perf_counter() - started) * 1000
-            scores += [clip_scores(outputs, row, 0.0, inference_ms) for row in range(len(outputs.logits))]
+        batch_bytes = spec.max_batch_size * spec.clip_bytes
+        with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:
+            for first in range(0, len(pixels), batch_bytes):
+                clips = np.frombuffer(pixels[first : first + batch_bytes], np.uint8).reshape(-1, *spec.clip_shape)
+                started = time.perf_counter()
+                outputs = await self._backend.infer(spec.name, spec.version, clips)
+                inference_ms = (time.perf_counter() - started) * 1000
+                scores += [clip_scores(outputs, row, 0.0, inference_ms) for row in range(len(outputs.logits))]
         clips_path.unlink()
         record = JobRecord(
             id=uuid4().hex,

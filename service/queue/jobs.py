@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
@@ -63,6 +63,16 @@ class End(NamedTuple):
     """whether the scores of these entries were kept by `record_scores` before"""
 
 
+class Clips(Protocol):
+    """The raw bytes of a job's clips, one after the other: in memory, or read where they are sliced."""
+
+    def __len__(self) -> int:
+        """Bytes in all."""
+
+    def __getitem__(self, piece: slice, /) -> bytes | memoryview:
+        """The bytes of a slice without a step."""
+
+
 def entry_fields(record: JobRecord, clip: int, *, followed: bool = False) -> dict[Any, Any]:
     """The stream entry of one clip of a job; `followed` says that clips of other jobs come soon."""
     return {
@@ -91,7 +101,7 @@ class JobStore:
         self._note = redis.register_script(NOTE)
         self._finish = redis.register_script(FINISH)
 
-    async def put_payloads(self, job_id: str, clips: memoryview, clip_bytes: int, life_s: float | None = None) -> None:
+    async def put_payloads(self, job_id: str, clips: Clips, clip_bytes: int, life_s: float | None = None) -> None:
         """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted.
 
         They live `life_s`, or as long as those of an accepted job. Cancelled, it returns once nothing writes any more.
@@ -110,7 +120,7 @@ class JobStore:
         self,
         record: JobRecord,
         *,
-        clips: memoryview | None = None,
+        clips: Clips | None = None,
         reservation: Reservation | None = None,
         claim: Claim | None = None,
         fingerprint: str = "",
@@ -149,7 +159,7 @@ class JobStore:
         if home:
             job["home"] = home
         entries = [entry_fields(record, clip, followed=followed) for clip in range(total)]
-        payloads: dict[str, memoryview] = {}
+        payloads: dict[str, bytes | memoryview] = {}
         if clips is not None and len(clips) > TOGETHER_BYTES:
             await self.put_payloads(record.id, clips, spec.clip_bytes, UNACCEPTED_SHARE * self._times.reservation_ttl_s)
             payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(total)}
@@ -362,7 +372,7 @@ class JobStore:
         ]
 
 
-def _pieces(clips: memoryview, clip_bytes: int) -> Iterator[memoryview]:
+def _pieces(clips: Clips, clip_bytes: int) -> Iterator[bytes | memoryview]:
     return (clips[start : start + clip_bytes] for start in range(0, len(clips) - clip_bytes + 1, clip_bytes))
 
 

@@ -42,18 +42,11 @@ class ClipFile:
     def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
         """`file` is open for writing and empty; `shape` is that of all its clips, `[windows, crops, T, H, W, 3]`.
 
-        Raises:
-            DiskFull: the file system has no room for it.
+        It grows with what is written: a process that decodes may neither reserve blocks nor set a file's size.
         """
         self._descriptor = file.fileno()
         self._steps = tuple(math.prod(shape[axis + 1 :]) for axis in range(3))
         self._bytes = math.prod(shape)
-        with self._room():
-            if hasattr(os, "posix_fallocate"):
-                # Blocks are reserved before any frame is decoded.
-                os.posix_fallocate(self._descriptor, 0, self._bytes)
-            else:
-                file.truncate(self._bytes)
 
     def write(self, window: int, crop: int, slot: int, picture: NDArray[np.uint8]) -> None:
         """Put a `[H, W, 3]` picture in its place.

@@ -21,6 +21,7 @@ from service.contracts import DecodedVideo, JobRequest, ModelSpec
 from service.errors import DecodeMemoryLimit, InternalError, VidtrError
 from service.video import inside
 from service.video.config import DecodeConfig
+from service.video.report import report_of
 from service.video.sandbox import bind_to_parent, confine, leave_network
 
 _OPTIONS = set(JobRequest.model_fields)
@@ -91,9 +92,9 @@ def prepare_decoder(config: DecodeConfig) -> inside.Work:
 
     def work(upload: inside.HeldFile, clips: inside.HeldFile, task: bytes) -> dict[str, Any]:
         try:
-            return {"decoded": decode_or_explain(upload, clips, *read_task(task), config).model_dump(mode="json")}
+            return report_of(decode_or_explain(upload, clips, *read_task(task), config))
         except VidtrError as error:
-            return {"error": error.to_dict()}
+            return report_of(error)
 
     return work
 

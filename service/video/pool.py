@@ -8,28 +8,16 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
-from service.errors import DecodeTimeout, Draining, InternalError, VidtrError, error_from_dict
+from service.errors import DecodeTimeout, Draining, InternalError, VidtrError
 from service.video.cell import Cell, CellGone
 from service.video.cells import Cells
 from service.video.config import DecodeConfig
 from service.video.crash import crash
 from service.video.fork_server import Exit, ForkServer, ServerGone
 from service.video.forking import prepare_decoder, task_of
-
-# What a report may take: so much, and so much more for each frame it names.
-_REPORT_BYTES, _FRAME_BYTES = 1 << 20, 64
-
-
-class _Report(BaseModel):
-    """What a cell says about an upload: one of the two."""
-
-    decoded: DecodedVideo | None = None
-    error: dict[str, Any] | None = None
+from service.video.report import Asked, read_report
 
 
 class DecodePool:
@@ -63,27 +51,37 @@ class DecodePool:
             raise InternalError("The decode processes do not start.") from error
 
     async def decode(
-        self, path: Path, out: Path, spec: ModelSpec, request: JobRequest, caller: str = ""
+        self,
+        path: Path,
+        out: Path,
+        spec: ModelSpec,
+        request: JobRequest,
+        caller: str = "",
+        most_clips: int | None = None,
     ) -> DecodedVideo:
         """Decode the upload at `path` and write its clips to `out`; see `service.video.clips.decode_file`.
 
         No process sees the uploads of two callers. Waits for a free process. Cancelling kills the decode; when the
-        cancellation comes out, nothing writes any more.
+        cancellation comes out, nothing writes any more. `most_clips` says for how many there is room, of the
+        `max_clips_per_job` that there may be. Read `out` by `service.video.held_clips`: what has decoded it may hold it
+        still.
 
         Raises:
             DecodeTimeout: it took longer than `decode_timeout_s`, waiting not counted.
-            DecodeCpuLimit, DecodeMemoryLimit, DecoderCrash: it used up what it may use, or its process ended.
+            DecodeCpuLimit, DecodeMemoryLimit: it used up what it may use.
+            DecoderCrash: its process ended, or reported what cannot be.
             Draining: the pool is closing.
             VidtrError: whatever `decode_file` found.
         """
-        task = task_of(spec, request)
+        limit = self._config.max_clips_per_job
+        asked = Asked(spec, request, self._config, limit if most_clips is None else min(most_clips, limit))
         async with self._free:
             try:
                 try:
-                    return await self._decode(path, out, spec, task, caller)
+                    return await self._decode(path, out, asked, caller)
                 except ServerGone:
                     # Whatever ended it, the upload is innocent: again, on a new one.
-                    return await self._decode(path, out, spec, task, caller)
+                    return await self._decode(path, out, asked, caller)
             except ServerGone as error:
                 if self._closed:
                     raise Draining("The decode pool closed before the upload was decoded.") from None
@@ -110,14 +108,14 @@ class DecodePool:
                 self._cells = Cells(server, self._processes, uploads)
             return self._cells
 
-    async def _decode(self, path: Path, out: Path, spec: ModelSpec, task: bytes, caller: str) -> DecodedVideo:
+    async def _decode(self, path: Path, out: Path, asked: Asked, caller: str) -> DecodedVideo:
         cells = await self._running()
         with _opened(path, os.O_RDONLY) as upload, _opened(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as clips:
-            cell = await self._begun(cells, upload, clips, spec, task, caller)
+            cell = await self._begun(cells, upload, clips, asked, caller)
         limit = self._config.decode_timeout_s
         try:
             async with asyncio.timeout(limit):
-                report = await cell.report(_REPORT_BYTES + self._config.max_clips_per_job * spec.frames * _FRAME_BYTES)
+                report = await cell.report(asked.report_bytes)
         except TimeoutError as error:
             await cells.end(cell)
             raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
@@ -127,7 +125,7 @@ class DecodePool:
             await _ended(cells, cell)
             raise
         try:
-            decoded = _read(report)
+            decoded = read_report(report, asked, os.stat(out).st_size)
         except BaseException:
             cells.discard(cell)
             raise
@@ -137,19 +135,14 @@ class DecodePool:
     def _crash(self, cell: Cell, ended: Exit) -> VidtrError:
         return crash(ended.code, self._config, None if cell.used_s is None else ended.cpu_s - cell.used_s)
 
-    async def _begun(self, cells: Cells, upload: int, clips: int, spec: ModelSpec, task: bytes, caller: str) -> Cell:
+    async def _begun(self, cells: Cells, upload: int, clips: int, asked: Asked, caller: str) -> Cell:
         """A cell that has the upload. Raises ServerGone, and what cells end of where none lives to take it."""
+        task = task_of(asked.spec, asked.request)
         # One that died while it was idle did nothing to this upload, and so may all have that there are.
         for left in range(2 * self._processes, -1, -1):
             cell = await cells.take(caller)
             try:
-                await cell.begin(
-                    upload,
-                    clips,
-                    task,
-                    cpu_s=self._config.decode_cpu_s,
-                    file_bytes=self._config.max_clips_per_job * spec.clip_bytes,
-                )
+                await cell.begin(upload, clips, task, cpu_s=self._config.decode_cpu_s, file_bytes=asked.most_bytes)
             except CellGone:
                 ended = await cells.end(cell)
                 if not left:
@@ -166,21 +159,6 @@ async def _ended(cells: Cells, cell: Cell) -> None:
     """Return once the cell is no more, for one whose own task is cancelled."""
     with contextlib.suppress(ServerGone):
         await asyncio.shield(cells.end(cell))
-
-
-def _read(report: bytes) -> DecodedVideo:
-    """What a cell found. Raises what it says, or InternalError where that cannot be read."""
-    unreadable = InternalError("The decode process reported something unreadable.")
-    try:
-        read = _Report.model_validate_json(report)
-        error = None if read.error is None else error_from_dict(read.error)
-    except (ValueError, KeyError, TypeError) as problem:
-        raise unreadable from problem
-    if error is not None:
-        raise error
-    if read.decoded is None:
-        raise unreadable
-    return read.decoded
 
 
 @contextlib.contextmanager

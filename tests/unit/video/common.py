@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
 from service.video.clips import decode_file
 from service.video.config import DecodeConfig, VideoLimits
+from service.video.report import Asked, read_report, report_of
 
 SHARED = Path(__file__).parents[4] / "shared"
 
@@ -76,4 +78,7 @@ def decode(
     out = path.with_name(path.name + ".clips")
     answer = decode_file(path, out, model, request, bounds)
     clips = np.fromfile(out, dtype=np.uint8)
+    # Whatever a test decodes, a pool would believe.
+    asked = Asked(model, request, config(**asdict(bounds)), bounds.max_clips_per_job)
+    assert read_report(json.dumps(report_of(answer)).encode(), asked, clips.nbytes) == answer
     return answer, clips.reshape(len(answer.windows), answer.crops, *answer.clip_shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -125,9 +126,10 @@ async def test_there_are_no_more_processes_than_agreed_and_no_zombies() -> None:
         for number in range(30):
             await ran(f"caller {number % 5}", good=bool(number % 7))
         await cells.end(await cells.take("last"))
-        left = [cell.status() for cell in running_cells()]
-    assert len(left) <= 4
-    assert psutil.STATUS_ZOMBIE not in left
+        # Those whose place was needed are ended beside it.
+        while psutil.STATUS_ZOMBIE in [cell.status() for cell in running_cells()]:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+        assert len(running_cells()) <= 4
 
 
 async def test_how_one_ended_is_told() -> None:

@@ -190,8 +190,8 @@ async def test_processes_killed_while_idle_are_replaced(video: Path, tmp_path: P
 
 async def test_a_report_larger_than_any_can_be_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4")
-    monkeypatch.setattr("service.video.pool._REPORT_BYTES", 100)
-    monkeypatch.setattr("service.video.pool._FRAME_BYTES", 0)
+    monkeypatch.setattr("service.video.report._REPORT_BYTES", 100)
+    monkeypatch.setattr("service.video.report._FRAME_BYTES", 0)
     async with running() as pool:
         with pytest.raises(DecoderCrash):
             await pool.decode(video, tmp_path / "out", SPEC, JobRequest(windows=1))
