@@ -109,6 +109,18 @@ class TooManyConnections(TemporaryError):
     code = "too_many_connections"
 
 
+class HostNotAllowed(RequestError):
+    """The request names a host that is none of `allowed_hosts`."""
+
+    code = "host_not_allowed"
+
+
+class CrossSiteRefused(RequestError):
+    """A browser sent the request for a page of another origin that is none of `cors_origins`."""
+
+    code = "cross_site_refused"
+
+
 class InvalidOption(RequestError):
     """A query option is unknown or out of range."""
 

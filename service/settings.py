@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
         description="Path under which a proxy serves the API, such as `/video`, where it strips it from requests.",
     )
+    allowed_hosts: CommaList = Field(
+        (),
+        description="Names, besides `localhost` and addresses, under which the API answers; `*` for all. When empty:"
+        " none on a loopback address, all elsewhere.",
+    )
     cors_origins: CommaList = Field(
         (), description="Origins whose pages may call the API, such as `https://app.example.com`; `*` for all."
     )

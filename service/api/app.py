@@ -25,6 +25,7 @@ from service.api.following import Following
 from service.api.job_waiter import JobWaiter
 from service.api.keys import KeyConfig, KeyRing
 from service.api.middleware import RequestContext
+from service.api.origin import ANY, Origins
 from service.api.periodic import Periodic
 from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
@@ -91,6 +92,9 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    access = settings.narrowed(AccessConfig)
+    names = settings.allowed_hosts or (() if access.loopback else (ANY,))
+    app.add_middleware(Origins, names=names, origins=settings.cors_origins)
     app.add_middleware(EarlyAnswers)
     app.add_middleware(RequestContext)
     if settings.cors_origins:
@@ -108,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(operations.metrics_router)
     page.install(app)
     reference.install(app)
-    _document(app, key_needed=not settings.narrowed(AccessConfig).open)
+    _document(app, key_needed=not access.open)
     return app
 
 

@@ -23,6 +23,7 @@ MEDIA_TYPE = "application/problem+json"
 STATUS: dict[str, int] = {
     "malformed_request": 400,
     "unauthorized": 401,
+    "cross_site_refused": 403,
     "not_found": 404,
     "unknown_model": 404,
     "unknown_job": 404,
@@ -38,6 +39,7 @@ STATUS: dict[str, int] = {
     "unsupported_media_type": 415,
     "container_not_allowed": 415,
     "codec_not_allowed": 415,
+    "host_not_allowed": 421,
     "invalid_option": 422,
     "idempotency_key_reused": 422,
     "empty_upload": 422,

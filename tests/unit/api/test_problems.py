@@ -28,7 +28,7 @@ def test_errors_that_pass_by_themselves_are_503() -> None:
 )
 async def test_a_method_that_is_not_served_is_told_all_that_are(path: str, allowed: str) -> None:
     app = create_app(Settings(_env_file=None))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         response = await client.put(path)
     assert (response.status_code, response.headers["Allow"]) == (405, allowed)
 

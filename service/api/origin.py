@@ -1,0 +1,79 @@
+"""Whom a browser speaks for: the names under which the API answers, and the pages that may change something here.
+
+A service on one's own machine trusts whoever reaches it, and every page that its user opens does. A page reads answers
+only under its own name, so a name that is not the service's is refused (DNS rebinding). And it may post without
+reading, so a browser's word that the request comes from another site is heeded (as Go's `CrossOriginProtection` does).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.problems import problem
+from service.errors import CrossSiteRefused, HostNotAllowed, VidtrError
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+ANY = "*"
+
+
+class Origins:
+    """ASGI middleware. Requests under a foreign name, and changes on behalf of foreign pages, are refused."""
+
+    def __init__(self, app: ASGIApp, *, names: tuple[str, ...], origins: tuple[str, ...]) -> None:
+        """`names`: hosts besides addresses and `localhost`, or `*`. `origins`: those of `cors_origins`."""
+        self._app = app
+        self._names = frozenset(map(_normal, names))
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (error := self._fault(scope["method"], Headers(scope=scope))) is not None:
+            await problem(error, scope["state"]["request_id"])(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _fault(self, method: str, headers: Headers) -> VidtrError | None:
+        for host in headers.getlist("host"):
+            if not self._known(host):
+                return HostNotAllowed(f"this server is not {host!r}; `allowed_hosts` has the names it goes by")
+        if method not in SAFE_METHODS and not self._may_change(headers):
+            origin = headers.get("origin", "another site")
+            return CrossSiteRefused(f"a page of {origin} may not send this; `cors_origins` has those that may")
+        return None
+
+    def _known(self, host: str) -> bool:
+        if ANY in self._names:
+            return True
+        name = _normal(_without_port(host))
+        # An address cannot be made to lead elsewhere, and health checks use it.
+        return name in self._names or name == "localhost" or name.endswith(".localhost") or _is_address(name)
+
+    def _may_change(self, headers: Headers) -> bool:
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site in ("same-origin", "none") or (site is None and origin is None):
+            return True
+        if origin is not None and (ANY in self._origins or origin in self._origins):
+            return True
+        # A browser without Sec-Fetch-Site. A proxy may end TLS, so the scheme says nothing.
+        return site is None and origin is not None and urlsplit(origin).netloc == headers.get("host")
+
+
+def _normal(name: str) -> str:
+    return name.lower().rstrip(".").removeprefix("[").removesuffix("]")
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
