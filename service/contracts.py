@@ -53,6 +53,7 @@ class ModelSpec(Lenient):
     layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
     max_batch_size: int = Field(gt=0, description="clips in one inference call")
     precision: Precision = Field("fp32", description="number format of the served weights and products")
+    route: str = Field("", description="where its workers look for clips; empty where they know only its name")
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -217,6 +218,7 @@ class WorkerStatus(Lenient):
 
     worker: str = Field(description="its consumer name")
     models: tuple[str, ...] = Field((), description="the served models, as `name:version`")
+    routes: tuple[str, ...] = Field((), description="the routes of the served models")
     breaker: BreakerState = "closed"
     retry_in_s: float = Field(0.0, description="seconds until an open breaker lets a batch try the backend")
     clips_per_s: dict[str, float] = Field({}, description="by model name, clips scored per busy second")

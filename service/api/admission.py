@@ -169,7 +169,11 @@ class Admission:
 
 def check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:
     """Raise BackendUnavailable where every worker that serves the model has found its backend away."""
-    serving = [worker for worker in workers if f"{spec.name}:{spec.version}" in worker.models]
+    serving = [
+        worker
+        for worker in workers
+        if (spec.route in worker.routes if spec.route else f"{spec.name}:{spec.version}" in worker.models)
+    ]
     if serving and all(worker.breaker == "open" for worker in serving):
         retry_in_s = min(worker.retry_in_s for worker in serving)
         detail = f"the backend of model {spec.name} does not answer"

@@ -11,12 +11,13 @@ from redis.asyncio import Redis
 from service.api.periodic import Periodic
 from service.contracts import BreakerState, JobClass
 from service.errors import QueueUnavailable
-from service.queue.backlog import backlog
+from service.queue.backlog import Backlog, backlogs
 from service.queue.connection import reported
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.telemetry import metrics
 
+NOTHING = Backlog(0, 0.0)
 BREAKER_STATES: tuple[BreakerState, ...] = get_args(BreakerState)
 
 
@@ -63,11 +64,12 @@ class QueueSampler:
         served = {(spec.name, spec.version) for spec in specs}
         # A model whose workers died is watched on: its queue is the one that grows.
         self._bytes |= {spec.name: spec.clip_bytes for spec in specs}
-        for model, clip_bytes in self._bytes.items():
-            for job_class, waiting in (await backlog(self._redis, self._keys, model)).items():
-                metrics.QUEUE_CLIPS.labels(model, job_class).set(waiting.clips)
-                metrics.QUEUE_BYTES.labels(model, job_class).set(waiting.clips * clip_bytes)
-                metrics.QUEUE_OLDEST_SECONDS.labels(model, job_class).set(waiting.oldest_s)
+        waiting = await backlogs(self._redis, self._keys)
+        for (model, clip_bytes), job_class in product(self._bytes.items(), JobClass):
+            clips, oldest_s = waiting.get(model, {}).get(job_class, NOTHING)
+            metrics.QUEUE_CLIPS.labels(model, job_class).set(clips)
+            metrics.QUEUE_BYTES.labels(model, job_class).set(clips * clip_bytes)
+            metrics.QUEUE_OLDEST_SECONDS.labels(model, job_class).set(oldest_s)
         for name, version in served | self._served:
             metrics.MODEL_SERVED.labels(name, version).set((name, version) in served)
         self._served |= served

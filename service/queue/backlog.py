@@ -1,19 +1,18 @@
-"""What waits in the queue of a model, by class: what the gauges show."""
+"""What waits in the queue of each model, by class: what the gauges show."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from service.contracts import JobClass
 from service.queue.connection import reported
 from service.queue.keys import Keys
+from service.queue.routes import model_of
 
 
-@dataclass(frozen=True)
-class Backlog:
+class Backlog(NamedTuple):
     """The clips of one model and class that are queued or being scored."""
 
     clips: int
@@ -21,16 +20,24 @@ class Backlog:
     """seconds since the oldest was enqueued; 0 when there is none"""
 
 
-async def backlog(redis: Redis, keys: Keys, model: str) -> dict[JobClass, Backlog]:
-    """What of `model` is queued or being scored. Raises QueueUnavailable when Redis cannot be reached."""
+async def backlogs(redis: Redis, keys: Keys) -> dict[str, dict[JobClass, Backlog]]:
+    """What is queued or being scored, by model. Raises QueueUnavailable when Redis cannot be reached."""
     with reported():
+        routes: Any = await redis.zrange(keys.routes, 0, -1)
+        streams = [
+            (model_of(route), cls, keys.clips(route, cls)) for route in map(bytes.decode, routes) for cls in JobClass
+        ]
         pipe = redis.pipeline(transaction=True)
-        for job_class in JobClass:
-            pipe.xlen(keys.clips(model, job_class))
-            pipe.xrange(keys.clips(model, job_class), count=1)
-        found = await pipe.execute()
-    now = time.time()
-    return {
-        job_class: Backlog(clips, max(0.0, now - int(head[0][0].split(b"-")[0]) / 1000) if head else 0.0)
-        for job_class, clips, head in zip(JobClass, found[::2], found[1::2], strict=True)
-    }
+        pipe.time()
+        for *_, stream in streams:
+            pipe.xlen(stream)
+            pipe.xrange(stream, count=1)
+        (seconds, micros), *found = await pipe.execute()
+    now_ms = seconds * 1000 + micros // 1000
+    waiting: dict[str, dict[JobClass, Backlog]] = {}
+    for (model, job_class, _), clips, head in zip(streams, found[::2], found[1::2], strict=True):
+        oldest_s = max(0.0, (now_ms - int(head[0][0].split(b"-")[0])) / 1000) if head else 0.0
+        of_model = waiting.setdefault(model, {cls: Backlog(0, 0.0) for cls in JobClass})
+        others = of_model[job_class]
+        of_model[job_class] = Backlog(others.clips + clips, max(others.oldest_s, oldest_s))
+    return waiting

@@ -70,14 +70,14 @@ end
 """
 
 # The clips that were never scored go back into the queue, and the job is open again.
-# KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, clip stream.
-# ARGV: letter id, record, deadline, life of payloads, job id, prefix of payload keys, number of fields in an entry,
-# the fields of one entry after another.
+# KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, clip stream, routes.
+# ARGV: letter id, record, deadline, life of payloads, job id, prefix of payload keys, route, number of fields in an
+# entry, the fields of one entry after another.
 REPLAY = (
     EVENT
     + """
 if redis.call('HGET', KEYS[1], 'finished') ~= 'dead' then return 0 end
-local total, step = tonumber(redis.call('HGET', KEYS[1], 'total')), tonumber(ARGV[7])
+local total, step = tonumber(redis.call('HGET', KEYS[1], 'total')), tonumber(ARGV[8])
 local missing = {}
 for clip = 0, total - 1 do
   if redis.call('HEXISTS', KEYS[3], clip) == 0 then
@@ -89,9 +89,10 @@ redis.call('DEL', KEYS[2])
 redis.call('HDEL', KEYS[1], 'finished', 'state')
 redis.call('HSET', KEYS[1], 'record', ARGV[2], 'deadline_at', ARGV[3])
 redis.call('ZADD', KEYS[4], ARGV[3], ARGV[5])
+redis.call('ZADD', KEYS[9], 0, ARGV[7])
 for _, clip in ipairs(missing) do
   redis.call('EXPIRE', ARGV[6] .. clip, ARGV[4])
-  local first = 8 + clip * step
+  local first = 9 + clip * step
   redis.call('XADD', KEYS[8], '*', unpack(ARGV, first, first + step - 1))
 end
 redis.call('EXPIRE', KEYS[3], ARGV[4])
@@ -181,9 +182,10 @@ class DeadLetters:
         now = time.time()
         record = old.model_copy(update={"enqueued_at": now, "deadline_at": now + (old.deadline_at - old.created_at)})
         entries = [entry_fields(record, clip) for clip in range(len(record.decoded.clips))]
+        route = record.spec.route or record.spec.name
         with reported():
             queued = await self._replay(
-                keys=[*self._of_job(job_id), keys.clips(record.spec.name, record.job_class)],
+                keys=[*self._of_job(job_id), keys.clips(route, record.job_class), keys.routes],
                 args=[
                     entry_id,
                     record.model_dump_json(),
@@ -191,6 +193,7 @@ class DeadLetters:
                     self._times.payload_ttl_s,
                     job_id,
                     keys.payload(job_id, ""),
+                    route,
                     2 * len(entries[0]),
                     *(part for entry in entries for pair in entry.items() for part in pair),
                 ],

@@ -67,31 +67,32 @@ return {job[3], redis.call('HGETALL', KEYS[2])}
 # A request whose Idempotency-Key has meanwhile gone to another one must not make a second job, nor may there be a job
 # without its clips: those that came before it live as their reservation does, and on with the job. Its caller holds it
 # from now on, until `service.queue.room` finds it ended.
-# KEYS: job, stream, deadlines, reservations, events, jobs of the owner, a payload for each clip that comes with it,
-# then the idempotency key if there is one.
+# KEYS: job, stream, deadlines, reservations, events, jobs of the owner, routes, a payload for each clip that comes with
+# it, then the idempotency key if there is one.
 # ARGV: token, value of the key, its life, life of the job, job id, deadline, reservation, number of fields of the job,
-# number of fields of an entry, life of events and payloads, place in the owner's list, oldest place to keep, number of
-# payloads, the payloads, where those are empty that are there already, then the fields.
+# number of fields of an entry, life of events and payloads, place in the owner's list, oldest place to keep, route,
+# number of payloads, the payloads, where those are empty that are there already, then the fields.
 ACCEPT = (
     EVENT
     + """
-for i = 1, tonumber(ARGV[13]) do
-  if ARGV[13 + i] == '' and redis.call('EXISTS', KEYS[6 + i]) == 0 then return -1 end
+for i = 1, tonumber(ARGV[14]) do
+  if ARGV[14 + i] == '' and redis.call('EXISTS', KEYS[7 + i]) == 0 then return -1 end
 end
 if ARGV[1] ~= '' then
   if redis.call('GET', KEYS[#KEYS]) ~= ARGV[1] then return 0 end
   redis.call('SET', KEYS[#KEYS], ARGV[2], 'EX', ARGV[3])
 end
-local of_job, of_entry, payloads = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[13])
-local fields = 14 + payloads
+local of_job, of_entry, payloads = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[14])
+local fields = 15 + payloads
 redis.call('HSET', KEYS[1], unpack(ARGV, fields, fields + of_job - 1))
 for i = 1, payloads do
-  if ARGV[13 + i] == '' then redis.call('EXPIRE', KEYS[6 + i], ARGV[10])
-  else redis.call('SET', KEYS[6 + i], ARGV[13 + i], 'EX', ARGV[10]) end
+  if ARGV[14 + i] == '' then redis.call('EXPIRE', KEYS[7 + i], ARGV[10])
+  else redis.call('SET', KEYS[7 + i], ARGV[14 + i], 'EX', ARGV[10]) end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
 redis.call('ZREM', KEYS[4], ARGV[7])
+redis.call('ZADD', KEYS[7], 0, ARGV[13])
 local caller, size = ARGV[7]:match('^%w+x(%x+):%a+:%d+:(.+)$')
 if caller then
   local held = KEYS[4] .. ':' .. caller

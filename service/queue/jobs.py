@@ -79,6 +79,7 @@ def entry_fields(record: JobRecord, clip: int, *, followed: bool = False) -> dic
         "v": record.schema_version,
         "job": record.id,
         "version": record.spec.version,
+        "weights": record.spec.weights_sha256,
         "shape": ",".join(map(str, record.decoded.clip_shape)),
         "enqueued_at": record.enqueued_at,
         "trace": record.trace,
@@ -139,7 +140,7 @@ class JobStore:
         the reservation lapsed and took clips with it; then no job was made.
         """
         keys, spec = self._keys, record.spec
-        total = len(record.decoded.clips)
+        total, route = len(record.decoded.clips), spec.route or spec.name
         job: dict[str, Any] = {
             "v": record.schema_version,
             "record": record.model_dump_json(),
@@ -169,11 +170,12 @@ class JobStore:
             accepting = self._accept(
                 keys=[
                     keys.job(record.id),
-                    keys.clips(spec.name, record.job_class),
+                    keys.clips(route, record.job_class),
                     keys.deadlines,
                     keys.reserved,
                     keys.events(record.id),
                     keys.jobs(record.owner),
+                    keys.routes,
                     *payloads,
                     *([claim.key] if claim else []),
                 ],
@@ -190,6 +192,7 @@ class JobStore:
                     self._times.payload_ttl_s,
                     listed_as(record.created_at, record.id),
                     listed_as(record.created_at - self._times.tombstone_ttl_s, ""),
+                    route,
                     len(payloads),
                     *payloads.values(),
                     *(part for fields in (job, *entries) for pair in fields.items() for part in pair),
@@ -293,7 +296,7 @@ class JobStore:
 
     def _to_remove(self, entries: Sequence[ClipEntry]) -> tuple[list[str], list[str]]:
         """The stream of a job's entries, if there are any, and their ids."""
-        streams = {self._keys.clips(entry.model, entry.job_class) for entry in entries}
+        streams = {self._keys.clips(entry.route, entry.job_class) for entry in entries}
         return list(streams), [entry.entry_id for entry in entries]
 
     async def note_fault(self, job_id: str, fault: str) -> None:

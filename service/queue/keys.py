@@ -15,9 +15,9 @@ class Keys:
 
     prefix: str
 
-    def clips(self, model: str, job_class: JobClass) -> str:
-        """Stream of clips that wait for `model` in one class: small entries that point to payloads."""
-        return f"{self.prefix}:clips:{model}:{job_class}"
+    def clips(self, route: str, job_class: JobClass) -> str:
+        """Stream of clips that wait on a route (see `service.queue.routes`) in one class: they point to payloads."""
+        return f"{self.prefix}:clips:{route}:{job_class}"
 
     def payload(self, job_id: str, clip: int | str) -> str:
         """Raw uint8 bytes of one clip; with an empty `clip`, what the payload keys of the job begin with."""
@@ -66,6 +66,15 @@ class Keys:
     def model(self, name: str, version: str) -> str:
         """ModelSpec of a served model version; lives as long as its worker's heartbeat."""
         return f"{self.models}:{name}:{version}"
+
+    def route(self, route: str) -> str:
+        """ModelSpec of what is served on a route, empty for a model's name; lives as long as its worker's heartbeat."""
+        return f"{self.routes}:{route}"
+
+    @property
+    def routes(self) -> str:
+        """Sorted set, all with score 0: the routes whose streams may exist."""
+        return f"{self.prefix}:routes"
 
     @property
     def models(self) -> str:

@@ -2,31 +2,89 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from redis.asyncio import Redis
 
-from service.contracts import ModelSpec, WorkerStatus
+from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, UnknownModel
+from service.queue.clock import NOW
 from service.queue.connection import RETRY_AFTER_S, reported
 from service.queue.keys import Keys
+from service.queue.routes import route_of
+from service.queue.stream_scripts import FIELDS
 
-# Asked before every upload, so it is one round trip. KEYS: models, workers; what each of their members has said stands
-# in a key of its own, whose name goes on from theirs. ARGV: now.
-LIVE = """
-local function live(index)
-  local found = {}
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', index, ARGV[1], '+inf')) do
-    local value = redis.call('GET', index .. ':' .. name)
-    if value then found[#found + 1] = value end
+# What is said stands in keys that live as long as it holds. An index has their names; the times in those of workers and
+# models are read by earlier releases alone, which compare them with clocks of their own.
+# KEYS: workers, models, routes. ARGV: life in ms, number of workers, of models and of routes, then name and value of
+# each.
+ANNOUNCE = (
+    NOW
+    + """
+local till, at = now + ARGV[1] / 1000, 5
+for i, index in ipairs(KEYS) do
+  for _ = 1, ARGV[1 + i] do
+    redis.call('SET', index .. ':' .. ARGV[at], ARGV[at + 1], 'PX', ARGV[1])
+    redis.call('ZADD', index, i == 3 and 0 or till, ARGV[at])
+    at = at + 2
   end
-  return found
 end
-return {live(KEYS[1]), live(KEYS[2])}
 """
+)
+
+# Asked before every upload, so it is one round trip. The names of routes stay: their streams are still to be cleared.
+# KEYS: workers, models, routes.
+LIVE = """
+local live = {}
+for i, index in ipairs(KEYS) do
+  live[i] = {}
+  for _, name in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+    local value = redis.call('GET', index .. ':' .. name)
+    if value then
+      table.insert(live[i], value)
+    elseif i < 3 then
+      redis.call('ZREM', index, name)
+    end
+  end
+end
+return live
+"""
+
+# Ends the streams that nobody reads any more: an entry whose job is over would stay in one for ever.
+# KEYS: models, routes. ARGV: what keys of streams and of jobs begin with, most entries of a stream at a time, classes.
+CLEAR = (
+    FIELDS
+    + """
+local read = {}
+for _, version in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  if redis.call('EXISTS', KEYS[1] .. ':' .. version) == 1 then read[version:match('[^:]+')] = true end
+end
+local function left_of(stream)
+  for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', ARGV[3])) do
+    if redis.call('HEXISTS', ARGV[2] .. fields_of(entry)['job'], 'record') == 0 then
+      redis.call('XDEL', stream, entry[1])
+    end
+  end
+  return redis.call('XLEN', stream)
+end
+for _, route in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  if redis.call('EXISTS', KEYS[2] .. ':' .. route) == 0 and not read[route] then
+    local left = 0
+    for i = 4, #ARGV do
+      local stream = ARGV[1] .. route .. ':' .. ARGV[i]
+      local entries = left_of(stream)
+      if entries == 0 then redis.call('UNLINK', stream) end
+      left = left + entries
+    end
+    if left == 0 then redis.call('ZREM', KEYS[2], route) end
+  end
+end
+"""
+)
+CLEARED_AT_ONCE = 500
 
 
 class ModelDirectory:
@@ -35,22 +93,29 @@ class ModelDirectory:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._indexes = [keys.workers, keys.models, keys.routes]
+        self._announce = redis.register_script(ANNOUNCE)
         self._live = redis.register_script(LIVE)
+        self._clear = redis.register_script(CLEAR)
 
     async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> None:
         """Say that a live worker serves these models for the next `ttl_s` seconds, and how it does."""
-        now = time.time()
-        until = now + ttl_s
+        by_name = {spec.name: "" for spec in specs}
+        by_version = {f"{spec.name}:{spec.version}": spec.model_dump_json(exclude={"route"}) for spec in specs}
+        by_route = {
+            route: spec.model_copy(update={"route": route}).model_dump_json()
+            for route, spec in ((route_of(spec), spec) for spec in specs)
+        }
+        said = ({status.worker: status.model_dump_json()}, by_version, by_route | by_name)
         with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            for index in (self._keys.models, self._keys.workers):
-                pipe.zremrangebyscore(index, "-inf", now - ttl_s)
-            pipe.set(self._keys.worker(status.worker), status.model_dump_json(), px=int(ttl_s * 1000))
-            pipe.zadd(self._keys.workers, {status.worker: until})
-            for spec in specs:
-                pipe.set(self._keys.model(spec.name, spec.version), spec.model_dump_json(), px=int(ttl_s * 1000))
-                pipe.zadd(self._keys.models, {f"{spec.name}:{spec.version}": until})
-            await pipe.execute()
+            await self._announce(
+                keys=self._indexes,
+                args=[
+                    int(ttl_s * 1000),
+                    *map(len, said),
+                    *(part for values in said for pair in values.items() for part in pair),
+                ],
+            )
 
     async def withdraw(self, worker: str) -> None:
         """Forget a worker that stops; its models stand until their announcement runs out, for its peers."""
@@ -60,13 +125,28 @@ class ModelDirectory:
             pipe.delete(self._keys.worker(worker))
             await pipe.execute()
 
-    async def live(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
-        """Every model version that a live worker serves, by name and then newest first; and every live worker."""
+    async def clear(self) -> None:
+        """Delete the streams that no live worker reads, once the jobs of all their entries are over."""
+        keys = self._keys
         with reported():
-            found: Any = await self._live(keys=[self._keys.models, self._keys.workers], args=[time.time()])
-        specs = [_spec(data) for data in found[0]]
-        specs.sort(key=lambda spec: (spec.name, -int(spec.version)))
-        return specs, [WorkerStatus.model_validate_json(data) for data in found[1]]
+            await self._clear(
+                keys=[keys.models, keys.routes],
+                args=[f"{keys.prefix}:clips:", keys.job(""), CLEARED_AT_ONCE, *JobClass],
+            )
+
+    async def live(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
+        """What live workers serve, by name and newest version first; and every live worker.
+
+        Of several weights of one version those that most workers serve come first.
+        """
+        with reported():
+            found: Any = await self._live(keys=self._indexes)
+        workers = [WorkerStatus.model_validate_json(data) for data in found[0]]
+        specs = [_spec(data) for data in found[2] if data]
+        routes = {spec.route for spec in specs}
+        # What only workers of an earlier release serve.
+        specs += [spec for spec in map(_spec, found[1]) if route_of(spec) not in routes]
+        return _ranked(specs, workers), workers
 
     async def workers(self) -> list[WorkerStatus]:
         """Every live worker."""
@@ -92,10 +172,15 @@ class ModelDirectory:
         for spec in specs:
             if spec.name == name and version in (None, spec.version):
                 return spec
-        served = ", ".join(f"{spec.name} version {spec.version}" for spec in specs)
+        served = ", ".join(dict.fromkeys(f"{spec.name} version {spec.version}" for spec in specs))
         wanted = f"model {name!r}" if version is None else f"model {name!r} in version {version}"
         detail = f"{wanted} is not served; served now: {served}"
         raise UnknownModel(detail, actual=name)
+
+
+def _ranked(specs: Iterable[ModelSpec], workers: Iterable[WorkerStatus]) -> list[ModelSpec]:
+    serving = Counter(route for worker in workers for route in worker.routes)
+    return sorted(specs, key=lambda spec: (spec.name, -int(spec.version), -serving[spec.route], spec.weights_sha256))
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from service.queue.connection import reported
 from service.queue.fair_share import FairShare
 from service.queue.keys import Keys
 from service.queue.room_scripts import RELEASE, RENEW, RESERVE
+from service.queue.routes import routes
 
 # Used while no worker has measured anything.
 RETRY_AFTER_S = 2.0
@@ -120,7 +121,7 @@ class Room:
         it is refused. A caller that holds room already gets more only within `caller_share`, unless it is not `shared`.
         """
         limits = self._limits
-        sizes = {spec.name: spec.clip_bytes for spec in served}
+        counted = routes(served)
         share = limits.worker_interactive_weight / (limits.worker_interactive_weight + 1)
         usable = None if rate is None else rate * (1.0 if wanted.job_class is JobClass.BULK else share)
         most_ahead = limits.max_queue_clips if usable is None else usable * deadline_s * limits.max_wait_share
@@ -131,7 +132,7 @@ class Room:
                     self._keys.reserved,
                     self._keys.deadlines,
                     self._keys.held(wanted.digest),
-                    *(self._keys.clips(name, job_class) for name in sizes for job_class in JobClass),
+                    *(self._keys.clips(route, job_class) for route in counted for job_class in JobClass),
                 ],
                 args=[
                     limits.reservation_ttl_s,
@@ -148,7 +149,7 @@ class Room:
                     wanted.digest,
                     FairShare(limits.caller_share).per_free if shared and wanted.caller else -1,
                     self._keys.scores(""),
-                    *(part for pair in sizes.items() for part in pair),
+                    *(part for spec in counted.values() for part in (spec.name, spec.clip_bytes)),
                 ],
             )
         found = Found(reply[0].decode(), *map(int, reply[1:]))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-NOW = """
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-"""
+from service.queue.clock import NOW
 
 # What is in flight is the streams themselves plus what is reserved: nothing is counted up and down, so nothing drifts.
 # What a caller has in flight is what it has reserved, plus the clips that are not scored yet of those of its jobs that
 # have a deadline still, which every job has until it ends. It is counted only where it can matter.
-# KEYS: reservations, deadlines, jobs that the caller holds, then two streams for each served model.
+# KEYS: reservations, deadlines, jobs that the caller holds, then two streams for each route.
 # ARGV: life of the reservation, its member, model, class, clips that are reserved, bytes of one clip, most clips, most
 # bytes, most clips ahead, most clips that the upload may come to, member that this one replaces, the caller's digest,
 # what a caller may hold for each one that is free (negative for no limit), what the keys of scores begin with, then
-# name and clip bytes of each model.
+# model and clip bytes of each route.
 RESERVE = (
     NOW
     + """

@@ -11,9 +11,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from service.contracts import JobClass
+from service.contracts import JobClass, JobRecord, ModelSpec
 from service.queue.connection import reported
 from service.queue.keys import GROUP, Keys
+from service.queue.routes import model_of
 from service.queue.stream_scripts import CLAIM, HOLD, LEAVE, LOOK_UP, TAKE
 
 # An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
@@ -39,6 +40,10 @@ class ClipEntry:
     trace: str = ""
     followed: bool = False
     """whether other uploads waited to be decoded when it was queued: their clips come soon"""
+    route: str = ""
+    """where it waits"""
+    weights: str = ""
+    """SHA-256 of the weights that are to score it; empty where an earlier release queued it"""
 
 
 @dataclass(frozen=True)
@@ -76,22 +81,22 @@ class ClipStream:
         self._hold = redis.register_script(HOLD)
         self._leave = redis.register_script(LEAVE)
 
-    def _streams(self, models: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
-        return {self._keys.clips(model, job_class): (model, job_class) for model in models for job_class in JobClass}
+    def _streams(self, routes: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
+        return {self._keys.clips(route, job_class): (route, job_class) for route in routes for job_class in JobClass}
 
-    async def join(self, models: Sequence[str]) -> None:
-        """Create the consumer group of each model's streams where it is missing. Entries older than it are served."""
+    async def join(self, routes: Iterable[str]) -> None:
+        """Create the consumer group of each route's streams where it is missing. Entries older than it are served."""
         with reported():
-            for key in self._streams(models):
+            for key in self._streams(routes):
                 try:
                     await self._redis.xgroup_create(key, GROUP, id="0", mkstream=True)
                 except ResponseError as error:
                     if not str(error).startswith("BUSYGROUP"):
                         raise
 
-    async def read(self, models: Sequence[str], count: int, block_ms: int) -> list[ClipEntry]:
-        """Up to `count` new entries per model and class; waits at most `block_ms` for the first, never for more."""
-        streams = self._streams(models)
+    async def read(self, routes: Sequence[str], count: int, block_ms: int) -> list[ClipEntry]:
+        """Up to `count` new entries per route and class; waits at most `block_ms` for the first, never for more."""
+        streams = self._streams(routes)
         wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
         with reported():
             try:
@@ -99,7 +104,7 @@ class ClipStream:
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
-                await self.join(models)
+                await self.join(routes)
                 return []
         return [
             _entry(*streams[key.decode()], entry_id, fields)
@@ -109,12 +114,12 @@ class ClipStream:
         ]
 
     async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Taken:
-        """New entries of the first of these classes and models where any wait, at most so many; without waiting."""
+        """New entries of the first of these classes and routes where any wait, at most so many; without waiting."""
         keys = self._keys
         with reported():
             try:
                 reply: Any = await self._take(
-                    keys=[keys.clips(model, job_class) for job_class, model, _ in order],
+                    keys=[keys.clips(route, job_class) for job_class, route, _ in order],
                     args=[
                         GROUP,
                         self.consumer,
@@ -128,41 +133,45 @@ class ClipStream:
             except ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
-                await self.join(sorted({model for _, model, _ in order}))
+                await self.join({route for _, route, _ in order})
                 return Taken([])
         if not reply:
             return Taken([])
         number, found, facts = reply
-        job_class, model, _ = order[number - 1]
-        entries = [_entry(model, job_class, entry_id, _pairs(fields)) for entry_id, fields in found]
+        job_class, route, _ = order[number - 1]
+        entries = [_entry(route, job_class, entry_id, _pairs(fields)) for entry_id, fields in found]
         return Taken(entries, {entry: _state(*of) for entry, of in zip(entries, facts or (), strict=False)})
 
-    async def reclaim(self, model: str, lease_s: float, count: int) -> list[ClipEntry]:
+    async def reclaim(
+        self, route: str, lease_s: float, count: int, served: Iterable[ModelSpec] = ()
+    ) -> list[ClipEntry]:
         """Take over work that has been left unfinished for `lease_s`: up to `count` entries that were given back
 
-        without blame, or one that its worker lost.
+        without blame, or one that its worker lost. With `served`, only what these can score, and what is over: the
+        route of a name has clips of all versions.
         """
         for job_class in JobClass:
             with reported():
                 try:
                     found = await self._claim(
-                        keys=[self._keys.clips(model, job_class)],
-                        args=[GROUP, self.consumer, int(lease_s * 1000), count],
+                        keys=[self._keys.clips(route, job_class)],
+                        args=[
+                            GROUP,
+                            self.consumer,
+                            int(lease_s * 1000),
+                            count,
+                            self._keys.job(""),
+                            *(f"{spec.version}:{spec.weights_sha256}" for spec in served),
+                        ],
                     )
                 except ResponseError as error:
                     if "NOGROUP" not in str(error):
                         raise
-                    await self.join([model])
+                    await self.join([route])
                     continue
             if found:
                 return [
-                    _entry(
-                        model,
-                        job_class,
-                        entry_id,
-                        _pairs(fields),
-                        int(deliveries),
-                    )
+                    _entry(route, job_class, entry_id, _pairs(fields), int(deliveries))
                     for entry_id, deliveries, fields in found
                 ]
         return []
@@ -207,6 +216,19 @@ class ClipStream:
             return [_state(*of) for of in facts]
         return [_state(payload, *of[1:]) for payload, of in zip(fetched, facts, strict=True)]
 
+    async def weights(self, entries: Iterable[ClipEntry]) -> dict[str, str]:
+        """SHA-256 of the weights that the jobs of these entries ask for, by the jobs' ids; "" where a job has ended."""
+        jobs = sorted({entry.job_id for entry in entries})
+        with reported():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in jobs:
+                pipe.hget(self._keys.job(job_id), "record")
+            records = await pipe.execute()
+        return {
+            job_id: JobRecord.model_validate_json(record).spec.weights_sha256 if record else ""
+            for job_id, record in zip(jobs, records, strict=True)
+        }
+
     async def ack(self, entries: Iterable[ClipEntry], *, keep_payloads: bool = False) -> None:
         """Remove finished entries and free their payloads; XACK alone would free neither."""
         by_stream = self._by_stream(entries)
@@ -222,23 +244,23 @@ class ClipStream:
                     pipe.unlink(*(self._keys.payload(entry.job_id, entry.clip) for entry in group))
             await pipe.execute()
 
-    async def leave(self, models: Sequence[str]) -> None:
+    async def leave(self, routes: Iterable[str]) -> None:
         """Delete this worker's consumer where it holds nothing."""
-        await self._delete_consumers(models, self.consumer, 0)
+        await self._delete_consumers(routes, self.consumer, 0)
 
-    async def tidy(self, models: Sequence[str], idle_s: float) -> None:
+    async def tidy(self, routes: Iterable[str], idle_s: float) -> None:
         """Delete the consumers of workers that are gone: idle for `idle_s` and holding nothing."""
-        await self._delete_consumers(models, "", idle_s)
+        await self._delete_consumers(routes, "", idle_s)
 
-    async def _delete_consumers(self, models: Sequence[str], name: str, idle_s: float) -> None:
-        for key in self._streams(models):
+    async def _delete_consumers(self, routes: Iterable[str], name: str, idle_s: float) -> None:
+        for key in self._streams(routes):
             with reported():
                 await self._leave(keys=[key], args=[GROUP, name, int(idle_s * 1000)])
 
     def _by_stream(self, entries: Iterable[ClipEntry]) -> dict[str, list[ClipEntry]]:
         grouped: defaultdict[str, list[ClipEntry]] = defaultdict(list)
         for entry in entries:
-            grouped[self._keys.clips(entry.model, entry.job_class)].append(entry)
+            grouped[self._keys.clips(entry.route, entry.job_class)].append(entry)
         return grouped
 
 
@@ -267,11 +289,11 @@ def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _entry(
-    model: str, job_class: JobClass, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1
+    route: str, job_class: JobClass, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1
 ) -> ClipEntry:
     return ClipEntry(
         entry_id=entry_id.decode(),
-        model=model,
+        model=model_of(route),
         version=fields[b"version"].decode(),
         job_id=fields[b"job"].decode(),
         clip=int(fields[b"clip"]),
@@ -282,4 +304,6 @@ def _entry(
         deliveries=deliveries,
         trace=fields.get(b"trace", b"").decode(),
         followed=fields.get(b"followed") == b"1",
+        route=route,
+        weights=fields.get(b"weights", b"").decode(),
     )

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+FIELDS = """
+local function fields_of(entry)
+  local fields = {}
+  for at = 1, #entry[2], 2 do fields[entry[2][at]] = entry[2][at + 1] end
+  return fields
+end
+"""
+
 # What a worker has to know of clips; of a job without scores all of whose clips are among them, its record too.
 FACTS = """
 local function facts_of(clips, inline)
@@ -23,13 +31,13 @@ end
 # KEYS: streams. ARGV: group, consumer, most bytes of payloads, what keys of jobs, scores and payloads begin with, then
 # the most entries of each stream.
 TAKE = (
-    FACTS
+    FIELDS
+    + FACTS
     + """
 local function known(entries)
   local clips, bytes = {}, 0
   for i, entry in ipairs(entries) do
-    local fields = {}
-    for at = 1, #entry[2], 2 do fields[entry[2][at]] = entry[2][at + 1] end
+    local fields = fields_of(entry)
     local job, number = fields['job'], fields['clip']
     clips[i] = {
       job = ARGV[4] .. job, scores = ARGV[5] .. job, payload = ARGV[6] .. job .. ':' .. number, number = number
@@ -63,11 +71,25 @@ return facts_of(clips, ARGV[1] == '1')
 # There is no lock around the take-over: XCLAIM itself checks the idle time, so of two workers one gets the entry.
 # Work that was given back without blame goes out as a batch. Work that a worker lost goes out alone, because it may be
 # what killed that worker, and clips that keep it company would be blamed for its next victim too.
-CLAIM = """
-local waiting = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', ARGV[4])
+# ARGV: group, consumer, lease in ms, most entries, what keys of jobs begin with, then `version:weights` of what this
+# worker serves, where others may wait in the stream. An earlier release names the weights in the record alone.
+CLAIM = (
+    FIELDS
+    + """
+local most, served = tonumber(ARGV[4]), {}
+for i = 6, #ARGV do served[ARGV[i]] = true end
+local function wanted(id)
+  local entry = #ARGV > 5 and redis.call('XRANGE', KEYS[1], id, id)[1]
+  if not entry then return true end
+  local fields = fields_of(entry)
+  local record = redis.call('HGET', ARGV[5] .. fields['job'], 'record')
+  if not record then return true end
+  local weights = fields['weights'] or record:match('"weights_sha256":"(%x*)"')
+  return served[fields['version'] .. ':' .. weights]
+end
 local ids, counts = {}, {}
-for _, row in ipairs(waiting) do
-  if row[4] == 0 or #ids == 0 then
+for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', 1000)) do
+  if #ids < most and (row[4] == 0 or #ids == 0) and wanted(row[1]) then
     ids[#ids + 1] = row[1]
     counts[row[1]] = row[4] + 1
     if row[4] > 0 then break end
@@ -85,6 +107,7 @@ end
 for id, _ in pairs(counts) do redis.call('XACK', KEYS[1], ARGV[1], id) end
 return found
 """
+)
 
 # A worker may find out late that its lease ended; it must not take the entry back from the one who has it now.
 # ARGV: group, consumer, idle time to set, how much to take off the delivery count, ids.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 
@@ -79,23 +79,36 @@ class Found:
     """entries whose job has ended or is unknown"""
     scored: list[ClipEntry] = field(default_factory=list)
     """entries whose scores another worker has written"""
+    foreign: list[ClipEntry] = field(default_factory=list)
+    """entries that other versions or weights are to score than this worker serves"""
 
 
-async def load(stream: ClipStream, taken: Taken, entries: Sequence[ClipEntry], max_deliveries: int) -> Found:
+async def load(
+    stream: ClipStream,
+    taken: Taken,
+    entries: Sequence[ClipEntry],
+    max_deliveries: int,
+    served: Collection[tuple[str, str, str]],
+) -> Found:
     """Fetch the payloads of these of the taken entries, in one round trip where they did not come along.
 
-    What is over, scored, expired, gone or delivered too often is set apart.
+    What is over, scored, expired, gone or delivered too often is set apart, and what is not for one of the `served`:
+    name, version and SHA-256 of the weights of each.
     """
     now = time.time()
     with metrics.stage("batch"):
         came_along = all(entry in taken.known for entry in entries)
         states = [taken.known[entry] for entry in entries] if came_along else await stream.look_up(entries)
+        unnamed = [entry for entry in entries if not entry.weights]
+        weights = await stream.weights(unnamed) if unnamed else {}
     found = Found()
     for entry, state in zip(entries, states, strict=True):
         if state.job != "open":
             found.over.append((entry, state))
         elif state.scored:
             found.scored.append(entry)
+        elif (entry.model, entry.version, entry.weights or weights[entry.job_id]) not in served:
+            found.foreign.append(entry)
         else:
             try:
                 found.clips.append(_loaded(entry, state, now, max_deliveries))

@@ -13,6 +13,7 @@ from service.contracts import ModelSpec, WorkerStatus
 from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
 from service.queue.models import ModelDirectory
+from service.queue.routes import route_of, routes
 from service.queue.stream import ClipEntry, ClipStream, Taken
 from service.telemetry import metrics, traces
 from service.worker.batch import LoadedClip, batches, expiry, load, observe, score
@@ -57,6 +58,8 @@ class Worker:
         self._gathering = Gathering(config.worker_gather_ms / 1000)
         self._rate = DrainRate()
         self._specs: list[ModelSpec] = []
+        # The routes that it reads, with the most clips of a batch.
+        self._routes: dict[str, int] = {}
         self._reclaim_at = 0.0
         self._away = False
         self._stopping = asyncio.Event()
@@ -91,14 +94,7 @@ class Worker:
             await asyncio.gather(*beside, return_exceptions=True)
             with contextlib.suppress(QueueUnavailable):
                 await self._directory.withdraw(self._stream.consumer)
-                await self._stream.leave(self._names)
-
-    @property
-    def _names(self) -> list[str]:
-        return sorted({spec.name for spec in self._specs})
-
-    def _most(self, model: str) -> int:
-        return max(spec.max_batch_size for spec in self._specs if spec.name == model)
+                await self._stream.leave(self._routes)
 
     async def _step(self) -> None:
         if not self._specs:
@@ -112,11 +108,12 @@ class Worker:
         """Work that its worker gave back or left behind; looked for now and then, and at once where there was some."""
         if time.monotonic() < self._reclaim_at:
             return []
-        for model in self._names:
-            if entries := await self._stream.reclaim(model, self._config.worker_lease_s, self._most(model)):
+        for route, most in self._routes.items():
+            served = [spec for spec in self._specs if spec.name == route]
+            if entries := await self._stream.reclaim(route, self._config.worker_lease_s, most, served):
                 if entries[0].deliveries > 1:
                     metrics.LEASES_LOST.inc(len(entries))
-                log.info("clips_reclaimed", model=model, clips=len(entries), deliveries=entries[0].deliveries)
+                log.info("clips_reclaimed", route=route, clips=len(entries), deliveries=entries[0].deliveries)
                 return entries
         self._reclaim_at = time.monotonic() + self._config.reclaim_every_s
         return []
@@ -124,14 +121,15 @@ class Worker:
     async def _next(self) -> Taken:
         if (left_s := self._gathering.left_s) > 0:
             await self._pause(left_s)
-        order = [(job_class, model, self._most(model)) for job_class, model in self._turns.order(self._names)]
+        turns = self._turns.order(list(self._routes))
+        order = [(job_class, route, self._routes[route]) for job_class, route in turns]
         taken = await self._stream.take(order)
         if not taken.entries:
             block_ms = min(self._config.worker_block_ms, int(self._config.reclaim_every_s * 1000))
-            taken = Taken(await self._stream.read(self._names, min(map(self._most, self._names)), max(1, block_ms)))
+            taken = Taken(await self._stream.read(list(self._routes), min(self._routes.values()), max(1, block_ms)))
         for entry in taken.entries[:1]:
-            self._turns.took(entry.job_class, entry.model)
-            self._gathering.took(taken.entries, self._most(entry.model))
+            self._turns.took(entry.job_class, entry.route)
+            self._gathering.took(taken.entries, self._routes.get(entry.route, 1))
         return taken
 
     async def _process(self, taken: Taken) -> None:
@@ -171,7 +169,11 @@ class Worker:
     async def _loaded(self, taken: Taken, entries: Sequence[ClipEntry]) -> list[LoadedClip]:
         if not entries:
             return []
-        found = await load(self._stream, taken, entries, self._config.worker_max_deliveries)
+        served = {(spec.name, spec.version, spec.weights_sha256) for spec in self._specs}
+        found = await load(self._stream, taken, entries, self._config.worker_max_deliveries, served)
+        if found.foreign:
+            self._leases.done(found.foreign)
+            await self._completion.given_back(found.foreign, None)
         for reject in found.rejected:
             await self._completion.failed(reject.entry, reject.error)
         await self._completion.dropped(found.over)
@@ -256,14 +258,16 @@ class Worker:
             self._away = False
             self._breaker.probe()
         if specs != self._specs:
-            await self._stream.join(sorted({spec.name for spec in specs}))
+            read = {route: spec.max_batch_size for route, spec in routes(specs).items()}
+            await self._stream.join(read)
             log.info("serving", models=[f"{spec.name}:{spec.version}" for spec in specs])
-            self._specs = specs
+            self._specs, self._routes = specs, dict(sorted(read.items()))
 
     def _status(self) -> WorkerStatus:
         return WorkerStatus(
             worker=self._stream.consumer,
             models=tuple(f"{spec.name}:{spec.version}" for spec in self._specs),
+            routes=tuple(map(route_of, self._specs)),
             breaker=self._breaker.state,
             retry_in_s=self._breaker.retry_in_s,
             clips_per_s=self._rate.by_model(),
@@ -274,7 +278,8 @@ class Worker:
             self._pulse.beat("upkeep")
             try:
                 await self._completion.sweep()
-                await self._stream.tidy(self._names, 10 * self._config.worker_lease_s)
+                await self._directory.clear()
+                await self._stream.tidy(self._routes, 10 * self._config.worker_lease_s)
             except QueueUnavailable as error:
                 log.warning("queue_unavailable", detail=error.detail)
             except Exception:

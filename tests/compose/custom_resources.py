@@ -1,16 +1,15 @@
 """The custom resources of the manifests as typed models: the fields that their operators document, and no others.
 
 The schemas of these resources come with the operators' releases, which no package registry holds. The fields are those
-of KEDA's "ScaledObject specification", "Authentication" and "Redis Streams" pages (2.12 and later) and of
-`ServiceMonitor` in the API reference of the Prometheus operator (monitoring.coreos.com/v1); of the latter those that a
-scrape of pods uses.
+of KEDA's "ScaledObject specification" and "Prometheus" pages (2.12 and later) and of `ServiceMonitor` in the API
+reference of the Prometheus operator (monitoring.coreos.com/v1); of the latter those that a scrape of pods uses.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 
 class Strict(BaseModel):
@@ -33,37 +32,22 @@ class ScaleTarget(Strict):
     kind: str = "Deployment"
 
 
-class Reference(Strict):
-    name: str
-    kind: Literal["TriggerAuthentication", "ClusterTriggerAuthentication"] = "TriggerAuthentication"
-
-
-class RedisStreams(Strict):
+class Prometheus(Strict):
     """Values of a trigger are strings, whatever they mean: KEDA refuses numbers."""
 
-    stream: StrictStr
-    consumerGroup: StrictStr | None = None
-    lagCount: StrictStr | None = Field(None, pattern=r"^\d+$")
-    pendingEntriesCount: StrictStr | None = Field(None, pattern=r"^\d+$")
-    streamLength: StrictStr | None = Field(None, pattern=r"^\d+$")
-    activationLagCount: StrictStr | None = Field(None, pattern=r"^\d+$")
-    databaseIndex: StrictStr | None = None
-    enableTLS: StrictStr | None = None
-
-    @model_validator(mode="after")
-    def _one_measure(self) -> RedisStreams:
-        measures = [m for m in (self.lagCount, self.pendingEntriesCount, self.streamLength) if m is not None]
-        if len(measures) != 1:
-            raise ValueError("exactly one of lagCount, pendingEntriesCount and streamLength is the measure")
-        if self.streamLength is None and self.consumerGroup is None:
-            raise ValueError("lag and pending entries are those of a consumerGroup")
-        return self
+    serverAddress: StrictStr = Field(pattern=r"^https?://")
+    query: StrictStr
+    threshold: StrictStr = Field(pattern=r"^\d+(\.\d+)?$")
+    activationThreshold: StrictStr | None = Field(None, pattern=r"^\d+(\.\d+)?$")
+    namespace: StrictStr | None = None
+    ignoreNullValues: StrictStr | None = Field(None, pattern="^(true|false)$")
+    unsafeSsl: StrictStr | None = Field(None, pattern="^(true|false)$")
+    timeout: StrictStr | None = Field(None, pattern=r"^\d+$")
 
 
 class Trigger(Strict):
-    type: Literal["redis-streams"]
-    metadata: RedisStreams
-    authenticationRef: Reference | None = None
+    type: Literal["prometheus"]
+    metadata: Prometheus
 
 
 class ScaledObjectSpec(Strict):
@@ -80,23 +64,6 @@ class ScaledObject(Strict):
     kind: Literal["ScaledObject"]
     metadata: Metadata
     spec: ScaledObjectSpec
-
-
-class SecretKey(Strict):
-    parameter: Literal["address", "username", "password"]
-    name: str
-    key: str
-
-
-class TriggerAuthenticationSpec(Strict):
-    secretTargetRef: list[SecretKey]
-
-
-class TriggerAuthentication(Strict):
-    apiVersion: Literal["keda.sh/v1alpha1"]
-    kind: Literal["TriggerAuthentication"]
-    metadata: Metadata
-    spec: TriggerAuthenticationSpec
 
 
 # --- Prometheus operator -------------------------------------------------------------------------------------------
@@ -136,7 +103,7 @@ class ServiceMonitor(Strict):
     spec: ServiceMonitorSpec
 
 
-KINDS: dict[str, type[Strict]] = {kind.__name__: kind for kind in (ScaledObject, TriggerAuthentication, ServiceMonitor)}
+KINDS: dict[str, type[Strict]] = {kind.__name__: kind for kind in (ScaledObject, ServiceMonitor)}
 
 
 def check(document: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from service.contracts import JobClass
-from service.queue.keys import GROUP, Keys
 from service.settings import Settings
+from service.telemetry import metrics
 from tests.compose.custom_resources import check
 from tests.compose.tools import ROOT, tool
 
@@ -53,7 +53,7 @@ def test_a_custom_resource_has_the_documented_fields_only(document: dict[str, An
 
 def test_a_custom_resource_with_a_number_for_a_string_or_a_misspelt_field_is_refused() -> None:
     (scaled,) = (item for item in CUSTOM_DOCUMENTS if item["kind"] == "ScaledObject")
-    for change in ({"lagCount": 32}, {"lagcount": "32"}, {"streamLength": "5"}):
+    for change in ({"threshold": 32}, {"treshold": "32"}, {"serverAddress": "prometheus:9090"}):
         wrong = copy.deepcopy(scaled)
         wrong["spec"]["triggers"][0]["metadata"] |= change
         with pytest.raises(ValidationError):
@@ -64,8 +64,6 @@ def test_what_a_custom_resource_refers_to_is_there() -> None:
     kinds = {item["kind"]: item for item in CUSTOM_DOCUMENTS}
     scaled, monitor = kinds["ScaledObject"]["spec"], kinds["ServiceMonitor"]["spec"]
     assert scaled["scaleTargetRef"]["name"] in manifests("Deployment")
-    authentication = kinds["TriggerAuthentication"]["metadata"]["name"]
-    assert {trigger["authenticationRef"]["name"] for trigger in scaled["triggers"]} == {authentication}
     labels = monitor["selector"]["matchLabels"].items()
     matched = [s for s in manifests("Service").values() if labels <= s["metadata"]["labels"].items()]
     ports = {port["name"] for service in matched for port in service["spec"]["ports"]}
@@ -122,12 +120,14 @@ def test_everything_is_denied_that_is_not_allowed() -> None:
     assert reached == {6379, 443}
 
 
-def test_workers_scale_on_the_streams_of_both_classes() -> None:
+def test_workers_scale_on_what_waits_in_both_classes() -> None:
     (scaled,) = manifests("ScaledObject").values()
-    triggers = [trigger["metadata"] for trigger in scaled["spec"]["triggers"]]
-    model = triggers[0]["stream"].split(":")[2]
-    assert {trigger["stream"] for trigger in triggers} == {Keys("vidtr").clips(model, kind) for kind in JobClass}
-    assert {trigger["consumerGroup"] for trigger in triggers} == {GROUP}
+    asked = [re.fullmatch(r"max\((\w+)\{(.*)\}\)", t["metadata"]["query"]) for t in scaled["spec"]["triggers"]]
+    (gauge,) = {found[1] for found in asked if found}
+    assert gauge in {metric.name for metric in metrics.QUEUE_CLIPS.collect()}
+    labels = [dict(re.findall(r'(\w+)="(\w+)"', found[2])) for found in asked if found]
+    assert [each["class"] for each in labels] == list(JobClass)
+    assert {tuple(each) for each in labels} == {("model", "class")}
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

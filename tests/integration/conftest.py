@@ -7,7 +7,7 @@ import structlog
 from redis.asyncio import Redis
 
 from service.local.redis import LocalRedis
-from service.queue.backlog import backlog
+from service.queue.backlog import backlogs
 from service.queue.connection import connect
 from service.queue.dead import DeadLetterLimits, DeadLetters
 from service.queue.jobs import JobStore, JobTimes
@@ -23,7 +23,7 @@ LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_
 
 async def waiting(redis: Redis, keys: Keys) -> int:
     """Clips of the model `tiny` that are queued or being scored."""
-    return sum(of_class.clips for of_class in (await backlog(redis, keys, "tiny")).values())
+    return sum(of_class.clips for of_class in (await backlogs(redis, keys)).get("tiny", {}).values())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -115,7 +115,7 @@ async def test_everything_kept_with_a_letter_has_a_time_to_live(
     store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
 ) -> None:
     job = await buried(store, dead)
-    lasting = {keys.dead, *(keys.clips("tiny", job_class) for job_class in JobClass)}
+    lasting = {keys.dead, keys.routes, *(keys.clips("tiny", job_class) for job_class in JobClass)}
     names = {key.decode() async for key in redis.scan_iter(f"{keys.prefix}:*")} - lasting
     assert {keys.payload(job.id, 1), keys.scores(job.id), keys.dead_job(job.id)} <= names
     assert all([await redis.ttl(name) > 0 for name in names])

@@ -52,7 +52,7 @@ async def test_every_key_of_a_job_has_a_time_to_live(store: JobStore, redis: Red
     names = [
         key
         async for key in redis.scan_iter(f"{keys.prefix}:*")
-        if key.decode() not in (keys.clips("tiny", JobClass.INTERACTIVE), keys.deadlines)
+        if key.decode() not in (keys.clips("tiny", JobClass.INTERACTIVE), keys.deadlines, keys.routes)
     ]
     assert len(names) == 5, "job, scores, the payload that is left, events, the owner's list"
     assert all([await redis.ttl(name) > 0 for name in names])

@@ -55,8 +55,10 @@ class Rig:
         [spec] = await self.backend.models()
         return spec
 
-    async def submit(self, clips: Clips, *, followed: bool = False, **changes: object) -> JobRecord:
-        spec = await self.spec()
+    async def submit(
+        self, clips: Clips, *, spec: ModelSpec | None = None, followed: bool = False, **changes: object
+    ) -> JobRecord:
+        spec = spec or await self.spec()
         job = record(spec=spec, decoded=decoded(windows=len(clips), clip_shape=CLIP_SHAPE), **changes)
         await self.store.put_payloads(job.id, memoryview(clips.tobytes()), spec.clip_bytes)
         await self.store.accept(job, followed=followed)
@@ -109,6 +111,24 @@ class Relay:
 
     async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         return await self.backend.infer(model, version, clips)
+
+
+class Other(Relay):
+    """Serves the network as another version or with other weights, as far as its name says."""
+
+    def __init__(self, backend: Backend, **changes: str) -> None:
+        super().__init__(backend)
+        self.changes = changes
+        self.clips = 0
+
+    async def models(self) -> list[ModelSpec]:
+        return [spec.model_copy(update=self.changes) for spec in await self.backend.models()]
+
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+        [served], [own] = await self.models(), await self.backend.models()
+        assert (model, version) == (served.name, served.version)
+        self.clips += len(clips)
+        return await self.backend.infer(own.name, own.version, clips, timeout_s=timeout_s)
 
 
 class Counting(Relay):

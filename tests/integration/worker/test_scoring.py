@@ -9,6 +9,7 @@ import numpy as np
 from service.contracts import JobClass, JobState
 from service.inference.backend import Clips, Scores
 from service.queue.connection import connect
+from service.queue.routes import route_of
 from tests.fixtures.tiny_models import RAISE, random_clips
 from tests.integration.worker.rig import CONFIG, Counting, Relay, Rig
 
@@ -107,7 +108,8 @@ async def test_a_worker_announces_its_models_while_it_lives(rig: Rig) -> None:
     async with rig.working():
         while not (served := await rig.directory.list()):  # noqa: ASYNC110 - another process's doing, nothing to await
             await asyncio.sleep(0.01)
-    assert served == [await rig.spec()]
+    spec = await rig.spec()
+    assert served == [spec.model_copy(update={"route": route_of(spec)})]
 
 
 async def test_times_of_an_answer_add_up(rig: Rig) -> None:

@@ -1,0 +1,32 @@
+"""Which clips wait together: those of one model, version and weights, so that whoever takes one can score it.
+
+A route is the text after which the streams of such clips are named, one for each class of jobs. Processes of an earlier
+release know a model by its name alone: they queue and look for clips under the name, which is a route too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from service.contracts import ModelSpec
+
+# Hexadecimal digits of the hash of the weights: enough for versions of one model.
+WEIGHTS_DIGITS = 16
+
+
+def route_of(spec: ModelSpec) -> str:
+    """The route of one model, version and weights."""
+    return f"{spec.name}:{spec.version}:{spec.weights_sha256[:WEIGHTS_DIGITS]}"
+
+
+def model_of(route: str) -> str:
+    """The name of the model whose clips wait on a route."""
+    return route.partition(":")[0]
+
+
+def routes(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
+    """Every route on which clips of these specs may wait, with one spec that is served there."""
+    found: dict[str, ModelSpec] = {}
+    for spec in specs:
+        found[route_of(spec)] = found[spec.name] = spec
+    return found
