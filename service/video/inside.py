@@ -39,7 +39,7 @@ def serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
     try:
         bind_to_parent(parent)
         _close_others(control)
-        _say(control, {"layers": lock_in()})
+        _say(control, {"layers": lock_in(control)})
         while (received := socket.recv_fds(connection, HEAD.size, 2))[0]:
             head, (upload, clips), *_ = received
             size, cpu_s, file_bytes = HEAD.unpack(head + _exactly(control, HEAD.size - len(head)))

@@ -51,13 +51,16 @@ def leave_network() -> bool:
     return bool(unshare(_CLONE_NEWNET) == 0 or unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
 
 
-def lock_in() -> list[str]:
-    """Give up files, network and other processes for good; what is open stays. Returns the names of what is active."""
+def lock_in(control: int) -> list[str]:
+    """Give up files, network and other processes for good; what is open stays. Returns the names of what is active.
+
+    `control` is the descriptor by which tasks come.
+    """
     active = []
     if sys.platform == "linux":
         if give_up_paths():
             active.append("landlock")
-        if filter_system_calls():
+        if filter_system_calls(control):
             active.append("seccomp")
     return active
 
