@@ -146,7 +146,8 @@ class UnsupportedMediaType(RequestError):
 
 
 class UploadTimeout(TemporaryError):
-    """The body arrived too slowly: a pause of `upload_idle_s`, or more than `upload_timeout_s` in all."""
+    """The body arrived too slowly: a pause of `upload_idle_s`, less than `upload_min_bytes_per_s` on average, or more
+    than `upload_timeout_s` in all."""
 
     code = "upload_timeout"
 
@@ -323,6 +324,8 @@ class QueueFull(TemporaryError):
     """The clip queue has no room for this job now."""
 
     code = "queue_full"
+    share_of = ""
+    """what the caller has used up its share of; empty where others have taken all, or it is not known"""
 
 
 class BackendUnavailable(TemporaryError):

@@ -1,16 +1,17 @@
-"""Whether an upload may come in: decided before its body is read."""
+"""Whether an upload may come in: decided before its body is read, and once more before a long video is decoded."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 
 import structlog
 
 from service.api.decode_pace import DecodePace
 from service.api.periodic import Periodic
+from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
@@ -36,6 +37,7 @@ class AdmissionConfig:
     max_wait_share: float
     bulk_clips: int
     reservation_ttl_s: float
+    reservation_start_clips: int
 
 
 @dataclass
@@ -44,6 +46,9 @@ class Admitted:
 
     spec: ModelSpec
     reservation: Reservation
+    most_clips: int
+    """what its options allow, of which the reservation may be a part"""
+    deadline_s: float
     claim: Claim | None
     accepted: bool = False
     """whether the job has taken over what was held"""
@@ -53,13 +58,22 @@ class Admission:
     """Hands out room in the queue and Idempotency-Keys, and keeps them for as long as their uploads go on."""
 
     def __init__(
-        self, config: AdmissionConfig, directory: ModelDirectory, room: Room, keys: IdempotencyKeys, pace: DecodePace
+        self,
+        config: AdmissionConfig,
+        directory: ModelDirectory,
+        room: Room,
+        keys: IdempotencyKeys,
+        pace: DecodePace,
+        shares: Shares | None = None,
     ) -> None:
+        """Without `shares` every caller may have everything."""
         self._config = config
         self._pace = pace
         self._directory = directory
         self._room = room
         self._keys = keys
+        self._shares = shares or Shares(1.0)
+        self._uploads = self._shares.of("uploads", config.max_concurrent_uploads)
         self._held: dict[str, Admitted] = {}
         self._live: tuple[list[ModelSpec], list[WorkerStatus]] | None = None
         self._live_until = 0.0
@@ -81,53 +95,106 @@ class Admission:
         """Claim an Idempotency-Key, or learn whose it is. Raises IdempotencyInProgress."""
         return await self._keys.claim(key, job_id, owner)
 
+    @contextlib.contextmanager
+    def slot(self, caller: str, deadline_s: float) -> Iterator[None]:
+        """One of the uploads that this process may receive at a time. Raises QueueFull."""
+        with _counted():
+            self._check_pace(caller, deadline_s)
+            refused = self._uploads.take(caller)
+            if refused is not None:
+                whose = " of this caller" if refused.own else ""
+                detail = f"{refused.actual} uploads{whose} are being received and decoded by this process;"
+                raise QueueFull(
+                    f"{detail} at most {refused.limit} may",
+                    limit=refused.limit,
+                    actual=refused.actual,
+                    retry_after_s=RETRY_AFTER_S,
+                )
+        with self._uploads.held_by(caller):
+            yield
+
     @contextlib.asynccontextmanager
     async def admit(
-        self, job_id: str, options: JobRequest, claim: Claim | None, deadline_s: float, *, asynchronous: bool
+        self,
+        job_id: str,
+        options: JobRequest,
+        claim: Claim | None,
+        deadline_s: float,
+        *,
+        asynchronous: bool,
+        caller: str = "",
     ) -> AsyncIterator[Admitted]:
-        """Room for the job while its upload is received and decoded; what is not handed over goes back at the end.
+        """A slot, and room for the job, while its upload is received and decoded; what is not handed over goes back.
 
         Raises QueueFull, BackendUnavailable or UnknownModel.
         """
         try:
-            try:
-                with metrics.stage("admission"):
-                    admitted = await self._admit(job_id, options, claim, deadline_s, asynchronous)
-            except VidtrError as error:
-                metrics.ADMISSION_REJECTS.labels(error.code).inc()
-                raise
-            self._held[job_id] = admitted
-            try:
-                yield admitted
-            finally:
-                del self._held[job_id]
-                if admitted.accepted:
-                    claim = None
-                else:
-                    with contextlib.suppress(QueueUnavailable):
-                        await self._room.release(admitted.reservation)
+            with self.slot(caller, deadline_s):
+                with metrics.stage("admission"), _counted():
+                    admitted = await self._admit(job_id, options, claim, deadline_s, asynchronous, caller)
+                self._held[job_id] = admitted
+                try:
+                    yield admitted
+                finally:
+                    del self._held[job_id]
+                    if admitted.accepted:
+                        claim = None
+                    else:
+                        with contextlib.suppress(QueueUnavailable):
+                            await self._room.release(admitted.reservation)
         finally:
             if claim is not None:
                 with contextlib.suppress(QueueUnavailable):
                     await self._keys.release(claim)
+
+    async def complete(self, admitted: Admitted) -> None:
+        """Reserve the rest of the room, now that the upload is there. Raises QueueFull, and keeps what was reserved."""
+        begun = admitted.reservation
+        if admitted.most_clips <= begun.clips:
+            return
+        with _counted():
+            served, workers = await self._seen()
+            wanted = replace(begun, clips=admitted.most_clips)
+            rate = drain_rate(workers, begun.model)
+            await self._reserve(wanted, served, rate, admitted.deadline_s, wanted.clips, begun)
+            admitted.reservation = wanted
 
     async def lead(self, claim: Claim, job_id: str, fingerprint: str) -> None:
         """Let the Idempotency-Key of an upload lead to an earlier job with the same result."""
         await self._keys.lead(claim, job_id, fingerprint)
 
     async def _admit(
-        self, job_id: str, options: JobRequest, claim: Claim | None, deadline_s: float, asynchronous: bool
+        self,
+        job_id: str,
+        options: JobRequest,
+        claim: Claim | None,
+        deadline_s: float,
+        asynchronous: bool,
+        caller: str,
     ) -> Admitted:
-        self._check_uploads(deadline_s)
         served, workers = await self._seen()
         spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
         check_breakers(spec, workers)
-        clips = self._most_clips(options)
-        wanted = Reservation(
-            job_id, self.job_class(clips, asynchronous=asynchronous), clips, spec.clip_bytes, spec.name
+        most = self._most_clips(options)
+        job_class = self.job_class(most, asynchronous=asynchronous)
+        start = min(most, self._config.reservation_start_clips)
+        wanted = Reservation(job_id, job_class, start, spec.clip_bytes, spec.name, caller)
+        await self._reserve(wanted, served, drain_rate(workers, spec.name), deadline_s, most)
+        return Admitted(spec, wanted, most, deadline_s, claim)
+
+    async def _reserve(
+        self,
+        wanted: Reservation,
+        served: list[ModelSpec],
+        rate: float | None,
+        deadline_s: float,
+        most_clips: int,
+        instead: Reservation | None = None,
+    ) -> None:
+        shared = self._shares.rule().share < 1
+        await self._room.reserve(
+            wanted, served, rate, deadline_s, most_clips=most_clips, instead=instead, shared=shared
         )
-        await self._room.reserve(wanted, served, drain_rate(workers, spec.name), deadline_s)
-        return Admitted(spec, wanted, claim)
 
     async def _seen(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
         """The models and workers that are live, or were a moment ago: they announce themselves every few seconds."""
@@ -136,11 +203,8 @@ class Admission:
             self._live, self._live_until = await self._directory.live(), now + LIVE_S
         return self._live
 
-    def _check_uploads(self, deadline_s: float) -> None:
-        ahead, limit = len(self._held), self._config.max_concurrent_uploads
-        if ahead >= limit:
-            detail = f"{ahead} uploads are being received and decoded by this process; at most {limit} may"
-            raise QueueFull(detail, limit=limit, actual=ahead, retry_after_s=RETRY_AFTER_S)
+    def _check_pace(self, caller: str, deadline_s: float) -> None:
+        ahead = self._uploads.ahead(caller)
         most_s, ready_s = deadline_s * self._config.max_wait_share, self._pace.ready_in_s(ahead)
         # An idle process takes everything: the next video may be a short one.
         if ahead and ready_s > most_s:
@@ -159,12 +223,27 @@ class Admission:
         return min(int(windows) * options.crops, self._config.max_clips_per_job)
 
     async def _renew(self) -> None:
-        held = list(self._held.values())
+        held = dict(self._held)
+        kept = [admitted.reservation for admitted in held.values()]
         try:
-            await self._room.renew([admitted.reservation for admitted in held])
-            await self._keys.renew([admitted.claim for admitted in held if admitted.claim is not None])
+            await self._room.renew(kept)
+            # What ended, or grew, while its renewal was on its way may have come back by it.
+            now = {admitted.reservation for admitted in self._held.values()}
+            await self._room.drop(reservation for reservation in kept if reservation not in now)
+            await self._keys.renew([admitted.claim for admitted in held.values() if admitted.claim is not None])
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    try:
+        yield
+    except VidtrError as error:
+        metrics.ADMISSION_REJECTS.labels(error.code).inc()
+        if isinstance(error, QueueFull) and error.share_of:
+            metrics.SHARE_REFUSALS.labels(error.share_of).inc()
+        raise
 
 
 def check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:

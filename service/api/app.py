@@ -30,6 +30,7 @@ from service.api.periodic import Periodic
 from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
 from service.api.routes import classify, jobs, models, operations
+from service.api.shares import Shares
 from service.api.spool import SpoolConfig
 from service.api.state import ApiState
 from service.api.streaming import Streaming
@@ -141,19 +142,21 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     sampler = QueueSampler(redis, keys, directory, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
+    ring = KeyRing(settings.narrowed(KeyConfig))
+    ring.load()
+    access = Access(settings.narrowed(AccessConfig), ring, Quotas(redis, keys))
+    access.announce()
+    shares = Shares(settings.caller_share, lambda: access.only_one)
     admission = Admission(
         settings.narrowed(AdmissionConfig),
         directory,
         Room(redis, keys, settings.narrowed(RoomLimits)),
         IdempotencyKeys(redis, keys, settings.narrowed(IdempotencyTimes)),
         pace,
+        shares,
     )
     admission.start()
     stack.push_async_callback(admission.close)
-    ring = KeyRing(settings.narrowed(KeyConfig))
-    ring.load()
-    access = Access(settings.narrowed(AccessConfig), ring, Quotas(redis, keys))
-    access.announce()
     refreshing = Periodic("api-keys", KEYS_REFRESH_S, ring.refresh)
     refreshing.start()
     stack.push_async_callback(refreshing.close)
@@ -163,6 +166,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     waiter = JobWaiter(store, bus, durability, settings.shutdown_grace_s * DRAIN_WAIT_SHARE)
     classifier = Classifier(
         SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
+        shares.of("spool", 0),
         settings.narrowed(UploadTimes),
         pool,
         pace,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -108,18 +110,32 @@ class Access:
         detail = "X-Forwarded-For came from an address that `trusted_proxies` does not name: all behind it who send no"
         log.warning("proxy_not_trusted", detail=f"{detail} API key are one caller", address=address)
 
-    async def admit(self, caller: Caller) -> None:
-        """Count an upload before its body is read. Raises QuotaExceeded."""
-        try:
-            await self._quotas.spend(caller.identity, caller.limits, "requests", 1)
+    @property
+    def only_one(self) -> bool:
+        """Whether there can be but one caller, so that there is nobody to share with."""
+        if self._config.open:
+            return self._config.loopback and not self._ring.names()
+        return len(self._ring.names()) <= 1
+
+    async def check(self, caller: Caller) -> None:
+        """Refuse an upload of a caller who has nothing left; takes nothing. Raises QuotaExceeded."""
+        with _counted():
+            await self._quotas.check(caller.identity, caller.limits, "requests")
             await self._quotas.check(caller.identity, caller.limits, "video_seconds")
-        except QuotaExceeded as error:
-            metrics.ADMISSION_REJECTS.labels(error.code).inc()
-            raise
+
+    async def admit(self, caller: Caller) -> None:
+        """Count an upload before its body is read, once there is a place for it. Raises QuotaExceeded."""
+        with _counted():
+            await self._quotas.spend(caller.identity, caller.limits, "requests", 1)
 
     async def charge(self, caller: Caller, video_s: int) -> None:
         """Count the seconds of a video, now that they are known. Raises QuotaExceeded."""
         await self._quotas.spend(caller.identity, caller.limits, "video_seconds", video_s)
+
+    async def charge_failed(self, caller: Caller, decode_s: int) -> None:
+        """Count a video that cannot be decoded by the seconds that this took to find out, or by what is left."""
+        with contextlib.suppress(QueueUnavailable):
+            await self._quotas.spend_left(caller.identity, caller.limits, "video_seconds", decode_s)
 
     async def headers(self, caller: Caller) -> dict[str, str]:
         """`RateLimit-Policy` and `RateLimit`, where the caller has limits and Redis says how they stand."""
@@ -132,6 +148,15 @@ class Access:
     def _refused(detail: str) -> Unauthorized:
         metrics.ADMISSION_REJECTS.labels(Unauthorized.code).inc()
         return Unauthorized(detail)
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    try:
+        yield
+    except QuotaExceeded as error:
+        metrics.ADMISSION_REJECTS.labels(error.code).inc()
+        raise
 
 
 def network(address: str | None) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
+from service.api.turns import Turns
 from service.contracts import JobClass
 from service.errors import VidtrError
 
@@ -19,28 +19,18 @@ class DecodePace:
     def __init__(self, processes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._processes = processes
         self._clock = clock
-        self._free = asyncio.Semaphore(processes)
-        # Where there are several, long films leave one to the short clips that somebody waits for.
-        self._bulk = asyncio.Semaphore(max(1, processes - 1))
+        self._turns = Turns(processes)
         self._decode_s: float | None = None
-        self._waiting = 0
 
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
-        return self._waiting
+        return self._turns.waiting
 
     @contextlib.asynccontextmanager
-    async def turn(self, job_class: JobClass) -> AsyncIterator[None]:
+    async def turn(self, job_class: JobClass, caller: str = "") -> AsyncIterator[None]:
         """Wait for a free process. What happens inside is timed, with all that a decode costs around the decoder."""
-        async with contextlib.AsyncExitStack() as stack:
-            self._waiting += 1
-            try:
-                if job_class is JobClass.BULK:
-                    await stack.enter_async_context(self._bulk)
-                await stack.enter_async_context(self._free)
-            finally:
-                self._waiting -= 1
+        async with self._turns.turn(caller, job_class):
             started = self._clock()
             try:
                 yield

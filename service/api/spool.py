@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from service.api.shares import Shared
 from service.errors import DiskFull, UploadTooLarge
 
 # What is written to disk at a time; a smaller upload never gets there.
@@ -67,9 +68,17 @@ class Spool:
     Leaving the context deletes everything.
     """
 
-    def __init__(self, config: SpoolConfig, *, hashed: bool = True) -> None:
-        """`hashed` keeps the SHA-256, which costs about a tenth of what the API does for a small upload."""
+    def __init__(
+        self, config: SpoolConfig, *, hashed: bool = True, shared: Shared | None = None, caller: str = ""
+    ) -> None:
+        """`hashed` keeps the SHA-256, which costs about a tenth of what the API does for a small upload.
+
+        What goes to disk is held by `caller` of what is `shared`.
+        """
         self._config = config
+        self._shared = shared
+        self._caller = caller
+        self._on_disk = 0
         name = secrets.token_hex(16)
         self._upload, self._clips = (_File(config.directory / f"{name}.{kind}") for kind in ("upload", "clips"))
         self._pending = bytearray()
@@ -77,19 +86,20 @@ class Spool:
         self.received = 0
 
     async def __aenter__(self) -> Spool:
-        free = shutil.disk_usage(self._config.directory).free
-        if free < self._config.min_free_bytes:
-            detail = f"the spool has {free} bytes free and keeps {self._config.min_free_bytes} in reserve"
-            raise DiskFull(detail, limit=self._config.min_free_bytes, actual=free, retry_after_s=RETRY_AFTER_S)
+        self._claim(0)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._small:
-            self._remove()
-        else:
-            await asyncio.to_thread(self._remove)
+        try:
+            if self._small:
+                self._remove()
+            else:
+                await asyncio.to_thread(self._remove)
+        finally:
+            if self._shared is not None and self._on_disk:
+                self._shared.give_back(self._caller, self._on_disk)
 
     @property
     def hashed(self) -> bool:
@@ -146,6 +156,8 @@ class Spool:
 
     async def _flush(self) -> None:
         pending, self._pending = self._pending, bytearray()
+        if not self._small:
+            self._claim(len(pending))
         try:
             # A thread hop would cost more than what is done in the page cache.
             if self._small:
@@ -154,6 +166,21 @@ class Spool:
                 await asyncio.to_thread(self._write, pending)
         except OSError as error:
             raise self._disk_error(error) from error
+
+    def _claim(self, more: int) -> None:
+        """Hold `more` bytes of the disk. Raises DiskFull where they are not free, or above the caller's share."""
+        least = self._config.min_free_bytes
+        free = shutil.disk_usage(self._config.directory).free
+        if free - more < least:
+            detail = f"the spool has {free} bytes free and keeps {least} in reserve"
+            raise DiskFull(detail, limit=least, actual=free, retry_after_s=RETRY_AFTER_S)
+        if self._shared is None or not more:
+            return
+        refused = self._shared.take(self._caller, more, free=free - least)
+        if refused is not None:
+            detail = f"uploads of this caller take {refused.actual} bytes of the spool; the rest is kept for others"
+            raise DiskFull(detail, limit=refused.limit, actual=refused.actual + more, retry_after_s=RETRY_AFTER_S)
+        self._on_disk += more
 
     def _write(self, data: bytearray) -> None:
         if self._digest is not None:

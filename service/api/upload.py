@@ -24,30 +24,68 @@ FORM_OVERHEAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class UploadTimes:
-    """Longest pause in an upload, and the longest it may take, in seconds."""
+    """Longest pause in an upload, and the longest it may take, in seconds; its least average speed, and by how many
+    seconds it may lag behind that. Field names equal those of `service.settings.Settings`."""
 
     upload_idle_s: float
     upload_timeout_s: float
+    upload_min_bytes_per_s: int = 0
+    upload_grace_s: float = 0.0
+
+
+class _Patience:
+    """How long the next bytes of one upload are waited for. The time that we take ourselves is not held against it."""
+
+    def __init__(self, times: UploadTimes) -> None:
+        self._times = times
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + times.upload_timeout_s
+        self._received = 0
+        self._waited_s = 0.0
+
+    async def next(self, stream: AsyncIterator[bytes]) -> bytes:
+        """The next bytes. Raises UploadTimeout, or StopAsyncIteration at the end."""
+        started = self._clock()
+        limits = self._limits(started)
+        try:
+            async with asyncio.timeout(max(0.0, min(limits.values()))):
+                chunk = await anext(stream)
+        except TimeoutError as error:
+            self._waited_s += self._clock() - started
+            raise self._timeout(min(limits, key=lambda kind: limits[kind])) from error
+        self._waited_s += self._clock() - started
+        self._received += len(chunk)
+        return chunk
+
+    def _limits(self, now: float) -> dict[str, float]:
+        """Seconds until each limit is reached, if nothing comes."""
+        times = self._times
+        limits = {"idle": times.upload_idle_s, "whole": self._end - now}
+        if times.upload_min_bytes_per_s:
+            due_s = times.upload_grace_s + self._received / times.upload_min_bytes_per_s
+            limits["speed"] = due_s - self._waited_s
+        return limits
+
+    def _timeout(self, reached: str) -> UploadTimeout:
+        times = self._times
+        if reached == "whole":
+            return UploadTimeout(
+                f"the upload took longer than {times.upload_timeout_s:g} s", limit=times.upload_timeout_s
+            )
+        if reached == "idle":
+            return UploadTimeout(f"no bytes arrived for {times.upload_idle_s:g} s", limit=times.upload_idle_s)
+        least, speed = times.upload_min_bytes_per_s, round(self._received / max(self._waited_s, 1e-3))
+        detail = f"{self._received} bytes arrived in {self._waited_s:.0f} s, which is less than {least} a second"
+        return UploadTimeout(detail, limit=least, actual=speed)
 
 
 async def _chunks(request: Request, times: UploadTimes) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
-    end = loop.time() + times.upload_timeout_s
-    stream = request.stream()
+    patience, stream = _Patience(times), request.stream()
     while True:
-        left = end - loop.time()
         try:
-            async with asyncio.timeout(min(times.upload_idle_s, max(0.0, left))):
-                chunk = await anext(stream)
+            yield await patience.next(stream)
         except StopAsyncIteration:
             return
-        except TimeoutError as error:
-            if left < times.upload_idle_s:
-                detail, limit = f"the upload took longer than {times.upload_timeout_s:g} s", times.upload_timeout_s
-            else:
-                detail, limit = f"no bytes arrived for {times.upload_idle_s:g} s", times.upload_idle_s
-            raise UploadTimeout(detail, limit=limit) from error
-        yield chunk
 
 
 async def receive(request: Request, spool: Spool, times: UploadTimes) -> None:

@@ -65,6 +65,16 @@ class Quotas:
         if not taken:
             raise self._exceeded(await self._state(caller, kind, item), cost)
 
+    async def spend_left(self, caller: str, limits: QuotaLimits, kind: Kind, cost: int) -> None:
+        """Take `cost` of a quota, or all that is left where that is less."""
+        item = limits.items().get(kind)
+        if item is None:
+            return
+        left = (await self._state(caller, kind, item)).remaining
+        if (taken := min(cost, left)) > 0:
+            with reported():
+                await self._windows.hit(item, kind, caller, cost=taken)
+
     async def check(self, caller: str, limits: QuotaLimits, kind: Kind) -> None:
         """Raise QuotaExceeded where nothing is left of a quota; takes nothing."""
         item = limits.items().get(kind)

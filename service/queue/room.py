@@ -22,6 +22,8 @@ from service.queue.routes import routes
 RETRY_AFTER_S = 2.0
 MOST_SPREAD_S = 10.0
 _random = SystemRandom()
+# How the refusals of the script end that are about the caller's share.
+OWN = " of the caller"
 
 
 @dataclass(frozen=True)
@@ -190,12 +192,10 @@ class Room:
             per_s = usable or 1.0
             detail = f"{first} clips would go before this video's, which is too long a wait for its deadline"
             limit, actual = round(most_ahead / per_s, 1), round((first + wanted.clips) / per_s, 1)
-        return QueueFull(
-            detail,
-            limit=limit,
-            actual=actual,
-            retry_after_s=retry_after(excess, first if found.refused == "wait" else clips, usable),
-        )
+        ahead = first if found.refused == "wait" else clips
+        full = QueueFull(detail, limit=limit, actual=actual, retry_after_s=retry_after(excess, ahead, usable))
+        full.share_of = found.refused.removesuffix(OWN) if found.refused.endswith(OWN) else ""
+        return full
 
     async def release(self, reservation: Reservation) -> None:
         """Give the room back, and with it what clips were stored of a job that was not accepted; harmless when gone."""
@@ -204,6 +204,13 @@ class Room:
                 keys=[self._keys.reserved, self._keys.job(reservation.job_id)],
                 args=[reservation.member, reservation.clips, self._keys.payload(reservation.job_id, "")],
             )
+
+    async def drop(self, reservations: Iterable[Reservation]) -> None:
+        """Forget reservations whose clips, if there are any, belong to others by now."""
+        members = [one.member for one in reservations]
+        if members:
+            with reported():
+                await self._redis.zrem(self._keys.reserved, *members)
 
     async def renew(self, reservations: Iterable[Reservation]) -> None:
         """Keep reservations whose uploads go on, and the clips that were stored under them."""

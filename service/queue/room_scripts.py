@@ -26,7 +26,7 @@ for i = 15, #ARGV, 2 do
 end
 for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local id, class, clips, size, model = member:match('^(%w+):(%a+):(%d+):(%d+):(.+)$')
-  if id and member ~= ARGV[11] then
+  if id and member ~= ARGV[11] and member ~= ARGV[2] then
     bytes = bytes + clips * size
     if model == ARGV[3] then ahead[class] = ahead[class] + clips end
     if id:match('x(%x+)$') == ARGV[12] then

@@ -59,6 +59,11 @@ ERRORS = Counter("vidtr_errors", "Errors reported to callers, by their stable co
 ADMISSION_REJECTS = Counter(
     "vidtr_admission_rejects", "Uploads refused before their body was read, by the error's code.", ["reason"]
 )
+SHARE_REFUSALS = Counter(
+    "vidtr_share_refusals",
+    "Times that a caller got no more because it had used up its share, by what it wanted.",
+    ["of"],
+)
 UPLOAD_BYTES = Counter("vidtr_upload_bytes", "Bytes of uploads received.")
 WEBHOOKS = Counter(
     "vidtr_webhooks",
@@ -184,6 +189,8 @@ for _reason in (
     "answer_stalled",
 ):
     CONNECTIONS_CLOSED.labels(_reason)
+for _of in ("uploads", "clips", "bytes", "spool", "followers"):
+    SHARE_REFUSALS.labels(_of)
 for _outcome in ("delivered", "failed", "given_up"):
     WEBHOOKS.labels(_outcome)
 BUILD_INFO.labels(service.__version__, platform.python_version()).set(1)

@@ -1,14 +1,18 @@
+import contextlib
+from collections.abc import Iterable
+
 import pytest
 from redis.asyncio import Redis
 
 from service.api.admission import Admission, AdmissionConfig
 from service.api.decode_pace import DecodePace
-from service.contracts import JobRequest, WorkerStatus
+from service.api.shares import Shares
+from service.contracts import JobClass, JobRequest, WorkerStatus
 from service.errors import QueueFull
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
-from service.queue.room import Room, RoomLimits
+from service.queue.room import Reservation, Room, RoomLimits
 from tests.factories import spec
 
 CONFIG = AdmissionConfig(
@@ -19,6 +23,7 @@ CONFIG = AdmissionConfig(
     max_wait_share=0.5,
     bulk_clips=16,
     reservation_ttl_s=5.0,
+    reservation_start_clips=10,
 )
 LIMITS = RoomLimits(
     max_queue_clips=1000,
@@ -41,8 +46,8 @@ async def admission(redis: Redis, keys: Keys, directory: ModelDirectory, pace: D
     return Admission(CONFIG, directory, Room(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times), pace)
 
 
-def admit(admission: Admission, job_id: str, deadline_s: float = 10.0):  # type: ignore[no-untyped-def]
-    return admission.admit(job_id, JobRequest(windows=1), None, deadline_s, asynchronous=False)
+def admit(admission: Admission, job_id: str, deadline_s: float = 10.0, caller: str = ""):  # type: ignore[no-untyped-def]
+    return admission.admit(job_id, JobRequest(windows=1), None, deadline_s, asynchronous=False, caller=caller)
 
 
 async def test_an_upload_that_would_wait_too_long_to_be_decoded_is_refused(
@@ -74,3 +79,70 @@ async def test_more_uploads_than_a_process_may_hold_are_refused(admission: Admis
                 async with admit(admission, "8"):
                     pass
     assert (caught.value.limit, caught.value.actual) == (8, 8)
+
+
+async def test_one_caller_leaves_slots_to_others(
+    redis: Redis, keys: Keys, directory: ModelDirectory, pace: DecodePace
+) -> None:
+    await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
+    times = IdempotencyTimes(idempotency_ttl_s=60, reservation_ttl_s=5.0)
+    rooms = Room(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times)
+    admission = Admission(CONFIG, directory, *rooms, pace, Shares(0.75))
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(6):
+            await stack.enter_async_context(admit(admission, str(number), caller="key:flood"))
+        with pytest.raises(QueueFull, match="of this caller") as caught:
+            async with admit(admission, "6", caller="key:flood"):
+                pass
+        assert (caught.value.limit, caught.value.actual) == (6, 6)
+        with pytest.raises(QueueFull):
+            stack.enter_context(admission.slot("key:flood", 10.0))
+        async with admit(admission, "good", caller="key:good"):
+            pass
+
+
+async def test_an_upload_of_unknown_length_reserves_little_until_it_is_there(
+    admission: Admission, redis: Redis, keys: Keys
+) -> None:
+    film = admission.admit("film", JobRequest(windows="all"), None, 10.0, asynchronous=False, caller="key:app")
+    async with film as admitted:
+        assert await reserved(redis, keys) == 10
+        await admission.complete(admitted)
+        assert await reserved(redis, keys) == 20
+        await admission.complete(admitted)
+    assert await reserved(redis, keys) == 0
+
+
+async def test_room_that_is_gone_once_an_upload_is_there_is_said_before_it_is_decoded(
+    admission: Admission, redis: Redis, keys: Keys
+) -> None:
+    rest = Room(redis, keys, LIMITS)
+    film = admission.admit("film", JobRequest(windows="all"), None, 10.0, asynchronous=False, caller="key:app")
+    async with film as admitted:
+        await rest.reserve(Reservation("other", JobClass.BULK, 985, 1, "tiny"), [spec()], None, 10.0)
+        with pytest.raises(QueueFull) as caught:
+            await admission.complete(admitted)
+        assert (caught.value.limit, caught.value.actual) == (1000, 1005)
+        assert caught.value.retry_after_s
+    assert await reserved(redis, keys) == 985
+
+
+async def test_what_ends_while_it_is_renewed_is_not_brought_back(
+    admission: Admission, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew = Room.renew
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(admit(admission, "a"))
+
+        async def late(room: Room, reservations: Iterable[Reservation]) -> None:
+            await stack.aclose()
+            await renew(room, reservations)
+
+        monkeypatch.setattr(Room, "renew", late)
+        await admission._renew()
+    assert await reserved(redis, keys) == 0
+
+
+async def reserved(redis: Redis, keys: Keys) -> int:
+    """Clips that room is reserved for."""
+    return sum(int(member.split(b":")[2]) for member in await redis.zrange(keys.reserved, 0, -1))

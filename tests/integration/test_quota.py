@@ -78,3 +78,15 @@ async def test_a_redis_that_is_away_is_reported() -> None:
     with pytest.raises(QueueUnavailable):
         await Quotas(away, Keys("x")).spend("key:app", THREE, "requests", 1)
     await away.aclose()
+
+
+async def test_what_is_left_is_taken_where_the_cost_is_more(quotas: Quotas) -> None:
+    await quotas.spend("key:app", SECONDS, "video_seconds", 90)
+    await quotas.spend_left("key:app", SECONDS, "video_seconds", 120)
+    assert [state.remaining for state in await quotas.states("key:app", SECONDS)] == [0]
+    await quotas.spend_left("key:app", SECONDS, "video_seconds", 1)
+
+
+async def test_of_a_quota_with_enough_left_the_cost_is_taken(quotas: Quotas) -> None:
+    await quotas.spend_left("key:app", SECONDS, "video_seconds", 30)
+    assert [state.remaining for state in await quotas.states("key:app", SECONDS)] == [70]

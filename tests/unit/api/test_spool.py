@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.api.shares import Shares
 from service.api.spool import WRITE_BYTES, Spool, SpoolConfig
 from service.errors import DiskFull, UploadTooLarge
 
@@ -96,3 +97,39 @@ async def test_only_the_service_can_read_an_upload(tmp_path: Path, size: int) ->
         await spool.write(bytes(size))
         await spool.finish()
         assert spool.upload.stat().st_mode & 0o077 == 0
+
+
+async def test_the_disk_is_looked_at_while_an_upload_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [10 * WRITE_BYTES]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free[0]}))
+    async with Spool(config(tmp_path, min_free_bytes=8 * WRITE_BYTES)) as spool:
+        await spool.write(bytes(WRITE_BYTES))
+        free[0] = 8 * WRITE_BYTES
+        with pytest.raises(DiskFull) as caught:
+            await spool.write(bytes(WRITE_BYTES))
+    assert (caught.value.limit, caught.value.actual) == (8 * WRITE_BYTES, 8 * WRITE_BYTES)
+
+
+async def test_one_caller_leaves_others_a_part_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are real, the disk has room for eight times what is written to it at once."""
+
+    def usage(directory: Path) -> object:
+        taken = sum(file.stat().st_size for file in directory.iterdir())
+        return type("Usage", (), {"free": 8 * WRITE_BYTES - taken})
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    shared = Shares(0.75).of("spool", 0)
+    async with (
+        Spool(config(tmp_path), shared=shared, caller="a") as first,
+        Spool(config(tmp_path), shared=shared, caller="a") as second,
+        Spool(config(tmp_path), shared=shared, caller="b") as other,
+    ):
+        for _ in range(3):
+            await first.write(bytes(WRITE_BYTES))
+            await second.write(bytes(WRITE_BYTES))
+        with pytest.raises(DiskFull, match="of this caller") as caught:
+            await first.write(bytes(WRITE_BYTES))
+        assert (caught.value.limit, caught.value.actual) == (6 * WRITE_BYTES, 7 * WRITE_BYTES)
+        await other.write(bytes(WRITE_BYTES))
+        assert shared.total == 7 * WRITE_BYTES
+    assert shared.total == 0

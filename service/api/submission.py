@@ -1,0 +1,83 @@
+"""One upload on its way to a job: who sent it, what is asked, and what it is recognised by."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from fastapi import Request
+
+from service.api.callers import Caller
+from service.api.preferences import Waiting
+from service.api.spool import Spool
+from service.contracts import DecodedVideo, JobRecord, JobRequest, JobState, JobStatus
+from service.telemetry import traces
+
+# Called with the name of a stage that is over, and with what is known then.
+Report = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One request to classify a video."""
+
+    request: Request
+    options: JobRequest
+    waiting: Waiting
+    caller: Caller
+    report: Report
+    job_id: str = field(default_factory=lambda: uuid4().hex)
+    created_at: float = field(default_factory=time.time)
+    trace: str = field(default_factory=traces.traceparent)
+
+    @property
+    def phases(self) -> traces.Phases:
+        """What its time goes into."""
+        phases: traces.Phases = self.request.state.phases
+        return phases
+
+    @property
+    def deadline_at(self) -> float:
+        """When its job is given up, in Unix seconds."""
+        return self.created_at + self.waiting.deadline_s
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What an upload is recognised by; empty where nobody asks."""
+
+    fingerprint: str = ""
+    """of its bytes and options"""
+    same: str | None = None
+    """where the result of such an upload would stand; None without a cache, and where a webhook waits for a job"""
+
+
+def fingerprint(spool: Spool, options: JobRequest) -> str:
+    """What tells an upload with its options from every other one."""
+    return hashlib.sha256(f"{spool.sha256} {options.model_dump_json()}".encode()).hexdigest()
+
+
+def quota_seconds(decoded: DecodedVideo, options: JobRequest) -> int:
+    """Seconds of the part that was asked for, rounded up: what a quota counts."""
+    duration_s = decoded.video.duration_s
+    end_s = duration_s if options.end is None else min(options.end, duration_s)
+    return max(1, math.ceil(end_s - (options.start or 0.0)))
+
+
+def queued(record: JobRecord) -> JobStatus:
+    """How a job stands that was accepted just now. Not asked of Redis: it may be gone while the job is not."""
+    return JobStatus(
+        id=record.id,
+        status=JobState.QUEUED,
+        created_at=record.created_at,
+        deadline_at=record.deadline_at,
+        clips_total=len(record.decoded.clips),
+        clips_done=0,
+        model=record.spec.name,
+        version=record.spec.version,
+    )
