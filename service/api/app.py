@@ -160,7 +160,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     refreshing = Periodic("api-keys", KEYS_REFRESH_S, ring.refresh)
     refreshing.start()
     stack.push_async_callback(refreshing.close)
-    webhooks = Webhooks(settings.narrowed(WebhookConfig), WebhookQueue(redis, keys))
+    webhooks = Webhooks(settings.narrowed(WebhookConfig), WebhookQueue(redis, keys), shares=shares)
     webhooks.start()
     stack.push_async_callback(webhooks.close)
     waiter = JobWaiter(store, bus, durability, settings.shutdown_grace_s * DRAIN_WAIT_SHARE)
@@ -176,7 +176,8 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         waiter,
         ResultCache(redis, keys, store, min(settings.result_cache_s, settings.result_ttl_s)),
     )
-    following = Following(JobEvents(redis, keys), bus, lambda: waiter.draining)
+    places = shares.of("followers", settings.max_followers)
+    following = Following(JobEvents(redis, keys), bus, lambda: waiter.draining, places)
     return ApiState(
         redis=redis,
         store=store,

@@ -6,36 +6,54 @@ import asyncio
 import contextlib
 import json
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 from fastapi.sse import format_sse_event
 
+from service.api.feeds import POLL_S, Feeds
+from service.api.shares import Shared
 from service.contracts import JobSummary
-from service.errors import QueueUnavailable
+from service.errors import QueueFull
 from service.queue.bus import ResultBus
 from service.queue.events import JobEvent, JobEvents
 
-POLL_S = 1.0
 # Proxies cut connections that say nothing for a minute.
 KEEPALIVE_POLLS = 15
 # For caches and for proxies that would hold events back until there are many.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 # Overdue jobs are ended by a sweep that needs a moment, and a Redis that answers.
 PATIENCE_S = 120.0
+RETRY_AFTER_S = 5.0
 
 
 class Following:
     """Follows jobs for the clients of one process."""
 
-    def __init__(self, events: JobEvents, bus: ResultBus, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, events: JobEvents, bus: ResultBus, draining: Callable[[], bool], places: Shared | None = None
+    ) -> None:
+        """`places` are those for streams that `follow` gives; without them there is no limit."""
         self._events = events
-        self._bus = bus
+        self._feeds = Feeds(events, bus)
         self._draining = draining
+        self._places = places
 
     async def ended(self, job_id: str, last_id: str) -> bool:
         """Whether `last_id` is the job's last event, so that there is nothing left to follow."""
         events = await self._events.since(job_id, None)
         return bool(events) and events[-1].final and events[-1].id == last_id
+
+    def follow(self, job: JobSummary, last_id: str | None, caller: str) -> AsyncIterator[bytes]:
+        """`stream` for a caller who takes a place for as long as it is read. Raises QueueFull."""
+        if self._places is None:
+            return self.stream(job, last_id)
+        refused = self._places.take(caller)
+        if refused is not None:
+            whose = " of this caller" if refused.own else ""
+            detail = f"{refused.actual} followers{whose} are served by this process; at most {refused.limit} may"
+            raise QueueFull(detail, limit=refused.limit, actual=refused.actual, retry_after_s=RETRY_AFTER_S)
+        return _Placed(self.stream(job, last_id), self._places, caller)
 
     async def stream(self, job: JobSummary, last_id: str | None, *, ending: bool = True) -> AsyncIterator[bytes]:
         """Every event after `last_id`, as they happen; ends with the job, or when this process shuts down.
@@ -44,14 +62,10 @@ class Following:
         A while after the job's deadline it ends in any case: whoever follows a job that was replayed comes again.
         """
         quiet = 0
-        with self._bus.following(job.id) as news:
+        with self._feeds.of(job.id) as feed:
             while not self._draining() and time.time() < job.deadline_at + PATIENCE_S:
-                news.clear()
-                events: list[JobEvent] = []
-                # An accepted job goes on while Redis restarts, and so does whoever follows it.
-                with contextlib.suppress(QueueUnavailable):
-                    events = await self._events.since(job.id, last_id)
-                for event in events:
+                news = feed.news
+                for event in feed.since(last_id):
                     last_id, quiet = event.id, 0
                     if ending or not event.final:
                         yield _line(job, event)
@@ -64,6 +78,24 @@ class Following:
                 quiet += 1
                 if quiet % KEEPALIVE_POLLS == 0:
                     yield format_sse_event(comment="")
+
+
+class _Placed:
+    """A stream that gives its place back when nobody holds it any more, even where it was never begun."""
+
+    def __init__(self, stream: AsyncIterator[bytes], places: Shared, caller: str) -> None:
+        self._stream = stream
+        self._leave = weakref.finalize(self, places.give_back, caller)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._stream)
+        except BaseException:
+            self._leave()
+            raise
 
 
 def _line(job: JobSummary, event: JobEvent) -> bytes:

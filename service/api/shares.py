@@ -87,3 +87,7 @@ class Shares:
     def of(self, name: str, capacity: int) -> Shared:
         """Share out one more thing."""
         return Shared(name, capacity, self.rule)
+
+    def for_all(self) -> Shares:
+        """The same rule where it is not callers who share: there may always be another."""
+        return Shares(self._share.share)

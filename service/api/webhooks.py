@@ -1,23 +1,21 @@
-"""Telling callers that their jobs have ended: Standard Webhooks, signed, tried again for hours."""
+"""Telling callers that their jobs have ended, tried again for hours, and nobody's receiver delays another's."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import json
 import random
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import httpcore
 import structlog
-from standardwebhooks.webhooks import Webhook
 
 from service.api.periodic import Periodic
-from service.api.targets import ForbiddenTarget, PinnedBackend, check_url
+from service.api.shares import Shares
+from service.api.targets import PinnedBackend, check_url
+from service.api.webhook_message import Problem, send
 from service.errors import InvalidOption, QueueUnavailable
 from service.queue.webhooks import Delivery, WebhookQueue
 from service.telemetry import metrics
@@ -25,11 +23,18 @@ from service.telemetry import metrics
 log = structlog.get_logger()
 
 LOOK_S = 0.5
-AT_ONCE = 16
+# How often one look claims what is due, while it finds some for whom there is no place.
+CLAIMS = 64
+# Those wait a look longer for every so many that were found before them: a crowd is not gone through twice a second.
+CROWD = 16
+LONGEST_POSTPONED_S = 10.0
 BACKOFF = 4.0
 LONGEST_WAIT_S = 6 * 3600.0
 JITTER = 0.2
 GONE = 410
+# Failures in a row after which a host gets one try at a time, and hosts that are remembered for it.
+BREAK_AFTER = 3
+REMEMBERED_HOSTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,7 @@ class WebhookConfig:
     webhook_timeout_s: float
     webhook_retry_s: float
     webhook_give_up_s: float
-
-
-def signing_secret(server_secret: str, owner: str) -> str:
-    """The secret with which webhooks of one caller are signed: nobody can forge another caller's."""
-    master = base64.b64decode(server_secret.removeprefix("whsec_"))
-    derived = hmac.digest(master, f"vidtr webhook {owner}".encode(), hashlib.sha256)
-    return "whsec_" + base64.b64encode(derived).decode()
+    webhook_concurrency: int = 16
 
 
 def retry_in(attempts: int, config: WebhookConfig) -> float:
@@ -56,36 +55,32 @@ def retry_in(attempts: int, config: WebhookConfig) -> float:
     return wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
 
 
-def message(delivery: Delivery, secret: str, now: float) -> tuple[dict[str, str], bytes]:
-    """Headers and body of one try."""
-    body = json.dumps(
-        {
-            "type": f"job.{delivery.state}",
-            "timestamp": datetime.fromtimestamp(delivery.at, UTC).isoformat(timespec="milliseconds"),
-            "data": {"id": delivery.job_id, "status": delivery.state},
-        }
-    )
-    signature = Webhook(secret).sign(delivery.message_id, datetime.fromtimestamp(now, UTC), body)
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "vidtr-webhooks",
-        "webhook-id": delivery.message_id,
-        "webhook-timestamp": str(int(now)),
-        "webhook-signature": signature,
-    }
-    return headers, body.encode()
-
-
 class Webhooks:
-    """Delivers what is due. Every API process looks for it, and whoever claims a delivery makes the next try."""
+    """Delivers what is due. Every API process looks for it, and whoever claims a delivery makes the next try.
+
+    A try has one of `webhook_concurrency` places, of which owners and hosts have shares.
+    """
 
     def __init__(
-        self, config: WebhookConfig, queue: WebhookQueue, backend: httpcore.AsyncNetworkBackend | None = None
+        self,
+        config: WebhookConfig,
+        queue: WebhookQueue,
+        backend: httpcore.AsyncNetworkBackend | None = None,
+        shares: Shares | None = None,
     ) -> None:
+        """Without `shares` every owner and every host may have all places."""
         self._config = config
         self._queue = queue
         self._backend = backend or PinnedBackend(private=config.webhook_private_targets)
-        self._looking = Periodic("webhooks", LOOK_S, self.deliver)
+        shares = shares or Shares(1.0)
+        self._owners = shares.of("webhooks", config.webhook_concurrency)
+        self._hosts = shares.for_all().of("webhook_hosts", config.webhook_concurrency)
+        self._failures: OrderedDict[str, int] = OrderedDict()
+        self._tries: set[asyncio.Task[None]] = set()
+        self._claiming = asyncio.Lock()
+        self._more = False
+        self._closing = False
+        self._looking = Periodic("webhooks", LOOK_S, self._begin)
 
     def start(self) -> None:
         """Begin to deliver, where webhooks are set up; call once, in the event loop."""
@@ -94,7 +89,10 @@ class Webhooks:
 
     async def close(self) -> None:
         """End after the tries in hand."""
+        self._closing = True
         await self._looking.close()
+        while self._tries:
+            await asyncio.wait(self._tries)
 
     def check(self, url: str | None) -> None:
         """Raise InvalidOption where a job could not tell `url` of its end."""
@@ -105,50 +103,92 @@ class Webhooks:
         check_url(url, private=self._config.webhook_private_targets)
 
     async def deliver(self) -> None:
-        """Try everything that is due now, once."""
+        """Try what is due now and has a place, once."""
+        await self._begin()
+        while self._tries:
+            await asyncio.wait(self._tries)
+
+    async def _begin(self) -> None:
+        """Begin to try what is due, as long as there are places."""
         try:
-            due = await self._queue.claim(AT_ONCE, 2 * self._config.webhook_timeout_s + 5)
-            await asyncio.gather(*map(self._try, due))
+            async with self._claiming:
+                await self._claim()
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)
 
+    async def _claim(self) -> None:
+        postponed = 0
+        for _ in range(CLAIMS):
+            free = self._config.webhook_concurrency - self._owners.total
+            self._more = not free
+            if not free:
+                return
+            due = await self._queue.claim(free, 2 * self._config.webhook_timeout_s + 5)
+            for delivery in due:
+                if self._take(delivery):
+                    trying = asyncio.create_task(self._try(delivery), name=f"webhook-{delivery.job_id}")
+                    self._tries.add(trying)
+                    trying.add_done_callback(self._tries.discard)
+                else:
+                    postponed += 1
+                    wait_s = min(LOOK_S * (1 + postponed // CROWD), LONGEST_POSTPONED_S)
+                    await self._queue.postpone(delivery, wait_s)
+            if len(due) < free:
+                return
+
+    def _take(self, delivery: Delivery) -> bool:
+        """A place for a try, where owner and host may have one."""
+        host = _host(delivery.url)
+        if self._failures.get(host, 0) >= BREAK_AFTER and self._hosts.held(host):
+            return False
+        if self._owners.take(delivery.owner) is not None:
+            return False
+        if self._hosts.take(host) is not None:
+            self._owners.give_back(delivery.owner)
+            return False
+        return True
+
     async def _try(self, delivery: Delivery) -> None:
-        problem = await self._send(delivery)
+        host = _host(delivery.url)
+        try:
+            secret = self._config.webhook_secret or ""
+            problem = await send(delivery, secret, self._backend, self._config.webhook_timeout_s)
+            self._remember(host, problem)
+            await self._settle(delivery, problem)
+        except QueueUnavailable as error:
+            # Its claim runs out, and then it is due again.
+            log.warning("queue_unavailable", detail=error.detail)
+        finally:
+            self._owners.give_back(delivery.owner)
+            self._hosts.give_back(host)
+        if self._more and not self._closing:
+            await self._begin()
+
+    def _remember(self, host: str, problem: Problem | None) -> None:
+        failures = 0 if problem is None else self._failures.get(host, 0) + 1
+        self._failures.pop(host, None)
+        if failures:
+            self._failures[host] = failures
+        if len(self._failures) > REMEMBERED_HOSTS:
+            self._failures.popitem(last=False)
+
+    async def _settle(self, delivery: Delivery, problem: Problem | None) -> None:
         wait_s = retry_in(delivery.attempts, self._config)
         if problem is None:
             outcome = "delivered"
-        elif problem == f"status {GONE}" or time.time() + wait_s > delivery.at + self._config.webhook_give_up_s:
-            outcome = "given_up"
         else:
-            outcome = "failed"
+            wait_s = max(wait_s, min(problem.retry_after_s, LONGEST_WAIT_S))
+            late = time.time() + wait_s > delivery.at + self._config.webhook_give_up_s
+            outcome = "given_up" if late or problem.text == f"status {GONE}" else "failed"
         metrics.WEBHOOKS.labels(outcome).inc()
         level = log.info if outcome == "delivered" else log.warning
-        level("webhook", job=delivery.job_id, outcome=outcome, attempts=delivery.attempts, problem=problem)
+        said = None if problem is None else problem.text
+        level("webhook", job=delivery.job_id, outcome=outcome, attempts=delivery.attempts, problem=said)
         if outcome == "failed":
             await self._queue.again(delivery, wait_s)
         else:
             await self._queue.done(delivery)
 
-    async def _send(self, delivery: Delivery) -> str | None:
-        """One try; what went wrong, or None."""
-        secret = signing_secret(self._config.webhook_secret or "", delivery.owner)
-        headers, body = message(delivery, secret, time.time())
-        try:
-            async with (
-                asyncio.timeout(self._config.webhook_timeout_s),
-                # A pool of its own: a connection that is kept would outlive the check of its address.
-                httpcore.AsyncConnectionPool(network_backend=self._backend, max_connections=1) as pool,
-                pool.stream("POST", delivery.url, headers=list(headers.items()), content=body) as response,
-            ):
-                # Redirects are not followed: where they lead was not checked, and a body must not be sent twice.
-                return None if 200 <= response.status < 300 else f"status {response.status}"
-        except ForbiddenTarget as error:
-            return str(error)
-        except TimeoutError:
-            return f"no answer within {self._config.webhook_timeout_s:g} s"
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            return f"{type(error).__name__}: {error}"
-        except Exception as error:
-            # A fault of ours must not end the deliveries of everybody.
-            log.exception("webhook_failed", job=delivery.job_id)
-            return f"{type(error).__name__}: {error}"
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.lower()

@@ -65,7 +65,7 @@ def webhook_secret(
     name: Annotated[str, typer.Argument(help="Name of the caller; empty for those without a key.")],
 ) -> None:
     """Print the secret with which a caller verifies its webhooks."""
-    from service.api.webhooks import signing_secret
+    from service.api.webhook_message import signing_secret
 
     secret = Settings().webhook_secret
     if secret is None:

@@ -53,6 +53,7 @@ class ResultBus:
         self._listener: asyncio.Task[None] | None = None
         self._let_go_at = math.inf
         self._naps: set[asyncio.Timeout] = set()
+        self._looks: dict[tuple[str, bool], asyncio.Future[Outcome | None]] = {}
 
     async def start(self) -> None:
         """Subscribe. Call once."""
@@ -95,12 +96,26 @@ class ResultBus:
             if look or told:
                 # An accepted job goes on while Redis restarts, and so does the wait for it.
                 with contextlib.suppress(QueueUnavailable):
-                    outcome = await self._store.outcome(job_id)
+                    outcome = await self._look(job_id, told)
             left, look = min(end, self._let_go_at) - loop.time(), True
             if outcome is not None or left <= 0:
                 return outcome
             # Where it has ended and yet has no outcome Redis is away, and asking at once would be no use.
             await self._nap(min(self._poll_s, left), asyncio.Event() if told else ended)
+
+    async def _look(self, job_id: str, told: bool) -> Outcome | None:
+        """The outcome as Redis has it, asked once for all who ask now. Those who know of the end ask after it."""
+        look = self._looks.get((job_id, told))
+        if look is None:
+            look = self._looks[job_id, told] = asyncio.ensure_future(self._store.outcome(job_id))
+            look.add_done_callback(lambda done: self._looked(job_id, told, done))
+        return await asyncio.shield(look)
+
+    def _looked(self, job_id: str, told: bool, look: asyncio.Future[Outcome | None]) -> None:
+        del self._looks[job_id, told]
+        if not look.cancelled():
+            # Taken note of, where all who asked have left.
+            look.exception()
 
     async def _nap(self, seconds: float, waker: asyncio.Event) -> None:
         # A scope that ends nothing but this: a cancellation might be lost with the end of a Redis command.

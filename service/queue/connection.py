@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
@@ -17,8 +17,8 @@ from service.errors import QueueUnavailable
 
 SOCKET_TIMEOUT_S = 10.0
 READ_SIZE = 1 << 20
-# Commands that one client has on their way at a time; more fail. redis-py's own default of 100 is less than the
-# requests that may wait in one api process.
+# Commands that one client has on their way at a time; more wait for one of them to end. Each 202 has one until its job
+# is on disk.
 MAX_CONNECTIONS = 1000
 RETRY_AFTER_S = 2.0
 FULL = "Redis has reached its memory budget"
@@ -30,8 +30,9 @@ def connect(url: str, *, name: str, socket_timeout_s: float | None = SOCKET_TIME
     The socket timeout must exceed every BLOCK that is sent. One retry covers a pooled connection that a restarted
     server closed; every command used is safe to repeat (a clip enqueued twice is counted once).
     """
-    return Redis.from_url(
+    pool: Any = BlockingConnectionPool.from_url(
         url,
+        timeout=SOCKET_TIMEOUT_S,
         client_name=name,
         socket_timeout=socket_timeout_s,
         socket_connect_timeout=3.0,
@@ -41,6 +42,7 @@ def connect(url: str, *, name: str, socket_timeout_s: float | None = SOCKET_TIME
         retry=Retry(ConstantBackoff(0.05), 1),
         retry_on_error=[ConnectionError, TimeoutError],
     )
+    return Redis.from_pool(pool)
 
 
 Reply = TypeVar("Reply")

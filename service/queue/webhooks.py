@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.contracts import JobState
+from service.queue.clock import NOW
 from service.queue.connection import reported
 from service.queue.keys import Keys
 
@@ -28,6 +29,17 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT
 end
 return claimed
 """
+
+# KEYS: due deliveries, the delivery. ARGV: job, when it ended, in how many seconds it is due again.
+POSTPONE = (
+    NOW
+    + """
+if tonumber(redis.call('HGET', KEYS[2], 'at')) == tonumber(ARGV[2]) then
+  redis.call('HINCRBY', KEYS[2], 'attempts', -1)
+  redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+end
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class WebhookQueue:
         self._redis = redis
         self._keys = keys
         self._claim = redis.register_script(CLAIM)
+        self._postpone = redis.register_script(POSTPONE)
 
     async def claim(self, count: int, lease_s: float) -> list[Delivery]:
         """Up to `count` deliveries that are due; nobody else gets them for `lease_s`."""
@@ -75,6 +88,14 @@ class WebhookQueue:
             pipe.zrem(self._keys.webhooks, delivery.job_id)
             pipe.delete(self._keys.webhook(delivery.job_id))
             await pipe.execute()
+
+    async def postpone(self, delivery: Delivery, in_s: float) -> None:
+        """Give a delivery back that was claimed and not tried, to be claimed again later."""
+        with reported():
+            await self._postpone(
+                keys=[self._keys.webhooks, self._keys.webhook(delivery.job_id)],
+                args=[delivery.job_id, delivery.at, in_s],
+            )
 
     async def again(self, delivery: Delivery, in_s: float) -> None:
         """Try a delivery again later, unless its job has been deleted meanwhile."""

@@ -189,7 +189,7 @@ for _reason in (
     "answer_stalled",
 ):
     CONNECTIONS_CLOSED.labels(_reason)
-for _of in ("uploads", "clips", "bytes", "spool", "followers"):
+for _of in ("uploads", "clips", "bytes", "spool", "followers", "webhooks", "webhook_hosts"):
     SHARE_REFUSALS.labels(_of)
 for _outcome in ("delivered", "failed", "given_up"):
     WEBHOOKS.labels(_outcome)

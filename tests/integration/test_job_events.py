@@ -1,17 +1,20 @@
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import cast
 
 import pytest
 from redis.asyncio import Redis
 
 from service.api.following import Following
+from service.api.shares import Shares
 from service.contracts import JobClass, JobState
-from service.errors import BackendFailed
+from service.errors import BackendFailed, QueueFull
 from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.dead import DeadLetters
-from service.queue.events import JobEvents
+from service.queue.events import JobEvent, JobEvents
 from service.queue.jobs import End, JobStore
 from service.queue.keys import Keys
 from service.queue.stream import ClipStream
@@ -133,3 +136,52 @@ async def test_a_follower_is_let_go_when_the_process_shuts_down(
         lines += 1
         draining.set()
     assert lines == 1
+
+
+@dataclass
+class Counted:
+    """The events of jobs, with a count of how often Redis is asked for them."""
+
+    events: JobEvents
+    reads: int = 0
+
+    async def since(self, job_id: str, last_id: str | None) -> list[JobEvent]:
+        self.reads += 1
+        return await self.events.since(job_id, last_id)
+
+
+async def test_followers_of_a_job_share_what_is_read_of_it(store: JobStore, events: JobEvents, bus: ResultBus) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    counted = Counted(events)
+    following = Following(cast(JobEvents, counted), bus, lambda: False)
+
+    async def follow(last_id: str | None) -> int:
+        return len([line async for line in following.stream(await store.status(job.id), last_id)])
+
+    [first] = await events.since(job.id, None)
+    followers = [asyncio.create_task(follow(None if i % 2 else first.id)) for i in range(300)]
+    await store.record_scores({(job.id, 0): scores()})
+    await store.finish(job.id, FAILED)
+    assert sorted(await asyncio.gather(*followers)) == 150 * [2] + 150 * [3]
+    assert counted.reads < 20
+
+
+async def test_one_caller_leaves_places_to_other_followers_and_gives_back_what_it_does_not_read(
+    store: JobStore, events: JobEvents, bus: ResultBus
+) -> None:
+    job = record()
+    await store.accept(job)
+    places = Shares(0.75).of("followers", 8)
+    following, status = Following(events, bus, lambda: False, places), await store.status(job.id)
+    streams = [following.follow(status, None, "flood") for _ in range(6)]
+    with pytest.raises(QueueFull, match="6 followers of this caller") as caught:
+        following.follow(status, None, "flood")
+    assert caught.value.limit == 6
+    good = following.follow(status, None, "good")
+    await store.finish(job.id, FAILED)
+    assert len([line async for line in good]) == 2
+    assert len([line async for line in streams[0]]) == 2
+    assert places.total == 5
+    streams.clear()
+    assert places.total == 0

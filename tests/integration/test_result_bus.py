@@ -163,3 +163,22 @@ async def test_an_accepted_job_survives_a_restart_of_redis(tmp_path: Path) -> No
 async def test_nothing_is_kept_for_waiters_that_have_gone(bus: ResultBus) -> None:
     await bus.wait("nobody", 0.01)
     assert not len(bus._ends)
+
+
+async def test_those_who_wait_for_one_job_ask_for_its_outcome_together(
+    bus: ResultBus, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, looks, outcome = record(), 0, store.outcome
+    await store.accept(job)
+
+    async def counted(job_id: str) -> Outcome | None:
+        nonlocal looks
+        looks += 1
+        return await outcome(job_id)
+
+    monkeypatch.setattr(store, "outcome", counted)
+    waiting = [asyncio.create_task(bus.wait(job.id, 20)) for _ in range(100)]
+    await asyncio.sleep(0.05)
+    await store.finish(job.id, FAILED)
+    assert all([await one for one in waiting])
+    assert looks < 20

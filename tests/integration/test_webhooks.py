@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
@@ -11,8 +12,10 @@ import pytest
 from redis.asyncio import Redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from service.api.shares import Shares
 from service.api.targets import PinnedBackend
-from service.api.webhooks import WebhookConfig, Webhooks, retry_in, signing_secret
+from service.api.webhook_message import asked_for, signing_secret
+from service.api.webhooks import BREAK_AFTER, WebhookConfig, Webhooks, retry_in
 from service.contracts import JobRequest, JobState
 from service.errors import BackendFailed, InvalidOption
 from service.queue.codec import Outcome
@@ -40,6 +43,7 @@ class Receiver:
 
     statuses: list[int]
     location: str = ""
+    retry_after: str = ""
     port: int = 0
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
@@ -53,6 +57,7 @@ class Receiver:
         self.requests.append((headers, await reader.readexactly(int(headers["content-length"]))))
         status = self.statuses[min(len(self.requests), len(self.statuses)) - 1]
         location = f"Location: {self.location}\r\n" if self.location else ""
+        location += f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
         writer.write(f"HTTP/1.1 {status} X\r\n{location}Content-Length: 0\r\n\r\n".encode())
         with contextlib.suppress(ConnectionError):
             await writer.drain()
@@ -61,6 +66,7 @@ class Receiver:
 
 
 Receive = Callable[..., Awaitable[Receiver]]
+Hang = Callable[[], Awaitable[str]]
 
 
 @pytest.fixture
@@ -261,3 +267,124 @@ def test_without_a_secret_no_webhook_is_taken() -> None:
     webhooks.check(None)
     with pytest.raises(InvalidOption, match="not set up"):
         webhooks.check("https://example.com/")
+
+
+@pytest.fixture
+async def hanging() -> AsyncIterator[Hang]:
+    """Receivers that take a connection and never answer; each has an address of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+
+        async def start() -> str:
+            server = await stack.enter_async_context(await asyncio.start_server(silent, "127.0.0.1", 0))
+            return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+        yield start
+
+
+SLOW = replace(CONFIG, webhook_timeout_s=60.0, webhook_concurrency=8)
+
+
+async def arrived(receiver: Receiver, webhooks: Webhooks, count: int = 1) -> None:
+    """Look for what is due, as a process does, until the receiver has its messages."""
+    while len(receiver.requests) < count:
+        await webhooks._begin()
+        await asyncio.sleep(0.01)
+
+
+async def abandoned(webhooks: Webhooks) -> None:
+    """End the tries that would hang on."""
+    for trying in webhooks._tries:
+        trying.cancel()
+    await asyncio.gather(*webhooks._tries, return_exceptions=True)
+
+
+async def test_receivers_of_one_caller_that_hang_do_not_delay_another_s(
+    store: JobStore, queue: WebhookQueue, receive: Receive, hanging: Hang
+) -> None:
+    for _ in range(48):
+        await ended(store, await hanging(), owner="flood")
+    receiver = await receive(200)
+    await ended(store, receiver.url, owner="good")
+    webhooks = Webhooks(SLOW, queue, shares=Shares(0.75))
+    async with asyncio.timeout(20):
+        await arrived(receiver, webhooks)
+    assert len(webhooks._tries) <= 7, "none of the others has ended"
+    await abandoned(webhooks)
+
+
+async def test_a_place_that_is_free_takes_the_next_while_others_hang(
+    store: JobStore, queue: WebhookQueue, receive: Receive, hanging: Hang
+) -> None:
+    await ended(store, await hanging(), owner="a")
+    receiver = await receive(200)
+    for _ in range(20):
+        await ended(store, receiver.url, owner="a")
+    webhooks = Webhooks(SLOW, queue)
+    async with asyncio.timeout(20):
+        await arrived(receiver, webhooks, 20)
+    await abandoned(webhooks)
+
+
+async def test_a_host_that_hangs_leaves_places_to_other_hosts_of_its_caller(
+    store: JobStore, queue: WebhookQueue, receive: Receive, hanging: Hang
+) -> None:
+    url = await hanging()
+    for _ in range(20):
+        await ended(store, url, owner="a")
+    receiver = await receive(200)
+    await ended(store, receiver.url, owner="a")
+    webhooks = Webhooks(SLOW, queue, shares=Shares(0.75, only_one=lambda: True))
+    async with asyncio.timeout(20):
+        await arrived(receiver, webhooks)
+    await abandoned(webhooks)
+
+
+async def test_a_host_that_failed_three_times_gets_one_try_at_a_time(
+    store: JobStore, queue: WebhookQueue, receive: Receive
+) -> None:
+    receiver = await receive(500)
+    webhooks = Webhooks(replace(CONFIG, webhook_retry_s=3600.0), queue)
+    for _ in range(BREAK_AFTER):
+        await ended(store, receiver.url)
+        await webhooks.deliver()
+    for _ in range(5):
+        await ended(store, receiver.url)
+    await webhooks.deliver()
+    assert len(receiver.requests) == BREAK_AFTER + 1
+    receiver.statuses = [200]
+    async with asyncio.timeout(20):
+        await arrived(receiver, webhooks, BREAK_AFTER + 5)
+
+
+async def test_a_delivery_that_found_no_place_has_not_been_tried(
+    store: JobStore, queue: WebhookQueue, redis: Redis, keys: Keys
+) -> None:
+    job_id = await ended(store, "https://example.com/")
+    [claimed] = await queue.claim(9, 5)
+    await queue.postpone(claimed, 0.0)
+    [again] = await queue.claim(9, 5)
+    assert again.attempts == claimed.attempts == 1
+    await redis.delete(keys.webhook(job_id))
+    await queue.postpone(again, 0.0)
+    assert not await redis.exists(keys.webhook(job_id))
+
+
+async def test_a_receiver_that_asks_for_time_gets_it(
+    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys
+) -> None:
+    receiver = await receive(429)
+    receiver.retry_after = "500"
+    await ended(store, receiver.url)
+    await Webhooks(CONFIG, queue).deliver()
+    [(_, due)] = await redis.zrange(keys.webhooks, 0, -1, withscores=True)
+    assert 490 < due - time.time() <= 500
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("30", 30), ("Thu, 01 Jan 1970 00:02:00 GMT", 20), ("soon", 0)])
+def test_a_time_to_wait_is_read_as_seconds_or_as_a_date(value: str, seconds: float) -> None:
+    assert asked_for([(b"Retry-After", value.encode())], now=100.0) == seconds

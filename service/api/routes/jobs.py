@@ -73,7 +73,7 @@ async def get_job(job_id: JobId, state: State, caller: CurrentCaller) -> JobStat
     operation_id="follow_job",
     summary="Follow a job",
     response_class=Response,
-    responses={**_STREAM, **responses("unknown_job", "result_expired", "job_deleted", *_COMMON)},
+    responses={**_STREAM, **responses("unknown_job", "result_expired", "job_deleted", "queue_full", *_COMMON)},
 )
 async def follow_job(
     job_id: JobId,
@@ -95,7 +95,7 @@ async def follow_job(
     job = await state.store.status(job_id)
     if last_event_id is not None and await state.following.ended(job_id, last_event_id):
         return Response(status_code=204)
-    return EventSourceResponse(state.following.stream(job, last_event_id), headers=STREAM_HEADERS)
+    return EventSourceResponse(state.following.follow(job, last_event_id, caller.identity), headers=STREAM_HEADERS)
 
 
 @router.delete(

@@ -1,0 +1,88 @@
+"""The events of jobs that are being followed, read once for all followers of a job in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from itertools import takewhile
+
+from service.errors import QueueUnavailable
+from service.queue.bus import ResultBus
+from service.queue.events import JobEvent, JobEvents
+
+POLL_S = 1.0
+
+
+class Feed:
+    """What has happened to one job, as far as it is known here.
+
+    Attributes:
+        news: set once there is more than when it was taken; then there is another one.
+    """
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+        self._events: list[JobEvent] = []
+        self._readers = 0
+
+    def since(self, last_id: str | None) -> list[JobEvent]:
+        """The events after the one with `last_id`; all of them where it is None."""
+        if last_id is None:
+            return list(self._events)
+        # From the end: most followers lack the last one only.
+        after = _place(last_id)
+        lacking = list(takewhile(lambda event: _place(event.id) > after, reversed(self._events)))
+        return lacking[::-1]
+
+
+class Feeds:
+    """The feeds of one process: each is read from Redis while somebody follows its job."""
+
+    def __init__(self, events: JobEvents, bus: ResultBus) -> None:
+        self._events = events
+        self._bus = bus
+        self._feeds: dict[str, Feed] = {}
+        # The event loop itself holds tasks only weakly.
+        self._reading: set[asyncio.Task[None]] = set()
+
+    @contextlib.contextmanager
+    def of(self, job_id: str) -> Iterator[Feed]:
+        """The feed of a job, which others may read too."""
+        feed = self._feeds.get(job_id)
+        if feed is None:
+            feed = self._feeds[job_id] = Feed()
+            reading = asyncio.create_task(self._read(job_id, feed), name=f"feed-{job_id}")
+            self._reading.add(reading)
+            reading.add_done_callback(self._reading.discard)
+        feed._readers += 1
+        try:
+            yield feed
+        finally:
+            feed._readers -= 1
+            if not feed._readers:
+                del self._feeds[job_id]
+
+    async def _read(self, job_id: str, feed: Feed) -> None:
+        # Not cancelled when the last reader goes: in Python 3.11 a cancellation that meets the end of a Redis command
+        # is lost with it.
+        last_id: str | None = None
+        with self._bus.following(job_id) as news:
+            while self._feeds.get(job_id) is feed:
+                news.clear()
+                events: list[JobEvent] = []
+                # An accepted job goes on while Redis restarts, and so do those who follow it.
+                with contextlib.suppress(QueueUnavailable):
+                    events = await self._events.since(job_id, last_id)
+                if events:
+                    last_id = events[-1].id
+                    feed._events += events
+                    told, feed.news = feed.news, asyncio.Event()
+                    told.set()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await news.wait()
+
+
+def _place(event_id: str) -> tuple[int, ...]:
+    return tuple(map(int, event_id.split("-")))
