@@ -33,8 +33,9 @@ from torch.nn import functional as F
 from benchmarks.selection_gaps import clearest_clips
 from benchmarks.straightforward import cvidtr, vidtr
 from service.inference.allocator import keep_buffers
-from service.inference.cpu import for_cpu, load_module
+from service.inference.cpu import for_cpu
 from service.inference.passes import in_passes
+from service.inference.torchscript_archive import load_archive
 from service.model.build import Network
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import measure
@@ -126,7 +127,7 @@ def exported(name: str, network: Network, precision: Any, directory: Path) -> Pa
 
 def as_served(path: Path) -> Callable[[Tensor], Any]:
     """The forward of the in-process backend, from uint8 clips to the four outputs."""
-    forward = in_passes(for_cpu(load_module(path)))
+    forward = in_passes(for_cpu(load_archive(path)))
 
     def run(clips: Tensor) -> Any:
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]

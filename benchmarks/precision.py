@@ -27,8 +27,9 @@ from torch import Tensor
 
 from benchmarks.int8 import in_int8
 from service.inference.allocator import keep_buffers
-from service.inference.cpu import Forward, for_cpu, load_module
+from service.inference.cpu import Forward, for_cpu
 from service.inference.registry import ModelFile, scan_repository
+from service.inference.torchscript_archive import load_archive
 from service.training.camera_motion.generator import CameraMotion, GeneratorConfig
 from service.training.camera_motion.textures import texture_bank
 
@@ -83,10 +84,10 @@ def compare(variants: dict[str, Forward], clips: Iterator[Tensor]) -> tuple[dict
 def variants_of(path: Path) -> dict[str, Forward]:
     """The kinds of arithmetic for the `model.pt` of a model in float32."""
     return {
-        "fp32": for_cpu(load_module(path)),
-        "bf16": for_cpu(in_bf16(load_module(path))),
-        "int8 (onednn)": in_int8(load_module(path), "onednn"),
-        "int8 (x86)": in_int8(load_module(path), "x86"),
+        "fp32": for_cpu(load_archive(path)),
+        "bf16": for_cpu(in_bf16(load_archive(path))),
+        "int8 (onednn)": in_int8(load_archive(path), "onednn"),
+        "int8 (x86)": in_int8(load_archive(path), "x86"),
     }
 
 

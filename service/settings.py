@@ -179,6 +179,9 @@ class Settings(BaseSettings):
     torch_threads: int = Field(
         0, ge=0, description="Threads of one in-process forward; 0 takes as many as are worth their cores."
     )
+    torchscript_operators: CommaList = Field(
+        (), description="Operators that TorchScript files may use besides those that compute, such as `aten::rand`."
+    )
     triton_url: str = Field(
         "127.0.0.1:8001", description="gRPC address of Triton; several, separated by commas, share the work."
     )

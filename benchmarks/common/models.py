@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.inference.cpu import for_cpu, load_module
+from service.inference.cpu import for_cpu
 from service.inference.passes import in_passes
 from service.inference.registry import ModelFile, scan_repository
+from service.inference.torchscript_archive import load_archive
 from service.model.presets import PRESETS, export_preset
 
 SHIPPED = Path("model_repository")
@@ -42,7 +43,7 @@ def raw(path: Path) -> Forward:
 
 def as_served(path: Path) -> Forward:
     """The file as the in-process backend runs it."""
-    return _unprofiled(in_passes(for_cpu(load_module(path))))
+    return _unprofiled(in_passes(for_cpu(load_archive(path))))
 
 
 def _unprofiled(forward: Forward) -> Forward:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records
-from service.cli.engines import Engine, engine
+from service.cli.engines import Engine, EnvFile, Repository, chosen_settings, engine
 from service.cli.inputs import Input, expand
 from service.contracts import JobRequest
 from service.errors import VidtrError
@@ -51,10 +51,13 @@ def classify(
     top_k: Annotated[int, typer.Option(help="Labels per file.")] = 5,
     windows: Annotated[str, typer.Option(help="auto, all or a number of temporal windows.")] = "auto",
     crops: Annotated[int, typer.Option(help="Spatial crops per window: 1 or 3.")] = 1,
+    repository: Repository = None,
+    env_file: EnvFile = None,
 ) -> None:
     """Classify videos. Exit status: 0 all were classified, 1 some were refused, 2 wrong usage, 3 try again later."""
     options = request_options(model=model, top_k=top_k, crops=crops, windows=windows)
     form = _format(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, top_k=top_k)
+    settings = chosen_settings(server, repository, env_file)
     kept = _kept(form, output, resume=resume)
     log = Console(stderr=True)
     tally: Counter[str] = Counter()
@@ -70,7 +73,7 @@ def classify(
             )
         # An empty run still leaves a whole output file.
         sink = None if form is None else stack.enter_context(records(form, output, kept.values()))
-        run = stack.enter_context(engine(server, api_key, retry_for_s)) if wanted else None
+        run = stack.enter_context(engine(server, api_key, retry_for_s, settings)) if wanted else None
         progress = stack.enter_context(_progress(log))
         task = progress.add_task("classifying", total=len(wanted))
         for answer in _side_by_side(run, wanted, options, jobs, log) if run else ():

@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Annotated, Protocol, cast
 
+import typer
+
+import service
 from service.client import Client, Options, Retry, ServedModel
 from service.contracts import JobRequest, JobResult, ModelRef
 from service.errors import UnknownModel
+from service.settings import Settings
+
+Repository = Annotated[
+    Path | None,
+    typer.Option(help="Model repository, where no service is asked; its files are trusted. That of the project."),
+]
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(help="File of settings to read, such as .env; none when absent.", exists=True, dir_okay=False),
+]
 
 
 class Engine(Protocol):
@@ -22,9 +35,32 @@ class Engine(Protocol):
         """The model that gave an answer."""
 
 
-def engine(server: str | None, api_key: str | None, retry_for_s: float) -> AbstractContextManager[Engine]:
+def engine(
+    server: str | None, api_key: str | None, retry_for_s: float, settings: Settings
+) -> AbstractContextManager[Engine]:
     """The service at `server`; without one, the models of the settings in this process."""
-    return _remote(server, api_key, retry_for_s) if server else _in_process()
+    if server:
+        return _remote(server, api_key, retry_for_s)
+    from service.cli.in_process import rooms
+
+    return rooms(settings)
+
+
+def chosen_settings(server: str | None, repository: Path | None, env_file: Path | None) -> Settings:
+    """Settings for a command that is called in any folder, also in one that somebody else filled.
+
+    Neither a `.env` nor a model repository counts because it lies in the current folder: what was not named is the
+    project's own. Raises BadParameter where there is none and no server is asked.
+    """
+    settings = Settings(_env_file=env_file)
+    if not server and repository is None and "model_repository" not in settings.model_fields_set:
+        repository = Path(service.__file__).parents[1] / "model_repository"
+        if not repository.is_dir():
+            raise typer.BadParameter(
+                "this installation has no models of its own: name a repository that you trust",
+                param_hint="--repository",
+            )
+    return settings if repository is None else settings.model_copy(update={"model_repository": repository})
 
 
 class _Remote:
@@ -46,10 +82,3 @@ class _Remote:
 def _remote(server: str, api_key: str | None, retry_for_s: float) -> Iterator[Engine]:
     with Client(server, api_key=api_key, retry=Retry(for_s=retry_for_s)) as client:
         yield _Remote(client)
-
-
-def _in_process() -> AbstractContextManager[Engine]:
-    from service.cli.in_process import rooms
-    from service.settings import Settings
-
-    return rooms(Settings())

@@ -67,6 +67,7 @@ def evaluate(
     """Evaluate a run on its held-out data, or a camera-motion model; write report.html and figures.json."""
     from service.evaluation.scoring import of_repository, of_run, score_of
     from service.model.presets import CAMERA_MOTION_LABELS
+    from service.settings import Settings
     from service.training.config import GeneratedData, is_run
     from service.training.start import make_network
 
@@ -81,7 +82,7 @@ def evaluate(
             return
         data, untrained = settings.data, score_of(make_network(settings, len(candidate.spec.labels)).eval())
     else:
-        candidate = of_repository(target)
+        candidate = of_repository(target, Settings().torchscript_operators)
     if candidate.spec.labels != CAMERA_MOTION_LABELS:
         raise typer.BadParameter(f"{candidate.name} has other labels than camera motion", param_hint="TARGET")
     if pictures is not None:

@@ -11,9 +11,8 @@ from rich.console import Console
 
 from service.cli.answers import Answer
 from service.cli.classify import REFUSED, TRY_AGAIN, request_options
-from service.cli.engines import engine
+from service.cli.engines import EnvFile, Repository, chosen_settings, engine
 from service.errors import VidtrError
-from service.settings import Settings
 
 FORMATS = (".html", ".png")
 
@@ -32,22 +31,25 @@ def explain(
     model: Annotated[str | None, typer.Option(help="Model to ask; the default model when absent.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels of each window.")] = 5,
     windows: Annotated[str, typer.Option(help="auto, all or a number of temporal windows.")] = "auto",
+    repository: Repository = None,
+    env_file: EnvFile = None,
 ) -> None:
     """Draw what a model saw in a video: its frames, how much each counted, which were dropped, and the labels."""
     if output.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"a report is {' or '.join(FORMATS)}, not {output.name!r}", param_hint="--output")
     options = request_options(model=model, top_k=top_k, windows=windows, attention="layers")
+    settings = chosen_settings(server, repository, env_file)
     from service.cli.attention_figure import draw, remark
     from service.cli.explain_page import page
     from service.cli.thumbnails import thumbnails
 
     log = Console(stderr=True)
     try:
-        with log.status("looking at the video"), engine(server, api_key, retry_for_s=60.0) as run:
+        with log.status("looking at the video"), engine(server, api_key, 60.0, settings) as run:
             result = run.classify(file, options)
             served = run.model(result.model)
         with log.status("drawing"):
-            pictures = thumbnails(file, served, result.video, options, Settings())
+            pictures = thumbnails(file, served, result.video, options, settings)
             if output.suffix.lower() == ".png":
                 labels = ", ".join(f"{p.label} {p.score:.3f}" for p in result.predictions[:3])
                 title, note = f"{file.name}: {labels}", remark(result.windows)

@@ -104,7 +104,9 @@ class _Rooms:
 async def _rooms(settings: Settings) -> AsyncIterator[_Rooms]:
     pool = DecodePool(settings.narrowed(DecodeConfig))
     backend = TorchScriptBackend(
-        TorchScriptConfig(settings.model_repository, settings.torch_threads or os.cpu_count() or 1)
+        TorchScriptConfig(
+            settings.model_repository, settings.torch_threads or os.cpu_count() or 1, settings.torchscript_operators
+        )
     )
     with tempfile.TemporaryDirectory(prefix="vidtr-classify-") as scratch:
         try:

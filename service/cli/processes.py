@@ -178,7 +178,9 @@ def worker() -> None:
 
         from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 
-        backend = TorchScriptBackend(TorchScriptConfig(settings.model_repository, settings.torch_threads))
+        backend = TorchScriptBackend(
+            TorchScriptConfig(settings.model_repository, settings.torch_threads, settings.torchscript_operators)
+        )
     pulse = Pulse(settings.worker_stall_s)
     if settings.worker_metrics_port:
         metrics.serve(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from service.contracts import ModelSpec
-from service.inference.cpu import load_module
 from service.inference.registry import scan_repository
+from service.inference.torchscript_archive import load_archive
 from service.model.build import Network
 from service.model.parts import Scores
 from service.model.preprocess import Normalise
@@ -43,16 +43,17 @@ def of_run(folder: Path) -> tuple[Candidate, TrainConfig]:
     return Candidate(folder.name, spec, score_of(run.network), run.network), run.config
 
 
-def of_repository(folder: Path) -> Candidate:
+def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
     """The newest served version of the model whose folder `<repository>/<name>` is given.
 
-    Raises ModelConfigError or OSError as `scan_repository` does.
+    Its file may use `operators` besides those of every network. Raises ModelConfigError or OSError as `scan_repository`
+    does.
     """
     file = max(
         (file for file in scan_repository(folder.parent) if file.spec.name == folder.name),
         key=lambda file: int(file.spec.version),
     )
-    module = load_module(file.path)
+    module = load_archive(file.path, operators)
 
     def score(clips: Tensor) -> Scores:
         with torch.inference_mode():

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -29,20 +28,6 @@ _log = logging.getLogger(__name__)
 # Rows of a product are blocked alike from some dozens on, so that one layout serves all batch sizes.
 _ROWS = 1568
 _OPTIONAL_SCALARS: Any = torch._C.ListType(torch._C.OptionalType(torch._C.NumberType.get()))
-
-
-def load_module(path: Path) -> torch.jit.ScriptModule:
-    """The model of a `model.pt` on the CPU, in eval mode.
-
-    Raises RuntimeError where the file is no TorchScript archive.
-    """
-    with warnings.catch_warnings():
-        # TorchScript is deprecated but still the only format that Triton batches; torch 2.14 calls the same
-        # warning a FutureWarning.
-        for category in (DeprecationWarning, FutureWarning):
-            warnings.filterwarnings("ignore", message=r".*torch\.jit\.\w+` is deprecated", category=category)
-        module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        return module.eval()
 
 
 def for_cpu(module: torch.jit.ScriptModule) -> Forward:

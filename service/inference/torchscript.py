@@ -18,11 +18,12 @@ from service.contracts import ModelSpec
 from service.errors import BackendFailed, BackendUnavailable
 from service.inference.allocator import keep_buffers
 from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
-from service.inference.cpu import for_cpu, load_module
+from service.inference.cpu import for_cpu
 from service.inference.passes import in_passes
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.spec import OUTPUTS, ModelConfigError
 from service.inference.threads import cpu_seconds, worthwhile
+from service.inference.torchscript_archive import load_archive
 
 _WARM_UP_RUNS = 2
 # Two hand-overs between threads, each with a wait for the interpreter, cost a short forward a tenth of its time; longer
@@ -39,6 +40,8 @@ class TorchScriptConfig:
 
     repository: Path
     threads: int = 0
+    operators: tuple[str, ...] = ()
+    """allowed in the files besides those of `torchscript_archive`"""
 
 
 class TorchScriptBackend:
@@ -124,13 +127,13 @@ def _check_clips(spec: ModelSpec, clips: Clips) -> None:
 class _LoadedModel:
     """One network in memory."""
 
-    def __init__(self, file: ModelFile, threads: int) -> None:
+    def __init__(self, file: ModelFile, threads: int, operators: tuple[str, ...]) -> None:
         self.spec = file.spec
         self.threads = threads
         self.clip_s = inf
         """seconds that a forward of one clip takes"""
         try:
-            self._forward = in_passes(for_cpu(load_module(file.path)))
+            self._forward = in_passes(for_cpu(load_archive(file.path, operators)))
         except RuntimeError as error:
             raise ModelConfigError(
                 self.spec.name,
@@ -197,7 +200,9 @@ def _warm_up_sizes(largest: int) -> Iterable[int]:
 
 def _load_all(config: TorchScriptConfig) -> list[_LoadedModel]:
     cores = torch.get_num_threads()
-    models = [_LoadedModel(file, config.threads or cores) for file in scan_repository(config.repository)]
+    models = [
+        _LoadedModel(file, config.threads or cores, config.operators) for file in scan_repository(config.repository)
+    ]
     for model in models:
         model.warm_up()
         if not config.threads:

@@ -40,7 +40,10 @@ def install_triton(directory: Path) -> None:
         _check_libraries(directory)
         # Last, so that an interrupted installation is done again.
         marker.write_text(_COMPLETE)
-    _refresh_backend(directory / "backends" / "pytorch" / "model.py")
+    here = Path(__file__).parent
+    backend = directory / "backends" / "pytorch"
+    _refresh(here.parent / "inference" / "torchscript_archive.py", backend / "archive.py")
+    _refresh(here / "triton_pytorch_backend.py", backend / "model.py")
 
 
 def is_installed(directory: Path) -> bool:
@@ -94,12 +97,11 @@ def _lay_out(directory: Path) -> None:
         shutil.copy2(file, python / file.name)
 
 
-def _refresh_backend(target: Path) -> None:
-    source = Path(__file__).with_name("triton_pytorch_backend.py")
+def _refresh(source: Path, target: Path) -> None:
     if not target.exists() or target.read_bytes() != source.read_bytes():
         target.parent.mkdir(parents=True, exist_ok=True)
         # Replaced in one step, because a server may be reading it just now.
-        fresh = target.with_name(f"model.{os.getpid()}.new")
+        fresh = target.with_name(f"{target.stem}.{os.getpid()}.new")
         shutil.copyfile(source, fresh)
         fresh.replace(target)
 

@@ -1,8 +1,9 @@
 """A CPU stand-in for Triton's C++ PyTorch backend, in the form of a Python-based backend.
 
 Triton accepts a backend that is one Python file, `<backend-directory>/pytorch/model.py`; `service.local.triton_install`
-copies this file there. The server from PyPI, which has no C++ PyTorch backend, then serves a production repository
-unchanged. It imports nothing of the service, because Triton runs it alone.
+copies this file there, and beside it `service.inference.torchscript_archive`, which loads files. The server from PyPI,
+which has no C++ PyTorch backend, then serves a production repository unchanged. It imports nothing of the service,
+because Triton runs it alone.
 
 The rules are those of the C++ backend: inputs are forward's arguments by name, else by a `__<index>` suffix, else by
 order; outputs by suffix, else by order; a forward returns a tensor or a flat tuple, of exactly the configured types.
@@ -10,9 +11,10 @@ order; outputs by suffix, else by order; a forward returns a tensor or a flat tu
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,20 @@ _TYPES = {
     "TYPE_FP64": torch.float64,
 }
 _INDEX = re.compile(r".+__(\d+)")
+
+
+OPERATORS = "VIDTR_TORCHSCRIPT_OPERATORS"
+"""Variable with the operators that files may use besides those that compute."""
+
+
+def _archives() -> Any:
+    """The module beside this file; Triton puts no folder of a backend on the path."""
+    spec = importlib.util.spec_from_file_location("archive", Path(__file__).with_name("archive.py"))
+    if spec is None or spec.loader is None:
+        raise pb_utils.TritonModelException("archive.py is missing beside the backend: run `vidtr install-triton`")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class _Mismatch(Exception):
@@ -65,10 +81,9 @@ class TritonPythonModel:
             if tensor["data_type"] not in _TYPES:
                 raise pb_utils.TritonModelException(f"{tensor['name']}: {tensor['data_type']} is not supported")
         folder = Path(args["model_repository"]) / args["model_version"]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r".*torch\.jit\.load.*deprecated")
-            path = folder / (config["default_model_filename"] or "model.pt")
-            self._module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        operators = tuple(filter(None, os.environ.get(OPERATORS, "").split(",")))
+        path = folder / (config["default_model_filename"] or "model.pt")
+        self._module = _archives().load_archive(path, operators)
         arguments = self._arguments()
         if len(arguments) != len(inputs):
             raise pb_utils.TritonModelException(f"{len(inputs)} inputs configured, forward takes {arguments}")

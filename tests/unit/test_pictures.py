@@ -13,7 +13,7 @@ import torch
 
 from docs.looked import CUT, Looked, example, shipped_network
 from docs.pictures import PICTURES, as_svg
-from service.inference.cpu import load_module
+from service.inference.torchscript_archive import load_archive
 from service.model.parts import Scores
 from service.model.vidtr import VidTr
 from tests.fixtures.servers import REPOSITORY_ROOT, SHIPPED_REPOSITORY
@@ -34,7 +34,7 @@ def looked(network: VidTr) -> Looked:
 @pytest.fixture(scope="module")
 def served(looked: Looked) -> Scores:
     """What the file that is served makes of the clip."""
-    module = load_module(SHIPPED_REPOSITORY / "camera_motion" / "1" / "model.pt")
+    module = load_archive(SHIPPED_REPOSITORY / "camera_motion" / "1" / "model.pt")
     with torch.inference_mode():
         return Scores(*(values[0] for values in module(looked.clip[None])))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.int8 import in_int8, quantised
 from benchmarks.precision import compare, in_bf16, model_file, summary
-from service.inference.cpu import load_module
+from service.inference.torchscript_archive import load_archive
 from service.model.presets import export_preset
 
 NAME = "untrained_tiny"
@@ -24,8 +24,8 @@ def some_clips(count: int) -> Tensor:
 
 
 def test_a_module_turned_to_bfloat16_is_the_one_that_is_exported_so(tmp_path: Path) -> None:
-    turned = in_bf16(load_module(model_path(tmp_path, "fp32")))
-    exported = load_module(model_path(tmp_path, "bf16"))
+    turned = in_bf16(load_archive(model_path(tmp_path, "fp32")))
+    exported = load_archive(model_path(tmp_path, "bf16"))
     with torch.inference_mode():
         for ours, theirs in zip(turned(some_clips(2)), exported(some_clips(2)), strict=True):
             assert torch.equal(ours, theirs)
@@ -42,7 +42,7 @@ def sums_int8_exactly() -> bool:
 def test_a_network_in_int8_scores_nearly_as_in_float32(engine: str, tmp_path: Path) -> None:
     path = model_path(tmp_path, "fp32")
     with torch.inference_mode():
-        coarse, fine = in_int8(load_module(path), engine)(some_clips(2))[0], load_module(path)(some_clips(2))[0]
+        coarse, fine = in_int8(load_archive(path), engine)(some_clips(2))[0], load_archive(path)(some_clips(2))[0]
     spread = float(fine.std())
     assert 0 < float((coarse - fine).abs().max()) < 0.5 * spread
 

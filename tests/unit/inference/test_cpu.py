@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.inference.cpu import for_cpu, load_module
+from service.inference.cpu import for_cpu
+from service.inference.torchscript_archive import load_archive
 from service.model.card import ModelCard
 from service.model.export import export_model
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp
@@ -31,7 +32,7 @@ def exported(variant: str, directory: Path, precision: Any = "fp32") -> torch.ji
         precision=precision,
     )
     folder = export_model(sharp(VARIANTS[variant]), directory, name="tiny", version=1, card=card)
-    return load_module(folder / "1" / "model.pt")
+    return load_archive(folder / "1" / "model.pt")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

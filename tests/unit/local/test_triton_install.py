@@ -57,7 +57,11 @@ def test_a_complete_installation_is_only_given_the_current_backend(tmp_path: Pat
     install_triton(tmp_path)
 
     assert "class TritonPythonModel" in backend.read_text()
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["INSTALLED", "model.py"]
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "INSTALLED",
+        "archive.py",
+        "model.py",
+    ]
 
 
 def test_a_server_that_is_not_installed_says_how_to_install_it(tmp_path: Path):
