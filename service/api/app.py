@@ -26,6 +26,7 @@ from service.api.job_waiter import JobWaiter
 from service.api.keys import KeyConfig, KeyRing
 from service.api.middleware import RequestContext
 from service.api.origin import ANY, Origins
+from service.api.overdue import Overdue
 from service.api.periodic import Periodic
 from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
@@ -147,6 +148,9 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     access = Access(settings.narrowed(AccessConfig), ring, Quotas(redis, keys))
     access.announce()
     shares = Shares(settings.caller_share, lambda: access.only_one)
+    overdue = Overdue(store, directory)
+    overdue.start()
+    stack.push_async_callback(overdue.close)
     admission = Admission(
         settings.narrowed(AdmissionConfig),
         directory,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -178,7 +177,7 @@ class Webhooks:
             outcome = "delivered"
         else:
             wait_s = max(wait_s, min(problem.retry_after_s, LONGEST_WAIT_S))
-            late = time.time() + wait_s > delivery.at + self._config.webhook_give_up_s
+            late = delivery.age_s + wait_s > self._config.webhook_give_up_s
             outcome = "given_up" if late or problem.text == f"status {GONE}" else "failed"
         metrics.WEBHOOKS.labels(outcome).inc()
         level = log.info if outcome == "delivered" else log.warning

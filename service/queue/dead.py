@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from redis.asyncio import Redis
 
 from service.contracts import DeadLetter, JobRecord
 from service.errors import UnknownDeadLetter
+from service.queue.clock import NOW, redis_time
 from service.queue.codec import Outcome
 from service.queue.connection import reported
 from service.queue.job_scripts import EVENT, TELL
@@ -22,9 +23,10 @@ LISTED = 1000
 # Fails the job as FINISH does, but keeps record, scores and the clips that were not scored yet.
 # KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, due webhooks, webhook of the job.
 # ARGV: outcome, result life, tombstone life, life of the letter, channel, job id, prefix of payload keys, clip bytes,
-# now, then the fields of the letter.
+# then the other fields of the letter.
 BURY = (
-    EVENT
+    NOW
+    + EVENT
     + TELL
     + """
 redis.call('ZREM', KEYS[4], ARGV[6])
@@ -39,16 +41,33 @@ local kept = 0
 for clip = 0, job[1] - 1 do kept = kept + redis.call('EXPIRE', ARGV[7] .. clip, ARGV[4]) end
 redis.call('HSET', KEYS[6], 'record', job[3], 'total', job[1])
 redis.call('EXPIRE', KEYS[6], ARGV[4])
-redis.call('XADD', KEYS[5], '*', 'clip_bytes', kept * ARGV[8], unpack(ARGV, 10))
+redis.call('XADD', KEYS[5], '*', 'clip_bytes', kept * ARGV[8], 'buried_at', now, unpack(ARGV, 9))
 event(KEYS[7], ARGV[2], 'failed', redis.call('HLEN', KEYS[3]))
-tell(KEYS[1], ARGV[6], 'failed', KEYS[8], KEYS[9], ARGV[9], ARGV[3])
+tell(KEYS[1], ARGV[6], 'failed', KEYS[8], KEYS[9], ARGV[3])
 redis.call('PUBLISH', ARGV[5], ARGV[6])
 return 1
 """
 )
 
-# ARGV: oldest id to keep, letters to keep, bytes to keep, key prefix.
-TRIM = """
+# What was kept goes, and the job stays failed, unless it was opened again or erased meanwhile.
+FORGET = """
+local function forget(prefix, id)
+  local job = prefix .. ':job:' .. id
+  if redis.call('HGET', job, 'finished') == 'dead' then
+    redis.call('HSET', job, 'finished', '1')
+    for clip = 0, redis.call('HGET', job, 'total') - 1 do
+      redis.call('UNLINK', prefix .. ':clip:' .. id .. ':' .. clip)
+    end
+    redis.call('UNLINK', prefix .. ':dead:' .. id, prefix .. ':scores:' .. id)
+  end
+end
+"""
+
+# ARGV: life of a letter, letters to keep, bytes to keep, key prefix.
+TRIM = (
+    NOW
+    + FORGET
+    + """
 local letters = redis.call('XREVRANGE', KEYS[1], '+', '-')
 local bytes, count = 0, 0
 for _, letter in ipairs(letters) do
@@ -56,28 +75,35 @@ for _, letter in ipairs(letters) do
   for i = 1, #letter[2], 2 do facts[letter[2][i]] = letter[2][i + 1] end
   count = count + 1
   bytes = bytes + facts['clip_bytes']
-  if count > tonumber(ARGV[2]) or bytes > tonumber(ARGV[3]) or tonumber(letter[1]:match('%d+')) < tonumber(ARGV[1]) then
-    local job = facts['job_id']
-    local total = redis.call('HGET', ARGV[4] .. ':dead:' .. job, 'total')
-    for clip = 0, (total or 0) - 1 do redis.call('UNLINK', ARGV[4] .. ':clip:' .. job .. ':' .. clip) end
-    redis.call('UNLINK', ARGV[4] .. ':dead:' .. job, ARGV[4] .. ':scores:' .. job)
-    if redis.call('HGET', ARGV[4] .. ':job:' .. job, 'finished') == 'dead' then
-      redis.call('HSET', ARGV[4] .. ':job:' .. job, 'finished', '1')
-    end
+  if count > tonumber(ARGV[2]) or bytes > tonumber(ARGV[3]) or letter[1]:match('%d+') / 1000 < now - ARGV[1] then
+    forget(ARGV[4], facts['job_id'])
     redis.call('XDEL', KEYS[1], letter[1])
   end
 end
 """
+)
 
-# The clips that were never scored go back into the queue, and the job is open again.
+# KEYS: dead stream. ARGV: letter id, job id, key prefix.
+DROP = (
+    FORGET
+    + """
+forget(ARGV[3], ARGV[2])
+redis.call('XDEL', KEYS[1], ARGV[1])
+"""
+)
+
+# The clips that were never scored go back into the queue, and the job is open again. Asked again, because its answer
+# was lost, it answers the same.
 # KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, clip stream, routes.
-# ARGV: letter id, record, deadline, life of payloads, job id, prefix of payload keys, route, number of fields in an
-# entry, the fields of one entry after another.
+# ARGV: letter id, record, deadline, life of payloads, job id, prefix of payload keys, route, name of this replay,
+# number of fields in an entry, the fields of one entry after another.
 REPLAY = (
     EVENT
     + """
-if redis.call('HGET', KEYS[1], 'finished') ~= 'dead' then return 0 end
-local total, step = tonumber(redis.call('HGET', KEYS[1], 'total')), tonumber(ARGV[8])
+local job = redis.call('HMGET', KEYS[1], 'finished', 'total', 'replay', 'replayed')
+if job[3] == ARGV[8] then return tonumber(job[4]) end
+if job[1] ~= 'dead' then return 0 end
+local total, step = tonumber(job[2]), tonumber(ARGV[9])
 local missing = {}
 for clip = 0, total - 1 do
   if redis.call('HEXISTS', KEYS[3], clip) == 0 then
@@ -87,12 +113,12 @@ for clip = 0, total - 1 do
 end
 redis.call('DEL', KEYS[2])
 redis.call('HDEL', KEYS[1], 'finished', 'state')
-redis.call('HSET', KEYS[1], 'record', ARGV[2], 'deadline_at', ARGV[3])
+redis.call('HSET', KEYS[1], 'record', ARGV[2], 'deadline_at', ARGV[3], 'replay', ARGV[8], 'replayed', #missing)
 redis.call('ZADD', KEYS[4], ARGV[3], ARGV[5])
 redis.call('ZADD', KEYS[9], 0, ARGV[7])
 for _, clip in ipairs(missing) do
   redis.call('EXPIRE', ARGV[6] .. clip, ARGV[4])
-  local first = 9 + clip * step
+  local first = 10 + clip * step
   redis.call('XADD', KEYS[8], '*', unpack(ARGV, first, first + step - 1))
 end
 redis.call('EXPIRE', KEYS[3], ARGV[4])
@@ -123,15 +149,17 @@ class DeadLetters:
         self._limits = limits
         self._bury = redis.register_script(BURY)
         self._trim = redis.register_script(TRIM)
+        self._drop = redis.register_script(DROP)
         self._replay = redis.register_script(REPLAY)
 
     async def bury(self, letter: DeadLetter, outcome: Outcome) -> bool:
         """End the job with `outcome` and keep it for a replay; False when it is unknown or has ended already.
 
-        `letter.clip_bytes` is the size of one clip; what is stored is the size of all that are kept.
+        `letter.clip_bytes` is the size of one clip; what is stored is the size of all that are kept, and as
+        `buried_at` the time of Redis.
         """
         keys, job_id = self._keys, letter.job_id
-        fields = letter.model_dump(exclude={"clip_bytes"})
+        fields = letter.model_dump(exclude={"clip_bytes", "buried_at"})
         with reported():
             buried = await self._bury(
                 keys=[*self._of_job(job_id), keys.webhooks, keys.webhook(job_id)],
@@ -144,7 +172,6 @@ class DeadLetters:
                     job_id,
                     keys.payload(job_id, ""),
                     letter.clip_bytes,
-                    time.time(),
                     *(part for pair in fields.items() for part in pair),
                 ],
             )
@@ -153,12 +180,16 @@ class DeadLetters:
 
     async def trim(self) -> None:
         """Forget letters that are too old or too many."""
-        oldest_ms = int((time.time() - self._limits.dead_letter_ttl_s) * 1000)
         limits = self._limits
         with reported():
             await self._trim(
                 keys=[self._keys.dead],
-                args=[oldest_ms, limits.dead_letter_max_jobs, limits.dead_letter_max_bytes, self._keys.prefix],
+                args=[
+                    limits.dead_letter_ttl_s,
+                    limits.dead_letter_max_jobs,
+                    limits.dead_letter_max_bytes,
+                    self._keys.prefix,
+                ],
             )
 
     async def letters(self) -> list[DeadLetter]:
@@ -179,7 +210,8 @@ class DeadLetters:
         keys = self._keys
         entry_id, _ = await self._find(job_id)
         old = await self._record(job_id)
-        now = time.time()
+        with reported():
+            now = await redis_time(self._redis)
         record = old.model_copy(update={"enqueued_at": now, "deadline_at": now + (old.deadline_at - old.created_at)})
         entries = [entry_fields(record, clip) for clip in range(len(record.decoded.clips))]
         route = record.spec.route or record.spec.name
@@ -194,6 +226,7 @@ class DeadLetters:
                     job_id,
                     keys.payload(job_id, ""),
                     route,
+                    uuid4().hex,
                     2 * len(entries[0]),
                     *(part for entry in entries for pair in entry.items() for part in pair),
                 ],
@@ -208,13 +241,7 @@ class DeadLetters:
         keys = self._keys
         entry_id, _ = await self._find(job_id)
         with reported():
-            total: Any = await self._redis.hget(keys.dead_job(job_id), "total")
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.xdel(keys.dead, entry_id)
-            pipe.hset(keys.job(job_id), "finished", "1")
-            payloads = [keys.payload(job_id, clip) for clip in range(int(total or 0))]
-            pipe.unlink(keys.dead_job(job_id), keys.scores(job_id), *payloads)
-            await pipe.execute()
+            await self._drop(keys=[keys.dead], args=[entry_id, job_id, keys.prefix])
 
     def _of_job(self, job_id: str) -> list[str]:
         """The first seven keys of BURY and of REPLAY."""

@@ -73,7 +73,8 @@ class IdempotencyKeys:
             pipe.set(claim.key, claim.token, nx=True, px=int(self._times.reservation_ttl_s * 1000))
             pipe.get(claim.key)
             won, value = await pipe.execute()
-        if won:
+        # Its own token is there where the first answer was lost and the client asked again.
+        if won or value.decode() == claim.token:
             return claim
         if value.startswith(b"open:"):
             detail = "a request with this Idempotency-Key is still uploading or decoding"

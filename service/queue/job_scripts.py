@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from service.queue.clock import NOW
+
 # Every event is kept with its number, so that a listener who was away gets what it missed.
 EVENT = """
 local function event(key, life, state, done)
@@ -10,9 +12,9 @@ local function event(key, life, state, done)
 end
 """
 
-# What is to be delivered stands in Redis in the same moment as the end of the job.
+# After NOW. What is to be delivered stands in Redis in the same moment as the end of the job.
 TELL = """
-local function tell(job, id, state, webhooks, delivery, now, life)
+local function tell(job, id, state, webhooks, delivery, life)
   local hook = redis.call('HMGET', job, 'webhook', 'owner')
   if not hook[1] then return end
   redis.call('DEL', delivery)
@@ -35,8 +37,9 @@ local function acknowledge(stream, group, first)
 end
 """
 
-# The payload of a scored clip is of no more use; its stream entry goes once the job is known to go on. Where this was
-# the last clip the entry stays until the job is finished, and what is needed for that is returned.
+# The payload of a scored clip is of no more use, but for that of a dead job: the score comes too late to be kept, and a
+# replay wants it again. The stream entry goes once the job is known to go on. Where this was the last clip the entry
+# stays until the job is finished, and what is needed for that is returned.
 # KEYS: job, scores, events, a payload for each clip, stream.
 # ARGV: life of the scores, channel, job id, group, number of clips, then clips and their scores, then stream entries.
 RECORD = (
@@ -44,12 +47,12 @@ RECORD = (
     + ACKNOWLEDGE
     + """
 local clips = tonumber(ARGV[5])
-for i = 4, 3 + clips do redis.call('UNLINK', KEYS[i]) end
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'record')
+if job[2] ~= 'dead' then redis.call('UNLINK', unpack(KEYS, 4, 3 + clips)) end
 local function go_on()
   acknowledge(KEYS[4 + clips], ARGV[4], 6 + 2 * clips)
   return false
 end
-local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'record')
 if not job[1] or job[2] then return go_on() end
 local before = redis.call('HLEN', KEYS[2])
 for i = 6, 5 + 2 * clips, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
@@ -64,6 +67,7 @@ return {job[3], redis.call('HGETALL', KEYS[2])}
 """
 )
 
+# Asked again, because its answer was lost, it answers the same: the job is there.
 # A request whose Idempotency-Key has meanwhile gone to another one must not make a second job, nor may there be a job
 # without its clips: those that came before it live as their reservation does, and on with the job. Its caller holds it
 # from now on, until `service.queue.room` finds it ended.
@@ -75,6 +79,7 @@ return {job[3], redis.call('HGETALL', KEYS[2])}
 ACCEPT = (
     EVENT
     + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
 for i = 1, tonumber(ARGV[14]) do
   if ARGV[14 + i] == '' and redis.call('EXISTS', KEYS[7 + i]) == 0 then return -1 end
 end
@@ -111,6 +116,7 @@ return 1
 """
 )
 
+# An Idempotency-Key and a place in the cache may lead to another job by now: they go only where they lead to this one.
 # KEYS: as those of FINISH. ARGV: job id, channel, life of the tombstone, prefix of payload keys.
 CANCEL = (
     EVENT
@@ -123,7 +129,8 @@ local done = redis.call('HLEN', KEYS[3])
 redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[7])
 redis.call('ZREM', KEYS[6], ARGV[1])
 for at = 3, 4 do
-  if job[at] then redis.call('DEL', job[at]) end
+  local leads_to = job[at] and redis.call('GET', job[at])
+  if leads_to and leads_to:find(ARGV[1], 1, true) then redis.call('DEL', job[at]) end
 end
 redis.call('HDEL', KEYS[1], 'record')
 redis.call('HSET', KEYS[1], 'finished', 'cancelled')
@@ -139,19 +146,23 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', 
 """
 
 # Whoever sets the outcome first finishes the job; the rest of the clean-up must not happen without it, nor twice. The
-# stream entries are of no more use either way.
+# stream entries are of no more use either way, the payloads only to a job that is dead and may be replayed. A success
+# after the deadline is none: whoever asks is told that the job has expired, and the sweep will end it so.
 # KEYS: job, outcome, scores, deadlines, events, due webhooks, webhook of the job; with entries, their stream; then a
 # payload for each clip that was scored in this step instead of by RECORD.
-# ARGV: outcome, its life, life of the tombstone, channel, job id, state, now, group, what the channels of homes begin
-# with, most bytes of an outcome that is sent to the job's home, then stream entries.
+# ARGV: outcome, its life, life of the tombstone, channel, job id, state, group, what the channels of homes begin with,
+# most bytes of an outcome that is sent to the job's home, what the payload keys of the job begin with, then stream
+# entries.
 FINISH = (
-    EVENT
+    NOW
+    + EVENT
     + TELL
     + ACKNOWLEDGE
     + """
+local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'home', 'deadline_at')
+local late = ARGV[6] == 'succeeded' and job[4] and now >= tonumber(job[4])
 local function finish()
-  local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'home')
-  if not job[1] or job[2] then return 0 end
+  if not job[1] or job[2] or late then return 0 end
   if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
   redis.call('HSET', KEYS[1], 'finished', '1', 'state', ARGV[6])
   redis.call('HDEL', KEYS[1], 'record')
@@ -159,18 +170,31 @@ local function finish()
   local scored = math.max(0, #KEYS - 8)
   if scored > 0 then event(KEYS[5], ARGV[2], 'running', scored) end
   event(KEYS[5], ARGV[2], ARGV[6], scored + redis.call('HLEN', KEYS[3]))
-  tell(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[7], ARGV[3])
+  tell(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[3])
   redis.call('DEL', KEYS[3])
-  if job[3] and #ARGV[1] <= tonumber(ARGV[10]) then
-    redis.call('PUBLISH', ARGV[9] .. job[3], ARGV[5] .. ' ' .. ARGV[1])
+  if ARGV[6] == 'expired' then
+    for clip = 0, job[1] - 1 do redis.call('UNLINK', ARGV[10] .. clip) end
+  end
+  if job[3] and #ARGV[1] <= tonumber(ARGV[9]) then
+    redis.call('PUBLISH', ARGV[8] .. job[3], ARGV[5] .. ' ' .. ARGV[1])
   end
   redis.call('PUBLISH', ARGV[4], ARGV[5])
   return 1
 end
-redis.call('ZREM', KEYS[4], ARGV[5])
-for i = 9, #KEYS do redis.call('UNLINK', KEYS[i]) end
+if not late then redis.call('ZREM', KEYS[4], ARGV[5]) end
+if job[2] ~= 'dead' then
+  for i = 9, #KEYS do redis.call('UNLINK', KEYS[i]) end
+end
 local won = finish()
-acknowledge(KEYS[8], ARGV[8], 11)
+acknowledge(KEYS[8], ARGV[7], 11)
 return won
+"""
+)
+
+# Jobs past their deadlines. KEYS: deadlines. ARGV: most jobs.
+OVERDUE = (
+    NOW
+    + """
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 """
 )

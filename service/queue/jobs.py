@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,23 +9,17 @@ from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
-from service.contracts import ClipScores, JobRecord, JobState, JobStatus
-from service.errors import (
-    DeadlineExceeded,
-    IdempotencyInProgress,
-    JobDeleted,
-    QueueUnavailable,
-    ResultExpired,
-    UnknownJob,
-)
+from service.contracts import ClipScores, JobRecord
+from service.errors import IdempotencyInProgress, QueueUnavailable
 from service.queue.codec import Outcome, encode_scores
 from service.queue.connection import RETRY_AFTER_S, Call, reported, run_all, whole
 from service.queue.idempotency import Claim
-from service.queue.job_scripts import ACCEPT, CANCEL, FINISH, NOTE, RECORD
+from service.queue.job_scripts import ACCEPT, CANCEL, FINISH, NOTE, OVERDUE, RECORD
 from service.queue.keys import GROUP, Keys
 from service.queue.listing import listed_as
 from service.queue.room import Reservation
 from service.queue.scored import ScoredJob, by_job, scored_job
+from service.queue.standing import JobReader, overdue, unknown
 from service.queue.stream import ClipEntry
 
 # Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
@@ -89,18 +82,18 @@ def entry_fields(record: JobRecord, clip: int, *, followed: bool = False) -> dic
     }
 
 
-class JobStore:
+class JobStore(JobReader):
     """Jobs in Redis. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
     def __init__(self, redis: Redis, keys: Keys, times: JobTimes) -> None:
-        self._redis = redis
-        self._keys = keys
+        super().__init__(redis, keys, times.result_ttl_s)
         self._times = times
         self._accept = redis.register_script(ACCEPT)
         self._cancel = redis.register_script(CANCEL)
         self._record = redis.register_script(RECORD)
         self._note = redis.register_script(NOTE)
         self._finish = redis.register_script(FINISH)
+        self._overdue = redis.register_script(OVERDUE)
 
     async def put_payloads(self, job_id: str, clips: Clips, clip_bytes: int, life_s: float | None = None) -> None:
         """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted.
@@ -206,14 +199,6 @@ class JobStore:
             detail = "another request with this Idempotency-Key took over while this one was held up"
             raise IdempotencyInProgress(detail, retry_after_s=2.0)
 
-    async def check_owner(self, job_id: str, owner: str) -> None:
-        """Raise UnknownJob unless the job exists and is `owner`'s: others are not even told that it exists."""
-        with reported():
-            fields: Any = await self._redis.hmget(self._keys.job(job_id), "total", "owner")
-        total, found = fields
-        if total is None or (found or b"").decode() != owner:
-            raise _unknown(job_id)
-
     async def cancel(self, job_id: str) -> bool:
         """Erase a job: its result, scores, clips, Idempotency-Key and place in the result cache.
 
@@ -226,7 +211,7 @@ class JobStore:
                 args=[job_id, keys.finished, self._times.tombstone_ttl_s, keys.payload(job_id, "")],
             )
         if not found:
-            raise _unknown(job_id)
+            raise unknown(job_id)
         return bool(found == 2)
 
     async def record_scores(
@@ -256,17 +241,6 @@ class JobStore:
             if reply
         ]
 
-    async def scored(self, job_id: str, entries: Iterable[ClipEntry] = ()) -> ScoredJob | None:
-        """Record and all clip scores of a job; None while some are missing or once it is finished."""
-        with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hmget(self._keys.job(job_id), "record", "total")
-            pipe.hgetall(self._keys.scores(job_id))
-            (data, total), scores = await pipe.execute()
-        if data is None or len(scores) < int(total):
-            return None
-        return scored_job(job_id, data, scores, list(entries))
-
     async def finish(self, job_id: str, outcome: Outcome) -> bool:
         """Write the job's outcome and wake its waiters; False when the job is unknown or had one already."""
         return (await self.finish_all([End(job_id, outcome)]))[0]
@@ -285,10 +259,10 @@ class JobStore:
                 keys.finished,
                 job_id,
                 outcome.state,
-                time.time(),
                 GROUP,
                 keys.answers(""),
                 TOLD_BYTES,
+                keys.payload(job_id, ""),
                 *ids,
             ]
             calls.append(([*self._of_job(job_id), *stream, *payloads], arguments))
@@ -306,60 +280,17 @@ class JobStore:
 
     async def expire_overdue(self) -> list[str]:
         """Finish jobs whose deadline has passed, wherever their clips are; returns those that ended by this call."""
-        now = time.time()
-        with reported():
-            overdue: Any = await self._redis.zrangebyscore(
-                self._keys.deadlines, "-inf", now, start=0, num=SWEPT_AT_ONCE, withscores=True
-            )
-        text = "the job's deadline passed before all its clips were scored"
-        ends = [
-            End(member.decode(), Outcome(JobState.EXPIRED, error=DeadlineExceeded(text, actual=deadline_at)))
-            for member, deadline_at in overdue
-        ]
-        return [end.job_id for end, won in zip(ends, await self.finish_all(ends), strict=True) if won]
-
-    async def outcome(self, job_id: str) -> Outcome | None:
-        """The job's outcome, or None while it has none."""
-        with reported():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.get(self._keys.outcome(job_id))
-            pipe.hget(self._keys.job(job_id), "finished")
-            data, finished = await pipe.execute()
-        if finished == b"cancelled":
-            return Outcome(JobState.CANCELLED, error=_deleted(job_id))
-        return None if data is None else Outcome.decode(data)
-
-    async def status(self, job_id: str) -> JobStatus:
-        """How the job stands. Raises UnknownJob, JobDeleted, or ResultExpired once its result is gone."""
-        keys = self._keys
-        with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hmget(keys.job(job_id), "total", "created_at", "deadline_at", "model", "version", "finished")
-            pipe.hlen(keys.scores(job_id))
-            pipe.get(keys.outcome(job_id))
-            fields, done, data = await pipe.execute()
-        if fields[0] is None:
-            raise _unknown(job_id)
-        total = int(fields[0])
-        if fields[5] == b"cancelled":
-            raise _deleted(job_id)
-        if data is None and fields[5] is not None:
-            detail = f"the result of job {job_id} was kept for {self._times.result_ttl_s} s and is gone"
-            raise ResultExpired(detail, limit=self._times.result_ttl_s)
-        ended = None if data is None else Outcome.decode(data)
-        state = ended.state if ended else JobState.RUNNING if done else JobState.QUEUED
-        return JobStatus(
-            id=job_id,
-            status=state,
-            created_at=float(fields[1]),
-            deadline_at=float(fields[2]),
-            clips_total=total,
-            clips_done=total if state is JobState.SUCCEEDED else done,
-            model=fields[3].decode(),
-            version=fields[4].decode(),
-            result=ended.result if ended else None,
-            error=ended.error.to_dict() if ended and ended.error else None,
-        )
+        expired: list[str] = []
+        while True:
+            with reported():
+                late: Any = await self._overdue(keys=[self._keys.deadlines], args=[SWEPT_AT_ONCE])
+            ends = [
+                End(job.decode(), overdue(float(deadline_at)))
+                for job, deadline_at in zip(late[::2], late[1::2], strict=True)
+            ]
+            expired += [end.job_id for end, won in zip(ends, await self.finish_all(ends), strict=True) if won]
+            if len(ends) < SWEPT_AT_ONCE:
+                return expired
 
     def _of_job(self, job_id: str) -> list[str]:
         """The keys of CANCEL and of FINISH."""
@@ -377,11 +308,3 @@ class JobStore:
 
 def _pieces(clips: Clips, clip_bytes: int) -> Iterator[bytes | memoryview]:
     return (clips[start : start + clip_bytes] for start in range(0, len(clips) - clip_bytes + 1, clip_bytes))
-
-
-def _deleted(job_id: str) -> JobDeleted:
-    return JobDeleted(f"job {job_id} was cancelled or erased by its owner")
-
-
-def _unknown(job_id: str) -> UnknownJob:
-    return UnknownJob(f"no job has the id {job_id!r}")

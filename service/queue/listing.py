@@ -55,16 +55,22 @@ class JobList:
                     keys.job(job_id), "total", "created_at", "deadline_at", "model", "version", "finished", "state"
                 )
                 pipe.hlen(keys.scores(job_id))
-            facts = await pipe.execute() if ids else []
-        jobs = [_summary(*job) for job in zip(ids, facts[::2], facts[1::2], strict=True)]
+            pipe.time()
+            *facts, (now, _) = await pipe.execute()
+        jobs = [_summary(*job, now) for job in zip(ids, facts[::2], facts[1::2], strict=True)]
         return Page([job for job in jobs if job is not None], places[limit - 1] if len(places) > limit else None)
 
 
-def _summary(job_id: str, fields: list[bytes | None], scored: int) -> JobSummary | None:
+def _summary(job_id: str, fields: list[bytes | None], scored: int, now: float) -> JobSummary | None:
     total, created_at, deadline_at, model, version, finished, state = (field and field.decode() for field in fields)
     if total is None or finished == "cancelled":
         return None
-    status = JobState(state) if finished and state else JobState.RUNNING if scored else JobState.QUEUED
+    if finished and state:
+        status = JobState(state)
+    elif now >= float(deadline_at or 0):
+        status = JobState.EXPIRED
+    else:
+        status = JobState.RUNNING if scored else JobState.QUEUED
     return JobSummary(
         id=job_id,
         status=status,

@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.contracts import JobClass, JobRecord, ModelSpec
-from service.queue.connection import reported
+from service.queue.connection import Call, reported, run_all
 from service.queue.keys import GROUP, Keys
 from service.queue.routes import model_of
-from service.queue.stream_scripts import CLAIM, HOLD, LEAVE, LOOK_UP, TAKE
+from service.queue.stream_scripts import CLAIM, DISMISS, HOLD, LEAVE, LOOK_UP, TAKE
 
 # An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
 GIVEN_BACK_MS = 3_600_000
@@ -79,6 +79,7 @@ class ClipStream:
         self._look_up = redis.register_script(LOOK_UP)
         self._claim = redis.register_script(CLAIM)
         self._hold = redis.register_script(HOLD)
+        self._dismiss = redis.register_script(DISMISS)
         self._leave = redis.register_script(LEAVE)
 
     def _streams(self, routes: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
@@ -143,12 +144,13 @@ class ClipStream:
         return Taken(entries, {entry: _state(*of) for entry, of in zip(entries, facts or (), strict=False)})
 
     async def reclaim(
-        self, route: str, lease_s: float, count: int, served: Iterable[ModelSpec] = ()
+        self, route: str, lease_s: float, count: int, served: Iterable[ModelSpec] = (), *, idle: bool = False
     ) -> list[ClipEntry]:
         """Take over work that has been left unfinished for `lease_s`: up to `count` entries that were given back
 
         without blame, or one that its worker lost. With `served`, only what these can score, and what is over: the
-        route of a name has clips of all versions.
+        route of a name has clips of all versions. `idle` says that this worker knows of no entry that it holds: what
+        Redis thinks that it does was in an answer that was lost, and comes again.
         """
         for job_class in JobClass:
             with reported():
@@ -159,6 +161,7 @@ class ClipStream:
                             GROUP,
                             self.consumer,
                             int(lease_s * 1000),
+                            GIVEN_BACK_MS if idle else 0,
                             count,
                             self._keys.job(""),
                             *(f"{spec.version}:{spec.weights_sha256}" for spec in served),
@@ -192,7 +195,15 @@ class ClipStream:
         for key, group in self._by_stream(entries).items():
             by_id = {entry.entry_id: entry for entry in group}
             with reported():
-                ids = await self._hold(keys=[key], args=[GROUP, self.consumer, idle_ms, forgiven, *by_id])
+                ids = await self._hold(
+                    keys=[key],
+                    args=[
+                        GROUP,
+                        self.consumer,
+                        idle_ms,
+                        *(part for entry in group for part in (entry.entry_id, max(0, entry.deliveries - forgiven))),
+                    ],
+                )
             held.update(by_id[entry_id.decode()] for entry_id in ids)
         return held
 
@@ -229,20 +240,14 @@ class ClipStream:
             for job_id, record in zip(jobs, records, strict=True)
         }
 
-    async def ack(self, entries: Iterable[ClipEntry], *, keep_payloads: bool = False) -> None:
-        """Remove finished entries and free their payloads; XACK alone would free neither."""
-        by_stream = self._by_stream(entries)
-        if not by_stream:
-            return
-        with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            for key, group in by_stream.items():
-                ids: list[Any] = [entry.entry_id for entry in group]
-                pipe.xack(key, GROUP, *ids)
-                pipe.xdel(key, *ids)
-                if not keep_payloads:
-                    pipe.unlink(*(self._keys.payload(entry.job_id, entry.clip) for entry in group))
-            await pipe.execute()
+    async def ack(self, entries: Iterable[ClipEntry]) -> None:
+        """Remove finished entries and free their payloads, but for those of dead jobs."""
+        keys = self._keys
+        calls: list[Call] = []
+        for stream, group in self._by_stream(entries).items():
+            clips = [key for e in group for key in (keys.job(e.job_id), keys.payload(e.job_id, e.clip))]
+            calls.append(([stream, *clips], [GROUP, *(entry.entry_id for entry in group)]))
+        await run_all(self._redis, self._dismiss, calls)
 
     async def leave(self, routes: Iterable[str]) -> None:
         """Delete this worker's consumer where it holds nothing."""

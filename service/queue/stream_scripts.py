@@ -68,60 +68,81 @@ return facts_of(clips, ARGV[1] == '1')
 """
 )
 
-# There is no lock around the take-over: XCLAIM itself checks the idle time, so of two workers one gets the entry.
+# There is no lock around the take-over: of two workers, one finds the entry idle.
+# What a worker holds without knowing, and has not given back, was handed to it in an answer that was lost: it gets that
+# again, as the delivery that it was.
 # Work that was given back without blame goes out as a batch. Work that a worker lost goes out alone, because it may be
 # what killed that worker, and clips that keep it company would be blamed for its next victim too.
-# ARGV: group, consumer, lease in ms, most entries, what keys of jobs begin with, then `version:weights` of what this
-# worker serves, where others may wait in the stream. An earlier release names the weights in the record alone.
+# ARGV: group, consumer, lease in ms, idle time in ms below which the worker does not know of what it holds (0 where it
+# does), most entries, what keys of jobs begin with, then `version:weights` of what this worker serves, where others may
+# wait in the stream. An earlier release names the weights in the record alone.
 CLAIM = (
     FIELDS
     + """
-local most, served = tonumber(ARGV[4]), {}
-for i = 6, #ARGV do served[ARGV[i]] = true end
+local most, served = tonumber(ARGV[5]), {}
+for i = 7, #ARGV do served[ARGV[i]] = true end
 local function wanted(id)
-  local entry = #ARGV > 5 and redis.call('XRANGE', KEYS[1], id, id)[1]
+  local entry = #ARGV > 6 and redis.call('XRANGE', KEYS[1], id, id)[1]
   if not entry then return true end
   local fields = fields_of(entry)
-  local record = redis.call('HGET', ARGV[5] .. fields['job'], 'record')
+  local record = redis.call('HGET', ARGV[6] .. fields['job'], 'record')
   if not record then return true end
   local weights = fields['weights'] or record:match('"weights_sha256":"(%x*)"')
   return served[fields['version'] .. ':' .. weights]
 end
-local ids, counts = {}, {}
-for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', 1000)) do
-  if #ids < most and (row[4] == 0 or #ids == 0) and wanted(row[1]) then
-    ids[#ids + 1] = row[1]
-    counts[row[1]] = row[4] + 1
-    if row[4] > 0 then break end
+local ids, losses = {}, 0
+local function add(id, lost)
+  if #ids < most and (#ids == 0 or losses + lost == 0) and wanted(id) then
+    ids[#ids + 1] = id
+    losses = lost
   end
+end
+local function unanswered(row)
+  return row[2] == ARGV[2] and row[3] < tonumber(ARGV[4])
+end
+for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1000, ARGV[2])) do
+  if unanswered(row) then add(row[1], math.max(0, row[4] - 1)) end
+end
+for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', 1000)) do
+  if not unanswered(row) then add(row[1], row[4]) end
 end
 if #ids == 0 then return {} end
-local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], unpack(ids))
-local found = {}
-for _, entry in ipairs(claimed) do
+local found, gone = {}, {}
+for _, id in ipairs(ids) do gone[id] = true end
+ids[#ids + 1] = 'RETRYCOUNT'
+ids[#ids + 1] = losses + 1
+for _, entry in ipairs(redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(ids))) do
   if entry and entry[2] then
-    found[#found + 1] = {entry[1], counts[entry[1]], entry[2]}
-    counts[entry[1]] = nil
+    found[#found + 1] = {entry[1], losses + 1, entry[2]}
+    gone[entry[1]] = nil
   end
 end
-for id, _ in pairs(counts) do redis.call('XACK', KEYS[1], ARGV[1], id) end
+for id, _ in pairs(gone) do redis.call('XACK', KEYS[1], ARGV[1], id) end
 return found
 """
 )
 
 # A worker may find out late that its lease ended; it must not take the entry back from the one who has it now.
-# ARGV: group, consumer, idle time to set, how much to take off the delivery count, ids.
+# ARGV: group, consumer, idle time to set, then the id of each entry and how often it has been delivered from now on.
 HOLD = """
 local held = {}
-for i = 5, #ARGV do
-  local row = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1]
-  if row then
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3],
-      'RETRYCOUNT', math.max(0, row[4] - ARGV[4]), 'JUSTID')
+for i = 4, #ARGV, 2 do
+  if redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1] then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
     held[#held + 1] = ARGV[i]
   end
 end
 return held
+"""
+
+# XACK alone would free neither entry nor payload. The clips of a dead job are kept for its replay.
+# KEYS: stream, then job and payload of each entry. ARGV: group, then the entries.
+DISMISS = """
+for i = 2, #ARGV do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  redis.call('XDEL', KEYS[1], ARGV[i])
+  if redis.call('HGET', KEYS[2 * i - 2], 'finished') ~= 'dead' then redis.call('UNLINK', KEYS[2 * i - 1]) end
+end
 """
 
 # Deleting a consumer that holds entries would lose them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,28 +13,41 @@ from service.queue.connection import reported
 from service.queue.keys import Keys
 
 # A delivery is taken by moving it into the future: when its sender dies it is due again.
-# KEYS: due deliveries. ARGV: now, when it is due again, most deliveries, prefix of their keys.
-CLAIM = """
+# KEYS: due deliveries. ARGV: how long nobody else gets it, most deliveries, prefix of their keys.
+CLAIM = (
+    NOW
+    + """
 local claimed = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])) do
-  local key = ARGV[4] .. id
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+  local key = ARGV[3] .. id
   if redis.call('EXISTS', key) == 0 then
     redis.call('ZREM', KEYS[1], id)
   else
-    redis.call('ZADD', KEYS[1], ARGV[2], id)
+    redis.call('ZADD', KEYS[1], now + ARGV[1], id)
     redis.call('HINCRBY', key, 'attempts', 1)
     claimed[#claimed + 1] = {id, redis.call('HMGET', key, 'url', 'owner', 'state', 'at', 'attempts')}
   end
 end
-return claimed
+return {string.format('%.6f', now), claimed}
+"""
+)
+
+# A job that was replayed ends a second time, perhaps while its first end is still being told: what became of that one
+# says nothing about the new one.
+# KEYS: due deliveries, the delivery. ARGV: job, when it ended.
+DONE = """
+if tonumber(redis.call('HGET', KEYS[2], 'at')) == tonumber(ARGV[2]) then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  redis.call('DEL', KEYS[2])
+end
 """
 
-# KEYS: due deliveries, the delivery. ARGV: job, when it ended, in how many seconds it is due again.
-POSTPONE = (
+# KEYS and ARGV: as those of DONE, then in how many seconds, and how many tries there were.
+AGAIN = (
     NOW
     + """
 if tonumber(redis.call('HGET', KEYS[2], 'at')) == tonumber(ARGV[2]) then
-  redis.call('HINCRBY', KEYS[2], 'attempts', -1)
+  redis.call('HSET', KEYS[2], 'attempts', ARGV[4])
   redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 end
 """
@@ -53,6 +65,8 @@ class Delivery:
     at: float
     attempts: int
     """tries so far, with the one for which it was claimed"""
+    age_s: float = 0.0
+    """seconds since the job ended, when it was claimed"""
 
     @property
     def message_id(self) -> str:
@@ -67,37 +81,43 @@ class WebhookQueue:
         self._redis = redis
         self._keys = keys
         self._claim = redis.register_script(CLAIM)
-        self._postpone = redis.register_script(POSTPONE)
+        self._done = redis.register_script(DONE)
+        self._again = redis.register_script(AGAIN)
 
     async def claim(self, count: int, lease_s: float) -> list[Delivery]:
         """Up to `count` deliveries that are due; nobody else gets them for `lease_s`."""
-        now = time.time()
         with reported():
-            found: Any = await self._claim(
-                keys=[self._keys.webhooks], args=[now, now + lease_s, count, self._keys.webhook("")]
-            )
+            reply: Any = await self._claim(keys=[self._keys.webhooks], args=[lease_s, count, self._keys.webhook("")])
+        now, found = float(reply[0]), reply[1]
         return [
-            Delivery(job_id.decode(), url.decode(), owner.decode(), JobState(state.decode()), float(at), int(attempts))
+            Delivery(
+                job_id.decode(),
+                url.decode(),
+                owner.decode(),
+                JobState(state.decode()),
+                float(at),
+                int(attempts),
+                max(0.0, now - float(at)),
+            )
             for job_id, (url, owner, state, at, attempts) in found
         ]
 
     async def done(self, delivery: Delivery) -> None:
         """Forget a delivery: it has arrived, or has been given up."""
         with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.zrem(self._keys.webhooks, delivery.job_id)
-            pipe.delete(self._keys.webhook(delivery.job_id))
-            await pipe.execute()
+            await self._done(keys=self._of(delivery), args=[delivery.job_id, delivery.at])
 
     async def postpone(self, delivery: Delivery, in_s: float) -> None:
         """Give a delivery back that was claimed and not tried, to be claimed again later."""
-        with reported():
-            await self._postpone(
-                keys=[self._keys.webhooks, self._keys.webhook(delivery.job_id)],
-                args=[delivery.job_id, delivery.at, in_s],
-            )
+        await self._at(delivery, in_s, delivery.attempts - 1)
 
     async def again(self, delivery: Delivery, in_s: float) -> None:
-        """Try a delivery again later, unless its job has been deleted meanwhile."""
+        """Try a delivery again later, unless its job has been deleted, or has ended again, meanwhile."""
+        await self._at(delivery, in_s, delivery.attempts)
+
+    async def _at(self, delivery: Delivery, in_s: float, attempts: int) -> None:
         with reported():
-            await self._redis.zadd(self._keys.webhooks, {delivery.job_id: time.time() + in_s}, xx=True)
+            await self._again(keys=self._of(delivery), args=[delivery.job_id, delivery.at, in_s, attempts])
+
+    def _of(self, delivery: Delivery) -> list[str]:
+        return [self._keys.webhooks, self._keys.webhook(delivery.job_id)]

@@ -66,8 +66,7 @@ class Completion:
         """Entries of jobs that have ended: cancelled, expired, failed by another clip, or forgotten."""
         if entries:
             metrics.CLIPS.labels("dropped").inc(len(entries))
-        await self._stream.ack([entry for entry, state in entries if state.job != "dead"])
-        await self._stream.ack([entry for entry, state in entries if state.job == "dead"], keep_payloads=True)
+        await self._stream.ack([entry for entry, _ in entries])
 
     async def failed(self, entry: ClipEntry, error: VidtrError) -> None:
         """End the clip's job. One that is not merely late becomes a dead letter."""
@@ -83,7 +82,7 @@ class Completion:
             metrics.JOBS.labels(state).inc()
             log.warning("job_failed", job=entry.job_id, state=state, code=error.code, detail=error.detail)
         metrics.CLIPS.labels(state).inc()
-        await self._stream.ack([entry], keep_payloads=not late)
+        await self._stream.ack([entry])
 
     async def given_back(self, entries: Collection[ClipEntry], blame: str | None) -> None:
         """Leave entries to whoever looks next; `blame` says what went wrong with them, None that nothing did."""

@@ -110,7 +110,8 @@ class Worker:
             return []
         for route, most in self._routes.items():
             served = [spec for spec in self._specs if spec.name == route]
-            if entries := await self._stream.reclaim(route, self._config.worker_lease_s, most, served):
+            entries = await self._stream.reclaim(route, self._config.worker_lease_s, most, served, idle=True)
+            if entries:
                 if entries[0].deliveries > 1:
                     metrics.LEASES_LOST.inc(len(entries))
                 log.info("clips_reclaimed", route=route, clips=len(entries), deliveries=entries[0].deliveries)

@@ -56,7 +56,7 @@ async def test_a_replay_queues_the_clips_without_scores_and_the_job_can_succeed(
     store: JobStore, dead: DeadLetters, stream: ClipStream
 ) -> None:
     job = await buried(store, dead, windows=3)
-    await stream.ack(await stream.read(["tiny"], 8, 10), keep_payloads=True)
+    await stream.ack(await stream.read(["tiny"], 8, 10))
     assert await dead.replay(job.id) == 2
     assert (await store.status(job.id)).status is JobState.RUNNING
     entries = await stream.read(["tiny"], 8, 10)

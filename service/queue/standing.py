@@ -1,0 +1,106 @@
+"""How a job stands, read from what the scripts of `service.queue.job_scripts` write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.contracts import JobState, JobStatus
+from service.errors import DeadlineExceeded, JobDeleted, ResultExpired, UnknownJob
+from service.queue.codec import Outcome
+from service.queue.connection import reported
+from service.queue.keys import Keys
+from service.queue.scored import ScoredJob, scored_job
+from service.queue.stream import ClipEntry
+
+
+class JobReader:
+    """What is known of jobs. Every method raises QueueUnavailable when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis, keys: Keys, result_ttl_s: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._result_ttl_s = result_ttl_s
+
+    async def check_owner(self, job_id: str, owner: str) -> None:
+        """Raise UnknownJob unless the job exists and is `owner`'s: others are not even told that it exists."""
+        with reported():
+            fields: Any = await self._redis.hmget(self._keys.job(job_id), "total", "owner")
+        total, found = fields
+        if total is None or (found or b"").decode() != owner:
+            raise unknown(job_id)
+
+    async def scored(self, job_id: str, entries: Iterable[ClipEntry] = ()) -> ScoredJob | None:
+        """Record and all clip scores of a job; None while some are missing or once it is finished."""
+        with reported():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hmget(self._keys.job(job_id), "record", "total")
+            pipe.hgetall(self._keys.scores(job_id))
+            (data, total), scores = await pipe.execute()
+        if data is None or len(scores) < int(total):
+            return None
+        return scored_job(job_id, data, scores, list(entries))
+
+    async def outcome(self, job_id: str) -> Outcome | None:
+        """The job's outcome, or None while it has none."""
+        with reported():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.get(self._keys.outcome(job_id))
+            pipe.hget(self._keys.job(job_id), "finished")
+            data, finished = await pipe.execute()
+        if finished == b"cancelled":
+            return Outcome(JobState.CANCELLED, error=_deleted(job_id))
+        return None if data is None else Outcome.decode(data)
+
+    async def status(self, job_id: str) -> JobStatus:
+        """How the job stands. Raises UnknownJob, JobDeleted, or ResultExpired once its result is gone."""
+        keys = self._keys
+        with reported():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hmget(keys.job(job_id), "total", "created_at", "deadline_at", "model", "version", "finished")
+            pipe.hlen(keys.scores(job_id))
+            pipe.get(keys.outcome(job_id))
+            pipe.time()
+            fields, done, data, (seconds, _) = await pipe.execute()
+        if fields[0] is None:
+            raise unknown(job_id)
+        total = int(fields[0])
+        if fields[5] == b"cancelled":
+            raise _deleted(job_id)
+        if data is None and fields[5] is not None:
+            detail = f"the result of job {job_id} was kept for {self._result_ttl_s} s and is gone"
+            raise ResultExpired(detail, limit=self._result_ttl_s)
+        ended = None if data is None else Outcome.decode(data)
+        if ended is None and seconds >= float(fields[2]):
+            # The next sweep will say the same for good.
+            ended = overdue(float(fields[2]))
+        state = ended.state if ended else JobState.RUNNING if done else JobState.QUEUED
+        return JobStatus(
+            id=job_id,
+            status=state,
+            created_at=float(fields[1]),
+            deadline_at=float(fields[2]),
+            clips_total=total,
+            clips_done=total if state is JobState.SUCCEEDED else done,
+            model=fields[3].decode(),
+            version=fields[4].decode(),
+            result=ended.result if ended else None,
+            error=ended.error.to_dict() if ended and ended.error else None,
+        )
+
+
+def overdue(deadline_at: float) -> Outcome:
+    """How a job ends whose deadline, in Unix seconds, has passed."""
+    text = "the job's deadline passed before all its clips were scored"
+    return Outcome(JobState.EXPIRED, error=DeadlineExceeded(text, actual=deadline_at))
+
+
+def unknown(job_id: str) -> UnknownJob:
+    """The error for a job that is not there, or not for whoever asks."""
+    return UnknownJob(f"no job has the id {job_id!r}")
+
+
+def _deleted(job_id: str) -> JobDeleted:
+    return JobDeleted(f"job {job_id} was cancelled or erased by its owner")
