@@ -176,6 +176,12 @@ class QuotaExceeded(TemporaryError):
     code = "quota_exceeded"
 
 
+class TooManyCrashes(TemporaryError):
+    """Too many uploads of the caller have crashed the decoder lately."""
+
+    code = "too_many_crashes"
+
+
 class NotFound(RequestError):
     """No route has this path."""
 
@@ -318,6 +324,12 @@ class InternalError(ServiceError):
     """A fault of the service itself."""
 
     code = "internal_error"
+
+
+class SandboxMissing(ServiceError):
+    """This machine does not shut decode processes in as `decode_sandbox` requires."""
+
+    code = "sandbox_missing"
 
 
 class QueueFull(TemporaryError):

@@ -293,6 +293,20 @@ class Settings(BaseSettings):
         "caller",
         description="Whose uploads one process decodes: those of one caller, or a single upload.",
     )
+    decode_sandbox: Literal["require", "best_effort"] | None = Field(
+        None,
+        description="Whether uploads are decoded only where the system shuts decode processes in.",
+    )
+    decode_crashes_per_layout: int = Field(
+        5, ge=0, description="Crashes of decode processes after which their memory lies elsewhere; 0 for never."
+    )
+    decode_crashes_per_caller: int = Field(
+        20,
+        ge=0,
+        description="Uploads of one caller that may crash a decode process before further ones are refused;"
+        " 0 for no limit.",
+    )
+    decode_crash_window_s: float = Field(600.0, gt=0, description="Time for which a crash counts against its caller.")
     decode_timeout_s: float = Field(60.0, gt=0, description="Wall-clock seconds one upload may decode.")
     decode_cpu_s: int = Field(120, gt=0, description="CPU seconds one upload may decode.")
     decode_memory_bytes: int = Field(2048 * MIB, gt=0, description="Address space of a decode process.")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from service.api.state import ApiState
 from service.api.streaming import Streaming
 from service.api.upload import UploadTimes
 from service.api.webhooks import WebhookConfig, Webhooks
-from service.errors import QueueUnavailable
+from service.errors import QueueUnavailable, SandboxMissing
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
@@ -55,6 +56,7 @@ from service.settings import Settings
 from service.telemetry import metrics
 from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
+from service.video.sandbox import LAYERS
 
 log = structlog.get_logger()
 
@@ -133,10 +135,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     spool_dir = settings.spool_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-spool-")))
     spool_dir.mkdir(parents=True, exist_ok=True)
     await _announce(durability)
-    pool = DecodePool(settings.narrowed(DecodeConfig))
-    await pool.start()
-    stack.push_async_callback(pool.close)
-    log.info("decode_sandbox", active=list(pool.sandbox))
+    pool = await _decoding(settings, stack)
     decode_processes = settings.decode_workers or os.cpu_count() or 1
     metrics.DECODE_PROCESSES.set(decode_processes)
     pace = DecodePace(decode_processes)
@@ -187,6 +186,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         store=store,
         directory=directory,
         classifier=classifier,
+        pool=pool,
         waiter=waiter,
         access=access,
         webhooks=webhooks,
@@ -199,6 +199,24 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         queue_sampler=sampler,
         metrics_dir=settings.prometheus_multiproc_dir,
     )
+
+
+async def _decoding(settings: Settings, stack: contextlib.AsyncExitStack) -> DecodePool:
+    """The decode processes, shut in. Raises SandboxMissing where strangers could reach some that are not."""
+    config = settings.narrowed(DecodeConfig)
+    if config.decode_sandbox is None and not settings.narrowed(AccessConfig).loopback:
+        config = replace(config, decode_sandbox="require")
+    pool = DecodePool(config)
+    stack.push_async_callback(pool.close)
+    try:
+        await pool.start()
+    except SandboxMissing as error:
+        log.error("sandbox_missing", detail=error.detail)
+        raise
+    for layer in LAYERS:
+        metrics.SANDBOX_LAYER.labels(layer).set(layer in pool.sandbox)
+    log.info("decode_sandbox", active=list(pool.sandbox), required=config.decode_sandbox == "require")
+    return pool
 
 
 async def _announce(durability: Durability) -> None:

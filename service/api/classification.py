@@ -82,6 +82,7 @@ class Classifier:
             metrics.ADMISSION_REJECTS.labels(Draining.code).inc()
             raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
         await self._access.check(caller)
+        self._pool.admit(caller.identity)
         claim = None if key is None else await self._admission.earlier(key, of.job_id, caller.owner)
         if isinstance(claim, Earlier):
             return await self._again(of, claim)
@@ -216,6 +217,7 @@ class Classifier:
                     of.options,
                     of.caller.identity,
                     most_clips=admitted.reservation.clips,
+                    job=of.job_id,
                 )
         except TimeoutError as error:
             deadline_s = of.waiting.deadline_s

@@ -33,6 +33,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "unavailable"]
     checks: dict[str, str] = {}
+    sandbox: list[str] = Field([], description="what shuts decode processes in, at `/health/ready`")
 
 
 RESULT_EXAMPLE: dict[str, Any] = {

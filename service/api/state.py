@@ -19,6 +19,7 @@ from service.api.webhooks import Webhooks
 from service.queue.jobs import JobStore
 from service.queue.listing import JobList
 from service.queue.models import ModelDirectory
+from service.video.pool import DecodePool
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class ApiState:
     store: JobStore
     directory: ModelDirectory
     classifier: Classifier
+    pool: DecodePool
     waiter: JobWaiter
     access: Access
     job_list: JobList

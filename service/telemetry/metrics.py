@@ -81,6 +81,12 @@ DECODES_IN_PROGRESS = Gauge(
     multiprocess_mode="livesum",
 )
 DECODE_PROCESSES = Gauge("vidtr_decode_processes", "Decode processes of the decode pool.", multiprocess_mode="livesum")
+SANDBOX_LAYER = Gauge(
+    "vidtr_sandbox_layer",
+    "1 for each layer that shuts the decode processes in on this machine, 0 for those that it does not offer.",
+    ["layer"],
+    multiprocess_mode="min",
+)
 
 # --- the queue, sampled by the api -----------------------------------------------------------------------------------
 

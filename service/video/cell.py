@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 import sys
@@ -29,7 +30,7 @@ class CellGone(Exception):
 
 
 class Cell:
-    """One cell; at its other end is `service.video.inside`. Every method but `close` raises CellGone.
+    """One cell; at its other end is `service.video.inside`. Methods raise CellGone, but for `written` and `close`.
 
     Attributes:
         pid: its process id.
@@ -37,9 +38,11 @@ class Cell:
         used_s: CPU seconds that it had used when it was handed the last one; None where that cannot be known.
     """
 
-    def __init__(self, pid: int, control: socket.socket) -> None:
+    def __init__(self, pid: int, control: socket.socket, output: int) -> None:
+        """`output` is a descriptor from which its standard streams can be read without waiting."""
         control.setblocking(False)
         self._control = control
+        self._output = output
         self._unread = bytearray()
         self._layers: list[str] | None = None
         self.pid = pid
@@ -75,9 +78,20 @@ class Cell:
             raise CellGone
         return await self._exactly(size)
 
+    def written(self) -> bytes:
+        """What it has written to its standard streams since the last time, as far as that was kept."""
+        try:
+            return os.read(self._output, READ_BYTES)
+        except OSError:
+            # Nothing waits there, or nobody can read it any more.
+            return b""
+
     def close(self) -> None:
         """Forget it; an idle cell ends then."""
         self._control.close()
+        if self._output >= 0:
+            os.close(self._output)
+            self._output = -1
 
     async def _exactly(self, size: int) -> bytes:
         while len(self._unread) < size:

@@ -24,6 +24,8 @@ class Cells:
         self._idle: list[tuple[str, Cell]] = []
         self._fresh: list[Cell] = []
         self._busy = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
         self._forking: asyncio.Task[None] | None = None
         self._beside: set[asyncio.Task[None]] = set()
 
@@ -36,7 +38,11 @@ class Cells:
         """Fork as many fresh cells as there are to be; names of what shuts one in. Raises ServerGone, CellGone."""
         while len(self._fresh) < self._most:
             await self._fork()
-        return [*self._server.layers, *await self._fresh[-1].layers()]
+        return await self.layers(self._fresh[-1])
+
+    async def layers(self, cell: Cell) -> list[str]:
+        """Names of what shuts in this one. Raises CellGone."""
+        return [*self._server.layers, *await cell.layers()]
 
     async def take(self, caller: str) -> Cell:
         """A cell for an upload of `caller`; it comes back by `give_back` or `end`. Raises ServerGone."""
@@ -49,6 +55,7 @@ class Cells:
                 await self._fork()
             cell = self._fresh.pop(0)
         self._busy += 1
+        self._unused.clear()
         while self._idle and self._busy + len(self._idle) > self._most:
             self._spawn(self._server.end(self._idle.pop(0)[1]))
         # The next caller's cell is made while this one works.
@@ -58,20 +65,24 @@ class Cells:
     def give_back(self, cell: Cell, caller: str) -> None:
         """The cell has decoded an upload of `caller`."""
         if cell.tasks < self._uploads:
-            self._busy -= 1
+            self._free()
             self._idle.append((caller, cell))
         else:
             self.discard(cell)
 
     def discard(self, cell: Cell) -> None:
         """Kill a cell that was taken, without waiting for it."""
-        self._busy -= 1
+        self._free()
         self._spawn(self._server.end(cell))
 
     async def end(self, cell: Cell) -> Exit:
         """Kill a cell that was taken; when this returns, it is no more. Raises ServerGone."""
-        self._busy -= 1
+        self._free()
         return await self._server.end(cell)
+
+    async def unused(self) -> None:
+        """Wait until none is taken."""
+        await self._unused.wait()
 
     async def close(self) -> None:
         """Kill all cells, and the fork server."""
@@ -80,6 +91,11 @@ class Cells:
             await asyncio.gather(*self._beside, return_exceptions=True)
         for cell in (*(cell for _, cell in self._idle), *self._fresh):
             cell.close()
+
+    def _free(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._unused.set()
 
     async def _fork(self) -> None:
         """Wait for one more fresh cell; others may wait for the same. Raises ServerGone."""

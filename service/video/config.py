@@ -39,6 +39,10 @@ class DecodeConfig(VideoLimits):
 
     decode_workers: int
     decode_isolation: Literal["caller", "upload"]
+    decode_sandbox: Literal["require", "best_effort"] | None
+    decode_crashes_per_layout: int
+    decode_crashes_per_caller: int
+    decode_crash_window_s: float
     decode_timeout_s: float
     decode_cpu_s: int
     decode_memory_bytes: int

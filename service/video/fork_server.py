@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import multiprocessing
 import os
+import pickle
 import socket
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from service.video import forking
 from service.video.cell import Cell
 
+# What its interpreter runs: with the modules of this one, of which it inherits nothing.
+_MAIN = "import sys; sys.path[:] = sys.argv[3:]; from service.video.forking import main; main(*map(int, sys.argv[1:3]))"
 _ANSWER_BYTES = 1 << 12
 _END_S = 5.0
 # It answers in milliseconds, once it has loaded all that it needs.
@@ -35,6 +39,9 @@ class Exit:
 class ForkServer:
     """A running fork server; at its other end is `service.video.forking`.
 
+    It starts as a program of its own, with an empty environment and no file of this process but the connection: what
+    is secret here, a cell that was taken over must not find. It is told what to prepare, and nothing else.
+
     Its processes die with the thread that started it. Every method but `close` waits until it is ready, and raises
     ServerGone.
 
@@ -45,12 +52,18 @@ class ForkServer:
 
     def __init__(self, prepare: forking.Prepare) -> None:
         self._control, inside = socket.socketpair()
+        with inside:
+            told = (str(inside.fileno()), str(os.getpid()), *(os.path.abspath(path) for path in sys.path))
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [sys.executable, "-I", "-c", _MAIN, *told],
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                pass_fds=(inside.fileno(),),
+            )
+        with contextlib.suppress(BrokenPipeError):
+            self._control.sendall(pickle.dumps(prepare))
         self._control.setblocking(False)
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=forking.serve, args=(prepare, inside, os.getpid()), daemon=True
-        )
-        self._process.start()
-        inside.close()
         self._turn = asyncio.Lock()
         self._asking: set[asyncio.Task[Any]] = set()
         self._ready = False
@@ -59,8 +72,8 @@ class ForkServer:
 
     async def fork(self) -> Cell:
         """A fresh cell."""
-        answer, descriptor = await self._ask(None)
-        return Cell(answer["pid"], socket.socket(fileno=descriptor))
+        answer, (control, output) = await self._ask(None)
+        return Cell(answer["pid"], socket.socket(fileno=control), output)
 
     async def end(self, cell: Cell) -> Exit:
         """Kill a cell; when this returns, it is no more."""
@@ -72,18 +85,19 @@ class ForkServer:
         """Kill it and its cells."""
         self.gone = True
         self._process.kill()
-        await asyncio.to_thread(self._process.join, _END_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, _END_S)
         await asyncio.gather(*self._asking, return_exceptions=True)
         self._control.close()
 
-    async def _ask(self, pid: int | None) -> tuple[dict[str, Any], int | None]:
+    async def _ask(self, pid: int | None) -> tuple[dict[str, Any], list[int]]:
         """To fork, or to end the cell `pid`. Goes on where the caller is cancelled: answers come in turn."""
         task = asyncio.create_task(self._asked(pid))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
         return await asyncio.shield(task)
 
-    async def _asked(self, pid: int | None) -> tuple[dict[str, Any], int | None]:
+    async def _asked(self, pid: int | None) -> tuple[dict[str, Any], list[int]]:
         async with self._turn:
             if self.gone:
                 raise ServerGone
@@ -100,12 +114,12 @@ class ForkServer:
                 self._process.kill()
                 raise ServerGone from None
 
-    async def _answer(self) -> tuple[dict[str, Any], int | None]:
-        line, descriptors = b"", []
+    async def _answer(self) -> tuple[dict[str, Any], list[int]]:
+        line, descriptors = b"", list[int]()
         try:
             while not line.endswith(b"\n"):
                 await self._readable()
-                data, received, *_ = socket.recv_fds(self._control, _ANSWER_BYTES, 1)
+                data, received, *_ = socket.recv_fds(self._control, _ANSWER_BYTES, 2)
                 if not data:
                     raise EOFError
                 line += data
@@ -113,7 +127,7 @@ class ForkServer:
         except (OSError, EOFError):
             self.gone = True
             raise ServerGone from None
-        return json.loads(line), descriptors[0] if descriptors else None
+        return json.loads(line), descriptors
 
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()

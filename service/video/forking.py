@@ -6,16 +6,19 @@ Only there and in cells is FFmpeg loaded: the process that serves requests never
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import importlib
 import json
 import os
+import pickle
 import pkgutil
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import IO, Any
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
 from service.errors import DecodeMemoryLimit, InternalError, VidtrError
@@ -30,8 +33,21 @@ _OPTIONS = set(JobRequest.model_fields)
 Prepare = Callable[[], inside.Work]
 
 
-def serve(prepare: Prepare, control: socket.socket, parent: int) -> None:
-    """Fork cells, and end them, for the process `parent` at the other end of `control`, until that is closed."""
+# What a cell may have written that nobody has read yet; more is lost, as nothing of it is needed.
+_OUTPUT_BYTES = 1 << 14
+
+
+def main(control: int, parent: int) -> None:
+    """Be the fork server of the process `parent` at the other end of `control`, until that is closed."""
+    connection = socket.socket(fileno=control)
+    with connection.makefile("rb") as requests:
+        # By the process that started this one, which is trusted; what cells say is never unpickled.
+        prepare: Prepare = pickle.load(requests)  # noqa: S301
+        serve(prepare, connection, requests, parent)
+
+
+def serve(prepare: Prepare, control: socket.socket, requests: IO[bytes], parent: int) -> None:
+    """Fork cells, and end them, as `requests` ask; `control` takes the answers."""
     layers = ["network namespace"] if leave_network() else []
     bind_to_parent(parent)
     work = prepare()
@@ -39,25 +55,40 @@ def serve(prepare: Prepare, control: socket.socket, parent: int) -> None:
     gc.collect()
     gc.freeze()
     _answer(control, {"layers": layers})
-    for line in control.makefile("rb"):
+    for line in requests:
         pid = json.loads(line)
         if pid is None:
-            pid, cell = fork_cell(work)
+            pid, cell, output = fork_cell(work)
             with cell:
-                _answer(control, {"pid": pid}, cell.fileno())
+                _answer(control, {"pid": pid}, cell.fileno(), output)
+            os.close(output)
         else:
             _answer(control, end_cell(pid))
 
 
-def fork_cell(work: inside.Work) -> tuple[int, socket.socket]:
-    """A new cell of this process: its process id, and a connection to it."""
+def fork_cell(work: inside.Work) -> tuple[int, socket.socket, int]:
+    """A new cell of this process: its process id, a connection to it, and a pipe of all that it writes elsewhere."""
     ours, theirs = socket.socketpair()
+    output, written = _pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        for stream in (1, 2):
+            os.dup2(written, stream)
         inside.serve(work, theirs, parent)
     theirs.close()
-    return pid, ours
+    os.close(written)
+    return pid, ours, output
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe that holds up nobody: what does not fit is lost."""
+    output, written = os.pipe()
+    for end in (output, written):
+        os.set_blocking(end, False)
+    if sys.platform == "linux":
+        fcntl.fcntl(written, fcntl.F_SETPIPE_SZ, _OUTPUT_BYTES)
+    return output, written
 
 
 def end_cell(pid: int) -> dict[str, Any]:

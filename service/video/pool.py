@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
-from service.errors import DecodeTimeout, Draining, InternalError, VidtrError
+from service.errors import DecoderCrash, DecodeTimeout, Draining, InternalError, SandboxMissing, VidtrError
 from service.video.cell import Cell, CellGone
 from service.video.cells import Cells
 from service.video.config import DecodeConfig
 from service.video.crash import crash
+from service.video.crashes import Crashes
 from service.video.fork_server import Exit, ForkServer, ServerGone
 from service.video.forking import prepare_decoder, task_of
-from service.video.report import Asked, read_report
+from service.video.layouts import Layouts
+from service.video.report import Asked, clean, read_report
+from service.video.sandbox import lacking
+
+log = logging.getLogger(__name__)
 
 
 class DecodePool:
@@ -33,8 +39,8 @@ class DecodePool:
         self._config = config
         self._processes = config.decode_workers or os.cpu_count() or 1
         self._free = asyncio.Semaphore(self._processes)
-        self._starting = asyncio.Lock()
-        self._cells: Cells | None = None
+        self._layouts = Layouts(self._cells, config.decode_crashes_per_layout)
+        self._crashes = Crashes(config.decode_crashes_per_caller, config.decode_crash_window_s)
         self._closed = False
         self.sandbox: tuple[str, ...] = ()
 
@@ -43,12 +49,22 @@ class DecodePool:
 
         Raises:
             InternalError: the processes do not come up.
+            SandboxMissing: they are not shut in as `decode_sandbox` requires.
         """
         try:
-            cells = await self._running()
-            self.sandbox = (f"process per {self._config.decode_isolation}", *await cells.fill())
+            layers = await (await self._layouts.cells()).fill()
         except (ServerGone, CellGone) as error:
             raise InternalError("The decode processes do not start.") from error
+        self._check(layers)
+
+    @property
+    def unsafe(self) -> str | None:
+        """What the sandbox lacks of what `decode_sandbox` requires; None while it has all of it."""
+        return lacking(self.sandbox) if self._config.decode_sandbox == "require" else None
+
+    def admit(self, caller: str) -> None:
+        """Raise TooManyCrashes for a caller whose uploads have crashed too often lately."""
+        self._crashes.check(caller)
 
     async def decode(
         self,
@@ -58,30 +74,33 @@ class DecodePool:
         request: JobRequest,
         caller: str = "",
         most_clips: int | None = None,
+        job: str = "",
     ) -> DecodedVideo:
         """Decode the upload at `path` and write its clips to `out`; see `service.video.clips.decode_file`.
 
         No process sees the uploads of two callers. Waits for a free process. Cancelling kills the decode; when the
         cancellation comes out, nothing writes any more. `most_clips` says for how many there is room, of the
-        `max_clips_per_job` that there may be. Read `out` by `service.video.held_clips`: what has decoded it may hold it
-        still.
+        `max_clips_per_job` that there may be, and `job` is what the log calls it. Read `out` by
+        `service.video.held_clips`: what has decoded it may hold it still.
 
         Raises:
             DecodeTimeout: it took longer than `decode_timeout_s`, waiting not counted.
             DecodeCpuLimit, DecodeMemoryLimit: it used up what it may use.
             DecoderCrash: its process ended, or reported what cannot be.
+            TooManyCrashes: so did those of too many uploads of this caller before.
             Draining: the pool is closing.
             VidtrError: whatever `decode_file` found.
         """
         limit = self._config.max_clips_per_job
         asked = Asked(spec, request, self._config, limit if most_clips is None else min(most_clips, limit))
         async with self._free:
+            self.admit(caller)
             try:
                 try:
-                    return await self._decode(path, out, asked, caller)
+                    return await self._decode(path, out, asked, caller, job)
                 except ServerGone:
                     # Whatever ended it, the upload is innocent: again, on a new one.
-                    return await self._decode(path, out, asked, caller)
+                    return await self._decode(path, out, asked, caller, job)
             except ServerGone as error:
                 if self._closed:
                     raise Draining("The decode pool closed before the upload was decoded.") from None
@@ -90,28 +109,37 @@ class DecodePool:
     async def close(self) -> None:
         """Kill all decodes and processes. Decodes that are awaited end with Draining."""
         self._closed = True
-        async with self._starting:
-            if self._cells is not None:
-                await self._cells.close()
+        await self._layouts.close()
 
-    async def _running(self) -> Cells:
-        """The cells of a fork server that is there."""
-        async with self._starting:
-            if self._closed:
-                raise Draining("The decode pool is closed.")
-            if self._cells is not None and self._cells.gone:
-                await self._cells.close()
-                self._cells = None
-            if self._cells is None:
-                server = ForkServer(partial(prepare_decoder, self._config))
-                uploads = 1 if self._config.decode_isolation == "upload" else self._config.decode_recycle_after
-                self._cells = Cells(server, self._processes, uploads)
-            return self._cells
+    def _cells(self) -> Cells:
+        """Those of a new fork server."""
+        server = ForkServer(partial(prepare_decoder, self._config))
+        uploads = 1 if self._config.decode_isolation == "upload" else self._config.decode_recycle_after
+        return Cells(server, self._processes, uploads)
 
-    async def _decode(self, path: Path, out: Path, asked: Asked, caller: str) -> DecodedVideo:
-        cells = await self._running()
+    def _check(self, layers: list[str]) -> None:
+        self.sandbox = (f"process per {self._config.decode_isolation}", *layers)
+        if missing := self.unsafe:
+            raise SandboxMissing(
+                f"Decode processes are shut in by {', '.join(layers) or 'nothing'} on this machine; "
+                f"decode_sandbox=require also needs {missing}."
+            )
+
+    async def _decode(self, path: Path, out: Path, asked: Asked, caller: str, job: str) -> DecodedVideo:
+        cells = await self._layouts.cells(suspect=self._crashes.suspects(caller))
         with _opened(path, os.O_RDONLY) as upload, _opened(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as clips:
             cell = await self._begun(cells, upload, clips, asked, caller)
+        try:
+            decoded = await self._decoded(cells, cell, asked, out, job)
+        except DecoderCrash:
+            self._crashes.count(caller)
+            self._layouts.crashed(cells)
+            raise
+        cells.give_back(cell, caller)
+        return decoded
+
+    async def _decoded(self, cells: Cells, cell: Cell, asked: Asked, out: Path, job: str) -> DecodedVideo:
+        """What a cell finds; one that finds nothing is ended."""
         limit = self._config.decode_timeout_s
         try:
             async with asyncio.timeout(limit):
@@ -120,17 +148,17 @@ class DecodePool:
             await cells.end(cell)
             raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
         except CellGone:
+            _listen(cell, job)
             raise self._crash(cell, await cells.end(cell)) from None
         except asyncio.CancelledError:
             await _ended(cells, cell)
             raise
+        _listen(cell, job)
         try:
-            decoded = read_report(report, asked, os.stat(out).st_size)
+            return read_report(report, asked, os.stat(out).st_size)
         except BaseException:
             cells.discard(cell)
             raise
-        cells.give_back(cell, caller)
-        return decoded
 
     def _crash(self, cell: Cell, ended: Exit) -> VidtrError:
         return crash(ended.code, self._config, None if cell.used_s is None else ended.cpu_s - cell.used_s)
@@ -142,7 +170,11 @@ class DecodePool:
         for left in range(2 * self._processes, -1, -1):
             cell = await cells.take(caller)
             try:
+                self._check(await cells.layers(cell))
                 await cell.begin(upload, clips, task, cpu_s=self._config.decode_cpu_s, file_bytes=asked.most_bytes)
+            except SandboxMissing:
+                cells.discard(cell)
+                raise
             except CellGone:
                 ended = await cells.end(cell)
                 if not left:
@@ -159,6 +191,14 @@ async def _ended(cells: Cells, cell: Cell) -> None:
     """Return once the cell is no more, for one whose own task is cancelled."""
     with contextlib.suppress(ServerGone):
         await asyncio.shield(cells.end(cell))
+
+
+def _listen(cell: Cell, job: str) -> None:
+    """Log, in one line, what a cell wrote to its standard streams: our decoder writes nothing but its last words."""
+    if written := cell.written():
+        log.warning(
+            "decode process %d of job %s wrote: %s", cell.pid, job or "-", clean(written.decode(errors="replace"))
+        )
 
 
 @contextlib.contextmanager

@@ -8,10 +8,13 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Collection
 
 from service.video.landlock import give_up_paths
 from service.video.seccomp import filter_system_calls
 
+# What can shut a decode in beyond its limits, as `leave_network` and `lock_in` name it.
+LAYERS = ("network namespace", "landlock", "seccomp")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -49,6 +52,19 @@ def leave_network() -> bool:
     unshare = ctypes.CDLL(None, use_errno=True).unshare
     # Without privileges a user namespace of its own is needed, which some container platforms forbid.
     return bool(unshare(_CLONE_NEWNET) == 0 or unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
+
+
+def lacking(active: Collection[str]) -> str | None:
+    """What is missing of the least that a sandbox is made of; None where `active` is enough.
+
+    Without the filter of system calls nothing keeps a decoder from the kernel, and it alone would be a single wall: one
+    more has to stand behind it.
+    """
+    if sys.platform != "linux":
+        return "seccomp, which only Linux has"
+    if "seccomp" not in active:
+        return "seccomp"
+    return None if {"landlock", "network namespace"} & set(active) else "landlock, or else a network namespace"
 
 
 def lock_in(control: int) -> list[str]:

@@ -13,7 +13,7 @@ from service.errors import BackendUnavailable, QueueUnavailable
 from service.queue.connection import reported
 from service.telemetry import metrics
 
-Check = Literal["redis", "model", "backend", "process"]
+Check = Literal["redis", "model", "backend", "process", "sandbox"]
 
 router = APIRouter(tags=["operations"])
 # Apart, because a deployment with an internal metrics port leaves it out of the public one.
@@ -39,9 +39,13 @@ async def ready(
         list[Check], Query(description="What has to be well; the others are only reported. Default: all.")
     ] = [],  # noqa: B006 - FastAPI copies it
 ) -> Health:
-    """200 when Redis answers, a worker serves the default model, its engine answers and the process is not stopping."""
+    """200 when Redis answers, a worker serves the default model, its engine answers, the process is not stopping and
+    decodes are shut in as far as `decode_sandbox` requires."""
     checks = {"redis": "ok", "model": "ok", "backend": "ok"}
     checks["process"] = "draining" if state.waiter.draining else "ok"
+    missing = state.pool.unsafe
+    checks["sandbox"] = "ok" if missing is None else f"decode processes are not shut in by {missing}"
+    sandbox = list(state.pool.sandbox)
     try:
         with reported():
             await state.redis.ping()
@@ -57,8 +61,8 @@ async def ready(
         checks["backend"] = error.detail
     if any(checks[name] != "ok" for name in check or checks):
         response.status_code = 503
-        return Health(status="unavailable", checks=checks)
-    return Health(status="ok", checks=checks)
+        return Health(status="unavailable", checks=checks, sandbox=sandbox)
+    return Health(status="ok", checks=checks, sandbox=sandbox)
 
 
 @metrics_router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus", response_class=Response)

@@ -62,6 +62,10 @@ def config(**changes: Any) -> DecodeConfig:
     processes = {
         "decode_workers": 1,
         "decode_isolation": "caller",
+        "decode_sandbox": None,
+        "decode_crashes_per_layout": 0,
+        "decode_crashes_per_caller": 0,
+        "decode_crash_window_s": 600.0,
         "decode_timeout_s": 60.0,
         "decode_cpu_s": 60,
         "decode_memory_bytes": 2 * 1024**3,

@@ -36,7 +36,7 @@ def fork_servers() -> list[psutil.Process]:
     for child in psutil.Process().children():
         # One that has just ended, and is not waited for yet, has no command line any more.
         with suppress(psutil.NoSuchProcess):
-            if "multiprocessing.spawn" in " ".join(child.cmdline()):
+            if "service.video.forking" in " ".join(child.cmdline()):
                 found.append(child)
     return found
 
@@ -65,8 +65,8 @@ async def until_decoding(clips: Path) -> psutil.Process:
 @asynccontextmanager
 async def running(**changes: Any) -> AsyncIterator[DecodePool]:
     pool = DecodePool(config(**changes))
-    await pool.start()
     try:
+        await pool.start()
         yield pool
     finally:
         await pool.close()

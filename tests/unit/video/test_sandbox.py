@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's sandbox
 
 async def report(work: inside.Work, task: bytes = b"") -> dict[str, Any]:
     """What a cell that does this work says to a task with two files of no interest. Raises CellGone."""
-    pid, connection = fork_cell(work)
-    cell = Cell(pid, connection)
+    pid, connection, output = fork_cell(work)
+    cell = Cell(pid, connection, output)
     try:
         with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230 - it is no file
             await cell.begin(nothing.fileno(), nothing.fileno(), task, cpu_s=10, file_bytes=1)
