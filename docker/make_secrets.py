@@ -1,7 +1,10 @@
 """Writes the stack's passwords, once: random, into volumes that only their readers mount.
 
 /secrets/redis/users.acl         Redis' users; the hash of the password only
-/secrets/client/vidtr_redis_url  the setting redis_url of api and worker, password included
+/secrets/client/vidtr_redis_url  the setting redis_url of the api, password included
+/secrets/worker/vidtr_redis_url  the same for the worker, and
+/secrets/worker/vidtr_triton_key what Triton asks it for
+/secrets/triton/vidtr_triton_key the same, for Triton
 /secrets/grafana/admin_password  Grafana's first password of `admin`
 """
 
@@ -50,6 +53,14 @@ def main() -> None:
         write(ROOT / "client" / "vidtr_redis_url", f"redis://vidtr:{password}@redis:6379/0")
         # Last: it is the sign that all is written.
         write(access_list, users(digest))
+    for_worker = ROOT / "worker" / "vidtr_redis_url"
+    if not for_worker.exists():
+        write(for_worker, (ROOT / "client" / "vidtr_redis_url").read_text())
+    for_triton = ROOT / "triton" / "vidtr_triton_key"
+    if not for_triton.exists():
+        key = secrets.token_hex(32)
+        write(ROOT / "worker" / "vidtr_triton_key", key)
+        write(for_triton, key)
     if not (ROOT / "grafana" / "admin_password").exists():
         write(ROOT / "grafana" / "admin_password", secrets.token_urlsafe(16))
 

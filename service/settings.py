@@ -185,6 +185,9 @@ class Settings(BaseSettings):
     triton_url: str = Field(
         "127.0.0.1:8001", description="gRPC address of Triton; several, separated by commas, share the work."
     )
+    triton_key: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_-]{16,}$", description="Key that Triton asks for; none is sent when unset."
+    )
     triton_timeout_s: float = Field(30.0, gt=0, description="Longest one inference call to Triton may take.")
     triton_shared_memory: bool = Field(
         False,

@@ -101,7 +101,7 @@ def engine(settings: Settings) -> Iterator[Finding]:
             yield Finding("engine", "ok", "torchscript, in the worker process")
     elif "triton_url" in settings.model_fields_set:
         for url in settings.triton_urls:
-            yield asyncio.run(_running_triton(url, settings.default_model))
+            yield asyncio.run(_running_triton(url, settings.triton_key, settings.default_model))
     else:
         from service.local.triton_install import is_installed
 
@@ -112,13 +112,13 @@ def engine(settings: Settings) -> Iterator[Finding]:
             yield Finding("triton", "failed", f"none is installed in {settings.triton_dir}", advice)
 
 
-async def _running_triton(url: str, model: str) -> Finding:
+async def _running_triton(url: str, key: str | None, model: str) -> Finding:
     from service.errors import VidtrError
     from service.inference.triton_control import ModelControl
 
     name = f"triton {url}"
     try:
-        states = [state for state in await ModelControl(url, TIMEOUT_S).states() if state.model == model]
+        states = [state for state in await ModelControl(url, TIMEOUT_S, key).states() if state.model == model]
     except VidtrError as error:
         return Finding(name, "failed", error.detail, "is it started, and is VIDTR_TRITON_URL its gRPC port (8001)?")
     if any(state.state == "READY" for state in states):

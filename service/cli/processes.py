@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -84,7 +85,14 @@ def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None
         redis = LocalRedis(settings.state_dir / "redis", persist=True, appendfsync=settings.redis_appendfsync)
         changes["redis_url"] = stack.enter_context(redis).url
     if settings.engine == "triton" and "triton_url" not in settings.model_fields_set:
-        triton = LocalTriton(settings.triton_dir, settings.model_repository, log=settings.state_dir / "triton.log")
+        changes["triton_key"] = key = secrets.token_hex(32)
+        triton = LocalTriton(
+            settings.triton_dir,
+            settings.model_repository,
+            log=settings.state_dir / "triton.log",
+            key=key,
+            operators=settings.torchscript_operators,
+        )
         changes["triton_url"] = stack.enter_context(triton).addresses.grpc
     settings = settings.model_copy(update=changes)
     children = []
@@ -166,7 +174,13 @@ def worker() -> None:
 
         servers: dict[str, Backend] = {
             url: TritonBackend(
-                TritonConfig(url, settings.triton_timeout_s, traces.headers, settings.triton_shared_memory)
+                TritonConfig(
+                    url,
+                    settings.triton_timeout_s,
+                    traces.headers,
+                    settings.triton_key,
+                    settings.triton_shared_memory,
+                )
             )
             for url in settings.triton_urls
         }

@@ -49,7 +49,7 @@ def _servers(triton_url: str | None, timeout_s: float) -> list[ModelControl]:
     from service.inference.triton_control import ModelControl
 
     settings = Settings() if triton_url is None else Settings(triton_url=triton_url)
-    return [ModelControl(url, timeout_s) for url in settings.triton_urls]
+    return [ModelControl(url, timeout_s, settings.triton_key) for url in settings.triton_urls]
 
 
 def _each(triton_url: str | None, timeout_s: float, act: Callable[[ModelControl], Awaitable[list[str]]]) -> None:

@@ -19,6 +19,7 @@ from service.errors import BackendFailed, BackendUnavailable, VidtrError
 from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
 from service.inference.shared_memory import UNKNOWN_REGION, SharedInputs, Slot
 from service.inference.spec import INPUT, OUTPUTS, ModelConfigError, spec_from_config
+from service.inference.triton_access import client
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class TritonConfig:
     timeout_s: float = 30.0
     headers: Callable[[], dict[str, str]] = dict
     """metadata of each call, such as the context of a trace"""
+    key: str | None = None
+    """what the server lets in, where it asks for a key"""
     shared_memory: bool = False
     """whether clips go through the shared memory of the host, which must be Triton's too"""
 
@@ -72,7 +75,7 @@ class TritonBackend:
     async def start(self) -> None:
         """Open the channel. A Triton that is away is no error: `models` says so."""
         if self._client is None:
-            self._client = InferenceServerClient(self._config.url, channel_args=_CHANNEL_OPTIONS)
+            self._client = client(self._config.url, self._config.key, _CHANNEL_OPTIONS)
 
     async def models(self) -> list[ModelSpec]:
         """See `Backend.models`: the READY versions of the repository index.

@@ -11,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from service.errors import BackendFailed
 from service.inference.triton import translate
+from service.inference.triton_access import client
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,16 @@ class VersionState:
 class ModelControl:
     """One server. Methods raise BackendUnavailable when it does not answer and BackendFailed when it refuses."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, key: str | None = None) -> None:
         """`timeout_s` bounds one call; a load returns only when the model is warm."""
         self.url = url
         self._timeout_s = timeout_s
+        self._key = key
 
     async def states(self) -> list[VersionState]:
         """Every version of every model that the server knows."""
-        async with self._client() as client:
-            index = await client.get_model_repository_index(client_timeout=self._timeout_s)
+        async with self._client() as server:
+            index = await server.get_model_repository_index(client_timeout=self._timeout_s)
         return [VersionState(m.name, m.version, m.state, m.reason) for m in index.models]
 
     async def ready_versions(self, model: str) -> list[str]:
@@ -47,8 +49,8 @@ class ModelControl:
 
         The versions that answered before go on answering until the new ones are ready, and for ever if they never are.
         """
-        async with self._client() as client:
-            await client.load_model(model, client_timeout=self._timeout_s)
+        async with self._client() as server:
+            await server.load_model(model, client_timeout=self._timeout_s)
         return await self.ready_versions(model)
 
     async def reload(self, model: str) -> list[str]:
@@ -59,14 +61,14 @@ class ModelControl:
 
     async def unload(self, model: str) -> list[str]:
         """Unload all versions of the model, once the requests in flight are answered; returns what still answers."""
-        async with self._client() as client:
-            await client.unload_model(model, client_timeout=self._timeout_s)
+        async with self._client() as server:
+            await server.unload_model(model, client_timeout=self._timeout_s)
         return await self.ready_versions(model)
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[InferenceServerClient]:
-        async with InferenceServerClient(self.url) as client:
+        async with client(self.url, self._key) as opened:
             try:
-                yield client
+                yield opened
             except InferenceServerException as error:
                 raise translate(error) from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from service.inference.threads import SPIN
+from service.inference.triton_access import restrictions
 from service.local.process import LocalServerError, ServerProcess, free_ports
 from service.local.triton_install import is_installed, library_path, server_binary
 
@@ -55,15 +56,22 @@ class LocalTriton:
         explicit: bool = False,
         otlp: str | None = None,
         malloc: Mapping[str, str] = MALLOC,
+        key: str | None = None,
+        operators: Sequence[str] = (),
     ) -> None:
         """`explicit` lets models be loaded and unloaded while it runs; all that are there are loaded at the start.
-        `otlp` is where its spans of traced calls go, a base URL. `malloc` are variables that tune its allocator."""
+        `otlp` is where its spans of traced calls go, a base URL. `malloc` are variables that tune its allocator.
+        `key` is what callers must bring; none without it. `operators` are allowed in TorchScript files besides those
+        that compute.
+        """
         self.directory = directory
         self.repository = repository
         self._log = log
         self._explicit = explicit
         self._otlp = otlp
         self._malloc = malloc
+        self._key = key
+        self._operators = operators
         self._ports = free_ports(3)
         self._server: ServerProcess | None = None
 
@@ -121,6 +129,8 @@ class LocalTriton:
         flags = ["--disable-auto-complete-config"]
         if self._explicit:
             flags += ["--model-control-mode=explicit", "--load-model=*"]
+        if self._key is not None:
+            flags += restrictions(self._key)
         if self._otlp:
             # Rate 0: only calls that carry a context.
             traced = (f"opentelemetry,url={self._otlp}/v1/traces", "mode=opentelemetry", "level=TIMESTAMPS", "rate=0")
@@ -130,7 +140,14 @@ class LocalTriton:
     def _environment(self) -> dict[str, str]:
         # The stub takes its packages from the `python3` that it finds first on PATH: it must be this one, with torch.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        return {**SPIN, **os.environ, **self._malloc, "PATH": path, "LD_LIBRARY_PATH": library_path(self.directory)}
+        return {
+            **SPIN,
+            **os.environ,
+            **self._malloc,
+            "PATH": path,
+            "LD_LIBRARY_PATH": library_path(self.directory),
+            "VIDTR_TORCHSCRIPT_OPERATORS": ",".join(self._operators),
+        }
 
     def _ready(self) -> bool:
         # The metrics port opens last, a moment after the server calls itself ready.

@@ -121,7 +121,10 @@ def steps(clip: Path) -> None:
     print("Prometheus saw it, in our metrics and in Triton's")
     if "VIDTR_TRITON_SHARED_MEMORY=true" in container("worker")["Config"]["Env"]:
         url = "http://127.0.0.1:8000/v2/systemsharedmemory/status"
-        assert json.loads(compose("exec", "-T", "triton", "curl", "-s", url)), "no memory is shared"
+        header = '"vidtr-key: $(cat /secrets/triton/vidtr_triton_key)"'
+        assert json.loads(compose("exec", "-T", "triton", "sh", "-c", f"curl -s -H {header} {url}")), (
+            "no memory is shared"
+        )
         print("clips reach Triton through shared memory")
     for image in ("api", "worker"):
         size = layers_above_base(container(image)["Image"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.inference.triton_access import restrictions
 from service.settings import Settings
 from tests.compose.tools import ROOT, tool
 
@@ -76,6 +77,40 @@ def test_what_is_not_published_has_no_way_out() -> None:
         "api",
         "grafana",
         "alertmanager",
+    }
+
+
+def sharing(network: str) -> set[str]:
+    return {name for name, service in services().items() if network in service.get("networks", ())}
+
+
+def test_only_the_worker_and_prometheus_reach_triton() -> None:
+    networks = services()["triton"]["networks"]
+    assert {name: sharing(name) - {"triton"} for name in networks} == {
+        "inference": {"worker"},
+        "triton-metrics": {"prometheus"},
+    }
+    declared = yaml.safe_load(COMPOSE.read_text())["networks"]
+    assert all(declared[name] == {"internal": True} for name in networks)
+
+
+def test_triton_asks_for_its_key_for_all_but_health() -> None:
+    script = services()["triton"]["command"][2]
+    for option in restrictions("$$key"):
+        protocols, _, value = option.partition("=")[2].partition(":")
+        assert f"restricted={protocols}:{value}" in script
+        assert f"{option.partition('=')[0]}=$$restricted" in script
+
+
+def test_the_key_of_triton_is_made_for_triton_and_the_worker_alone() -> None:
+    holders = {
+        name: [volume for volume in service["volumes"] if re.match(r"secrets-(worker|triton):", volume)]
+        for name, service in services().items()
+        if name != "secrets" and "volumes" in service
+    }
+    assert {name: volumes for name, volumes in holders.items() if volumes} == {
+        "worker": ["secrets-worker:/run/secrets:ro"],
+        "triton": ["secrets-triton:/secrets/triton:ro"],
     }
 
 

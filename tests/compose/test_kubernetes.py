@@ -120,6 +120,24 @@ def test_everything_is_denied_that_is_not_allowed() -> None:
     assert reached == {6379, 443}
 
 
+def test_a_worker_runs_models_and_has_no_way_to_the_internet() -> None:
+    rules = manifests("NetworkPolicy")["worker"]["spec"]["egress"]
+    assert {port["port"] for rule in rules for port in rule["ports"]} == {6379, 8001}
+    assert not any("ipBlock" in peer for rule in rules for peer in rule["to"])
+
+
+def secrets_of(name: str) -> set[str]:
+    """Names of the files in /run/secrets, or of a Secret where all of it is there."""
+    (volume,) = (volume for volume in pod(name)["volumes"] if volume["name"] == "secrets")
+    sources = [source["secret"] for source in volume["projected"]["sources"]]
+    return {item["path"] for s in sources for item in s.get("items", [{"path": s["name"]}])}
+
+
+def test_a_pod_has_no_secret_that_it_does_not_need() -> None:
+    assert secrets_of("vidtr-worker") == {"vidtr_redis_url", "vidtr-triton"}
+    assert secrets_of("vidtr-api") == {"vidtr_redis_url", "vidtr_api_keys", "vidtr_webhook_secret"}
+
+
 def test_workers_scale_on_what_waits_in_both_classes() -> None:
     (scaled,) = manifests("ScaledObject").values()
     asked = [re.fullmatch(r"max\((\w+)\{(.*)\}\)", t["metadata"]["query"]) for t in scaled["spec"]["triggers"]]
@@ -147,6 +165,8 @@ def row(name: str) -> str:
     def cell(fixed: dict[str, str | None], otherwise: str) -> str:
         return ", ".join(f"{role}: `{value}`" for role, value in fixed.items() if value) or otherwise
 
+    if name == "triton_key":
+        return f"| [`{name}`](settings.md#{name}) | file in the volume `secrets-worker` | Secret `vidtr-triton` |"
     if name == "redis_url":
         return f"| [`{name}`](settings.md#{name}) | file in the volume `secrets-client` | Secret `vidtr-redis` |"
     return (
