@@ -6,15 +6,16 @@ import pytest
 
 from benchmarks.common.enqueue import broker
 from benchmarks.common.fixed import command, fixed_spec
+from service.queue.routes import route_of
 
 SPEC = fixed_spec(4, 2, 8)
 
 
 async def test_a_clip_goes_through_the_queue_of_the_benchmarks(tmp_path: Path) -> None:
     async with broker(tmp_path, command(0.05, SPEC)) as queue:
-        assert queue.spec == SPEC
+        assert queue.spec == SPEC.model_copy(update={"route": route_of(SPEC)})
         [clip] = queue.clips(1)
-        timed = await queue.queue.classify(SPEC, memoryview(clip).cast("B"))
+        timed = await queue.queue.classify(queue.spec, memoryview(clip).cast("B"))
         assert timed.result.timings_ms.inference >= 50
         assert timed.total_s >= timed.enqueue_s + 0.05
         assert await queue.metric("vidtr_batch_clips_sum") == 1
