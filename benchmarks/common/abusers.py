@@ -90,19 +90,19 @@ async def drip(target: Target, size: int, *headers: str) -> None:
 
 async def silent_uploads(target: Target) -> None:
     """One byte of a body, then nothing."""
-    await again_and_again(target.connections, 0.5, lambda: drip(target, 0))
+    await again_and_again(target.connections, 2.0, lambda: drip(target, 0))
 
 
 async def dripping_uploads(target: Target) -> None:
     """A byte a second."""
-    await again_and_again(target.connections, 0.5, lambda: drip(target, 1))
+    await again_and_again(target.connections, 2.0, lambda: drip(target, 1))
 
 
 async def uploads_with_a_used_key(target: Target) -> None:
     """Slow, but not too slow, with an Idempotency-Key that leads to a job."""
     key = f"Idempotency-Key: used-{next(target.numbers)}"
     await target.asked(target.upload("windows=1", target.clip, key))
-    await again_and_again(target.connections, 0.5, lambda: drip(target, 4096, key))
+    await again_and_again(target.connections, 2.0, lambda: drip(target, 4096, key))
 
 
 async def disconnects_after_decoding(target: Target) -> None:

@@ -14,7 +14,7 @@ from service.errors import Unauthorized
 from tests.e2e.program import Program, upload
 from tests.e2e.test_admission import answer, request_head
 
-ALICE, BOB, LIMITED, SECOND = new_key(), new_key(), new_key(), new_key()
+ALICE, BOB, LIMITED, SECOND, COUNTED = (new_key() for _ in range(5))
 
 
 def entry(name: str, key: str, more: str = "") -> str:
@@ -26,6 +26,7 @@ KEYS = (
     + entry("bob", BOB)
     + entry("limited", LIMITED, 'requests = "2/hour"\nvideo_seconds = "7/hour"')
     + entry("alice", SECOND)
+    + entry("counted", COUNTED, 'requests = "9/hour"\nvideo_seconds = "70/hour"')
 )
 
 
@@ -157,6 +158,20 @@ def test_no_key_is_written_to_the_log(guarded: Program, clip: Path) -> None:
     log = guarded.log.read_text()
     assert ALICE not in log
     assert "caller=alice" in log
+
+
+def test_an_upload_without_a_place_is_not_counted_and_one_that_cannot_be_decoded_is(
+    guarded: Program, clip: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(clip.read_bytes()[:200])
+    with caller(guarded, COUNTED) as client:
+        refused, failed = upload(client, clip, model="unknown"), upload(client, broken)
+    assert refused.status_code == 404
+    assert '"requests";r=9;' in refused.headers["RateLimit"]
+    assert failed.status_code in (415, 422)
+    assert '"requests";r=8;' in failed.headers["RateLimit"]
+    assert '"video_seconds";r=69;' in failed.headers["RateLimit"]
 
 
 def test_behind_a_trusted_proxy_each_address_has_its_own_quota(tmp_path: Path, clip: Path) -> None:

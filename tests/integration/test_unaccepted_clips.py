@@ -1,12 +1,15 @@
 """Clips that are stored before their job is accepted belong to its reservation, whatever ends the upload."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from service.contracts import JobClass
 from service.errors import QueueUnavailable, UnknownJob
+from service.local.redis import LocalRedis
+from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.room import Reservation, Room
@@ -119,3 +122,18 @@ async def test_a_renewal_that_comes_after_the_job_changes_nothing(
     assert await redis.zcard(keys.reserved) == 0
     assert await stored(redis, keys) == 3
     assert await redis.ttl(keys.payload(job.id, 0)) > TIMES.reservation_ttl_s
+
+
+async def test_a_full_redis_that_refuses_a_job_is_rid_of_its_clips(tmp_path: Path) -> None:
+    with LocalRedis(tmp_path, persist=False) as server:
+        redis, keys = connect(server.url, name="full"), Keys("full")
+        store, room = JobStore(redis, keys, TIMES), Room(redis, keys, limits())
+        job = record(decoded=decoded(windows=3))
+        await room.reserve(reservation(job.id), [SPEC], None, 60.0)
+        await store.put_payloads(job.id, CLIPS, SPEC.clip_bytes, life_s=20.0)
+        await redis.config_set("maxmemory", "500kb")
+        with pytest.raises(QueueUnavailable, match="memory budget"):
+            await store.accept(job, reservation=reservation(job.id))
+        await room.release(reservation(job.id))
+        assert (await stored(redis, keys), await redis.zcard(keys.reserved)) == (0, 0)
+        await redis.aclose()
