@@ -81,7 +81,7 @@ def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: floa
             decode=round(decoded.decode_ms, 3),
             queue=round(max(s.queue_ms for s in scores), 3),
             inference=round(max(s.inference_ms for s in scores), 3),
-            total=round((finished_at - record.created_at) * 1000, 3),
+            total=round(max(0.0, finished_at - record.created_at) * 1000, 3),
         ),
         warnings=(*decoded.warnings, *model_warnings(spec)),
     )

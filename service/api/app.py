@@ -166,7 +166,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     webhooks = Webhooks(settings.narrowed(WebhookConfig), WebhookQueue(redis, keys), shares=shares)
     webhooks.start()
     stack.push_async_callback(webhooks.close)
-    waiter = JobWaiter(store, bus, durability, settings.shutdown_grace_s * DRAIN_WAIT_SHARE)
+    waiter = JobWaiter(store, bus, durability, settings.shutdown_grace_s * DRAIN_WAIT_SHARE, directory.clock)
     classifier = Classifier(
         SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
         shares.of("spool", 0),
@@ -180,7 +180,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         ResultCache(redis, keys, store, min(settings.result_cache_s, settings.result_ttl_s)),
     )
     places = shares.of("followers", settings.max_followers)
-    following = Following(JobEvents(redis, keys), bus, lambda: waiter.draining, places)
+    following = Following(JobEvents(redis, keys), bus, lambda: waiter.draining, places, directory.clock)
     return ApiState(
         redis=redis,
         store=store,

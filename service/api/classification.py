@@ -128,7 +128,7 @@ class Classifier:
         metrics.UPLOAD_BYTES.inc(spool.received)
 
     async def _accept(self, of: Submission, admitted: Admitted, spool: Spool, recognised: Recognised) -> JobRecord:
-        upload_ms = (time.time() - of.created_at) * 1000
+        upload_ms = of.elapsed_s * 1000
         await self._admission.complete(admitted)
         of.phases.begin("decode")
         with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
@@ -139,14 +139,15 @@ class Classifier:
         known = decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)
         of.report("decoded", {"id": of.job_id, **known})
         with metrics.stage("enqueue"):
+            now = self._waiter.clock.now()
             record = JobRecord(
                 id=of.job_id,
                 request=of.options,
                 spec=admitted.spec,
                 decoded=decoded,
-                created_at=of.created_at,
-                enqueued_at=time.time(),
-                deadline_at=of.deadline_at,
+                created_at=now - of.elapsed_s,
+                enqueued_at=now,
+                deadline_at=now + of.left_s,
                 upload_ms=upload_ms,
                 request_id=of.request.state.request_id,
                 job_class=self._admission.job_class(len(decoded.clips), asynchronous=of.waiting.asynchronous),
@@ -206,7 +207,7 @@ class Classifier:
         started: float | None = None
         try:
             async with (
-                asyncio.timeout(max(0.0, of.deadline_at - time.time())),
+                asyncio.timeout(of.left_s),
                 self._pace.turn(admitted.reservation.job_class, of.caller.identity),
             ):
                 started = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 
@@ -16,6 +15,7 @@ from service.api.shares import Shared
 from service.contracts import JobSummary
 from service.errors import QueueFull
 from service.queue.bus import ResultBus
+from service.queue.clock import Clock
 from service.queue.events import JobEvent, JobEvents
 
 # Proxies cut connections that say nothing for a minute.
@@ -31,13 +31,19 @@ class Following:
     """Follows jobs for the clients of one process."""
 
     def __init__(
-        self, events: JobEvents, bus: ResultBus, draining: Callable[[], bool], places: Shared | None = None
+        self,
+        events: JobEvents,
+        bus: ResultBus,
+        draining: Callable[[], bool],
+        places: Shared | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """`places` are those for streams that `follow` gives; without them there is no limit."""
         self._events = events
         self._feeds = Feeds(events, bus)
         self._draining = draining
         self._places = places
+        self._clock = clock or Clock()
 
     async def ended(self, job_id: str, last_id: str) -> bool:
         """Whether `last_id` is the job's last event, so that there is nothing left to follow."""
@@ -63,7 +69,7 @@ class Following:
         """
         quiet = 0
         with self._feeds.of(job.id) as feed:
-            while not self._draining() and time.time() < job.deadline_at + PATIENCE_S:
+            while not self._draining() and self._clock.now() < job.deadline_at + PATIENCE_S:
                 news = feed.news
                 for event in feed.since(last_id):
                     last_id, quiet = event.id, 0

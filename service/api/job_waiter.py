@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +13,7 @@ from service.api.preferences import Waiting
 from service.contracts import JobState, JobStatus
 from service.errors import DeadlineExceeded, MalformedRequest, QueueUnavailable, UnknownJob
 from service.queue.bus import Ending, ResultBus
+from service.queue.clock import Clock
 from service.queue.codec import Outcome
 from service.queue.durability import Durability
 from service.queue.jobs import JobStore
@@ -37,12 +37,25 @@ class Submitted:
 class JobWaiter:
     """Waits for jobs, and knows whether this process is shutting down. Owned by the app, one per process."""
 
-    def __init__(self, store: JobStore, bus: ResultBus, durability: Durability, drain_wait_s: float) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        bus: ResultBus,
+        durability: Durability,
+        drain_wait_s: float,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._bus = bus
         self._durability = durability
         self._drain_wait_s = drain_wait_s
+        self._clock = clock
         self._draining = False
+
+    @property
+    def clock(self) -> Clock:
+        """By which jobs are late."""
+        return self._clock
 
     @property
     def draining(self) -> bool:
@@ -69,14 +82,14 @@ class JobWaiter:
         A job without an Idempotency-Key is cancelled when its caller goes away.
         """
         status = job.status
-        deadline_s = max(0.0, status.deadline_at - time.time())
+        deadline_s = max(0.0, status.deadline_at - self._clock.now())
         waited = self._bus.wait(status.id, min(waiting.wait_s, deadline_s), job.unended)
         try:
             outcome = await (waited if job.keyed else while_connected(request, waited))
         except MalformedRequest:
             await self._cancel(status.id, "disconnected")
             raise
-        if outcome is None and time.time() >= status.deadline_at:
+        if outcome is None and self._clock.now() >= status.deadline_at:
             detail = f"the job's deadline of {waiting.deadline_s:g} s passed before its result"
             raise DeadlineExceeded(detail, limit=waiting.deadline_s)
         return outcome

@@ -32,7 +32,7 @@ class Submission:
     caller: Caller
     report: Report
     job_id: str = field(default_factory=lambda: uuid4().hex)
-    created_at: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
     trace: str = field(default_factory=traces.traceparent)
 
     @property
@@ -42,9 +42,14 @@ class Submission:
         return phases
 
     @property
-    def deadline_at(self) -> float:
-        """When its job is given up, in Unix seconds."""
-        return self.created_at + self.waiting.deadline_s
+    def elapsed_s(self) -> float:
+        """Seconds since the request came."""
+        return time.monotonic() - self.began
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until its job is given up."""
+        return max(0.0, self.waiting.deadline_s - self.elapsed_s)
 
 
 @dataclass(frozen=True)

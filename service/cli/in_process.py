@@ -60,7 +60,7 @@ class _Rooms:
 
     async def classify(self, path: Path, options: JobRequest) -> JobResult:
         """Decode, score in batches, aggregate."""
-        created_at = time.time()
+        created_at, began = time.time(), time.monotonic()
         spec = await self.spec(options)
         clips_path = self._scratch / uuid4().hex
         decoded = await self._pool.decode(path, clips_path, spec, options)
@@ -84,7 +84,7 @@ class _Rooms:
             deadline_at=created_at + self._settings.job_deadline_s,
             upload_ms=0.0,
         )
-        return aggregate(record, scores, time.time())
+        return aggregate(record, scores, created_at + time.monotonic() - began)
 
     async def spec(self, options: JobRequest) -> ModelSpec:
         """The model that `options` ask for. Raises UnknownModel."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
@@ -23,8 +23,7 @@ local now = time[1] + time[2] / 1000000
 
 async def redis_time(redis: Redis) -> float:
     """What Redis' clock says: Unix seconds."""
-    seconds, micros = await redis.time()
-    return float(seconds + micros / 1_000_000)
+    return _unix(await redis.time())
 
 
 class Clock:
@@ -43,14 +42,19 @@ class Clock:
         """Unix seconds."""
         return time.time() if self._offset is None else self._monotonic() + self._offset
 
-    async def measured(self, reply: Awaitable[Reply], time_of: Callable[[Reply], float]) -> Reply:
-        """`reply`, after a look at the time of Redis in it."""
+    async def measured(self, reply: Awaitable[Reply], time_in: Callable[[Reply], Sequence[Any]]) -> Reply:
+        """`reply`, after a look at what the command TIME has said in it."""
         asked = self._monotonic()
         found = await reply
         answered = self._monotonic()
         unsure_s = (answered - asked) / 2
         # A slow answer says little: what was known better before holds on, but less so from second to second.
         if self._offset is None or unsure_s <= self._unsure_s + DRIFT * (answered - self._measured_at):
-            self._offset = time_of(found) - (asked + answered) / 2
+            self._offset = _unix(time_in(found)) - (asked + answered) / 2
             self._unsure_s, self._measured_at = unsure_s, answered
         return found
+
+
+def _unix(time: Sequence[Any]) -> float:
+    """Unix seconds of a reply to the command TIME."""
+    return int(time[0]) + int(time[1]) / 1_000_000

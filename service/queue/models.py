@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, UnknownModel
-from service.queue.clock import NOW
+from service.queue.clock import NOW, Clock
 from service.queue.connection import RETRY_AFTER_S, reported
 from service.queue.keys import Keys
 from service.queue.routes import route_of
@@ -32,15 +32,15 @@ for i, index in ipairs(KEYS) do
     at = at + 2
   end
 end
+return time
 """
 )
 
 # Asked before every upload, so it is one round trip. The names of routes stay: their streams are still to be cleared.
 # KEYS: workers, models, routes.
 LIVE = """
-local live = {}
+local live = {{}, {}, {}, redis.call('TIME')}
 for i, index in ipairs(KEYS) do
-  live[i] = {}
   for _, name in ipairs(redis.call('ZRANGE', index, 0, -1)) do
     local value = redis.call('GET', index .. ':' .. name)
     if value then
@@ -88,9 +88,14 @@ CLEARED_AT_ONCE = 500
 
 
 class ModelDirectory:
-    """Announced models in Redis. Methods raise QueueUnavailable when Redis cannot be reached."""
+    """Announced models in Redis. Methods raise QueueUnavailable when Redis cannot be reached.
+
+    Attributes:
+        clock: measured whenever something is announced or asked, which every process does all the time.
+    """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.clock = Clock()
         self._redis = redis
         self._keys = keys
         self._indexes = [keys.workers, keys.models, keys.routes]
@@ -108,7 +113,7 @@ class ModelDirectory:
         }
         said = ({status.worker: status.model_dump_json()}, by_version, by_route | by_name)
         with reported():
-            await self._announce(
+            announcing = self._announce(
                 keys=self._indexes,
                 args=[
                     int(ttl_s * 1000),
@@ -116,6 +121,7 @@ class ModelDirectory:
                     *(part for values in said for pair in values.items() for part in pair),
                 ],
             )
+            await self.clock.measured(announcing, lambda time: time)
 
     async def withdraw(self, worker: str) -> None:
         """Forget a worker that stops; its models stand until their announcement runs out, for its peers."""
@@ -140,7 +146,7 @@ class ModelDirectory:
         Of several weights of one version those that most workers serve come first.
         """
         with reported():
-            found: Any = await self._live(keys=self._indexes)
+            found: Any = await self.clock.measured(self._live(keys=self._indexes), lambda reply: reply[3])
         workers = [WorkerStatus.model_validate_json(data) for data in found[0]]
         specs = [_spec(data) for data in found[2] if data]
         routes = {spec.route for spec in specs}

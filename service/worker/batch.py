@@ -13,6 +13,7 @@ import numpy as np
 from service.contracts import ClipScores
 from service.errors import BackendFailed, DeadlineExceeded, VidtrError
 from service.inference.backend import Backend, Scores
+from service.queue.clock import Clock
 from service.queue.stream import ClipEntry, ClipState, ClipStream, Taken
 from service.telemetry import metrics, traces
 
@@ -89,13 +90,13 @@ async def load(
     entries: Sequence[ClipEntry],
     max_deliveries: int,
     served: Collection[tuple[str, str, str]],
+    now: float,
 ) -> Found:
     """Fetch the payloads of these of the taken entries, in one round trip where they did not come along.
 
-    What is over, scored, expired, gone or delivered too often is set apart, and what is not for one of the `served`:
-    name, version and SHA-256 of the weights of each.
+    What is over, scored, expired at `now` (Unix seconds of Redis), gone or delivered too often is set apart, and what
+    is not for one of the `served`: name, version and SHA-256 of the weights of each.
     """
-    now = time.time()
     with metrics.stage("batch"):
         came_along = all(entry in taken.known for entry in entries)
         states = [taken.known[entry] for entry in entries] if came_along else await stream.look_up(entries)
@@ -146,14 +147,14 @@ class Scored:
     """the trace of the batch"""
 
 
-async def score(backend: Backend, clips: Sequence[LoadedClip]) -> Scored:
+async def score(backend: Backend, clips: Sequence[LoadedClip], clock: Clock) -> Scored:
     """Scores of clips of one model, version and shape. Raises BackendUnavailable or BackendFailed for all of them.
 
     The backend gets as long as the last of their deadlines allows.
     """
     first = clips[0].entry
     batch = np.stack([clip.frames for clip in clips])  # [B, T, H, W, 3]
-    started, started_clock = time.perf_counter(), time.time()
+    started, started_clock = time.perf_counter(), clock.now()
     left_s = max(clip.entry.deadline_at for clip in clips) - started_clock
     # A batch belongs to no one request: it is a trace of its own, linked with those of its clips.
     links = [clip.entry.trace for clip in clips]

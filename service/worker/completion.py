@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Mapping, Sequence
 
 import structlog
@@ -11,6 +10,7 @@ import structlog
 from service.aggregate import aggregate
 from service.contracts import ClipScores, DeadLetter, JobRecord, JobState
 from service.errors import DeadlineExceeded, VidtrError
+from service.queue.clock import Clock
 from service.queue.codec import Outcome
 from service.queue.dead import DeadLetters
 from service.queue.jobs import End, JobStore
@@ -27,10 +27,12 @@ class Completion:
     The order matters: a worker that dies before the acknowledgement leaves entries that another worker takes up again.
     """
 
-    def __init__(self, store: JobStore, stream: ClipStream, dead: DeadLetters) -> None:
+    def __init__(self, store: JobStore, stream: ClipStream, dead: DeadLetters, clock: Clock) -> None:
+        """By `clock` jobs are done."""
         self._store = store
         self._stream = stream
         self._dead = dead
+        self._clock = clock
 
     async def scored(self, scores: Mapping[ClipEntry, ClipScores], whole: Mapping[str, bytes]) -> None:
         """Keep the scores, and finish each job whose last clip is among them.
@@ -76,7 +78,7 @@ class Completion:
         if late:
             ended = await self._store.finish(entry.job_id, outcome)
         else:
-            ended = await self._dead.bury(_letter(entry, error), outcome)
+            ended = await self._dead.bury(_letter(entry, error, self._clock.now()), outcome)
             metrics.DEAD_LETTERS.inc(int(ended))
         if ended:
             metrics.JOBS.labels(state).inc()
@@ -99,7 +101,7 @@ class Completion:
         await self._dead.trim()
 
     async def _finish(self, jobs: Sequence[ScoredJob]) -> None:
-        results = [aggregate(job.record, job.scores, time.time()) for job in jobs]
+        results = [aggregate(job.record, job.scores, self._clock.now()) for job in jobs]
         won = await self._store.finish_all(
             [
                 End(job.id, Outcome(JobState.SUCCEEDED, result=result), job.entries, job.recorded)
@@ -115,7 +117,7 @@ class Completion:
                 )
 
 
-def _letter(entry: ClipEntry, error: VidtrError) -> DeadLetter:
+def _letter(entry: ClipEntry, error: VidtrError, buried_at: float) -> DeadLetter:
     return DeadLetter(
         job_id=entry.job_id,
         clip=entry.clip,
@@ -124,6 +126,6 @@ def _letter(entry: ClipEntry, error: VidtrError) -> DeadLetter:
         model=entry.model,
         version=entry.version,
         deliveries=entry.deliveries,
-        buried_at=time.time(),
+        buried_at=buried_at,
         clip_bytes=math.prod(entry.shape),
     )

@@ -50,6 +50,7 @@ class Worker:
         self._backend = backend
         self._stream = stream
         self._directory = directory
+        self._clock = directory.clock
         self._completion = completion
         self._pulse = pulse
         self._leases = Leases(stream, config.worker_lease_s)
@@ -171,7 +172,7 @@ class Worker:
         if not entries:
             return []
         served = {(spec.name, spec.version, spec.weights_sha256) for spec in self._specs}
-        found = await load(self._stream, taken, entries, self._config.worker_max_deliveries, served)
+        found = await load(self._stream, taken, entries, self._config.worker_max_deliveries, served, self._clock.now())
         if found.foreign:
             self._leases.done(found.foreign)
             await self._completion.given_back(found.foreign, None)
@@ -187,7 +188,7 @@ class Worker:
         while clips:
             self._pulse.beat("work")
             try:
-                scored = await score(self._backend, clips)
+                scored = await score(self._backend, clips, self._clock)
             except BackendUnavailable as error:
                 metrics.BACKEND_ERRORS.labels("unavailable").inc()
                 log.warning("backend_unavailable", detail=error.detail)
@@ -209,7 +210,7 @@ class Worker:
                 return
             else:
                 self._breaker.succeeded()
-                started = time.time()
+                started = self._clock.now()
                 try:
                     with metrics.stage("completion"):
                         whole = {clip.entry.job_id: clip.record for clip in clips if clip.record is not None}
@@ -217,7 +218,7 @@ class Worker:
                 finally:
                     observe(scored)
                 for trace in {clip.entry.trace for clip in clips}:
-                    traces.record("completion", started, time.time(), parent=trace)
+                    traces.record("completion", started, self._clock.now(), parent=trace)
                 return
 
     def _unavailable(self) -> None:
@@ -227,7 +228,7 @@ class Worker:
             self._news.set()
 
     async def _drop_expired(self, clips: Sequence[LoadedClip]) -> list[LoadedClip]:
-        now = time.time()
+        now = self._clock.now()
         for clip in clips:
             if error := expiry(clip.entry, now):
                 await self._completion.failed(clip.entry, error)

@@ -39,8 +39,9 @@ async def run_worker(
     try:
         await backend.start()
         stream = ClipStream(redis, keys, consumer)
-        completion = Completion(JobStore(redis, keys, times), stream, DeadLetters(redis, keys, times, limits))
-        worker = Worker(config, backend, stream, ModelDirectory(redis, keys), completion, pulse)
+        directory, store = ModelDirectory(redis, keys), JobStore(redis, keys, times)
+        completion = Completion(store, stream, DeadLetters(redis, keys, times, limits), directory.clock)
+        worker = Worker(config, backend, stream, directory, completion, pulse)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         await worker.run()

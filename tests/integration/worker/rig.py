@@ -66,7 +66,7 @@ class Rig:
 
     def worker(self, name: str = "one", backend: Backend | None = None, config: WorkerConfig = CONFIG) -> Worker:
         stream = ClipStream(self.redis, self.keys, name)
-        completion = Completion(self.store, stream, self.dead)
+        completion = Completion(self.store, stream, self.dead, self.directory.clock)
         return Worker(config, backend or self.backend, stream, self.directory, completion, self.pulse)
 
     async def taken_by(self, name: str, job: JobRecord) -> ClipStream:
