@@ -78,15 +78,15 @@ class JobRequest(Lenient):
     """Options of one classification, as the caller gave them."""
 
     model: ModelName | None = Field(None, description="model to use; the server's default when absent")
-    version: str | None = Field(None, pattern=r"^\d{1,18}$", description="model version; the newest when absent")
+    version: str | None = Field(None, pattern=r"^[0-9]{1,18}$", description="model version; the newest when absent")
     top_k: int = Field(5, ge=1, le=1000, description="labels in each list of predictions")
     min_score: float = Field(0.0, ge=0.0, le=1.0, description="labels below this score are left out")
     windows: Literal["auto", "all"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="`auto`, `all` (back to back) or a number of temporal windows"
     )
     crops: Literal[1, 3] = Field(1, description="spatial crops of each window")
-    start: float | None = Field(None, ge=0, description="first second of the video to look at")
-    end: float | None = Field(None, gt=0, description="last second of the video to look at")
+    start: float | None = Field(None, ge=0, allow_inf_nan=False, description="first second of the video to look at")
+    end: float | None = Field(None, gt=0, allow_inf_nan=False, description="last second of the video to look at")
     attention: AttentionDetail = Field("frames", description="how much attention the answer carries")
     webhook: str | None = Field(None, max_length=2048, description="URL that is told when the job has ended")
 

@@ -83,7 +83,7 @@ class Classifier:
             raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
         await self._access.check(caller)
         self._pool.admit(caller.identity)
-        claim = None if key is None else await self._admission.earlier(key, of.job_id, caller.owner)
+        claim = None if key is None else await self._admission.earlier(key, of.job_id, caller.tenant)
         if isinstance(claim, Earlier):
             return await self._again(of, claim)
         traces.annotate(job=of.job_id)
@@ -178,7 +178,7 @@ class Classifier:
         if not spool.hashed:
             return Recognised()
         print_ = fingerprint(spool, options)
-        same = self._cache.key(caller.owner, spec, print_) if self._caches(options) else None
+        same = self._cache.key(caller.tenant, spec, print_) if self._caches(options) else None
         return Recognised(print_, same)
 
     async def _earlier(self, recognised: Recognised, claim: Claim | None) -> JobStatus | None:

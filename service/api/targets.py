@@ -12,8 +12,19 @@ import httpcore
 
 from service.errors import InvalidOption
 
-# Translation and tunnel prefixes carry an IPv4 address that the check of the outer one would not see.
-_EMBEDDING = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")))
+# The registries of special-purpose addresses at IANA, less what is globally reachable; and an address that a cloud
+# serves its machines from. What `ipaddress` calls global differs with the release of Python.
+_NOT_PUBLIC_V4 = (
+    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24"
+    " 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4"
+    " 168.63.129.16/32"
+)
+# Translation and tunnel prefixes carry an IPv4 address that the check of the outer one would not see. Of all the rest
+# only 2000::/3 is given out.
+_NOT_PUBLIC_V6 = "2001::/23 2001:db8::/32 2002::/16 3fff::/20"
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, f"{_NOT_PUBLIC_V4} {_NOT_PUBLIC_V6}".split()))
+_GIVEN_OUT_V6 = ipaddress.ip_network("2000::/3")
+_LONGEST_NAME, _LONGEST_LABEL = 253, 63
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -43,6 +54,9 @@ def check_url(url: str, *, private: bool) -> None:
         raise _refused(url, "host or port is missing")
     if parts.username is not None or parts.fragment:
         raise _refused(url, "neither a user nor a fragment may stand in it")
+    name = parts.hostname.removesuffix(".")
+    if len(name) > _LONGEST_NAME or not all(0 < len(label) <= _LONGEST_LABEL for label in name.split(".")):
+        raise _refused(url, f"each part of the host's name has 1 to {_LONGEST_LABEL} letters, all {_LONGEST_NAME}")
     if not private:
         _check_literal(url, parts)
 
@@ -65,9 +79,9 @@ def public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return public(address.ipv4_mapped)
-        if any(address in network for network in _EMBEDDING):
+        if address not in _GIVEN_OUT_V6:
             return False
-    return address.is_global and not address.is_multicast
+    return not any(address in network for network in _NOT_PUBLIC)
 
 
 async def resolve(host: str, port: int) -> list[str]:

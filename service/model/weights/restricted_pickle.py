@@ -77,7 +77,7 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(io.BytesIO(_stored(archive, pickled)))
         self._archive = archive
         self._folder = pickled.removesuffix("data.pkl")
-        self._storages: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._storages: dict[str, Tensor] = {}
 
     def _drop_state(self) -> None:
         # Setting the state of a tensor or of a function would reach into it; none of them needs any.
@@ -94,10 +94,12 @@ class _Unpickler(pickle._Unpickler):
         kind, dtype, key, _location, _numel = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
             raise pickle.UnpicklingError("a storage of unknown type")
-        if (key, dtype) not in self._storages:
-            content = _stored(self._archive, f"{self._folder}data/{key}")
-            self._storages[key, dtype] = _flat(content, dtype)
-        return self._storages[key, dtype]
+        if key not in self._storages:
+            self._storages[key] = _flat(_stored(self._archive, f"{self._folder}data/{key}"), dtype)
+        # PyTorch writes a storage for one type; another name for the same bytes would hold them once more.
+        if self._storages[key].dtype != dtype:
+            raise pickle.UnpicklingError(f"the storage {key} is named with two types")
+        return self._storages[key]
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:

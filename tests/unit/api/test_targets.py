@@ -30,6 +30,17 @@ NOT_PUBLIC = [
     "64:ff9b::a9fe:a9fe",
     "2002:7f00:1::",
     "2001:0:7f00:1::",
+    "fec0::1",
+    "3fff::1",
+    "5f00::1",
+    "::ffff:0:7f00:1",
+    "192.88.99.1",
+    "192.0.0.8",
+    "168.63.129.16",
+    "198.18.0.1",
+    "240.0.0.1",
+    "2001:db8::1",
+    "100::1",
 ]
 
 
@@ -58,6 +69,10 @@ def test_a_webhook_may_be(url: str) -> None:
         "ftp://example.com/",
         "file:///etc/passwd",
         "example.com",
+        "https://a..b/",
+        "https://.example.com/",
+        "https://" + "a" * 64 + ".example/",
+        "https://" + "a." * 130 + "example/",
         "https://",
         "https:///path",
         "https://user:password@example.com/",

@@ -1,5 +1,6 @@
 import platform
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,18 @@ def test_a_server_that_is_not_installed_says_how_to_install_it(tmp_path: Path):
 
     with pytest.raises(LocalServerError, match="vidtr install-triton"):
         server.start()
+
+
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="the wheel is for Linux x86-64"
+)
+def test_a_wheel_of_another_content_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "nvidia_pytriton-0.7.0-py3-none-any.whl", "w") as wheel:
+        info = "nvidia_pytriton-0.7.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: nvidia-pytriton\nVersion: 0.7.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(LocalServerError, match="DO NOT MATCH THE HASHES"):
+        install_triton(tmp_path / "triton")

@@ -209,3 +209,33 @@ def test_damaged_pickles_end_in_an_unpickling_error(
         load_tensors(path)
     except pickle.UnpicklingError:
         return
+
+
+def test_a_name_that_is_a_nest_of_tuples_is_refused_without_spelling_it_out(tmp_path: Path) -> None:
+    path = tmp_path / "nested.pt"
+    key: tuple[object, ...] = ()
+    for _ in range(18):
+        key = (key, key)
+    torch.save({key: torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="a tuple and no text"):
+        read_checkpoint(path)
+
+
+def test_a_storage_under_two_types_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.pt"
+    torch.save({"a": torch.arange(4.0), "b": Call(print)}, path)
+    with zipfile.ZipFile(path) as source:
+        records = {record.filename: source.read(record) for record in source.infolist()}
+    [pickled] = [name for name in records if name.endswith("/data.pkl")]
+    one = records[pickled]
+    persistent = one[one.index(b"X\x07\x00\x00\x00storage") - 1 : one.index(b"Q") + 1]
+    assert b"FloatStorage" in persistent
+    # The first tensor's storage is named once more, as integers, before its own name.
+    records[pickled] = one.replace(
+        persistent, persistent.replace(b"FloatStorage", b"IntStorage") + b"0" + persistent, 1
+    )
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in records.items():
+            target.writestr(name, content)
+    with pytest.raises(pickle.UnpicklingError, match="two types"):
+        load_tensors(path)
