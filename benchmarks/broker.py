@@ -100,7 +100,7 @@ async def path(scratch: Path, seconds: float, rounds: int, persist: bool) -> dic
             meter = Meter(queue.parts)
 
             async def ours(count: int) -> float:
-                return await queue.queue.round(spec, clips, count, IN_FLIGHT)
+                return await queue.queue.round(queue.spec, clips, count, IN_FLIGHT)
 
             await plain_rate(pools, queue, RING)
             count = max(RING, int(seconds * await ours(2 * RING)))
@@ -149,10 +149,10 @@ async def saturated(scratch: Path, workers: int, service_s: float, seconds: floa
         count = max(4 * workers * BATCH, int(seconds * bound))
         in_flight = IN_FLIGHT * workers
         meter = Meter(queue.parts)
-        await queue.queue.round(spec, clips, 2 * BATCH * workers, in_flight)
+        await queue.queue.round(queue.spec, clips, 2 * BATCH * workers, in_flight)
         before = await batched(queue)
         meter.mark()
-        rate = await queue.queue.round(spec, clips, count, in_flight)
+        rate = await queue.queue.round(queue.spec, clips, count, in_flight)
         meter.mark()
         total, batches = (now - was for now, was in zip(await batched(queue), before, strict=True))
     usage = meter.usage()
@@ -187,7 +187,7 @@ async def alone(scratch: Path, clips: int) -> dict[str, float]:
     async with broker(scratch, command(SHORT_SERVICE_S, spec)) as queue:
         views = [memoryview(clip).cast("B") for clip in queue.clips(RING)]
         for view in views[:8]:
-            await queue.queue.classify(spec, view)
+            await queue.queue.classify(queue.spec, view)
 
         async def of_workers() -> dict[str, tuple[float, float]]:
             names = {stage: f'vidtr_stage_seconds_%s{{stage="{stage}"}}' for stage in stages}
@@ -197,7 +197,7 @@ async def alone(scratch: Path, clips: int) -> dict[str, float]:
             }
 
         before = await of_workers()
-        timed = [await queue.queue.classify(spec, views[number % RING]) for number in range(clips)]
+        timed = [await queue.queue.classify(queue.spec, views[number % RING]) for number in range(clips)]
         after = await of_workers()
     means = {
         f"{stage}_ms": 1000 * (after[stage][0] - before[stage][0]) / max(1.0, after[stage][1] - before[stage][1])
@@ -227,7 +227,7 @@ async def memory(scratch: Path, count: int) -> dict[str, Any]:
                 asking.add(task)
                 task.add_done_callback(asking.discard)
 
-        rate = await queue.queue.round(spec, queue.clips(RING), count, IN_FLIGHT, each)
+        rate = await queue.queue.round(queue.spec, queue.clips(RING), count, IN_FLIGHT, each)
         await asyncio.gather(*asking)
     return {
         "clips": count,

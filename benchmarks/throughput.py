@@ -91,7 +91,7 @@ async def measure(arguments: argparse.Namespace, model: ModelFile, scratch: Path
         for forward in forwards.values():
             for _ in range(2):
                 forward(torch.from_numpy(ring[:batch]))
-        first = await queue.queue.round(spec, ring, 2 * batch, BATCHES_IN_FLIGHT * batch)
+        first = await queue.queue.round(queue.spec, ring, 2 * batch, BATCHES_IN_FLIGHT * batch)
         count = batch * max(2, round(arguments.seconds * first / batch))
         clips = ring[np.arange(count) % len(ring)]
 
@@ -106,7 +106,7 @@ async def measure(arguments: argparse.Namespace, model: ModelFile, scratch: Path
 
         async def through() -> float:
             meter.mark()
-            found = await queue.queue.round(spec, clips[: len(ring)], count, BATCHES_IN_FLIGHT * batch)
+            found = await queue.queue.round(queue.spec, clips[: len(ring)], count, BATCHES_IN_FLIGHT * batch)
             meter.mark()
             cpu_s["service"].append(sum(meter.usage().cpu_s.values()) / count)
             return found
