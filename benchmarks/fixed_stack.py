@@ -65,7 +65,8 @@ async def running(kind: str, decode_workers: int = 1) -> AsyncIterator[Stack]:
             "api": [sys.executable, "-m", "service.cli.main", "api"],
         }
         for role, command in roles.items():
-            process = ServerProcess(command, name=role, log=directory / role, environment=settings.child_environment())
+            environment = settings.child_environment(directory / f"{role}-secrets")
+            process = ServerProcess(command, name=role, log=directory / role, environment=environment)
             process.start()
             stack.callback(process.stop, 20.0)
         clip = write_video(directory / "clip.mp4", 12, fps=25, size=(64, 64)).read_bytes()

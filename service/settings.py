@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import AliasChoices, Field, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from service.contracts import ModelName, Quota
 
@@ -24,6 +30,10 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 Engine = Literal["torchscript", "triton"]
 
 SECRETS_DIR = Path("/run/secrets")
+# Names a directory of secrets of this program alone, which go before variables.
+SECRETS_VARIABLE = "VIDTR_SECRETS_DIR"
+# Settings that hold passwords, keys or their hashes: they reach child processes by files, never by the environment.
+SECRET = ("api_keys", "otlp_endpoint", "redis_url", "triton_key", "webhook_secret")
 MIB = 1024 * 1024
 
 
@@ -291,7 +301,7 @@ class Settings(BaseSettings):
     )
 
     # --- video
-    decode_workers: int = Field(0, ge=0, description="Decode processes; 0 takes one per core.")
+    decode_workers: int = Field(0, ge=0, description="Decode processes; 0 takes one per core that the process may use.")
     decode_isolation: Literal["caller", "upload"] = Field(
         "caller",
         description="Whose uploads one process decodes: those of one caller, or a single upload.",
@@ -366,16 +376,43 @@ class Settings(BaseSettings):
         """A room's own config: a dataclass whose field names are names of settings."""
         return config(**{field.name: getattr(self, field.name) for field in fields(config)})
 
-    def child_environment(self) -> dict[str, str]:
-        """The environment of a child process that is to have these same settings."""
+    def child_environment(self, secrets: Path) -> dict[str, str]:
+        """The environment of a child process that is to have these same settings.
+
+        Secrets are not in it: they go into files in the directory `secrets`, which only this user can read, and which
+        has to outlive the start of the child.
+        """
         values = self.model_dump(mode="json", exclude={"prometheus_multiproc_dir"}, exclude_none=True)
+        secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in SECRET:
+            file = secrets / f"vidtr_{name}"
+            file.unlink(missing_ok=True)
+            if name in values:
+                file.touch(mode=0o600)
+                file.write_text(values.pop(name))
         variables = {
             f"VIDTR_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
             for name, value in values.items()
         }
         if self.prometheus_multiproc_dir is not None:
             variables["PROMETHEUS_MULTIPROC_DIR"] = str(self.prometheus_multiproc_dir)
-        return {**os.environ, **variables}
+        secret = {f"VIDTR_{name}".upper() for name in SECRET}
+        kept = {name: value for name, value in os.environ.items() if name.upper() not in secret}
+        return {**kept, **variables, SECRETS_VARIABLE: str(secrets.absolute())}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The usual ones, after the secrets that were handed to this program alone."""
+        folder = os.environ.get(SECRETS_VARIABLE)
+        handed = () if folder is None else (SecretsSettingsSource(settings_cls, secrets_dir=folder),)
+        return (init_settings, *handed, env_settings, dotenv_settings, file_secret_settings)
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -187,7 +187,8 @@ async def broker(
         settings = Settings(_env_file=None, redis_url=redis.url, **{"log_level": "warning", **changes})
         running = []
         for number, port in enumerate(ports):
-            environment = settings.model_copy(update={"worker_metrics_port": port}).child_environment()
+            own = settings.model_copy(update={"worker_metrics_port": port})
+            environment = own.child_environment(scratch / f"secrets{number}")
             log = scratch / f"worker{number}.log"
             process = ServerProcess(list(command), name="a worker", log=log, environment=environment)
             process.start()

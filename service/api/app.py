@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -38,6 +37,7 @@ from service.api.state import ApiState
 from service.api.streaming import Streaming
 from service.api.upload import UploadTimes
 from service.api.webhooks import WebhookConfig, Webhooks
+from service.cores import usable_cores
 from service.errors import QueueUnavailable, SandboxMissing
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
@@ -136,7 +136,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     spool_dir.mkdir(parents=True, exist_ok=True)
     await _announce(durability)
     pool = await _decoding(settings, stack)
-    decode_processes = settings.decode_workers or os.cpu_count() or 1
+    decode_processes = settings.decode_workers or usable_cores()
     metrics.DECODE_PROCESSES.set(decode_processes)
     pace = DecodePace(decode_processes)
     sampler = QueueSampler(redis, keys, directory, settings.metrics_sample_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +15,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from service.aggregate import aggregate
 from service.contracts import ClipScores, JobRecord, JobRequest, JobResult, ModelRef, ModelSpec
+from service.cores import usable_cores
 from service.errors import UnknownModel
 from service.inference.backend import Backend
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
@@ -105,7 +105,7 @@ async def _rooms(settings: Settings) -> AsyncIterator[_Rooms]:
     pool = DecodePool(settings.narrowed(DecodeConfig))
     backend = TorchScriptBackend(
         TorchScriptConfig(
-            settings.model_repository, settings.torch_threads or os.cpu_count() or 1, settings.torchscript_operators
+            settings.model_repository, settings.torch_threads or usable_cores(), settings.torchscript_operators
         )
     )
     with tempfile.TemporaryDirectory(prefix="vidtr-classify-") as scratch:

@@ -102,7 +102,7 @@ def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None
             [sys.executable, "-m", "service.cli.main", role],
             name=f"the {role}",
             log=None,
-            environment=settings.child_environment(),
+            environment=settings.child_environment(run_dir / "secrets"),
         )
         child.start()
         stack.callback(child.stop, settings.shutdown_grace_s + EXIT_MARGIN_S)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
+from service.cores import usable_cores
 from service.errors import DecoderCrash, DecodeTimeout, Draining, InternalError, SandboxMissing, VidtrError
 from service.video.cell import Cell, CellGone
 from service.video.cells import Cells
@@ -37,7 +38,7 @@ class DecodePool:
 
     def __init__(self, config: DecodeConfig) -> None:
         self._config = config
-        self._processes = config.decode_workers or os.cpu_count() or 1
+        self._processes = config.decode_workers or usable_cores()
         self._free = asyncio.Semaphore(self._processes)
         self._layouts = Layouts(self._cells, config.decode_crashes_per_layout)
         self._crashes = Crashes(config.decode_crashes_per_caller, config.decode_crash_window_s)

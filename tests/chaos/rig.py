@@ -166,7 +166,7 @@ class Service:
             [sys.executable, "-m", "service.cli.main", role],
             name=f"the {role}",
             log=log,
-            environment=settings.child_environment(),
+            environment=settings.child_environment(log.with_suffix(".secrets")),
         )
 
     @contextlib.contextmanager

@@ -169,6 +169,11 @@ def row(name: str) -> str:
         return f"| [`{name}`](settings.md#{name}) | file in the volume `secrets-worker` | Secret `vidtr-triton` |"
     if name == "redis_url":
         return f"| [`{name}`](settings.md#{name}) | file in the volume `secrets-client` | Secret `vidtr-redis` |"
+    in_secret = f"Secret `vidtr-redis`: file `vidtr_{name}`"
+    if name == "webhook_secret":
+        return f"| [`{name}`](settings.md#{name}) | file `vidtr_{name}` in the volume `secrets-client` | {in_secret} |"
+    if name == "api_keys":
+        return f"| [`{name}`](settings.md#{name}) | `.env`: `{variable}` | {in_secret} |"
     return (
         f"| [`{name}`](settings.md#{name}) | {cell(compose, f'`.env`: `{variable}`')}"
         f" | {cell(kubernetes, f'ConfigMap `vidtr`: `{variable}`')} |"

@@ -72,7 +72,7 @@ class Processes:
                 model_repository=write_repository(directory / "models", max_batch_size=BATCH),
                 worker_lease_s=0.5,
                 worker_max_deliveries=DELIVERIES,
-            ).child_environment(),
+            ).child_environment(directory / "secrets"),
             "BATCHES": str(self.batches),
         }
 

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings
+from service.settings import SECRET, Settings
 from service.video.config import DecodeConfig
 
 
@@ -20,11 +22,41 @@ def test_payloads_must_outlive_jobs() -> None:
         Settings(payload_ttl_s=10)
 
 
-def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    parent = Settings(port=1234, allowed_codecs=("h264",), spool_dir="/tmp/spool", prometheus_multiproc_dir="/tmp/m")  # noqa: S108
-    for name, value in parent.child_environment().items():
+SECRETS = {
+    "webhook_secret": "whsec_" + "c2VjcmV0" * 4,
+    "redis_url": "redis://:password@127.0.0.1:6379/0",
+    "api_keys": "[keys]",
+    "triton_key": "0123456789abcdef" * 2,
+}
+
+
+def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    parent = Settings(
+        port=1234,
+        allowed_codecs=("h264",),
+        spool_dir="/tmp/spool",  # noqa: S108
+        prometheus_multiproc_dir="/tmp/m",  # noqa: S108
+        **SECRETS,
+    )
+    # Another one of the same name must not win: what the parent has may come from a flag.
+    (tmp_path / ".env").write_text("VIDTR_REDIS_URL=redis://elsewhere\n")
+    for name, value in parent.child_environment(tmp_path / "secrets").items():
         monkeypatch.setenv(name, value)
-    assert Settings() == parent
+    assert Settings(_env_file=tmp_path / ".env") == parent
+
+
+def test_no_secret_is_in_the_environment_of_a_child_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(f"vidtr_{name}", value)
+    environment = Settings(_env_file=None).child_environment(tmp_path / "secrets")
+    assert not set(SECRETS.values()) & set(environment.values())
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "secrets").iterdir()} == {0o600}
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_every_secret_of_the_settings_is_one(name: str) -> None:
+    assert name in SECRET
 
 
 def test_a_rooms_config_takes_its_fields_from_settings_of_the_same_name() -> None:
