@@ -62,6 +62,18 @@ def evaluate(
         typer.Option(help="Camera motion: held-out pictures, where the run does not name them.", exists=True),
     ] = None,
     each: Annotated[int, typer.Option(min=1, help="Camera motion: generated clips of each class.")] = 100,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="CSV table of real windows that were looked at; only they are evaluated.", dir_okay=False),
+    ] = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="Folder that the table's files lie in; the table's own when absent.", file_okay=False),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="CSV file of other answers to the same windows; may be repeated.", dir_okay=False),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report; that of the run when absent.")] = None,
 ) -> None:
     """Evaluate a run on its held-out data, or a camera-motion model; write report.html and figures.json."""
@@ -77,12 +89,19 @@ def evaluate(
     data: GeneratedData | None = None
     if is_run(target):
         candidate, settings = of_run(target)
-        if not isinstance(settings.data, GeneratedData):
+        if truth is None and not isinstance(settings.data, GeneratedData):
             _labelled(target, candidate, settings, windows, crops, out or target)
             return
-        data, untrained = settings.data, score_of(make_network(settings, len(candidate.spec.labels)).eval())
+        if isinstance(settings.data, GeneratedData):
+            data = settings.data
+        untrained = score_of(make_network(settings, len(candidate.spec.labels)).eval())
     else:
         candidate = of_repository(target, Settings().torchscript_operators)
+    if out is None and not is_run(target):
+        raise typer.BadParameter("where is the report of a served model to go?", param_hint="--out")
+    if truth is not None:
+        _windows(candidate, truth, videos, beside or [], out or target)
+        return
     if candidate.spec.labels != CAMERA_MOTION_LABELS:
         raise typer.BadParameter(f"{candidate.name} has other labels than camera motion", param_hint="TARGET")
     if pictures is not None:
@@ -91,9 +110,14 @@ def evaluate(
         )
     if data is None:
         raise typer.BadParameter("a served model needs pictures that it was not trained on", param_hint="--pictures")
-    if out is None and not is_run(target):
-        raise typer.BadParameter("where is the report of a served model to go?", param_hint="--out")
     _camera_motion(candidate, data, untrained, footage, each, out or target)
+
+
+def _windows(candidate: Candidate, truth: Path, videos: Path | None, beside: list[Path], out: Path) -> None:
+    from service.cli.window_evaluation import evaluate_windows
+
+    with _progress() as tell:
+        evaluate_windows(candidate, truth, videos or truth.parent, beside, _limits(), out, tell)
 
 
 def _labelled(run: Path, candidate: Candidate, settings: TrainConfig, windows: int, crops: int, out: Path) -> None:

@@ -114,3 +114,18 @@ def test_labelled_data_are_cross_validated(project: Path) -> None:
     assert len(figures["folds"]) == 3
     assert "all folds together" in printed
     assert "Folds" in (project / "folds" / "report.html").read_text()
+
+
+def test_windows_that_were_looked_at_are_evaluated_beside_other_answers(project: Path) -> None:
+    table, others = project / "videos" / "truth.csv", project / "tracker.csv"
+    rows = ["still/0.mp4,0,1.0667,static", "moving/0.mp4,0,1.0667,pan_right", "moving/1.mp4,0.1,1.1667,mixed"]
+    table.write_text("file,start_s,end_s,truth\n" + "\n".join(rows) + "\n")
+    others.write_text("file,start_s,end_s,label\n" + "\n".join(rows) + "\n")
+    arguments = ("--truth", str(table), "--beside", str(others), "--out", str(project / "windows"))
+    printed = run("evaluate", str(project / "run"), *arguments)
+    figures = json.loads((project / "windows" / "windows.json").read_text())
+    assert figures["tracker"]["accuracy"]["share"] == 1.0
+    assert figures["run"]["accuracy"]["count"] == 2
+    assert figures["run"]["cpu_s"] > 0
+    assert "tracker" in (project / "windows" / "windows.html").read_text()
+    assert "right, of clean windows" in printed

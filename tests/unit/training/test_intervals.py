@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.training.intervals import shown, wilson
+from service.training.intervals import shown, weighted_share, wilson
 
 
 def test_the_interval_is_that_of_a_published_example() -> None:
@@ -30,3 +30,21 @@ def test_more_hits_than_cases_are_refused() -> None:
 
 def test_counts_are_shown_beside_the_interval() -> None:
     assert shown(wilson(5, 10)) == "50.0 % (23.7 - 76.3; 5 of 10)"
+
+
+def test_equal_weights_leave_the_interval_as_it_is() -> None:
+    assert weighted_share([True, False, True], [2.0, 2.0, 2.0]) == wilson(2, 3)
+
+
+def test_unequal_weights_move_the_share_and_widen_the_interval() -> None:
+    hits = [True] * 5 + [False] * 5
+    share = weighted_share(hits, [9.0] + [1.0] * 9)
+    assert share["share"] == pytest.approx(13 / 18)
+    plain = wilson(5, 10)
+    assert share["high"] - share["low"] > plain["high"] - plain["low"]
+    assert (share["hits"], share["count"]) == (5, 10)
+
+
+def test_weights_that_are_not_positive_are_refused() -> None:
+    with pytest.raises(ValueError, match="positive weights"):
+        weighted_share([True], [0.0])
