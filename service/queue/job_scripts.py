@@ -117,7 +117,9 @@ return 1
 )
 
 # An Idempotency-Key and a place in the cache may lead to another job by now: they go only where they lead to this one.
-# KEYS: as those of FINISH. ARGV: job id, channel, life of the tombstone, prefix of payload keys.
+# Of a dead job nothing is kept for a replay any more, and its letter goes too.
+# KEYS: the first seven of FINISH, then the dead letters and what is kept of the job beside its letter. ARGV: job id,
+# channel, life of the tombstone, prefix of payload keys.
 CANCEL = (
     EVENT
     + """
@@ -131,6 +133,14 @@ redis.call('ZREM', KEYS[6], ARGV[1])
 for at = 3, 4 do
   local leads_to = job[at] and redis.call('GET', job[at])
   if leads_to and leads_to:find(ARGV[1], 1, true) then redis.call('DEL', job[at]) end
+end
+if job[2] == 'dead' then
+  for _, letter in ipairs(redis.call('XREVRANGE', KEYS[8], '+', '-')) do
+    for i = 1, #letter[2], 2 do
+      if letter[2][i] == 'job_id' and letter[2][i + 1] == ARGV[1] then redis.call('XDEL', KEYS[8], letter[1]) end
+    end
+  end
+  redis.call('UNLINK', KEYS[9])
 end
 redis.call('HDEL', KEYS[1], 'record')
 redis.call('HSET', KEYS[1], 'finished', 'cancelled')

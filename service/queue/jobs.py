@@ -200,14 +200,14 @@ class JobStore(JobReader):
             raise IdempotencyInProgress(detail, retry_after_s=2.0)
 
     async def cancel(self, job_id: str) -> bool:
-        """Erase a job: its result, scores, clips, Idempotency-Key and place in the result cache.
+        """Erase a job: its result, scores, clips, dead letter, Idempotency-Key and place in the result cache.
 
         True when it was still unfinished. Raises UnknownJob.
         """
         keys = self._keys
         with reported():
             found = await self._cancel(
-                keys=self._of_job(job_id),
+                keys=[*self._of_job(job_id), keys.dead, keys.dead_job(job_id)],
                 args=[job_id, keys.finished, self._times.tombstone_ttl_s, keys.payload(job_id, "")],
             )
         if not found:
@@ -293,7 +293,7 @@ class JobStore(JobReader):
                 return expired
 
     def _of_job(self, job_id: str) -> list[str]:
-        """The keys of CANCEL and of FINISH."""
+        """The first seven keys of CANCEL and of FINISH."""
         keys = self._keys
         return [
             keys.job(job_id),

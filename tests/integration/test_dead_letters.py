@@ -93,6 +93,15 @@ async def test_dropping_erases_the_clips_and_leaves_the_job_failed(
     assert (await store.status(job.id)).status is JobState.FAILED
 
 
+async def test_deleting_a_dead_job_takes_its_letter_and_its_record_along(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    other, job = await buried(store, dead), await buried(store, dead)
+    await store.cancel(job.id)
+    assert [letter.job_id for letter in await dead.letters()] == [other.id]
+    assert not await redis.exists(keys.dead_job(job.id))
+
+
 async def test_a_job_that_has_ended_is_not_buried(store: JobStore, dead: DeadLetters) -> None:
     job = await buried(store, dead)
     [letter] = await dead.letters()
