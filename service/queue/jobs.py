@@ -160,7 +160,7 @@ class JobStore(JobReader):
         elif clips is not None:
             payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, spec.clip_bytes))}
         with reported():
-            accepting = self._accept(
+            committed = await self._accept(
                 keys=[
                     keys.job(record.id),
                     keys.clips(route, record.job_class),
@@ -191,7 +191,6 @@ class JobStore(JobReader):
                     *(part for fields in (job, *entries) for pair in fields.items() for part in pair),
                 ],
             )
-            committed = await whole(accepting)
         if committed < 0:
             detail = "the upload was held up for longer than its clips are kept before their job is accepted"
             raise QueueUnavailable(detail, limit=self._times.reservation_ttl_s, retry_after_s=RETRY_AFTER_S)
