@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from service.model.weights.nesting import Nested, check_nesting
 from service.model.weights.restricted_pickle import Inert, load_tensors
 
 _PREFIX = "module."
@@ -65,6 +66,10 @@ def _read_numpy(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
+        check_nesting(path)
+    except (Nested, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: damaged PyTorch archive ({error})") from error
+    try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as refusal:
         # PyTorch names no class of error for a file that it refuses: a foreign class, damage and a strange format all
@@ -88,7 +93,6 @@ def _weights(path: Path, content: Any) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {where} holds {kind} instead of named tensors")
     weights: dict[str, Tensor] = {}
     for key, value in content.items():
-        # A nest of shared tuples has a text that doubles with each level.
         if not isinstance(key, str):
             raise CheckpointError(f"{path}: {where} has a name that is a {type(key).__name__} and no text")
         name = key.removeprefix(_PREFIX)

@@ -211,13 +211,50 @@ def test_damaged_pickles_end_in_an_unpickling_error(
         return
 
 
-def test_a_name_that_is_a_nest_of_tuples_is_refused_without_spelling_it_out(tmp_path: Path) -> None:
-    path = tmp_path / "nested.pt"
+def nest(levels: int) -> tuple[object, ...]:
+    """A tuple of two tuples of two tuples …: few bytes, and 2 ** levels parts for whoever walks it."""
     key: tuple[object, ...] = ()
-    for _ in range(18):
+    for _ in range(levels):
         key = (key, key)
-    torch.save({key: torch.zeros(1)}, path)
+    return key
+
+
+def nest_program(levels: int, end: bytes) -> bytes:
+    """A pickle that makes such a tuple out of one that is there already, without ever walking it."""
+    return pickle.PROTO + bytes([2]) + pickle.EMPTY_DICT + b")" + levels * (pickle.DUP + pickle.TUPLE2) + end
+
+
+def test_a_name_that_is_a_tuple_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nested.pt"
+    torch.save({nest(3): torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="a tuple and no text"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [b"N" + pickle.SETITEM + pickle.STOP, pickle.POP + pickle.STOP],
+    ids=["as a key", "left alone"],
+)
+def test_a_nest_of_tuples_that_nobody_could_walk_is_refused_before_anybody_does(tmp_path: Path, end: bytes) -> None:
+    with pytest.raises(CheckpointError, match="more than 100000 parts"):
+        read_checkpoint(archive(tmp_path / "nested.pth", nest_program(60, end)))
+
+
+def test_a_nest_of_tuples_is_found_in_a_file_of_the_format_before_archives(tmp_path: Path) -> None:
+    path = tmp_path / "legacy.pth"
+    torch.save({"a": torch.zeros(1)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    first = content.index(pickle.STOP) + 1
+    path.write_bytes(content[:first] + nest_program(60, b"N" + pickle.SETITEM + pickle.STOP))
+    with pytest.raises(CheckpointError, match="more than 100000 parts"):
+        read_checkpoint(path)
+
+
+def test_a_nest_through_the_memo_is_counted_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "nested.pt"
+    torch.save({"deep": nest(18), "weight": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="more than 100000 parts"):
         read_checkpoint(path)
 
 
