@@ -171,13 +171,14 @@ async def test_a_letter_that_is_dropped_late_does_no_harm_to_the_job_that_was_op
     assert len(await store.record_scores({(job.id, 0): scores()})) == 1
 
 
-async def test_a_letter_of_a_deleted_job_is_dropped_and_the_job_stays_deleted(
-    store: JobStore, dead: DeadLetters
+async def test_a_letter_is_dropped_while_its_job_is_deleted_and_the_job_stays_deleted(
+    store: JobStore, dead: DeadLetters, keys: Keys
 ) -> None:
     job = await accepted(store)
     assert await bury(dead, job)
+    entry_id, _ = await dead._find(job.id)
     await store.cancel(job.id)
-    await dead.drop(job.id)
+    await dead._drop(keys=[keys.dead], args=[entry_id, job.id, keys.prefix])
     with pytest.raises(JobDeleted):
         await store.status(job.id)
     assert await dead.letters() == []
