@@ -1,0 +1,202 @@
+"""Requests of clients, as an API process deals with them, and what clients do when an answer is an error."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from service.contracts import JobRequest
+from service.errors import IdempotencyKeyReused, JobDeleted, UnknownDeadLetter, UnknownJob, VidtrError
+from service.queue.idempotency import Earlier
+from service.queue.quota import QuotaLimits
+from tests.factories import decoded, record
+from tests.simulation.backend import SPEC, clip_bytes
+from tests.simulation.clock import skew
+from tests.simulation.ledger import Job
+from tests.simulation.plan import APIS, Op
+from tests.simulation.scheduler import request
+
+if TYPE_CHECKING:
+    from tests.simulation.processes import Api
+    from tests.simulation.world import World
+
+TRIES = 4
+PAUSE_S = 0.4
+MOST_REQUESTS = 4
+QUOTA = QuotaLimits(requests=f"{MOST_REQUESTS}/minute")
+HOOK_URL = "https://client.example/hook"
+
+
+class ServerDied(Exception):
+    """The connection to the API broke."""
+
+
+async def send(world: World, op: Op) -> None:
+    """One request, repeated where a client would repeat it."""
+    await asyncio.sleep(op.at)
+    repeats = TRIES if op.kind != "upload" or op.key is not None else 1
+    for attempt in range(repeats):
+        api = world.apis[(op.api + attempt) % APIS]
+        handle = _HANDLERS[op.kind]
+        try:
+            await _served(world, api, op, handle)
+            return
+        except asyncio.CancelledError:
+            if world.scheduler.torn:
+                raise
+            return
+        except (ServerDied, VidtrError) as error:
+            world.note(f"request {op.number}: {type(error).__name__} {error}")
+            if isinstance(error, IdempotencyKeyReused):
+                return
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _served(world: World, api: Api, op: Op, handle: Callable[[World, Api, Op], Awaitable[None]]) -> None:
+    context = copy_context()
+    context.run(skew.set, lambda: api.process.skew_s)
+    context.run(request.set, f"r{op.number}")
+    loop = asyncio.get_running_loop()
+    task: asyncio.Task[None] = loop.create_task(handle(world, api, op), context=context)  # type: ignore[arg-type]
+    died = loop.create_task(api.process.died.wait())
+    world.tasks += [task, died]
+    await asyncio.wait({task, died}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        raise ServerDied(api.process.name)
+    died.cancel()
+    await task
+
+
+def _fingerprint(op: Op) -> str:
+    return hashlib.sha256(f"{op.body} {op.clips} {op.bad} {op.webhook}".encode()).hexdigest()
+
+
+async def _upload(world: World, api: Api, op: Op) -> None:
+    began_s = world.loop.now
+    options = JobRequest(windows=op.clips, webhook=HOOK_URL if op.webhook else None)
+    job_id = UUID(bytes=world.ids.randbytes(16), version=4).hex
+    if op.owner:
+        await api.quotas.spend(op.owner, QUOTA, "requests", 1)
+        world.ledger.spent[op.owner].append(began_s)
+    claim = None if op.key is None else await api.admission.earlier(op.key, job_id, op.owner)
+    if isinstance(claim, Earlier):
+        if claim.fingerprint != _fingerprint(op):
+            raise IdempotencyKeyReused("another video")
+        world.ledger.told[op.number].append((await api.store.status(claim.job_id)).id)
+        return
+    async with api.admission.admit(
+        job_id, options, claim, op.deadline_s, asynchronous=op.asynchronous, caller=op.owner
+    ) as admitted:
+        await asyncio.sleep(op.upload_s)
+        same = None if op.webhook else api.cache.key(op.owner, SPEC, _fingerprint(op))
+        if same is not None and (found := await api.cache.find(same)) is not None:
+            if claim is not None:
+                await api.admission.lead(claim, found.id, _fingerprint(op))
+            world.ledger.told[op.number].append(found.id)
+            return
+        await api.admission.complete(admitted)
+        now, spent_s = api.waiter.clock.now(), world.loop.now - began_s
+        job = record(
+            id=job_id,
+            request=options,
+            spec=admitted.spec,
+            decoded=decoded(windows=op.clips),
+            created_at=now - spent_s,
+            enqueued_at=now,
+            deadline_at=now + max(0.0, op.deadline_s - spent_s),
+            job_class=api.admission.job_class(op.clips, asynchronous=op.asynchronous),
+            owner=op.owner,
+        )
+        world.ledger.jobs[job_id] = Job(job, op, began_s)
+        unended = api.waiter.end_of(job_id)
+        await api.store.accept(
+            job,
+            clips=memoryview(b"".join(clip_bytes(op.body, clip, clip == op.bad) for clip in range(op.clips))),
+            reservation=admitted.reservation,
+            claim=claim,
+            fingerprint=_fingerprint(op),
+            same=same,
+            home=api.waiter.home,
+        )
+        admitted.accepted = True
+        if same is not None:
+            await api.cache.remember(same, job_id)
+    if op.asynchronous:
+        await api.waiter._durability.keep(job_id)
+        told = True
+    else:
+        told = await api.bus.wait(job_id, op.deadline_s, unended) is not None
+    if told:
+        world.ledger.told[op.number].append(job_id)
+        world.ledger.jobs[job_id].promised = True
+
+
+def _targets(world: World, op: Op) -> list[str]:
+    return world.ledger.told[op.target]
+
+
+async def _delete(world: World, api: Api, op: Op) -> None:
+    for job_id in _targets(world, op):
+        job = world.ledger.jobs[job_id]
+        job.being_erased = True
+        try:
+            await api.store.check_owner(job_id, job.record.owner)
+            await api.store.cancel(job_id)
+        except UnknownJob:
+            world.ledger.violated("an accepted job is unknown when it is to be deleted")
+        job.erased = True
+
+
+async def _status(world: World, api: Api, op: Op) -> None:
+    for job_id in _targets(world, op):
+        erased = world.ledger.jobs[job_id].erased
+        try:
+            await api.store.check_owner(job_id, world.ledger.jobs[job_id].record.owner)
+            await api.store.status(job_id)
+        except JobDeleted:
+            if not world.ledger.jobs[job_id].being_erased:
+                world.ledger.violated("a job is deleted though nobody deleted it")
+        except UnknownJob:
+            world.ledger.violated("an accepted job is unknown")
+        else:
+            if erased:
+                world.ledger.violated("a deleted job has a status")
+
+
+async def _replay(world: World, api: Api, op: Op) -> None:
+    for letter in await api.dead.letters():
+        world.ledger.jobs[letter.job_id].replays += 1
+        # Others may replay, drop or delete it at the same time; whether it can be replayed at all is seen at rest.
+        with contextlib.suppress(UnknownDeadLetter):
+            await api.dead.replay(letter.job_id)
+
+
+async def _drop(world: World, api: Api, op: Op) -> None:
+    for job_id in _targets(world, op):
+        world.ledger.jobs[job_id].dropped = True
+        try:
+            await api.dead.drop(job_id)
+        except UnknownDeadLetter:
+            return
+
+
+async def _list(world: World, api: Api, op: Op) -> None:
+    erased = {job_id for job_id, job in world.ledger.jobs.items() if job.erased}
+    page = await api.listing.page(op.owner, None, 50)
+    if any(job.id in erased for job in page.jobs):
+        world.ledger.violated("a deleted job is listed")
+
+
+_HANDLERS: dict[str, Callable[[World, Api, Op], Awaitable[None]]] = {
+    "upload": _upload,
+    "delete": _delete,
+    "status": _status,
+    "replay": _replay,
+    "drop": _drop,
+    "list": _list,
+}

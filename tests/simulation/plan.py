@@ -1,0 +1,177 @@
+"""What happens in one schedule: requests, faults and the order of steps, all drawn from one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Literal
+
+Kind = Literal["upload", "delete", "status", "replay", "drop", "list"]
+FaultKind = Literal[
+    "hold", "stall", "refused", "lost_reply", "cut_short", "crash", "full", "jump", "leave", "forgotten"
+]
+
+WORKERS, APIS = 2, 2
+LEASE_S = 2.0
+OWNERS = ("", "", "ann")
+BEFORE: tuple[FaultKind, ...] = (
+    "hold",
+    "hold",
+    "hold",
+    "stall",
+    "refused",
+    "lost_reply",
+    "cut_short",
+    "crash",
+    "full",
+    "jump",
+    "leave",
+    "forgotten",
+)
+
+
+@dataclass(frozen=True)
+class Op:
+    """A request of a client, begun at `at` seconds by way of one API."""
+
+    number: int
+    kind: Kind
+    at: float
+    api: int
+    owner: str = ""
+    key: str | None = None
+    clips: int = 1
+    bad: int | None = None
+    """clip that the backend cannot score"""
+    body: int = 0
+    """which of a few videos is sent"""
+    deadline_s: float = 8.0
+    webhook: bool = False
+    asynchronous: bool = True
+    upload_s: float = 0.1
+    target: int = 0
+    """number of the upload whose job is meant"""
+
+    def __str__(self) -> str:
+        what = f"{self.at:.1f} s: request {self.number} at api {self.api}: {self.kind}"
+        if self.kind == "upload":
+            facts = [f"{self.clips} clips of video {self.body}", f"deadline {self.deadline_s:g} s"]
+            facts += [f"key {self.key!r}"] if self.key else []
+            facts += [f"clip {self.bad} is bad"] if self.bad is not None else []
+            facts += ["webhook"] if self.webhook else []
+            facts += [f"owner {self.owner!r}"] if self.owner else []
+            return f"{what} {', '.join(facts)}"
+        return f"{what} of request {self.target}" if self.kind in ("delete", "status", "replay", "drop") else what
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong at the `at`-th command of a request or of a process."""
+
+    target: str
+    """`r3` is request 3, `w0` worker 0, `w0+` what it does beside its work, `a1` what API 1 does beside requests"""
+    at: int
+    kind: FaultKind
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        amount = f" {self.amount:g}" if self.amount else ""
+        return f"command {self.at} of {self.target}: {self.kind}{amount}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a schedule is made of."""
+
+    seed: int
+    ops: tuple[Op, ...]
+    faults: tuple[Fault, ...]
+    shuffled: bool = True
+    """whether the next step is anybody's, as the seed has it; else who has waited longest goes on"""
+    unattended: bool = False
+    """whether all workers die for good after a while"""
+
+    def steps(self) -> list[Op | Fault]:
+        """Requests and faults."""
+        return [*self.ops, *self.faults]
+
+    def only(self, steps: list[Op | Fault]) -> Plan:
+        """The plan with some of its steps."""
+        return replace(
+            self,
+            ops=tuple(step for step in steps if isinstance(step, Op)),
+            faults=tuple(step for step in steps if isinstance(step, Fault)),
+        )
+
+
+def plan_of(seed: int) -> Plan:
+    """The plan of a seed."""
+    random = Random(seed)
+    ops = _ops(random)
+    return Plan(
+        seed=seed,
+        ops=tuple(ops),
+        faults=tuple(_faults(random, ops)),
+        shuffled=random.random() < 0.7,
+        unattended=random.random() < 0.1,
+    )
+
+
+def _ops(random: Random) -> list[Op]:
+    ops: list[Op] = []
+    uploads: list[int] = []
+    at = 0.0
+    for number in range(random.randint(3, 9)):
+        at += random.choice((0.0, 0.0, 0.05, 0.3, 1.5))
+        api = random.randrange(APIS)
+        if not uploads or random.random() < 0.5:
+            uploads.append(number)
+            clips = random.choice((1, 1, 2, 3))
+            ops.append(
+                Op(
+                    number,
+                    "upload",
+                    at,
+                    api,
+                    owner=random.choice(OWNERS),
+                    key=random.choice((None, "K", "K", "L")),
+                    clips=clips,
+                    bad=random.randrange(clips) if random.random() < 0.3 else None,
+                    body=random.randrange(3),
+                    deadline_s=random.choice((8.0, 8.0, 8.0, 1.0)),
+                    webhook=random.random() < 0.4,
+                    asynchronous=random.random() < 0.7,
+                    upload_s=random.choice((0.0, 0.1, 0.1, 2.0)),
+                )
+            )
+        else:
+            kind: Kind = random.choice(("delete", "delete", "status", "replay", "replay", "drop", "list"))
+            target = random.choice(uploads)
+            # Clients repeat what they were not answered, also much later.
+            again = [op for op in ops if op.kind == "delete"]
+            if again and random.random() < 0.3:
+                kind, target = "delete", again[0].target
+            ops.append(Op(number, kind, at, api, target=target))
+    return ops
+
+
+def _faults(random: Random, ops: list[Op]) -> list[Fault]:
+    faults = []
+    for _ in range(random.choice((0, 2, 5, 10, 15))):
+        place = random.random()
+        if place < 0.5:
+            target, last = f"r{random.choice(ops).number}", 14
+        elif place < 0.85:
+            target, last = f"w{random.randrange(WORKERS)}", 40
+        else:
+            target, last = random.choice([f"w{n}+" for n in range(WORKERS)] + [f"a{n}" for n in range(APIS)]), 30
+        kind = random.choice(BEFORE)
+        amount = {
+            "hold": float(random.randint(1, 12)),
+            "stall": random.choice((0.5, LEASE_S / 2, 1.5 * LEASE_S, 4 * LEASE_S)),
+            "jump": random.choice((-3600.0, 3600.0)),
+            "cut_short": float(random.randint(1, 3)),
+            "crash": float(random.randint(0, 1)),
+        }.get(kind, 0.0)
+        faults.append(Fault(target, random.randrange(last), kind, amount))
+    return faults

@@ -1,0 +1,185 @@
+"""API and worker processes: the service's own stores, admission, waiting, webhooks and worker loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from redis.asyncio import Redis
+
+from service.api.admission import Admission, AdmissionConfig
+from service.api.decode_pace import DecodePace
+from service.api.job_waiter import JobWaiter
+from service.api.overdue import Overdue
+from service.api.periodic import Periodic
+from service.api.webhooks import WebhookConfig, Webhooks
+from service.queue.bus import ResultBus
+from service.queue.clock import Clock
+from service.queue.connection import connect
+from service.queue.dead import DeadLetterLimits, DeadLetters
+from service.queue.durability import Durability, DurabilityConfig
+from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
+from service.queue.jobs import JobStore, JobTimes
+from service.queue.keys import Keys
+from service.queue.listing import JobList
+from service.queue.models import ModelDirectory
+from service.queue.quota import Quotas
+from service.queue.result_cache import ResultCache
+from service.queue.room import Room, RoomLimits
+from service.queue.stream import ClipStream
+from service.queue.webhooks import WebhookQueue
+from service.worker.completion import Completion
+from service.worker.config import WorkerConfig
+from service.worker.loop import Worker
+from service.worker.pulse import Pulse
+from tests.simulation.backend import Backend
+from tests.simulation.clock import skew
+from tests.simulation.plan import LEASE_S
+from tests.simulation.scheduler import Process
+from tests.simulation.server import in_simulated_time
+from tests.simulation.wire import SimulatedConnection
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+KEYS = Keys("sim")
+RESERVED_S = 3.0
+TIMES = JobTimes(
+    payload_ttl_s=300,
+    result_ttl_s=600,
+    tombstone_ttl_s=7200,
+    idempotency_ttl_s=7200,
+    reservation_ttl_s=RESERVED_S,
+)
+LETTERS = DeadLetterLimits(dead_letter_ttl_s=7200, dead_letter_max_jobs=50, dead_letter_max_bytes=1 << 20)
+MOST_CLIPS = 8
+CACHED_S = 600
+HOOK = WebhookConfig(
+    webhook_secret="whsec_c2ltdWxhdGVk",  # noqa: S106 - nothing is signed
+    webhook_private_targets=True,
+    webhook_timeout_s=1.0,
+    webhook_retry_s=1.0,
+    webhook_give_up_s=7200.0,
+    webhook_concurrency=4,
+)
+
+
+class Leisurely(WorkerConfig):
+    """Looks for lost work less often: half of a schedule would be idle looks."""
+
+    @property
+    def reclaim_every_s(self) -> float:
+        return LEASE_S
+
+
+WORKER = Leisurely(
+    worker_block_ms=int(LEASE_S * 1000),
+    worker_lease_s=LEASE_S,
+    worker_max_deliveries=3,
+    worker_heartbeat_s=6.0,
+    worker_interactive_weight=2,
+    worker_gather_ms=0,
+    breaker_failures=3,
+    breaker_open_s=1.0,
+)
+LOOK_S, UPKEEP_S = 1.5, 2.5
+
+
+def connected(world: World, process: Process) -> Redis:
+    """A client as the service makes it, whose commands the scheduler orders."""
+    client = connect("unix:///simulated", name=process.name)
+    client.connection_pool.connection_class = SimulatedConnection
+    client.connection_pool.connection_kwargs = {
+        **client.connection_pool.connection_kwargs,
+        "step": lambda commands: world.scheduler.step(process, commands),
+        "health_check_interval": 0,
+        # Looked up in the metadata of packages, again for each connection.
+        "driver_info": None,
+    }
+    return in_simulated_time(client, world.server)
+
+
+def _directory(redis: Redis) -> ModelDirectory:
+    directory = ModelDirectory(redis, KEYS)
+    # Its own was bound to the machine's clock before there was a simulation.
+    directory.clock = Clock(time.monotonic)
+    return directory
+
+
+def begin(world: World, process: Process, work: object, name: str) -> asyncio.Task[None]:
+    """Run `work` as a task of the process: with its clock, and ended with the simulation."""
+    context = copy_context()
+    context.run(skew.set, lambda: process.skew_s)
+    task = asyncio.get_running_loop().create_task(work, name=name, context=context)  # type: ignore[arg-type]
+    world.tasks.append(task)
+    return task
+
+
+class Api:
+    """What an API process has to do with the queue."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.process = Process(f"a{number}")
+        redis = connected(world, self.process)
+        self.store = JobStore(redis, KEYS, TIMES)
+        self.directory = _directory(redis)
+        keys = IdempotencyKeys(redis, KEYS, IdempotencyTimes(TIMES.idempotency_ttl_s, RESERVED_S))
+        limits = RoomLimits(
+            max_queue_clips=MOST_CLIPS,
+            max_queue_bytes=1 << 20,
+            max_wait_share=1.0,
+            reservation_ttl_s=RESERVED_S,
+            worker_interactive_weight=2,
+            caller_share=0.75,
+        )
+        config = AdmissionConfig(
+            default_model="tiny",
+            max_auto_windows=3,
+            max_clips_per_job=3,
+            max_concurrent_uploads=8,
+            max_wait_share=1.0,
+            bulk_clips=2,
+            reservation_ttl_s=RESERVED_S,
+            reservation_start_clips=1,
+        )
+        self.pace = DecodePace(4)
+        self.admission = Admission(config, self.directory, Room(redis, KEYS, limits), keys, self.pace)
+        self.bus = ResultBus(redis, KEYS, self.store)
+        durability = Durability(redis, KEYS, DurabilityConfig(1.0))
+        self.waiter = JobWaiter(self.store, self.bus, durability, 1.0, self.directory.clock)
+        self.cache = ResultCache(redis, KEYS, self.store, CACHED_S)
+        self.dead = DeadLetters(redis, KEYS, TIMES, LETTERS)
+        self.listing = JobList(redis, KEYS)
+        self.quotas = Quotas(redis, KEYS)
+        self.webhooks = Webhooks(HOOK, WebhookQueue(redis, KEYS))
+        beside: Sequence[Periodic] = (
+            Periodic("admission", RESERVED_S / 3, self.admission._renew),
+            Periodic("overdue", UPKEEP_S, Overdue(self.store, self.directory).sweep),
+            Periodic("webhooks", LOOK_S, self.webhooks._begin),
+        )
+        for work in beside:
+            begin(world, self.process, work._run(), work._name)
+
+
+class WorkerProcess:
+    """A worker that serves the backend of the simulation."""
+
+    def __init__(self, world: World, number: int, life: int) -> None:
+        self.process = Process(f"w{number}")
+        redis = connected(world, self.process)
+        stream = ClipStream(redis, KEYS, f"w{number}-{life}")
+        directory, dead = _directory(redis), DeadLetters(redis, KEYS, TIMES, LETTERS)
+        completion = Completion(JobStore(redis, KEYS, TIMES), stream, dead, directory.clock)
+        worker = Worker(
+            WORKER,
+            Backend(world.mended),
+            stream,
+            directory,
+            completion,
+            Pulse(1e9, lambda: 0.0),
+        )
+        self.worker = worker
+        begin(world, self.process, worker.run(), "work")

@@ -1,0 +1,208 @@
+"""What has to be true once nothing is left to do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from service.contracts import JobClass, JobState
+from service.errors import UnknownDeadLetter
+from service.queue.codec import Outcome
+from service.queue.events import ENDED
+from service.queue.keys import GROUP
+from service.queue.routes import route_of
+from tests.fixtures.keyspace import lasting
+from tests.simulation.backend import SPEC, expected
+from tests.simulation.client import MOST_REQUESTS
+from tests.simulation.clock import EPOCH
+from tests.simulation.ledger import Job
+from tests.simulation.processes import KEYS
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+LATE_S = 12.0
+"""Longer than any stall: how long after its deadline a job may still be open"""
+SOON_S = 5.0
+"""A job with less time than this may expire when a worker has just died"""
+STREAMS = [KEYS.clips(route, job_class) for route in (SPEC.name, route_of(SPEC)) for job_class in JobClass]
+LONG_S = 1_000_000.0
+
+
+def entries(world: World) -> int:
+    """Clips that wait or are being scored."""
+    return sum(world.server.send([("XLEN", stream) for stream in STREAMS]))
+
+
+def busy(world: World) -> bool:
+    """Whether something is left that a process will still do, or that runs out soon."""
+    server = world.server
+    waiting = 0 if world.plan.unattended else entries(world)
+    # Room that nobody renews lapses, and a claim too.
+    reserved = server.one("ZCOUNT", KEYS.reserved, EPOCH + world.loop.now, "+inf")
+    claims = any(server.one("GET", key).startswith(b"open:") for key in _keys(world, "idempotency"))
+    return bool(
+        waiting or reserved or claims or sum(server.send([("ZCARD", key) for key in (KEYS.deadlines, KEYS.webhooks)]))
+    )
+
+
+def check(world: World) -> None:
+    """Compare what Redis holds with what clients were told."""
+    letters = {fields["job_id"] for fields in _letters(world)}
+    for job_id, job in world.ledger.jobs.items():
+        _check_job(world, job_id, job, letters)
+    for number, told in world.ledger.told.items():
+        if any(job_id not in world.ledger.jobs for job_id in told):
+            world.ledger.violated(f"request {number} was told of a job that nobody made")
+    _check_keys(world)
+    if not world.plan.unattended:
+        _check_leftovers(world, letters)
+    for spent in world.ledger.spent.values():
+        if len([at for at in spent if at < spent[0] + 59]) > MOST_REQUESTS:
+            world.ledger.violated("more requests passed than the quota allows")
+
+
+def check_end_of_lives(world: World) -> None:
+    """Once every life is over nothing is left but empty lists."""
+    world.server.send(world.server.pass_time(world.loop.now + LONG_S))
+    known = {*lasting(KEYS), *STREAMS, "simulation:ms"}
+    left = [key.decode() for key in world.server.one("KEYS", "*") if key.decode() not in known]
+    if left:
+        world.ledger.violated(f"left for ever: {', '.join(sorted(_kind(key) for key in left))}")
+
+
+async def replay_all(world: World) -> list[str]:
+    """Replay every dead letter that is listed; each of them can be."""
+    [api, *_] = world.apis
+    replayed = []
+    for letter in await api.dead.letters():
+        job = world.ledger.jobs[letter.job_id]
+        job.replays += 1
+        try:
+            await api.dead.replay(letter.job_id)
+            replayed.append(letter.job_id)
+        except UnknownDeadLetter:
+            world.ledger.violated("a dead letter that is listed cannot be replayed")
+    return replayed
+
+
+def check_replayed(world: World, replayed: list[str]) -> None:
+    """What was replayed in peace has succeeded."""
+    for job_id in replayed:
+        if world.ledger.jobs[job_id].op.deadline_s < SOON_S:
+            continue
+        data = world.server.one("GET", KEYS.outcome(job_id))
+        if data is None or Outcome.decode(data).state is not JobState.SUCCEEDED:
+            world.ledger.violated("a job that was replayed in peace did not succeed")
+
+
+def _check_job(world: World, job_id: str, job: Job, letters: set[str]) -> None:
+    violated, server = world.ledger.violated, world.server
+    facts = {name.decode(): value.decode() for name, value in server.one("HGETALL", KEYS.job(job_id)).items()}
+    data = server.one("GET", KEYS.outcome(job_id))
+    if not facts:
+        if job.promised:
+            violated("an accepted job is lost")
+        return
+    finished = facts.get("finished")
+    if job.erased and finished != "cancelled":
+        violated("a deleted job came back")
+    if finished == "cancelled":
+        if job_id in letters or server.one("EXISTS", KEYS.dead_job(job_id)):
+            violated("a letter of a deleted job is kept")
+        if not job.being_erased and job.promised:
+            violated("a job is deleted though nobody deleted it")
+        if data is not None or server.one("EXISTS", KEYS.webhook(job_id)):
+            violated("something of a deleted job came back")
+        return
+    if finished is None or data is None:
+        violated("a job never ended")
+        return
+    outcome = Outcome.decode(data)
+    _check_events(world, job_id, job, outcome.state)
+    _check_webhook(world, job_id, job, outcome.state)
+    if outcome.result is not None:
+        right = expected(job.record, job.op.body)
+        if (outcome.result.predictions, outcome.result.windows) != (right.predictions, right.windows):
+            violated("a job has a wrong result")
+    if outcome.state is JobState.FAILED and job_id not in letters and not job.dropped:
+        violated("a failed job is not among the dead letters")
+
+
+def _check_events(world: World, job_id: str, job: Job, state: JobState) -> None:
+    found = [
+        (int(entry_id.split(b"-")[0]) / 1000 - EPOCH, fields[fields.index(b"state") + 1].decode())
+        for entry_id, fields in world.server.one("XRANGE", KEYS.events(job_id), "-", "+")
+    ]
+    states = [state for _, state in found]
+    if not states or states[-1] != state:
+        world.ledger.violated("the last event is not how the job ended")
+        return
+    ends = [(at, state) for at, state in found if state in ENDED]
+    if len(ends) > 1 + job.replays:
+        world.ledger.violated("a job ended more often than it began")
+    due_s = job.began_s + job.op.deadline_s
+    if not job.replays and ends[0][0] > due_s + LATE_S:
+        world.ledger.violated("a job ended long after its deadline")
+    if not job.replays and ends[0][1] == JobState.EXPIRED and ends[0][0] < due_s - 0.1:
+        world.ledger.violated("a job expired before its deadline")
+
+
+def _check_webhook(world: World, job_id: str, job: Job, state: JobState) -> None:
+    if not job.op.webhook or job.being_erased:
+        return
+    heard = world.ledger.heard[job_id]
+    if not heard:
+        world.ledger.violated("a webhook was never told")
+    elif max(heard)[1] != state:
+        world.ledger.violated("the last word of a webhook is not how the job ended")
+
+
+def _check_keys(world: World) -> None:
+    """One Idempotency-Key leads to one living job."""
+    living = defaultdict(set)
+    for job_id, job in world.ledger.jobs.items():
+        if job.op.key is not None and not job.being_erased:
+            there, finished = world.server.one("HMGET", KEYS.job(job_id), "total", "finished")
+            if there is not None and finished != b"cancelled":
+                living[job.op.owner, job.op.key].add(job_id)
+    if any(len(jobs) > 1 for jobs in living.values()):
+        world.ledger.violated("one Idempotency-Key made two jobs that both live")
+
+
+def _check_leftovers(world: World, letters: set[str]) -> None:
+    violated, server = world.ledger.violated, world.server
+    if entries(world):
+        violated("entries are left in the streams")
+    for stream in STREAMS:
+        with contextlib.suppress(Exception):
+            if server.one("XPENDING", stream, GROUP)[0]:
+                violated("entries are left with a worker")
+    if server.one("ZCOUNT", KEYS.reserved, EPOCH + world.loop.now, "+inf"):
+        violated("room is reserved though no upload goes on")
+    for what in ("clip", "scores"):
+        owners = {key.decode().split(":")[2] for key in _keys(world, what)}
+        if owners - letters:
+            violated(f"{what} of a job are kept that has ended or never began")
+    erased = {job_id for job_id, job in world.ledger.jobs.items() if job.erased}
+    for key in [*_keys(world, "idempotency"), *_keys(world, "same")]:
+        if any(job_id.encode() in (server.one("GET", key) or b"") for job_id in erased):
+            violated("a key leads to a deleted job")
+
+
+def _keys(world: World, what: str) -> list[bytes]:
+    return list(world.server.one("KEYS", f"{KEYS.prefix}:{what}:*"))
+
+
+def _letters(world: World) -> list[dict[str, str]]:
+    return [dict(_pairs(fields)) for _, fields in world.server.one("XRANGE", KEYS.dead, "-", "+")]
+
+
+def _pairs(flat: list[bytes]) -> list[tuple[str, str]]:
+    texts: list[Any] = [part.decode("utf-8", "replace") for part in flat]
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _kind(key: str) -> str:
+    return ":".join(key.split(":")[1:2])

@@ -1,0 +1,49 @@
+"""From a schedule that fails to a few of its steps that fail as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tests.simulation.plan import Fault, Op, Plan
+
+Fails = Callable[[Plan], bool]
+TRIES = 150
+
+
+def shrunk(plan: Plan, fails: Fails) -> Plan:
+    """The plan without the steps that it fails without as well, by delta debugging."""
+    tries = 0
+
+    def still(candidate: Plan) -> bool:
+        nonlocal tries
+        tries += 1
+        return tries <= TRIES and fails(candidate)
+
+    for simpler in (replace(plan, unattended=False), replace(plan, shuffled=False)):
+        candidate = replace(plan, unattended=simpler.unattended, shuffled=simpler.shuffled and plan.shuffled)
+        if candidate != plan and still(candidate):
+            plan = candidate
+    steps = plan.steps()
+    size = max(1, len(steps) // 2)
+    while True:
+        start = 0
+        shorter = False
+        while start < len(steps):
+            rest: list[Op | Fault] = steps[:start] + steps[start + size :]
+            if still(plan.only(rest)):
+                steps, shorter = rest, True
+            else:
+                start += size
+        if size > 1:
+            size = max(1, size // 2)
+        elif not shorter:
+            return plan.only(steps)
+
+
+def story(plan: Plan) -> str:
+    """The steps of a plan for a person."""
+    facts = [f"seed {plan.seed}"]
+    facts += ["the next step is drawn" if plan.shuffled else "first come, first served"]
+    facts += ["all workers die for good"] if plan.unattended else []
+    return "\n".join([", ".join(facts), *(f"  {step}" for step in plan.steps())])

