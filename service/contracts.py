@@ -182,7 +182,7 @@ class JobRecord(Lenient):
     request_id: str = ""
     trace: str = Field("", description="W3C traceparent of the request; empty when it is not traced")
     job_class: JobClass = JobClass.INTERACTIVE
-    owner: str = Field("", description="name of the API key that sent it; empty where none was needed")
+    owner: str = Field("", description="the tenant that sent it: `service.api.callers.Caller.tenant`")
 
 
 class ClipScores(Lenient):

@@ -49,6 +49,10 @@ class AccessConfig:
         return self.anonymous == "allow" or (self.anonymous == "loopback" and self.loopback)
 
 
+# What the tenants of callers without a key begin with; a name of a key never does.
+KEYLESS = "address:"
+
+
 @dataclass(frozen=True)
 class Caller:
     """Whoever sent a request."""
@@ -61,6 +65,19 @@ class Caller:
     identity: str
     """what quotas and shares are counted by, and decode processes kept apart by"""
     limits: QuotaLimits
+
+    def may_erase(self, owner: str) -> bool:
+        """Whether a job of this tenant may be deleted by its id."""
+        # The release before gave all callers without a key one tenant.
+        return owner == self.tenant or (not owner and not self.owner)
+
+    def may_read(self, owner: str) -> bool:
+        """Whether a job of this tenant may be read by its id.
+
+        Among callers without a key the id is enough: a phone changes its network, and who is told by a webhook is
+        somebody else.
+        """
+        return self.may_erase(owner) or (not self.owner and owner.startswith(KEYLESS))
 
 
 class Access:
@@ -92,7 +109,7 @@ class Access:
             if not self._config.open:
                 raise self._refused("an API key is needed: send it as `Authorization: Bearer <key>`")
             limits = QuotaLimits(self._config.quota_requests, self._config.quota_video_seconds)
-            identity = f"address:{network(address)}"
+            identity = f"{KEYLESS}{network(address)}"
             return Caller("", "" if self._config.loopback else identity, identity, limits)
         entry = self._ring.find(key)
         if entry is None:

@@ -152,7 +152,7 @@ class Classifier:
                 request_id=of.request.state.request_id,
                 job_class=self._admission.job_class(len(decoded.clips), asynchronous=of.waiting.asynchronous),
                 trace=of.trace,
-                owner=of.caller.owner,
+                owner=of.caller.tenant,
             )
             with HeldClips(spool.clips, len(decoded.clips) * admitted.spec.clip_bytes) as pixels:
                 await self._store.accept(

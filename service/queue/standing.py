@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -24,12 +24,12 @@ class JobReader:
         self._keys = keys
         self._result_ttl_s = result_ttl_s
 
-    async def check_owner(self, job_id: str, owner: str) -> None:
-        """Raise UnknownJob unless the job exists and is `owner`'s: others are not even told that it exists."""
+    async def check_owner(self, job_id: str, allowed: Callable[[str], bool]) -> None:
+        """Raise UnknownJob unless the job exists and its owner is `allowed`: others are not told that it exists."""
         with reported():
             fields: Any = await self._redis.hmget(self._keys.job(job_id), "total", "owner")
         total, found = fields
-        if total is None or (found or b"").decode() != owner:
+        if total is None or not allowed((found or b"").decode()):
             raise unknown(job_id)
 
     async def scored(self, job_id: str, entries: Iterable[ClipEntry] = ()) -> ScoredJob | None:

@@ -149,7 +149,7 @@ def test_the_path_of_the_proxy_stands_in_what_is_told(guarded: Program, clip: Pa
 
 def test_the_log_says_who_may_come_in(guarded: Program) -> None:
     log = guarded.log.read_text()
-    assert "'alice', 'bob', 'limited'" in log
+    assert "'alice', 'bob', 'counted', 'limited'" in log
     assert "open_to_others" not in log
 
 

@@ -47,3 +47,12 @@ def test_an_idempotency_key_belongs_to_its_sender(open_to_others: Program, clip:
             client.headers["Idempotency-Key"] = "the-same"
             ids.append(upload(client, clip, top_k=3).json()["id"])
     assert ids[0] == ids[2] != ids[1]
+
+
+def test_a_job_is_erased_by_its_own_sender_alone(open_to_others: Program, clip: Path) -> None:
+    with at(open_to_others, "127.0.0.1") as alice, at(open_to_others, "127.0.0.2") as bob:
+        job = f"/v1/jobs/{upload(alice, clip, top_k=2).json()['id']}"
+        assert bob.delete(job).status_code == 404
+        assert bob.get(job).status_code == alice.get(job).status_code == 200
+        assert alice.delete(job).status_code == 204
+        assert alice.get(job).status_code == 410

@@ -51,7 +51,7 @@ async def list_jobs(
     """Jobs that the caller's API key has sent, without their results; deleted ones are left out."""
     if not caller.owner and not state.access.lists_anonymous_jobs:
         raise Unauthorized("an API key is needed to list jobs: those sent without one belong to nobody")
-    page = await state.job_list.page(caller.owner, cursor, limit)
+    page = await state.job_list.page(caller.tenant, cursor, limit)
     return JobPage(jobs=page.jobs, next_cursor=page.next_cursor)
 
 
@@ -64,7 +64,7 @@ async def list_jobs(
 )
 async def get_job(job_id: JobId, state: State, caller: CurrentCaller) -> JobStatus:
     """State and progress of a job; `result` once it succeeded, `error` once it failed or expired."""
-    await state.store.check_owner(job_id, caller.owner)
+    await state.store.check_owner(job_id, caller.may_read)
     return await state.store.status(job_id)
 
 
@@ -91,7 +91,7 @@ async def follow_job(
     last_event_id = last_event_id or None
     if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
         raise InvalidOption("Last-Event-ID is not the id of an event", actual=last_event_id)
-    await state.store.check_owner(job_id, caller.owner)
+    await state.store.check_owner(job_id, caller.may_read)
     job = await state.store.status(job_id)
     if last_event_id is not None and await state.following.ended(job_id, last_event_id):
         return Response(status_code=204)
@@ -107,6 +107,6 @@ async def follow_job(
 )
 async def delete_job(job_id: JobId, state: State, caller: CurrentCaller) -> None:
     """Drop what is left of the job's work and erase its result, clips and Idempotency-Key; repeating it is harmless."""
-    await state.store.check_owner(job_id, caller.owner)
+    await state.store.check_owner(job_id, caller.may_erase)
     if await state.store.cancel(job_id):
         metrics.JOBS.labels(JobState.CANCELLED).inc()

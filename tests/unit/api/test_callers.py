@@ -61,6 +61,23 @@ def test_callers_without_a_key_are_tenants_by_their_networks_and_one_on_one_s_ow
     assert access().identify(None, "127.0.0.1").tenant == access().identify(None, "127.0.0.2").tenant == ""
 
 
+@pytest.mark.parametrize(
+    ("owner", "reads", "erases"),
+    [("address:192.0.2.8", True, True), ("address:192.0.2.9", True, False), ("", True, True), ("app", False, False)],
+)
+def test_without_a_key_a_job_of_others_without_one_can_be_read_by_its_id_but_not_erased(
+    owner: str, reads: bool, erases: bool
+) -> None:
+    caller = access(host="192.0.2.7", anonymous="allow").identify(None, "192.0.2.8")
+    assert (caller.may_read(owner), caller.may_erase(owner)) == (reads, erases)
+
+
+@pytest.mark.parametrize(("owner", "its"), [("app", True), ("other", False), ("", False), ("address:192.0.2.8", False)])
+def test_with_a_key_only_jobs_of_its_name_can_be_read_or_erased(owner: str, its: bool) -> None:
+    caller = access(host="192.0.2.7", anonymous="allow").identify(KEY, "192.0.2.8")
+    assert (caller.may_read(owner), caller.may_erase(owner)) == (its, its)
+
+
 def test_a_proxy_that_is_not_trusted_is_named_in_the_log_once() -> None:
     behind = access(host="192.0.2.7", anonymous="allow")
     with structlog.testing.capture_logs() as logs:
