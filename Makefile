@@ -13,7 +13,7 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ci test-full test-gpu lint fmt docs pictures bench bench-full bench-gate audit peers triton browser fixture-model clean
+.PHONY: help run test test-ci test-full test-gpu lint fmt docs pictures bench bench-full bench-gate audit pin-images peers triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ audit: $(VENV)/.python ## Look the packages of the images up in the vulnerabilit
 	$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q pip-audit==$(PIP_AUDIT)
 	for lock in docker/locks/*.txt; do \
 		$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+
+pin-images: ## Write the digests of the images of others to docker/images.env and deploy/pinned (needs Docker and the registries).
+	$(PYTHON) docker/pin_images.py
 
 peers: $(VENV)/.bench ## Make the environments of the serving frameworks that `bench-full` compares with.
 	$(BIN)/python -m benchmarks.peers.environments
