@@ -14,6 +14,17 @@ from service.errors import IdempotencyInProgress
 from service.queue.connection import reported
 from service.queue.keys import Keys
 
+# A key that leads to a deleted job is free: it may have been given the result of a job of another key. Its own token is
+# there where the first answer was lost and the client asked again.
+# KEYS: key. ARGV: token, its life in ms, what keys of jobs begin with.
+CLAIM = """
+local value = redis.call('GET', KEYS[1])
+local job = value and value:match('^{"job": "(%w+)"')
+local deleted = job and redis.call('HGET', ARGV[3] .. job, 'finished') == 'cancelled'
+if value and value ~= ARGV[1] and not deleted then return value end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return false
+"""
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 LEAD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end"
 RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) end"
@@ -53,9 +64,9 @@ class IdempotencyKeys:
     """Keys of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
     def __init__(self, redis: Redis, keys: Keys, times: IdempotencyTimes) -> None:
-        self._redis = redis
         self._keys = keys
         self._times = times
+        self._claim = redis.register_script(CLAIM)
         self._release = redis.register_script(RELEASE)
         self._lead = redis.register_script(LEAD)
         self._renew = redis.register_script(RENEW)
@@ -69,12 +80,11 @@ class IdempotencyKeys:
         name = f"{owner}\n{key}" if owner else key
         claim = Claim(self._keys.idempotency(hashlib.sha256(name.encode()).hexdigest()), f"open:{job_id}")
         with reported():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.set(claim.key, claim.token, nx=True, px=int(self._times.reservation_ttl_s * 1000))
-            pipe.get(claim.key)
-            won, value = await pipe.execute()
-        # Its own token is there where the first answer was lost and the client asked again.
-        if won or value.decode() == claim.token:
+            value: Any = await self._claim(
+                keys=[claim.key],
+                args=[claim.token, int(self._times.reservation_ttl_s * 1000), self._keys.job("")],
+            )
+        if value is None:
             return claim
         if value.startswith(b"open:"):
             detail = "a request with this Idempotency-Key is still uploading or decoding"

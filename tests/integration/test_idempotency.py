@@ -82,6 +82,17 @@ async def test_cancelling_erases_clips_scores_and_key_and_the_work_is_dropped(
     assert outcome.state is JobState.CANCELLED
 
 
+async def test_a_key_that_was_given_the_result_of_a_job_is_free_once_the_job_is_deleted(
+    idempotency: IdempotencyKeys, store: JobStore
+) -> None:
+    job = record()
+    await store.accept(job)
+    claim = await claimed(idempotency, "another")
+    await idempotency.lead(claim, job.id, "print")
+    await store.cancel(job.id)
+    assert isinstance(await idempotency.claim("key", "later"), Claim)
+
+
 async def test_a_cancelled_job_cannot_finish(store: JobStore) -> None:
     job = record()
     await store.accept(job)

@@ -105,6 +105,7 @@ class World:
         rest.check(self)
         if not self.plan.unattended:
             await self._replay_all()
+        await rest.check_claims(self)
         rest.check_end_of_lives(self)
 
     async def _settle(self) -> None:
