@@ -18,6 +18,7 @@ Activation = Literal["softmax", "sigmoid"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Sampling = Literal["time", "index"]
 Resize = Literal["swscale_bilinear", "opencv_bilinear"]
+Framing = Literal["crop", "whole"]
 AttentionDetail = Literal["none", "frames", "layers"]
 
 
@@ -50,6 +51,9 @@ class ModelSpec(Lenient):
     width: int = Field(gt=0, description="W, pixels")
     resize_short_side: int = Field(gt=0, description="short side after resizing and before cropping, pixels")
     resize: Resize
+    framing: Framing = Field(
+        "crop", description="`crop` of the resized picture, or the `whole` picture squeezed to H x W"
+    )
     layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
     max_batch_size: int = Field(gt=0, description="clips in one inference call")
     precision: Precision = Field("fp32", description="number format of the served weights and products")

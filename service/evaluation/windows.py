@@ -24,6 +24,9 @@ from service.evaluation.scoring import Candidate, Score
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
 
+BESIDE = frozenset({"handheld"})
+"""Labels that are never an answer by themselves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -137,6 +140,8 @@ def answer_windows(candidate: Candidate, clips: Tensor, tell: Callable[[str, int
 def _best(score: Score, spec: ModelSpec, clip: Tensor) -> tuple[str, float]:
     logits = score(clip).logits[0].float()
     scores = logits.softmax(0) if spec.activation == "softmax" else logits.sigmoid()
+    # How the camera is held is said beside what it does.
+    scores[[label in BESIDE for label in spec.labels]] = 0.0
     best = int(scores.argmax())
     value = float(scores[best])
     # Independent scores may all be low: then nothing is said.

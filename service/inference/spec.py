@@ -34,6 +34,7 @@ _PLAIN = (
     "sampling",
     "resize_short_side",
     "resize",
+    "framing",
     "precision",
 )
 _IMAGE_SIZE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from service.contracts import Activation, Precision, Resize, Sampling
+from service.contracts import Activation, Framing, Precision, Resize, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,8 @@ class ModelCard:
     """Labels and preprocessing of one model.
 
     A clip holds every `frame_step`-th frame at `reference_fps` frames a second. Frames are resized until their short
-    side has `resize_short_side` pixels, then cropped to the network's size. `trained` is False for random weights, so
+    side has `resize_short_side` pixels, then cropped to the network's size; with `framing="whole"` they are squeezed to
+    that size instead. `trained` is False for random weights, so
     that an answer never passes for a real one. `precision` is that of the served weights and products.
 
     Raises ValueError naming the field that does not fit.
@@ -27,6 +28,7 @@ class ModelCard:
     resize_short_side: int
     sampling: Sampling = "time"
     resize: Resize = "swscale_bilinear"
+    framing: Framing = "crop"
     activation: Activation = "softmax"
     precision: Precision = "fp32"
     max_batch_size: int = 8
@@ -40,6 +42,7 @@ class ModelCard:
         for field, choices in (
             ("sampling", get_args(Sampling)),
             ("resize", get_args(Resize)),
+            ("framing", get_args(Framing)),
             ("activation", get_args(Activation)),
             ("precision", get_args(Precision)),
         ):

@@ -33,6 +33,10 @@ CAMERA_MOTION_LABELS = (
 )
 
 
+CAMERA_MOVE_LABELS = (*CAMERA_MOTION_LABELS, "handheld", "dissolve")
+"""Names of independent scores: several may hold at once; `static` is what holds where no motion does."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """A network with random weights, and the card it is served with."""

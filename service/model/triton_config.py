@@ -107,6 +107,7 @@ def _parameters(
         "image_size": str(config.height) if square else f"{config.height}x{config.width}",
         "resize_short_side": str(card.resize_short_side),
         "resize": card.resize,
+        **({"framing": card.framing} if card.framing != "crop" else {}),
         "precision": card.precision,
         "layers": str(config.depth),
         "weights_sha256": json.dumps(dict(sorted(weights_sha256.items(), key=lambda item: int(item[0])))),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.contracts import Framing
 from service.model.config import SequenceConfig, VidTrConfig
 
 CONFIG_FILE = "config.json"
@@ -30,6 +31,21 @@ class GeneratedData(_Section):
     easy_steps: int = Field(0, ge=0, description="steps until the slowest motions and all degradation are reached")
     reuse: int = Field(1, ge=1, description="steps that see a generated clip, each time in another symmetry")
     evaluation_clips: int = Field(480, ge=12, description="held-out clips of one evaluation")
+
+
+class MovesData(_Section):
+    """Camera moves as real footage has them, generated while training: independent scores of `CAMERA_MOVE_LABELS`."""
+
+    kind: Literal["camera_moves"]
+    pictures: Path = Field(description="folder with pictures to train on")
+    held_out_pictures: Path = Field(description="folder with pictures to evaluate on; shares none with `pictures`")
+    scenes: Path | None = Field(None, description="file of still scenes of real videos to train on")
+    held_out_scenes: Path | None = Field(None, description="file of still scenes to evaluate on")
+    framing: Framing = Field("whole", description="what of a frame the network sees")
+    tiles_each: int = Field(20, ge=1, description="tiles cut from each picture")
+    procedural: int = Field(200, ge=0, description="textures that are made up instead")
+    reuse: int = Field(4, ge=1, description="steps that see a generated clip, each time in another symmetry")
+    evaluation_clips: int = Field(480, ge=16, description="held-out clips of one evaluation")
 
 
 class LabelledData(_Section):
@@ -93,9 +109,14 @@ class TrainConfig(_Section):
     """The whole file."""
 
     network: dict[str, Any] = Field(description="fields of VidTrConfig, or of SequenceConfig with family = 'sequence'")
-    data: GeneratedData | LabelledData = Field(discriminator="kind")
+    data: GeneratedData | MovesData | LabelledData = Field(discriminator="kind")
     recipe: Recipe
     run: Run = Run()
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether scores are independent of each other."""
+        return self.data.kind in ("charades", "camera_moves")
 
     def network_config(self, classes: int) -> VidTrConfig | SequenceConfig:
         """The network for so many classes.
@@ -127,7 +148,16 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         for table, fields in tomllib.loads(change).items():
             raw[table] = {**raw.get(table, {}), **fields} if isinstance(fields, dict) else fields
     data = raw.get("data", {})
-    for key in ("pictures", "held_out_pictures", "videos", "annotations", "held_out_annotations"):
+    paths = (
+        "pictures",
+        "held_out_pictures",
+        "scenes",
+        "held_out_scenes",
+        "videos",
+        "annotations",
+        "held_out_annotations",
+    )
+    for key in paths:
         if isinstance(data, dict) and key in data:
             data[key] = (path.parent / data[key]).resolve()
     start = raw.get("network", {}).get("start")

@@ -47,19 +47,24 @@ class Evaluation:
         """Top-1, top-5 and calibration error, or mean average precision; `cut_found` where there are cuts."""
         truth, classes = self.targets.argmax(1), self.targets.size(1)
         if self.multi_label:
-            ap = multilabel_average_precision(self.scores, self.targets.long(), classes, average="none")
-            seen = self.targets.sum(0) > 0  # a class without a positive has no precision
-            return {"mAP": float(ap[seen].mean())}
+            held = self.targets.round().long()  # what is generated may hold in part
+            seen = held.sum(0) > 0  # a class without a positive has no precision
+            ap = multilabel_average_precision(self.scores[:, seen], held[:, seen], int(seen.sum()), average="macro")
+            return {"mAP": float(ap), **self._cuts}
         found = {
             "top1": float(multiclass_accuracy(self.scores, truth, classes, average="micro")),
             "top5": float(multiclass_accuracy(self.scores, truth, classes, average="micro", top_k=min(5, classes))),
             "ece": float(multiclass_calibration_error(self.scores, truth, classes, n_bins=15)),
         }
+        return found | self._cuts
+
+    @property
+    def _cuts(self) -> dict[str, float]:
         cuts = self.cut >= 0
-        if bool(cuts.any()):
-            behind = (self.attention_peak - self.cut)[cuts]
-            found["cut_found"] = float(((behind == 0) | (behind == 1)).float().mean())
-        return found
+        if not bool(cuts.any()):
+            return {}
+        behind = (self.attention_peak - self.cut)[cuts]
+        return {"cut_found": float(((behind == 0) | (behind == 1)).float().mean())}
 
     @property
     def confusion(self) -> Tensor:

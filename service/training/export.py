@@ -37,7 +37,8 @@ def export_run(
         resize_short_side=spec.resize_short_side,
         sampling=spec.sampling,
         resize=spec.resize,
-        activation="sigmoid" if finished.config.data.kind == "charades" else "softmax",
+        framing=spec.framing,
+        activation=spec.activation,
         precision=precision,
     )
     return export_model(finished.network, repository, name=name, version=version, card=card, serving=serving)

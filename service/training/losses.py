@@ -28,9 +28,10 @@ def examples_loss(
     scores = output.scores if isinstance(output, MotionScores) else output
     logits = scores.logits.float()
     if multi_label:
-        return F.binary_cross_entropy_with_logits(logits, targets)
-    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-    if isinstance(output, MotionScores):
+        loss = F.binary_cross_entropy_with_logits(logits, targets)
+    else:
+        loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    if isinstance(output, MotionScores) and examples.flow.numel():
         loss = loss + recipe.camera_flow * flow_loss(output.flows, examples.flow.to(device))
     if recipe.cut_attention and not recipe.mixup:
         loss = loss + recipe.cut_attention * _cut_loss(scores.temporal_attention, examples.cut.to(device))

@@ -13,7 +13,8 @@ from service.model.weights.checkpoint import read_checkpoint
 from service.model.weights.inflate import inflate
 from service.model.weights.resizing import start_from
 from service.training.camera_motion.initialise import initialise_for_motion
-from service.training.config import GeneratedData, TrainConfig
+from service.training.config import LabelledData, MovesData, TrainConfig
+from service.training.moves_source import GeneratedMoves
 from service.training.sources import Generated, Videos
 from service.video.config import VideoLimits
 
@@ -28,7 +29,7 @@ def clip_spec(config: TrainConfig) -> ModelSpec:
         trained=False,
         weights_sha256="",
         labels=("0", "1"),
-        activation="softmax",
+        activation="sigmoid" if config.multi_label else "softmax",
         frames=network.frames,
         frame_step=run.frame_step,
         reference_fps=run.reference_fps,
@@ -37,21 +38,25 @@ def clip_spec(config: TrainConfig) -> ModelSpec:
         width=network.width,
         resize_short_side=run.resize_short_side or round(8 / 7 * min(network.height, network.width)),
         resize="swscale_bilinear",
+        framing=config.data.framing if isinstance(config.data, MovesData) else "crop",
         layers=network.depth,
         max_batch_size=8,
     )
 
 
-def make_source(config: TrainConfig, limits: VideoLimits, cache: Path) -> Generated | Videos:
+def make_source(config: TrainConfig, limits: VideoLimits, cache: Path) -> Generated | GeneratedMoves | Videos:
     """The data of a run; decoded clips are kept in `cache`.
 
     Raises ValueError where the data do not fit the configuration.
     """
     network = config.network_config(2)
-    if isinstance(config.data, GeneratedData):
+    if not isinstance(config.data, LabelledData):
         if network.height != network.width:
             raise ValueError(f"generated clips are square, not {network.height}x{network.width}")
-        return Generated(config.data, network.frames, network.height, network.height // network.patch, config.run.seed)
+        shape = (network.frames, network.height, network.height // network.patch, config.run.seed)
+        if isinstance(config.data, MovesData):
+            return GeneratedMoves(config.data, *shape)
+        return Generated(config.data, *shape)
     return Videos(config.data, clip_spec(config), limits, cache, config.run.seed)
 
 

@@ -72,8 +72,11 @@ def display_size(width: int, height: int, pixel_aspect: Fraction, orientation: O
 def resized_size(width: int, height: int, spec: ModelSpec) -> Size:
     """(width, height) after resizing: the short side is `resize_short_side`, the long one is rounded down.
 
-    Where that would not cover the model's `height` x `width`, the picture becomes just large enough to do so.
+    Where that would not cover the model's `height` x `width`, the picture becomes just large enough to do so. A model
+    that is shown the whole picture gets it squeezed to its size.
     """
+    if spec.framing == "whole":
+        return spec.width, spec.height
     short = spec.resize_short_side
     if width <= height:
         target = (short, int(short * height / width))

@@ -46,7 +46,9 @@ class Paths:
     """`(B, T)` 1 for the full picture, 0 for the faded one."""
 
 
-class _Draw:
+class Draw:
+    """Random numbers of one generator."""
+
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
 
@@ -63,12 +65,14 @@ class _Draw:
         return torch.rand(shape, generator=self.generator) < p
 
 
-def progress(draw: _Draw, batch: int, frames: int) -> Tensor:
+def progress(draw: Draw, batch: int, frames: int, times: Tensor | None = None) -> Tensor:
     """Distance travelled until each frame at a mean speed of 1, `(B, T)`: steady, speeding up, slowing down, eased.
 
-    Samples are not exactly equidistant, since a video's own frames rarely are where the sampler wants them.
+    Samples are not exactly equidistant, since a video's own frames rarely are where the sampler wants them: `times`
+    `(B, T)`, in sampled frames, says where they are.
     """
-    times = torch.arange(frames).float() + draw.uniform(-0.12, 0.12, batch, frames)
+    if times is None:
+        times = torch.arange(frames).float() + draw.uniform(-0.12, 0.12, batch, frames)
     u = (times / (frames - 1)).clamp(0, 1)
     bend = draw.uniform(-0.45, 0.45, batch, 1) * (~draw.chance(0.4, batch, 1)).float()
     eased = u * u * (3 - 2 * u)
@@ -77,7 +81,7 @@ def progress(draw: _Draw, batch: int, frames: int) -> Tensor:
     return ((1 - ease) * bent + ease * eased) * (frames - 1)
 
 
-def directed(draw: _Draw, motion: Tensor, frames: int, speeds: Speeds) -> tuple[Tensor, Tensor, Tensor]:
+def directed(draw: Draw, motion: Tensor, frames: int, speeds: Speeds) -> tuple[Tensor, Tensor, Tensor]:
     """Centre `(B, T, 2)`, log view and angle `(B, T)` of classes 0 .. 8, with small impurities."""
     batch = len(motion)
     run = progress(draw, batch, frames)
@@ -127,7 +131,7 @@ def turned_back(point: Tensor, log_view: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([z * (c * x + s * y), z * (c * y - s * x)], -1)
 
 
-def shaken(draw: _Draw, batch: int, frames: int, speeds: Speeds) -> tuple[Tensor, Tensor, Tensor]:
+def shaken(draw: Draw, batch: int, frames: int, speeds: Speeds) -> tuple[Tensor, Tensor, Tensor]:
     """A camera in an unsteady hand, and in part one that jumps to and fro along a path, out of order."""
     rms = draw.log_uniform(*speeds.shake, batch)
     memory = draw.uniform(-0.2, 0.6, batch, 1, 1)
@@ -169,7 +173,7 @@ def _jumbled(generator: torch.Generator, frames: int) -> Tensor:
 
 def sample_paths(labels: Tensor, frames: int, speeds: Speeds, generator: torch.Generator) -> Paths:
     """Random paths for classes int64 `(B,)` of `LABELS`."""
-    draw, batch = _Draw(generator), len(labels)
+    draw, batch = Draw(generator), len(labels)
     motion = torch.where(labels < MOTIONS, labels, torch.zeros_like(labels))
     # A cut or a fade may happen while the camera moves, though not fast.
     busy = (labels >= INDEX["cut"]) & draw.chance(0.4, batch)

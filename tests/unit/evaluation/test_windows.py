@@ -150,6 +150,16 @@ def test_a_model_with_independent_scores_says_nothing_where_none_is_likely() -> 
     assert answer_windows(saying([-2.0, 0.1, -1.0], "sigmoid"), clip, lambda *_: None)[0].label == "pan_left"
 
 
+def test_how_the_camera_is_held_is_no_answer() -> None:
+    held = Candidate(
+        "camera",
+        spec(activation="sigmoid", labels=("static", "pan_left", "handheld")),
+        saying([-2.0, 0.5, 3.0], "sigmoid").score,
+    )
+    (answer,) = answer_windows(held, torch.zeros(1, 8, 16, 16, 3), lambda *_: None)
+    assert (answer.label, answer.score) == ("pan_left", pytest.approx(0.6225, abs=1e-4))
+
+
 def test_accuracy_counts_windows_with_a_single_truth_plain_and_weighted() -> None:
     found = figures(
         (window("static", weight=9), Answer("static")),

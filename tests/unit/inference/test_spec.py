@@ -33,6 +33,14 @@ def test_a_config_file_becomes_a_model_spec(tmp_path: Path):
     assert (spec.form, spec.description, spec.resize) == ("cvidtr_paper", "three colours", "swscale_bilinear")
 
 
+def test_a_model_sees_a_crop_unless_it_says_that_it_sees_the_whole_picture():
+    whole = TEXT + 'parameters { key: "framing" value { string_value: "whole" } }'
+    assert parse(TEXT).framing == "crop"
+    assert parse(whole).framing == "whole"
+    with pytest.raises(ModelConfigError, match="parameter 'framing' is 'half', expected 'crop' or 'whole'"):
+        parse(whole.replace('"whole"', '"half"'))
+
+
 def test_a_spec_survives_the_wire_format_of_the_model_config_call():
     config = text_format.Parse(TEXT, ModelConfig())
     received = ModelConfig.FromString(config.SerializeToString())

@@ -105,6 +105,11 @@ def test_the_parameters_describe_preprocessing_and_meaning() -> None:
     assert {key: parameter(config, key) for key in expected} == expected
 
 
+def test_what_of_a_frame_is_shown_stands_there_where_it_is_not_a_crop() -> None:
+    assert "framing" not in parsed().parameters
+    assert parameter(parsed(framing="whole"), "framing") == "whole"
+
+
 def test_a_square_image_size_is_one_number() -> None:
     config = parse(triton_config("tiny", tiny_config(width=16), card(), {}))
     assert parameter(config, "image_size") == "16"

@@ -93,3 +93,10 @@ def test_frames_that_were_resized_do_not_pile_up_in_memory() -> None:
         resizer.crops(VideoFrame(1920, 1080, "yuv420p"))
     # Sixteen million pixels are eight such frames.
     assert sum(type(thing) is VideoFrame for thing in gc.get_objects()) <= 10
+
+
+def test_a_model_of_the_whole_picture_gets_it_squeezed() -> None:
+    whole = spec(framing="whole", width=48, height=32, resize_short_side=64)
+    assert resized_size(1280, 720, whole) == (48, 32)
+    assert resized_size(720, 1280, whole) == (48, 32)
+    assert crop_corners(48, 32, whole, 3) == [(0, 0)] * 3

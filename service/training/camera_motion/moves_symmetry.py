@@ -1,0 +1,48 @@
+"""Mirrored and reversed clips with independent scores: each is again such a clip, and costs next to nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from service.training.camera_motion.mixed_moves import MovesBatch
+from service.training.camera_motion.moves import INDEX, MOVE_LABELS
+
+
+def _exchanged(*pairs: tuple[str, str]) -> Tensor:
+    order = torch.arange(len(MOVE_LABELS))
+    for one, other in pairs:
+        order[INDEX[one]], order[INDEX[other]] = INDEX[other], INDEX[one]
+    return order
+
+
+_PAN, _TILT = ("pan_left", "pan_right"), ("tilt_up", "tilt_down")
+_ZOOM, _ROLL = ("zoom_in", "zoom_out"), ("roll_cw", "roll_ccw")
+MIRRORED = _exchanged(_PAN, _ROLL)
+"""Whose score each label has in a clip whose left and right are exchanged."""
+FLIPPED = _exchanged(_TILT, _ROLL)
+"""The same of a clip that is upside down by a mirror."""
+REVERSED = _exchanged(_PAN, _TILT, _ZOOM, _ROLL)
+"""The same of a clip that runs backwards."""
+
+
+def randomly_mirrored(batch: MovesBatch, generator: torch.Generator) -> MovesBatch:
+    """Each clip by its own random choice of eight symmetries; scores, cuts and motion follow.
+
+    Rows and columns are not exchanged: a clip shows the whole of a wide frame, squeezed.
+    """
+    clips, targets, cut, flow = batch
+    frames = clips.size(1)
+    for dim, order, components, signs in (
+        (3, MIRRORED, [0, 1, 2, 3], [-1, 1, -1, 1]),
+        (2, FLIPPED, [0, 1, 2, 3], [1, -1, 1, -1]),
+        (1, REVERSED, [2, 3, 0, 1], [1, 1, 1, 1]),
+    ):
+        chosen = torch.rand(len(clips), generator=generator) < 0.5
+        pick = chosen.view(-1, 1, 1, 1, 1)
+        clips = torch.where(pick, clips.flip(dim), clips)
+        flow = torch.where(pick, flow.flip(dim)[..., components] * torch.tensor(signs), flow)
+        targets = torch.where(chosen[:, None], targets[:, order], targets)
+        if dim == 1:
+            cut = torch.where(chosen & (cut >= 0), frames - 2 - cut, cut)
+    return MovesBatch(clips, targets, cut, flow)
