@@ -22,9 +22,10 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from service.local.redis import LocalRedis, redis_in_package
+from service.queue.accepting import JobTimes
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
-from service.queue.jobs import JobStore, JobTimes
+from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from tests.factories import decoded, record, spec
 

@@ -18,9 +18,10 @@ import numpy as np
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobResult, ModelSpec, SampledWindow, VideoInfo
 from service.local.process import ServerProcess, free_ports
 from service.local.redis import LocalRedis
+from service.queue.accepting import JobTimes
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
-from service.queue.jobs import JobStore, JobTimes
+from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.settings import Settings

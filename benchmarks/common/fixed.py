@@ -12,8 +12,8 @@ import numpy as np
 
 from service.contracts import ModelSpec
 from service.inference.backend import Clips, Scores
+from service.queue.accepting import JobTimes
 from service.queue.dead import DeadLetterLimits
-from service.queue.jobs import JobTimes
 from service.settings import Settings
 from service.telemetry import logs, metrics
 from service.worker.config import WorkerConfig

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from service.api.admission import Admission, AdmissionConfig
 from service.api.callers import Access, AccessConfig
 from service.api.classification import Classifier
 from service.api.decode_pace import DecodePace
+from service.api.decoding import start_decoding
 from service.api.early import EarlyAnswers
 from service.api.following import Following
 from service.api.job_waiter import JobWaiter
@@ -37,14 +37,14 @@ from service.api.state import ApiState
 from service.api.streaming import Streaming
 from service.api.upload import UploadTimes
 from service.api.webhooks import WebhookConfig, Webhooks
-from service.cores import usable_cores
-from service.errors import QueueUnavailable, SandboxMissing
+from service.errors import QueueUnavailable
+from service.queue.accepting import JobTimes
 from service.queue.bus import ResultBus
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.events import JobEvents
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
-from service.queue.jobs import JobStore, JobTimes
+from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.listing import JobList
 from service.queue.models import ModelDirectory
@@ -53,10 +53,6 @@ from service.queue.result_cache import ResultCache
 from service.queue.room import Room, RoomLimits
 from service.queue.webhooks import WebhookQueue
 from service.settings import Settings
-from service.telemetry import metrics
-from service.video.config import DecodeConfig
-from service.video.pool import DecodePool
-from service.video.sandbox import LAYERS
 
 log = structlog.get_logger()
 
@@ -135,10 +131,8 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     spool_dir = settings.spool_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-spool-")))
     spool_dir.mkdir(parents=True, exist_ok=True)
     await _announce(durability)
-    pool = await _decoding(settings, stack)
-    decode_processes = settings.decode_workers or usable_cores()
-    metrics.DECODE_PROCESSES.set(decode_processes)
-    pace = DecodePace(decode_processes)
+    pool = await start_decoding(settings, stack)
+    pace = DecodePace(pool.processes)
     sampler = QueueSampler(redis, keys, directory, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
@@ -199,24 +193,6 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         queue_sampler=sampler,
         metrics_dir=settings.prometheus_multiproc_dir,
     )
-
-
-async def _decoding(settings: Settings, stack: contextlib.AsyncExitStack) -> DecodePool:
-    """The decode processes, shut in. Raises SandboxMissing where strangers could reach some that are not."""
-    config = settings.narrowed(DecodeConfig)
-    if config.decode_sandbox is None and not settings.narrowed(AccessConfig).loopback:
-        config = replace(config, decode_sandbox="require")
-    pool = DecodePool(config)
-    stack.push_async_callback(pool.close)
-    try:
-        await pool.start()
-    except SandboxMissing as error:
-        log.error("sandbox_missing", detail=error.detail)
-        raise
-    for layer in LAYERS:
-        metrics.SANDBOX_LAYER.labels(layer).set(layer in pool.sandbox)
-    log.info("decode_sandbox", active=list(pool.sandbox), required=config.decode_sandbox == "require")
-    return pool
 
 
 async def _announce(durability: Durability) -> None:

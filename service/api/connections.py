@@ -7,7 +7,6 @@ those in which no request is under way give way to new ones: silence never keeps
 from __future__ import annotations
 
 import ipaddress
-import os
 import resource
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from service.api.callers import network
+from service.cores import usable_cores
 from service.telemetry import metrics
 
 log = structlog.get_logger()
@@ -129,7 +129,7 @@ def _within_descriptors(config: ConnectionConfig, descriptors: int) -> int:
     needed = (
         OWN_DESCRIPTORS
         + DESCRIPTORS_PER_UPLOAD * config.max_concurrent_uploads
-        + DESCRIPTORS_PER_DECODE_PROCESS * (config.decode_workers or os.cpu_count() or 1)
+        + DESCRIPTORS_PER_DECODE_PROCESS * (config.decode_workers or usable_cores())
     )
     limit = min(config.max_connections, max(FEWEST_CONNECTIONS, descriptors - needed))
     if limit < config.max_connections:

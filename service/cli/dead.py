@@ -23,9 +23,9 @@ JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 
 
 def _ask(question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
+    from service.queue.accepting import JobTimes
     from service.queue.connection import connect
     from service.queue.dead import DeadLetterLimits, DeadLetters
-    from service.queue.jobs import JobTimes
     from service.queue.keys import Keys
 
     settings = Settings()

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 FAILED = 1
+SANDBOX_ADVICE = (
+    "allow user namespaces (kernel.unprivileged_userns_clone, or the container's seccomp profile) and take a kernel"
+    " with Landlock (5.13)"
+)
 
 
 @dataclass(frozen=True)
@@ -156,25 +160,29 @@ def models(settings: Settings) -> Iterator[Finding]:
 
 def sandbox(settings: Settings) -> Iterator[Finding]:
     """Starts the decode processes and asks what they are shut in by."""
-    from service.errors import VidtrError
-    from service.video.config import DecodeConfig
+    from service.api.decoding import decode_config
+    from service.errors import SandboxMissing, VidtrError
+    from service.video.sandbox import LAYERS
 
     try:
-        layers = asyncio.run(_layers(settings.narrowed(DecodeConfig)))
+        active = asyncio.run(_layers(decode_config(settings)))
+    except SandboxMissing as error:
+        advice = f"{SANDBOX_ADVICE}, or, for videos that you trust, set VIDTR_DECODE_SANDBOX=best_effort"
+        yield Finding("decode sandbox", "failed", error.detail, advice)
+        return
     except (VidtrError, OSError) as error:
         yield Finding("decode sandbox", "failed", str(error), "the messages above say why the processes end")
         return
-    missing = [layer for layer in ("network namespace", "landlock", "seccomp") if layer not in layers]
+    missing = [layer for layer in LAYERS if layer not in active]
     if not missing:
-        yield Finding("decode sandbox", "ok", ", ".join(layers))
+        yield Finding("decode sandbox", "ok", ", ".join(active))
     elif sys.platform != "linux":
         yield Finding("decode sandbox", "warning", "limits only", "decode videos of strangers on Linux")
     else:
-        advice = (
-            "allow user namespaces (kernel.unprivileged_userns_clone, or the container's seccomp profile) and a kernel"
-            " with Landlock (5.13); until then decode only videos that you trust"
+        detail = f"{', '.join(active)}; this machine does not offer: {', '.join(missing)}"
+        yield Finding(
+            "decode sandbox", "warning", detail, f"{SANDBOX_ADVICE}; until then decode only videos that you trust"
         )
-        yield Finding("decode sandbox", "warning", f"this machine does not offer: {', '.join(missing)}", advice)
 
 
 async def _layers(config: DecodeConfig) -> tuple[str, ...]:

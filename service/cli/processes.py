@@ -156,8 +156,8 @@ def api() -> None:
 def worker() -> None:
     """Run one worker process; its settings come from the environment."""
     from service.inference.backend import Backend
+    from service.queue.accepting import JobTimes
     from service.queue.dead import DeadLetterLimits
-    from service.queue.jobs import JobTimes
     from service.telemetry import logs, metrics, traces
     from service.worker.config import WorkerConfig
     from service.worker.pulse import Pulse

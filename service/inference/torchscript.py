@@ -15,6 +15,7 @@ import structlog
 import torch
 
 from service.contracts import ModelSpec
+from service.cores import usable_cores
 from service.errors import BackendFailed, BackendUnavailable
 from service.inference.allocator import keep_buffers
 from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
@@ -199,7 +200,8 @@ def _warm_up_sizes(largest: int) -> Iterable[int]:
 
 
 def _load_all(config: TorchScriptConfig) -> list[_LoadedModel]:
-    cores = torch.get_num_threads()
+    # What torch takes by itself heeds its environment, but no quota of a container.
+    cores = min(torch.get_num_threads(), usable_cores())
     models = [
         _LoadedModel(file, config.threads or cores, config.operators) for file in scan_repository(config.repository)
     ]

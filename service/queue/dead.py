@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 
 from service.contracts import DeadLetter, JobRecord
 from service.errors import UnknownDeadLetter
+from service.queue.accepting import JobTimes, entry_fields
 from service.queue.clock import NOW, redis_time
 from service.queue.codec import Outcome
 from service.queue.connection import reported
 from service.queue.job_scripts import EVENT, TELL
-from service.queue.jobs import JobTimes, entry_fields
 from service.queue.keys import Keys
 
 LISTED = 1000

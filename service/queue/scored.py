@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from service.contracts import ClipScores, JobRecord
 from service.queue.codec import decode_scores
-from service.queue.stream import ClipEntry
+from service.queue.entries import ClipEntry
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from service.contracts import JobState, JobStatus
 from service.errors import DeadlineExceeded, JobDeleted, ResultExpired, UnknownJob
 from service.queue.codec import Outcome
 from service.queue.connection import reported
+from service.queue.entries import ClipEntry
 from service.queue.keys import Keys
 from service.queue.scored import ScoredJob, scored_job
-from service.queue.stream import ClipEntry
 
 
 class JobReader:

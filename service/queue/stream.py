@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,59 +12,14 @@ from redis.exceptions import ResponseError
 
 from service.contracts import JobClass, JobRecord, ModelSpec
 from service.queue.connection import Call, reported, run_all
+from service.queue.entries import ClipEntry, ClipState, Taken, entry_of, pairs, state_of
 from service.queue.keys import GROUP, Keys
-from service.queue.routes import model_of
 from service.queue.stream_scripts import CLAIM, DISMISS, HOLD, LEAVE, LOOK_UP, TAKE
 
 # An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
 GIVEN_BACK_MS = 3_600_000
 # Larger clips are fetched by a command of its own: a script would copy them once more.
 INLINE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class ClipEntry:
-    """One stream entry: which clip to score, and until when. Times are Unix seconds."""
-
-    entry_id: str
-    model: str
-    version: str
-    job_id: str
-    clip: int
-    shape: tuple[int, ...]
-    enqueued_at: float
-    deadline_at: float
-    job_class: JobClass = JobClass.INTERACTIVE
-    deliveries: int = 1
-    trace: str = ""
-    followed: bool = False
-    """whether other uploads waited to be decoded when it was queued: their clips come soon"""
-    route: str = ""
-    """where it waits"""
-    weights: str = ""
-    """SHA-256 of the weights that are to score it; empty where an earlier release queued it"""
-
-
-@dataclass(frozen=True)
-class ClipState:
-    """What Redis holds of an entry's clip."""
-
-    payload: bytes | None
-    scored: bool
-    job: str
-    """`open`, `gone`, or how the job has ended: `finished`, or `dead` while its payloads are kept for a replay"""
-    fault: str | None = None
-    """what went wrong when clips of this job were last given back"""
-    record: bytes | None = None
-    """of a job of which no clip is scored, and all that it has were taken together"""
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Entries, and what is known of those of them that need not be looked up any more."""
-
-    entries: list[ClipEntry]
-    known: dict[ClipEntry, ClipState] = field(default_factory=dict)
 
 
 class ClipStream:
@@ -108,7 +62,7 @@ class ClipStream:
                 await self.join(routes)
                 return []
         return [
-            _entry(*streams[key.decode()], entry_id, fields)
+            entry_of(*streams[key.decode()], entry_id, fields)
             for key, entries in reply or []
             for entry_id, fields in entries
             if fields
@@ -140,8 +94,8 @@ class ClipStream:
             return Taken([])
         number, found, facts = reply
         job_class, route, _ = order[number - 1]
-        entries = [_entry(route, job_class, entry_id, _pairs(fields)) for entry_id, fields in found]
-        return Taken(entries, {entry: _state(*of) for entry, of in zip(entries, facts or (), strict=False)})
+        entries = [entry_of(route, job_class, entry_id, pairs(fields)) for entry_id, fields in found]
+        return Taken(entries, {entry: state_of(*of) for entry, of in zip(entries, facts or (), strict=False)})
 
     async def reclaim(
         self, route: str, lease_s: float, count: int, served: Iterable[ModelSpec] = (), *, idle: bool = False
@@ -174,7 +128,7 @@ class ClipStream:
                     continue
             if found:
                 return [
-                    _entry(route, job_class, entry_id, _pairs(fields), int(deliveries))
+                    entry_of(route, job_class, entry_id, pairs(fields), int(deliveries))
                     for entry_id, deliveries, fields in found
                 ]
         return []
@@ -224,8 +178,8 @@ class ClipStream:
                 args=[int(inline), *(entry.clip for entry in entries)],
             )
         if inline:
-            return [_state(*of) for of in facts]
-        return [_state(payload, *of[1:]) for payload, of in zip(fetched, facts, strict=True)]
+            return [state_of(*of) for of in facts]
+        return [state_of(payload, *of[1:]) for payload, of in zip(fetched, facts, strict=True)]
 
     async def weights(self, entries: Iterable[ClipEntry]) -> dict[str, str]:
         """SHA-256 of the weights that the jobs of these entries ask for, by the jobs' ids; "" where a job has ended."""
@@ -267,48 +221,3 @@ class ClipStream:
         for entry in entries:
             grouped[self._keys.clips(entry.route, entry.job_class)].append(entry)
         return grouped
-
-
-_ENDED = {b"dead": "dead"}
-
-
-def _state(
-    payload: bytes | None,
-    total: bytes | None,
-    finished: bytes | None,
-    fault: bytes | None,
-    scored: int,
-    record: bytes | None = None,
-) -> ClipState:
-    return ClipState(
-        payload=payload,
-        scored=bool(scored),
-        fault=fault.decode() if fault else None,
-        job="gone" if total is None else "open" if finished is None else _ENDED.get(finished, "finished"),
-        record=record,
-    )
-
-
-def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(fields[::2], fields[1::2], strict=True))
-
-
-def _entry(
-    route: str, job_class: JobClass, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1
-) -> ClipEntry:
-    return ClipEntry(
-        entry_id=entry_id.decode(),
-        model=model_of(route),
-        version=fields[b"version"].decode(),
-        job_id=fields[b"job"].decode(),
-        clip=int(fields[b"clip"]),
-        shape=tuple(int(n) for n in fields[b"shape"].split(b",")),
-        enqueued_at=float(fields[b"enqueued_at"]),
-        deadline_at=float(fields[b"deadline_at"]),
-        job_class=job_class,
-        deliveries=deliveries,
-        trace=fields.get(b"trace", b"").decode(),
-        followed=fields.get(b"followed") == b"1",
-        route=route,
-        weights=fields.get(b"weights", b"").decode(),
-    )

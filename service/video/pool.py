@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,13 +33,16 @@ class DecodePool:
     Start it in the thread that runs the event loop: the processes die with the thread that started them.
 
     Attributes:
+        processes: how many uploads are decoded at a time.
         sandbox: what shuts the decodes in on this machine, beyond their limits; known once started.
     """
 
-    def __init__(self, config: DecodeConfig) -> None:
+    def __init__(self, config: DecodeConfig, told: Callable[[tuple[str, ...]], None] = lambda active: None) -> None:
+        """`told` hears of `sandbox` whenever it changes."""
         self._config = config
-        self._processes = config.decode_workers or usable_cores()
-        self._free = asyncio.Semaphore(self._processes)
+        self._told = told
+        self.processes = config.decode_workers or usable_cores()
+        self._free = asyncio.Semaphore(self.processes)
         self._layouts = Layouts(self._cells, config.decode_crashes_per_layout)
         self._crashes = Crashes(config.decode_crashes_per_caller, config.decode_crash_window_s)
         self._closed = False
@@ -116,10 +119,13 @@ class DecodePool:
         """Those of a new fork server."""
         server = ForkServer(partial(prepare_decoder, self._config))
         uploads = 1 if self._config.decode_isolation == "upload" else self._config.decode_recycle_after
-        return Cells(server, self._processes, uploads)
+        return Cells(server, self.processes, uploads)
 
     def _check(self, layers: list[str]) -> None:
-        self.sandbox = (f"process per {self._config.decode_isolation}", *layers)
+        active = (f"process per {self._config.decode_isolation}", *layers)
+        if active != self.sandbox:
+            self.sandbox = active
+            self._told(active)
         if missing := self.unsafe:
             raise SandboxMissing(
                 f"Decode processes are shut in by {', '.join(layers) or 'nothing'} on this machine; "
@@ -168,7 +174,7 @@ class DecodePool:
         """A cell that has the upload. Raises ServerGone, and what cells end of where none lives to take it."""
         task = task_of(asked.spec, asked.request)
         # One that died while it was idle did nothing to this upload, and so may all have that there are.
-        for left in range(2 * self._processes, -1, -1):
+        for left in range(2 * self.processes, -1, -1):
             cell = await cells.take(caller)
             try:
                 self._check(await cells.layers(cell))

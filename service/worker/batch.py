@@ -14,7 +14,8 @@ from service.contracts import ClipScores
 from service.errors import BackendFailed, DeadlineExceeded, VidtrError
 from service.inference.backend import Backend, Scores
 from service.queue.clock import Clock
-from service.queue.stream import ClipEntry, ClipState, ClipStream, Taken
+from service.queue.entries import ClipEntry, ClipState, Taken
+from service.queue.stream import ClipStream
 from service.telemetry import metrics, traces
 
 

@@ -13,9 +13,10 @@ from service.errors import DeadlineExceeded, VidtrError
 from service.queue.clock import Clock
 from service.queue.codec import Outcome
 from service.queue.dead import DeadLetters
+from service.queue.entries import ClipEntry, ClipState
 from service.queue.jobs import End, JobStore
 from service.queue.scored import ScoredJob, by_job
-from service.queue.stream import ClipEntry, ClipState, ClipStream
+from service.queue.stream import ClipStream
 from service.telemetry import metrics
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from service.queue.stream import ClipEntry
+from service.queue.entries import ClipEntry
 
 
 class Gathering:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from service.errors import QueueUnavailable
-from service.queue.stream import ClipEntry, ClipStream
+from service.queue.entries import ClipEntry
+from service.queue.stream import ClipStream
 
 log = structlog.get_logger()
 

@@ -12,9 +12,10 @@ import structlog
 from service.contracts import ModelSpec, WorkerStatus
 from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
+from service.queue.entries import ClipEntry, Taken
 from service.queue.models import ModelDirectory
 from service.queue.routes import route_of, routes
-from service.queue.stream import ClipEntry, ClipStream, Taken
+from service.queue.stream import ClipStream
 from service.telemetry import metrics, traces
 from service.worker.batch import LoadedClip, batches, expiry, load, observe, score
 from service.worker.breaker import Breaker

@@ -9,9 +9,10 @@ import socket
 from uuid import uuid4
 
 from service.inference.backend import Backend
+from service.queue.accepting import JobTimes
 from service.queue.connection import connect
 from service.queue.dead import DeadLetterLimits, DeadLetters
-from service.queue.jobs import JobStore, JobTimes
+from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream

@@ -17,10 +17,11 @@ from service.aggregate import aggregate
 from service.contracts import ClipScores, JobClass, JobRecord, JobState
 from service.local.process import LocalServerError
 from service.local.redis import LocalRedis, redis_in_package
+from service.queue.accepting import JobTimes
 from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
-from service.queue.jobs import End, JobStore, JobTimes
+from service.queue.jobs import End, JobStore
 from service.queue.keys import Keys
 from service.queue.stream import ClipStream
 from tests.factories import clip, decoded, record, scores, spec

@@ -7,10 +7,11 @@ import structlog
 from redis.asyncio import Redis
 
 from service.local.redis import LocalRedis
+from service.queue.accepting import JobTimes
 from service.queue.backlog import backlogs
 from service.queue.connection import connect
 from service.queue.dead import DeadLetterLimits, DeadLetters
-from service.queue.jobs import JobStore, JobTimes
+from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream

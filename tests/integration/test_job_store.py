@@ -34,7 +34,7 @@ async def test_payloads_are_the_clips_bytes_and_expire(store: JobStore, redis: R
 async def test_clips_that_come_with_their_job_are_there_with_it(
     store: JobStore, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, together_bytes: int
 ) -> None:
-    monkeypatch.setattr("service.queue.jobs.TOGETHER_BYTES", together_bytes)
+    monkeypatch.setattr("service.queue.accepting.TOGETHER_BYTES", together_bytes)
     clips = [clip(i) for i in range(3)]
     job = record(decoded=decoded(windows=3))
     await store.accept(job, clips=memoryview(b"".join(clips)))

@@ -18,8 +18,9 @@ from service.inference.backend import Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.local.process import ServerProcess
 from service.local.redis import LocalRedis
+from service.queue.accepting import JobTimes
 from service.queue.dead import DeadLetterLimits
-from service.queue.jobs import JobStore, JobTimes
+from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.settings import Settings
 from service.worker.config import WorkerConfig

@@ -24,7 +24,7 @@ CLIPS = memoryview(clip(0) + clip(1) + clip(2))
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clips go ahead of their job, however small they are."""
-    monkeypatch.setattr("service.queue.jobs.TOGETHER_BYTES", 0)
+    monkeypatch.setattr("service.queue.accepting.TOGETHER_BYTES", 0)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_clips_of_an_upload_that_ends_before_its_job_leave_with_its_room(
 async def test_a_cancelled_put_writes_nothing_once_it_is_over(
     store: JobStore, room: Room, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.queue.jobs.PIPELINE_BYTES", SPEC.clip_bytes)
+    monkeypatch.setattr("service.queue.accepting.PIPELINE_BYTES", SPEC.clip_bytes)
     putting = asyncio.create_task(store.put_payloads("a", memoryview(clip(0) * 200), SPEC.clip_bytes))
     while not await stored(redis, keys):
         await asyncio.wait({putting}, timeout=0)

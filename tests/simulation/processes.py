@@ -16,13 +16,14 @@ from service.api.job_waiter import JobWaiter
 from service.api.overdue import Overdue
 from service.api.periodic import Periodic
 from service.api.webhooks import WebhookConfig, Webhooks
+from service.queue.accepting import JobTimes
 from service.queue.bus import ResultBus
 from service.queue.clock import Clock
 from service.queue.connection import connect
 from service.queue.dead import DeadLetterLimits, DeadLetters
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
-from service.queue.jobs import JobStore, JobTimes
+from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.listing import JobList
 from service.queue.models import ModelDirectory

@@ -167,8 +167,8 @@ class World:
 @contextlib.contextmanager
 def _small() -> Iterator[None]:
     with (
-        mock.patch("service.queue.jobs.TOGETHER_BYTES", SMALL_BYTES),
-        mock.patch("service.queue.jobs.PIPELINE_BYTES", SMALL_BYTES),
+        mock.patch("service.queue.accepting.TOGETHER_BYTES", SMALL_BYTES),
+        mock.patch("service.queue.accepting.PIPELINE_BYTES", SMALL_BYTES),
         mock.patch("service.queue.stream.INLINE_BYTES", SMALL_BYTES),
         mock.patch("service.worker.loop.UPKEEP_S", UPKEEP_S),
     ):

@@ -7,7 +7,10 @@ from typer.testing import CliRunner
 from service.cli import doctor
 from service.cli.main import app
 from service.settings import Settings
+from tests.fixtures.bare_machine import prepare_on_a_bare_machine
 from tests.fixtures.servers import MODEL_REPOSITORY, SHIPPED_REPOSITORY
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="decode processes are shut in on Linux only")
 
 
 def settings(**given: object) -> Settings:
@@ -66,15 +69,27 @@ def test_a_repository_that_is_not_there_fails(tmp_path: Path) -> None:
     assert states(doctor.models, model_repository=tmp_path / "missing") == {"model repository": "failed"}
 
 
-def test_missing_layers_of_the_sandbox_are_a_warning_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def layers(config: object) -> tuple[str, ...]:
-        return ("process per caller", "seccomp")
-
-    monkeypatch.setattr(doctor, "_layers", layers)
-    monkeypatch.setattr(sys, "platform", "linux")
-    [found] = doctor.sandbox(settings())
+@needs_linux
+def test_missing_layers_of_the_sandbox_are_a_warning_that_names_them_beside_those_that_are_active(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.video.pool.prepare_decoder", prepare_on_a_bare_machine)
+    [found] = doctor.sandbox(settings(host="127.0.0.1"))
     assert found.state == "warning"
-    assert "network namespace, landlock" in found.detail
+    active, _, missing = found.detail.partition("; this machine does not offer: ")
+    assert active.startswith("process per caller")
+    assert missing.endswith("landlock, seccomp")
+
+
+@needs_linux
+@pytest.mark.parametrize("required", [{"host": "0.0.0.0"}, {"decode_sandbox": "require"}])  # noqa: S104 - not bound
+def test_a_sandbox_that_is_required_and_missing_fails(
+    monkeypatch: pytest.MonkeyPatch, required: dict[str, str]
+) -> None:
+    monkeypatch.setattr("service.video.pool.prepare_decoder", prepare_on_a_bare_machine)
+    [found] = doctor.sandbox(settings(**required))
+    assert (found.state, "also needs seccomp" in found.detail) == ("failed", True)
+    assert "VIDTR_DECODE_SANDBOX=best_effort" in found.advice
 
 
 def test_a_full_disk_fails() -> None:

@@ -16,6 +16,7 @@ import pytest
 from service.contracts import JobRequest
 from service.errors import SandboxMissing, Undecodable
 from service.video.sandbox import lacking
+from tests.fixtures.bare_machine import prepare_on_a_bare_machine
 from tests.fixtures.evil_cell import program, take_over
 from tests.unit.video.common import SPEC
 from tests.unit.video.test_pool import cells, fork_servers, running
@@ -134,14 +135,6 @@ def test_the_least_of_a_sandbox_is_the_filter_and_one_wall_more(active: list[str
 def without_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fork servers of this test run on a machine that has no sandbox."""
     monkeypatch.setattr("service.video.pool.prepare_decoder", prepare_on_a_bare_machine)
-
-
-def prepare_on_a_bare_machine(config: object) -> object:
-    import service.video.inside
-    from service.video.forking import prepare_decoder
-
-    service.video.inside.lock_in = lambda control: []
-    return prepare_decoder(config)  # type: ignore[arg-type]
 
 
 async def test_where_the_sandbox_is_required_and_missing_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-from service.queue.stream import ClipEntry
+from service.queue.entries import ClipEntry
 from service.worker.gathering import Gathering
 
 

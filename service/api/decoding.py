@@ -1,0 +1,47 @@
+"""The decode pool of an api process: how far its decodes have to be shut in, and what is told of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import replace
+
+import structlog
+
+from service.api.callers import AccessConfig
+from service.errors import SandboxMissing
+from service.settings import Settings
+from service.telemetry import metrics
+from service.video.config import DecodeConfig
+from service.video.pool import DecodePool
+from service.video.sandbox import LAYERS
+
+log = structlog.get_logger()
+
+
+def decode_config(settings: Settings) -> DecodeConfig:
+    """How uploads are decoded: in a sandbox where strangers can reach the API, unless the settings say otherwise."""
+    config = settings.narrowed(DecodeConfig)
+    if config.decode_sandbox is None and not settings.narrowed(AccessConfig).loopback:
+        return replace(config, decode_sandbox="require")
+    return config
+
+
+async def start_decoding(settings: Settings, stack: contextlib.AsyncExitStack) -> DecodePool:
+    """The decode processes, shut in; `stack` ends them. Raises SandboxMissing where they are not as they have to be."""
+    config = decode_config(settings)
+    pool = DecodePool(config, told=_show)
+    stack.push_async_callback(pool.close)
+    try:
+        await pool.start()
+    except SandboxMissing as error:
+        log.error("sandbox_missing", detail=error.detail)
+        raise
+    metrics.DECODE_PROCESSES.set(pool.processes)
+    log.info("decode_sandbox", active=list(pool.sandbox), required=config.decode_sandbox == "require")
+    return pool
+
+
+def _show(active: Collection[str]) -> None:
+    for layer in LAYERS:
+        metrics.SANDBOX_LAYER.labels(layer).set(layer in active)

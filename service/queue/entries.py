@@ -1,0 +1,102 @@
+"""The entries of the clip streams, and what is known of their clips: read from what Redis says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service.contracts import JobClass
+from service.queue.routes import model_of
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """One stream entry: which clip to score, and until when. Times are Unix seconds."""
+
+    entry_id: str
+    model: str
+    version: str
+    job_id: str
+    clip: int
+    shape: tuple[int, ...]
+    enqueued_at: float
+    deadline_at: float
+    job_class: JobClass = JobClass.INTERACTIVE
+    deliveries: int = 1
+    trace: str = ""
+    followed: bool = False
+    """whether other uploads waited to be decoded when it was queued: their clips come soon"""
+    route: str = ""
+    """where it waits"""
+    weights: str = ""
+    """SHA-256 of the weights that are to score it; empty where an earlier release queued it"""
+
+
+@dataclass(frozen=True)
+class ClipState:
+    """What Redis holds of an entry's clip."""
+
+    payload: bytes | None
+    scored: bool
+    job: str
+    """`open`, `gone`, or how the job has ended: `finished`, or `dead` while its payloads are kept for a replay"""
+    fault: str | None = None
+    """what went wrong when clips of this job were last given back"""
+    record: bytes | None = None
+    """of a job of which no clip is scored, and all that it has were taken together"""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Entries, and what is known of those of them that need not be looked up any more."""
+
+    entries: list[ClipEntry]
+    known: dict[ClipEntry, ClipState] = field(default_factory=dict)
+
+
+_ENDED = {b"dead": "dead"}
+
+
+def state_of(
+    payload: bytes | None,
+    total: bytes | None,
+    finished: bytes | None,
+    fault: bytes | None,
+    scored: int,
+    record: bytes | None = None,
+) -> ClipState:
+    """What the script LOOK_UP says of a clip, in its order."""
+    return ClipState(
+        payload=payload,
+        scored=bool(scored),
+        fault=fault.decode() if fault else None,
+        job="gone" if total is None else "open" if finished is None else _ENDED.get(finished, "finished"),
+        record=record,
+    )
+
+
+def pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The fields of an entry as a script returns them."""
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def entry_of(
+    route: str, job_class: JobClass, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1
+) -> ClipEntry:
+    """An entry of a stream; what its fields do not say, an earlier release queued without."""
+    return ClipEntry(
+        entry_id=entry_id.decode(),
+        model=model_of(route),
+        version=fields[b"version"].decode(),
+        job_id=fields[b"job"].decode(),
+        clip=int(fields[b"clip"]),
+        shape=tuple(int(n) for n in fields[b"shape"].split(b",")),
+        enqueued_at=float(fields[b"enqueued_at"]),
+        deadline_at=float(fields[b"deadline_at"]),
+        job_class=job_class,
+        deliveries=deliveries,
+        trace=fields.get(b"trace", b"").decode(),
+        followed=fields.get(b"followed") == b"1",
+        route=route,
+        weights=fields.get(b"weights", b"").decode(),
+    )
