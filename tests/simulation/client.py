@@ -145,7 +145,7 @@ async def _delete(world: World, api: Api, op: Op) -> None:
         job = world.ledger.jobs[job_id]
         job.being_erased = True
         try:
-            await api.store.check_owner(job_id, job.record.owner)
+            await api.store.check_owner(job_id, job.record.owner.__eq__)
             await api.store.cancel(job_id)
         except UnknownJob:
             world.ledger.violated("an accepted job is unknown when it is to be deleted")
@@ -156,7 +156,7 @@ async def _status(world: World, api: Api, op: Op) -> None:
     for job_id in _targets(world, op):
         erased = world.ledger.jobs[job_id].erased
         try:
-            await api.store.check_owner(job_id, world.ledger.jobs[job_id].record.owner)
+            await api.store.check_owner(job_id, world.ledger.jobs[job_id].record.owner.__eq__)
             await api.store.status(job_id)
         except JobDeleted:
             if not world.ledger.jobs[job_id].being_erased:
