@@ -43,6 +43,9 @@ class ModelSpec(Lenient):
     weights_sha256: str = Field(description="SHA-256 of this version's model.pt")
     labels: tuple[str, ...] = Field(min_length=1)
     activation: Activation
+    thresholds: tuple[float, ...] = Field(
+        (), description="score of each label from which on it holds; empty where the model gives none"
+    )
     frames: int = Field(gt=0, description="T, frames in a clip")
     frame_step: int = Field(gt=0, description="distance of sampled frames, in frames of the reference rate")
     reference_fps: float = Field(gt=0)

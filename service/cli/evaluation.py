@@ -53,6 +53,9 @@ def evaluate(
     ],
     windows: Annotated[int, typer.Option(min=1, help="Windows of each video.")] = 1,
     crops: Annotated[int, typer.Option(min=1, max=3, help="Spatial crops of each window: 1 or 3.")] = 1,
+    precision: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="Independent scores: share right from each label's threshold on.")
+    ] = 0.8,
     footage: Annotated[
         Path | None,
         typer.Option(help="Camera motion: a set that `vidtr footage` made.", exists=True, file_okay=False),
@@ -90,7 +93,7 @@ def evaluate(
     if is_run(target):
         candidate, settings = of_run(target)
         if truth is None and not isinstance(settings.data, GeneratedData):
-            _labelled(target, candidate, settings, windows, crops, out or target)
+            _labelled(target, candidate, settings, windows, crops, precision, out or target)
             return
         if isinstance(settings.data, GeneratedData):
             data = settings.data
@@ -120,11 +123,14 @@ def _windows(candidate: Candidate, truth: Path, videos: Path | None, beside: lis
         evaluate_windows(candidate, truth, videos or truth.parent, beside, _limits(), out, tell)
 
 
-def _labelled(run: Path, candidate: Candidate, settings: TrainConfig, windows: int, crops: int, out: Path) -> None:
+def _labelled(
+    run: Path, candidate: Candidate, settings: TrainConfig, windows: int, crops: int, precision: float, out: Path
+) -> None:
     from service.training.evaluate import evaluate as score
     from service.training.report import write_report
     from service.training.sources import Videos
     from service.training.start import make_source
+    from service.training.thresholds import precise_thresholds, write_thresholds
 
     source = make_source(settings, _limits(), run / "clips")
     examples: list[Examples] = source.held_out(windows, crops) if isinstance(source, Videos) else source.held_out()
@@ -134,6 +140,8 @@ def _labelled(run: Path, candidate: Candidate, settings: TrainConfig, windows: i
     out.mkdir(parents=True, exist_ok=True)
     write_report(out / "report.html", run.name, source.labels, result, examples, crops=crops)
     (out / "figures.json").write_text(json.dumps(result.figures, indent=2) + "\n", encoding="utf-8")
+    if source.multi_label:
+        write_thresholds(run, source.labels, precise_thresholds(result.scores, result.targets, precision))
     table = Table("figure", "value")
     for name, value in result.figures.items():
         table.add_row(name, f"{value:.4f}")

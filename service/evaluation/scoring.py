@@ -39,7 +39,7 @@ class Candidate:
 def of_run(folder: Path) -> tuple[Candidate, TrainConfig]:
     """The best weights of a run's folder and the run's configuration. Raises what `read_run` raises."""
     run = read_run(folder)
-    spec = clip_spec(run.config).model_copy(update={"labels": run.labels})
+    spec = clip_spec(run.config).model_copy(update={"labels": run.labels, "thresholds": run.thresholds})
     return Candidate(folder.name, spec, score_of(run.network), run.network), run.config
 
 

@@ -142,11 +142,14 @@ def _best(score: Score, spec: ModelSpec, clip: Tensor) -> tuple[str, float]:
     scores = logits.softmax(0) if spec.activation == "softmax" else logits.sigmoid()
     # How the camera is held is said beside what it does.
     scores[[label in BESIDE for label in spec.labels]] = 0.0
+    if spec.activation == "sigmoid":
+        # Independent scores may all be low: then nothing is said.
+        holds = scores >= torch.tensor(spec.thresholds or [0.5] * len(scores))
+        if not holds.any():
+            return "", float(scores.max())
+        scores = scores * holds
     best = int(scores.argmax())
-    value = float(scores[best])
-    # Independent scores may all be low: then nothing is said.
-    said = spec.activation == "softmax" or value >= 0.5
-    return (spec.labels[best] if said else ""), value
+    return spec.labels[best], float(scores[best])
 
 
 def _rows(file: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

@@ -85,12 +85,14 @@ def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
     """
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     height, width = _image_size(config, parameters)
+    labels = _labels(config, parameters)
     fields: dict[str, Any] = {key: parameters[key] for key in _PLAIN if key in parameters}
     fields |= {
         "name": config.name,
         "version": version,
         "weights_sha256": _weights_sha256(config, parameters, version),
-        "labels": _labels(config, parameters),
+        "labels": labels,
+        "thresholds": _thresholds(config, parameters, labels),
         "height": height,
         "width": width,
         "layers": parameters.get("layers", _layers(config)),
@@ -139,6 +141,29 @@ def _labels(config: ModelConfig, parameters: dict[str, str]) -> list[str]:
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise ModelConfigError(config.name, "parameter 'labels'", f"repeating {repeated}", "distinct labels")
     return labels
+
+
+def _thresholds(config: ModelConfig, parameters: dict[str, str], labels: list[str]) -> list[float]:
+    text = parameters.get("thresholds")
+    if text is None:
+        return []
+    found = _json(text)
+    if not isinstance(found, dict) or set(found) != set(labels) or not all(map(_is_share, found.values())):
+        raise ModelConfigError(
+            config.name,
+            "parameter 'thresholds'",
+            repr(text),
+            "a JSON object of a number between 0 and 1 for each label",
+        )
+    if parameters.get("activation") != "sigmoid":
+        raise ModelConfigError(
+            config.name, "parameter 'thresholds'", repr(text), "nothing without activation 'sigmoid'"
+        )
+    return [float(found[label]) for label in labels]
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1
 
 
 def _weights_sha256(config: ModelConfig, parameters: dict[str, str], version: str) -> str:

@@ -14,8 +14,9 @@ class ModelCard:
 
     A clip holds every `frame_step`-th frame at `reference_fps` frames a second. Frames are resized until their short
     side has `resize_short_side` pixels, then cropped to the network's size; with `framing="whole"` they are squeezed to
-    that size instead. `trained` is False for random weights, so
-    that an answer never passes for a real one. `precision` is that of the served weights and products.
+    that size instead. A label holds from its entry of `thresholds` on; only independent scores have them. `trained` is
+    False for random weights, so that an answer never passes for a real one. `precision` is that of the served weights
+    and products.
 
     Raises ValueError naming the field that does not fit.
     """
@@ -30,6 +31,7 @@ class ModelCard:
     resize: Resize = "swscale_bilinear"
     framing: Framing = "crop"
     activation: Activation = "softmax"
+    thresholds: tuple[float, ...] = ()
     precision: Precision = "fp32"
     max_batch_size: int = 8
 
@@ -39,6 +41,14 @@ class ModelCard:
         for field in ("frame_step", "reference_fps", "resize_short_side", "max_batch_size"):
             if getattr(self, field) <= 0:
                 raise ValueError(f"{field} must be positive, not {getattr(self, field)}")
+        if self.thresholds and (
+            self.activation != "sigmoid"
+            or len(self.thresholds) != len(self.labels)
+            or not all(0 < threshold < 1 for threshold in self.thresholds)
+        ):
+            raise ValueError(
+                f"thresholds must be one between 0 and 1 for each label of a sigmoid, not {self.thresholds}"
+            )
         for field, choices in (
             ("sampling", get_args(Sampling)),
             ("resize", get_args(Resize)),

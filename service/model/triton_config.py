@@ -100,6 +100,7 @@ def _parameters(
         "trained": "true" if card.trained else "false",
         "labels": json.dumps(card.labels, ensure_ascii=False),
         "activation": card.activation,
+        **_thresholds(card),
         "frames": str(config.frames),
         "frame_step": str(card.frame_step),
         "reference_fps": f"{card.reference_fps:.12g}",
@@ -112,6 +113,13 @@ def _parameters(
         "layers": str(config.depth),
         "weights_sha256": json.dumps(dict(sorted(weights_sha256.items(), key=lambda item: int(item[0])))),
     }
+
+
+def _thresholds(card: ModelCard) -> dict[str, str]:
+    if not card.thresholds:
+        return {}
+    named = {label: round(value, 4) for label, value in zip(card.labels, card.thresholds, strict=True)}
+    return {"thresholds": json.dumps(named, ensure_ascii=False)}
 
 
 def _parameter(key: str, value: str) -> str:

@@ -39,6 +39,7 @@ def export_run(
         resize=spec.resize,
         framing=spec.framing,
         activation=spec.activation,
+        thresholds=finished.thresholds,
         precision=precision,
     )
     return export_model(finished.network, repository, name=name, version=version, card=card, serving=serving)

@@ -11,6 +11,7 @@ from service.model.build import Network
 from service.model.weights.native import load_weights
 from service.training.config import CONFIG_FILE, TrainConfig
 from service.training.start import make_network
+from service.training.thresholds import read_thresholds
 
 _LABELS, _BEST = "labels.json", "best.safetensors"
 
@@ -22,6 +23,8 @@ class Run:
     config: TrainConfig
     """As it was run, but for a `start` from a file, which is not needed any more and may be gone."""
     labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    """Score of each label from which on it holds; empty where they were not measured."""
     network: Network
     """With the weights of the best evaluation, in eval mode."""
 
@@ -45,4 +48,4 @@ def read_run(folder: Path) -> Run:
         config = config.model_copy(update={"network": {**config.network, "start": "xavier"}})
     network = make_network(config, len(labels)).eval()
     load_weights(network, folder / _BEST)
-    return Run(config, labels, network)
+    return Run(config, labels, read_thresholds(folder, labels), network)

@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from service.inference.registry import scan_repository
 from service.model.card import ModelCard
 from service.model.export import export_model
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
@@ -114,6 +115,29 @@ def test_labelled_data_are_cross_validated(project: Path) -> None:
     assert len(figures["folds"]) == 3
     assert "all folds together" in printed
     assert "Folds" in (project / "folds" / "report.html").read_text()
+
+
+def test_a_run_of_camera_moves_gets_thresholds_that_the_served_model_goes_by(project: Path) -> None:
+    moves = CONFIG.replace('kind = "camera_motion"', 'kind = "camera_moves"')
+    moves = moves.replace("evaluation_clips = 12", "evaluation_clips = 48").replace("batch = 8", "batch = 16")
+    (project / "moves.toml").write_text(moves)
+    folder, models = project / "moves", project / "moves_models"
+    run("train", str(project / "moves.toml"), "--out", str(folder))
+    run("evaluate", str(folder), "--precision", "0.6")
+    thresholds = json.loads((folder / "thresholds.json").read_text())
+    run("export", str(folder), "--repository", str(models), "--description", "moves")
+    spec = next(iter(scan_repository(models))).spec
+    assert dict(zip(spec.labels, spec.thresholds, strict=True)) == thresholds
+    assert (spec.framing, spec.activation) == ("whole", "sigmoid")
+    table = project / "videos" / "moves.csv"
+    table.write_text("file,start_s,end_s,truth\nstill/0.mp4,0,1.0667,static\nmoving/0.mp4,0,1.0667,pan_right\n")
+    answers = []
+    for target, out in ((folder, project / "of_run"), (models / "moves", project / "of_model")):
+        run("evaluate", str(target), "--truth", str(table), "--out", str(out))
+        figures = json.loads((out / "windows.json").read_text())["moves"]
+        answers.append((figures["accuracy"], figures["abstained"], figures["mean_confidence"]))
+    assert answers[0][:2] == answers[1][:2]
+    assert answers[0][2] == pytest.approx(answers[1][2], abs=1e-5)
 
 
 def test_windows_that_were_looked_at_are_evaluated_beside_other_answers(project: Path) -> None:

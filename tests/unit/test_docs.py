@@ -255,7 +255,9 @@ def test_the_table_of_statuses_holds_every_status_of_an_error() -> None:
 def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over() -> None:
     preset = PRESETS["untrained_tiny"]
     block = Serving(threads=1).block(preset.card.max_batch_size)
-    card = replace(preset.card, framing="whole")  # written where it is not the default
+    # Written where they are not the default.
+    unusual = {"framing": "whole", "activation": "sigmoid", "thresholds": (0.5,) * len(preset.card.labels)}
+    card = replace(preset.card, **unusual)
     text = triton_config("any", preset.config, card, {"1": "0" * 64}, block)
     config = text_format.Parse(text, ModelConfig())
     assert within(DOCS / "model-repository.md", "Parameters") == set(config.parameters)

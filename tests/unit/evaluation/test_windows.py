@@ -150,6 +150,17 @@ def test_a_model_with_independent_scores_says_nothing_where_none_is_likely() -> 
     assert answer_windows(saying([-2.0, 0.1, -1.0], "sigmoid"), clip, lambda *_: None)[0].label == "pan_left"
 
 
+def test_a_label_holds_from_its_own_threshold_on() -> None:
+    thresholds = (0.1, 0.9, 0.5)
+    candidate = Candidate(
+        "camera",
+        spec(activation="sigmoid", thresholds=thresholds),
+        saying([-2.0, 2.0, -1.0], "sigmoid").score,
+    )
+    (answer,) = answer_windows(candidate, torch.zeros(1, 8, 16, 16, 3), lambda *_: None)
+    assert (answer.label, answer.score) == ("static", pytest.approx(0.1192, abs=1e-4))
+
+
 def test_how_the_camera_is_held_is_no_answer() -> None:
     held = Candidate(
         "camera",

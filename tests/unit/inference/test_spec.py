@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,30 @@ def test_a_model_sees_a_crop_unless_it_says_that_it_sees_the_whole_picture():
     assert parse(whole).framing == "whole"
     with pytest.raises(ModelConfigError, match="parameter 'framing' is 'half', expected 'crop' or 'whole'"):
         parse(whole.replace('"whole"', '"half"'))
+
+
+def with_thresholds(value: str, activation: str = "sigmoid") -> str:
+    text = TEXT.replace('"softmax"', f'"{activation}"')
+    return text + f'parameters {{ key: "thresholds" value {{ string_value: {json.dumps(value)} }} }}'
+
+
+def test_thresholds_come_in_the_order_of_the_labels():
+    named = {label: (i + 1) / 10 for i, label in enumerate(reversed(LABELS))}
+    assert parse(TEXT).thresholds == ()
+    assert parse(with_thresholds(json.dumps(named))).thresholds == tuple(named[label] for label in LABELS)
+
+
+@pytest.mark.parametrize(
+    "value", ["[0.5]", "{}", json.dumps(dict.fromkeys(LABELS, 1.5)), json.dumps(dict.fromkeys(LABELS, True))]
+)
+def test_thresholds_that_are_not_one_for_each_label_are_refused(value: str):
+    with pytest.raises(ModelConfigError, match="expected a JSON object of a number between 0 and 1 for each label"):
+        parse(with_thresholds(value))
+
+
+def test_classes_have_no_thresholds():
+    with pytest.raises(ModelConfigError, match="nothing without activation 'sigmoid'"):
+        parse(with_thresholds(json.dumps(dict.fromkeys(LABELS, 0.5)), "softmax"))
 
 
 def test_a_spec_survives_the_wire_format_of_the_model_config_call():

@@ -110,6 +110,25 @@ def test_what_of_a_frame_is_shown_stands_there_where_it_is_not_a_crop() -> None:
     assert parameter(parsed(framing="whole"), "framing") == "whole"
 
 
+def test_thresholds_are_written_by_label() -> None:
+    assert "thresholds" not in parsed().parameters
+    written = parsed(activation="sigmoid", thresholds=(0.5, 0.25, 0.125, 0.75))
+    assert json.loads(parameter(written, "thresholds")) == {"a": 0.5, "b": 0.25, "c": 0.125, "d": 0.75}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"thresholds": (0.5,) * 4},
+        {"thresholds": (0.5,), "activation": "sigmoid"},
+        {"thresholds": (0.5, 0.5, 0.5, 1.0), "activation": "sigmoid"},
+    ],
+)
+def test_thresholds_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="thresholds must be one between 0 and 1 for each label of a sigmoid"):
+        card(**changes)
+
+
 def test_a_square_image_size_is_one_number() -> None:
     config = parse(triton_config("tiny", tiny_config(width=16), card(), {}))
     assert parameter(config, "image_size") == "16"
