@@ -16,7 +16,6 @@ from service.queue.connection import reported
 from service.queue.keys import Keys
 
 Kind = Literal["requests", "video_seconds"]
-KINDS: tuple[Kind, ...] = ("requests", "video_seconds")
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Program:
             self._start_other("api", {**environment, "VIDTR_PORT": str(port)})
         for _ in range(self._size.workers - 1):
             self._start_other("worker", environment)
-        with redis.Redis.from_url(environment["VIDTR_REDIS_URL"]) as server:
+        with redis.Redis.from_url(self.redis_url) as server:
             workers = Keys(environment["VIDTR_REDIS_PREFIX"]).workers
             self._wait_until(lambda: server.zcard(workers) == self._size.workers)
         for port in self._ports:
