@@ -39,7 +39,7 @@ def apart(directory: Path, redis: LocalRedis, api_s: float, worker_s: float) -> 
             "decode_workers": 1,
             "torch_threads": 1,
         }
-        environment = Settings(_env_file=None, **settings).child_environment()
+        environment = Settings(_env_file=None, **settings).child_environment(directory / f"{role}-secrets")
         skew = {"PYTHONPATH": str(SKEWED), "TEST_CLOCK_SKEW_S": str(skew_s)}
         return ServerProcess(
             [sys.executable, "-m", "service.cli.main", role],
