@@ -77,7 +77,7 @@ class Queue:
     def __init__(self, redis_url: str, settings: Settings) -> None:
         keys, times = Keys(settings.redis_prefix), settings.narrowed(JobTimes)
         self.redis = connect(redis_url, name="bench")
-        self._listening = connect(redis_url, name="bench-bus", socket_timeout_s=None)
+        self._listening = connect(redis_url, name="bench-bus")
         self._store = JobStore(self.redis, keys, times)
         self._directory = ModelDirectory(self.redis, keys)
         self._bus = ResultBus(self._listening, keys, self._store)

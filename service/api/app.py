@@ -121,7 +121,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     redis = connect(settings.redis_url, name="vidtr-api")
     stack.push_async_callback(redis.aclose)
     durability = Durability(redis, keys, settings.narrowed(DurabilityConfig))
-    listening = connect(settings.redis_url, name="vidtr-api-bus", socket_timeout_s=None)
+    listening = connect(settings.redis_url, name="vidtr-api-bus")
     stack.push_async_callback(listening.aclose)
     store = JobStore(redis, keys, settings.narrowed(JobTimes))
     directory = ModelDirectory(redis, keys)

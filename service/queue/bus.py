@@ -10,11 +10,13 @@ import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from service.errors import QueueUnavailable
@@ -24,6 +26,8 @@ from service.queue.keys import Keys
 
 POLL_S = 1.0
 RECONNECT_S = 0.5
+# A connection that a network has silently dropped looks like one on which nothing is said: then it is asked.
+SILENT_S = 10.0
 
 
 class Ending(asyncio.Event):
@@ -34,14 +38,18 @@ class Ending(asyncio.Event):
 
 
 class ResultBus:
-    """Wakes the waiters of this process when their job has news. `redis` must have no socket timeout.
+    """Wakes the waiters of this process when their job has news.
 
     Attributes:
         home: what a job is to be accepted with so that its outcome comes along with the news of its end.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, store: JobStore, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, store: JobStore, poll_s: float = POLL_S, silent_s: float = SILENT_S
+    ) -> None:
+        """After `silent_s` without a word, not even an answer to a ping, it subscribes again."""
         self._redis = redis
+        self._silent_s = silent_s
         self.home = uuid4().hex
         self._answers = keys.answers(self.home)
         self._finished = keys.finished
@@ -142,12 +150,27 @@ class ResultBus:
     async def _listen(self) -> None:
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                async with self._redis.pubsub() as pubsub:
                     await pubsub.subscribe(self._answers, self._finished, self._progress)
-                    async for message in pubsub.listen():
-                        self._heard(message["channel"].decode(), message["data"])
+                    async for message in self._said(pubsub):
+                        if message["type"] == "message":
+                            self._heard(message["channel"].decode(), message["data"])
             except (RedisError, OSError):
                 await asyncio.sleep(RECONNECT_S)
+
+    async def _said(self, pubsub: PubSub) -> AsyncIterator[dict[str, Any]]:
+        """What the server says, answers to pings included. Raises TimeoutError once it does not even answer those."""
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        while True:
+            message = await pubsub.get_message(timeout=self._silent_s / 2)
+            if message is not None:
+                heard = loop.time()
+                yield message
+            elif loop.time() - heard >= self._silent_s:
+                raise TimeoutError(f"Redis has said nothing for {self._silent_s:g} s")
+            else:
+                await pubsub.ping()
 
     def _heard(self, channel: str, data: bytes) -> None:
         name, _, outcome = data.partition(b" ")

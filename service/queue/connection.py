@@ -24,7 +24,7 @@ RETRY_AFTER_S = 2.0
 FULL = "Redis has reached its memory budget"
 
 
-def connect(url: str, *, name: str, socket_timeout_s: float | None = SOCKET_TIMEOUT_S) -> Redis:
+def connect(url: str, *, name: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> Redis:
     """A client for `url` that returns bytes. Close it with `aclose()`.
 
     The socket timeout must exceed every BLOCK that is sent. One retry covers a pooled connection that a restarted

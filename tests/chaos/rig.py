@@ -8,15 +8,13 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import httpx
@@ -25,6 +23,7 @@ import redis
 from service.local.process import ServerProcess, free_ports
 from service.local.redis import find_redis_server
 from service.settings import Settings
+from tests.fixtures.link import Link
 
 PREFIX = "chaos"
 LEASE_S = 2.0
@@ -36,7 +35,7 @@ RATE_PER_S = 12.0
 class Redis:
     """A Redis server with an append-only file that can be killed and started again at the same address."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, binary: Path | None = None) -> None:
         directory.mkdir()
         [self.port] = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -51,7 +50,9 @@ class Redis:
             "maxmemory-policy": "noeviction",
         }
         arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
-        self._process = ServerProcess([str(find_redis_server()), *arguments], name="redis", log=directory / "redis.log")
+        self._process = ServerProcess(
+            [str(binary or find_redis_server()), *arguments], name="redis", log=directory / "redis.log"
+        )
         self.client = redis.Redis.from_url(self.url, socket_timeout=5)
 
     def start(self) -> None:
@@ -77,91 +78,51 @@ class Redis:
             return False
 
 
-class Link:
-    """A TCP relay to a port of this machine that can be cut: what is connected hangs, what comes is not answered."""
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._whole = threading.Event()
-        self._whole.set()
-        self._pairs: list[socket.socket] = []
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def cut(self) -> None:
-        """Let nothing through."""
-        self._whole.clear()
-
-    def mend(self) -> None:
-        """Let everything through again; connections of before are reset."""
-        for end in self._pairs:
-            with contextlib.suppress(OSError):
-                end.close()
-        self._pairs.clear()
-        self._whole.set()
-
-    def close(self) -> None:
-        """End the relay."""
-        self._whole.set()
-        self._listener.close()
-        self.mend()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                return
-            self._pairs += [near, far]
-            for ends in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=ends, daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self._whole.wait()
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-
 class Service:
     """API processes and workers over one Redis."""
 
-    def __init__(self, directory: Path, *, apis: int, workers: int, relayed: bool = False, triton: str = "") -> None:
-        """With `relayed` the first worker reaches Redis through `link`, which can be cut.
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        apis: int,
+        workers: int,
+        relayed: Literal["worker", "api"] | None = None,
+        delays_s: tuple[float, ...] = (1.0,),
+        redis: Path | None = None,
+        **settings: Any,
+    ) -> None:
+        """The first process of the kind `relayed` reaches Redis through `link`, which can be cut.
 
-        With `triton`, the gRPC address of a server, clips are scored there and not in the workers.
+        `redis` is the server's binary where any one will not do; `settings` go before those of the rig.
         """
-        self._engine: dict[str, Any] = {"engine": "triton", "triton_url": triton} if triton else {}
+        self._settings = settings
         self.directory = directory
-        self.redis = Redis(directory / "redis")
-        self.link = Link(self.redis.port)
-        relay_url = f"redis://127.0.0.1:{self.link.port}/0"
+        self.redis = Redis(directory / "redis", redis)
+        self.link = Link(self.redis.port, delays_s=delays_s)
+        self._relay_url = f"redis://127.0.0.1:{self.link.port}/0"
         self.ports = free_ports(apis)
         self.logs = [directory / f"worker-{i}.log" for i in range(workers)]
         self._workers = [
-            self._process("worker", self.logs[i], redis_url=relay_url if relayed and i == 0 else None)
-            for i in range(workers)
+            self._process("worker", self.logs[i], relayed=relayed == "worker" and i == 0) for i in range(workers)
         ]
-        self._apis = [self._process("api", directory / f"api-{port}.log", port=port) for port in self.ports]
+        self._apis = [
+            self._process("api", directory / f"api-{port}.log", relayed=relayed == "api" and i == 0, port=port)
+            for i, port in enumerate(self.ports)
+        ]
 
-    def _process(self, role: str, log: Path, *, redis_url: str | None = None, port: int = 0) -> ServerProcess:
-        settings = Settings(
-            _env_file=None,
-            redis_url=redis_url or self.redis.url,
-            redis_prefix=PREFIX,
-            **self._engine,
-            port=port,
-            worker_lease_s=LEASE_S,
-            torch_threads=1,
-            decode_workers=1,
-            reservation_ttl_s=3.0,
-            result_ttl_s=600,
-        )
+    def _process(self, role: str, log: Path, *, relayed: bool, port: int = 0) -> ServerProcess:
+        of_the_rig: dict[str, Any] = {
+            "redis_url": self._relay_url if relayed else self.redis.url,
+            "redis_prefix": PREFIX,
+            "port": port,
+            "worker_lease_s": LEASE_S,
+            "torch_threads": 1,
+            "decode_workers": 1,
+            "reservation_ttl_s": 3.0,
+            "result_ttl_s": 600,
+        }
+        settings = Settings(_env_file=None, **{**of_the_rig, **self._settings})
         return ServerProcess(
             [sys.executable, "-m", "service.cli.main", role],
             name=f"the {role}",

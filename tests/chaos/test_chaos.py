@@ -109,7 +109,7 @@ async def test_a_redis_killed_and_started_again(tmp_path: Path, body: bytes) -> 
 
 
 async def test_a_worker_cut_off_from_redis(tmp_path: Path, body: bytes) -> None:
-    with Service(tmp_path, apis=1, workers=2, relayed=True).running() as service:
+    with Service(tmp_path, apis=1, workers=2, relayed="worker").running() as service:
         load = Load(service.ports, body)
         running = asyncio.create_task(load.run())
         await part(load, 0.3)
@@ -124,7 +124,9 @@ async def test_a_triton_killed_and_started_again(tmp_path: Path, body: bytes, tr
     triton = LocalTriton(triton_directory, SHIPPED_REPOSITORY, log=tmp_path / "triton.log")
     await asyncio.to_thread(triton.start)
     try:
-        with Service(tmp_path, apis=1, workers=2, triton=triton.addresses.grpc).running() as service:
+        with Service(
+            tmp_path, apis=1, workers=2, engine="triton", triton_url=triton.addresses.grpc
+        ).running() as service:
             load = Load(service.ports, body)
             running = asyncio.create_task(load.run())
             await part(load, 0.3)

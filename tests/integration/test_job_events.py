@@ -91,7 +91,7 @@ async def test_events_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
 
 @pytest.fixture
 async def bus(redis_url: str, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
-    listening = connect(redis_url, name="bus", socket_timeout_s=None)
+    listening = connect(redis_url, name="bus")
     bus = ResultBus(listening, keys, store)
     await bus.start()
     yield bus

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from tests.factories import record
+from tests.fixtures.link import Cut, Link
 from tests.integration.conftest import TIMES, waiting
 
 FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
@@ -21,7 +23,7 @@ FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
 
 @pytest.fixture
 async def listening(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, name="bus", socket_timeout_s=None)
+    client = connect(redis_url, name="bus")
     yield client
     await client.aclose()
 
@@ -182,3 +184,35 @@ async def test_those_who_wait_for_one_job_ask_for_its_outcome_together(
     await store.finish(job.id, FAILED)
     assert all([await one for one in waiting])
     assert looks < 20
+
+
+async def hears(bus: ResultBus, store: JobStore) -> None:
+    """Return once the bus is told of the end of a job."""
+    while True:
+        job = record()
+        ending = bus.end_of(job.id)
+        await store.accept(job)
+        await store.finish(job.id, FAILED)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ending.wait(), 0.3)
+            return
+
+
+@pytest.mark.parametrize("lost", [Cut.REQUESTS, Cut.ANSWERS])
+async def test_a_bus_whose_connection_was_dropped_without_a_word_subscribes_again(
+    redis_server: LocalRedis, keys: Keys, store: JobStore, lost: Cut
+) -> None:
+    link = Link(redis_server.socket_path)
+    listening = connect(f"redis://127.0.0.1:{link.port}", name="bus", socket_timeout_s=1.0)
+    bus = ResultBus(listening, keys, store, silent_s=0.4)
+    await bus.start()
+    try:
+        await asyncio.wait_for(hears(bus, store), 30)
+        link.cut(lost)
+        await asyncio.sleep(1.0)
+        link.mend()
+        await asyncio.wait_for(hears(bus, store), 30)
+    finally:
+        await bus.close()
+        await listening.aclose()
+        link.close()
