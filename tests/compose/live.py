@@ -1,8 +1,9 @@
 """The compose stack, run: `python -m tests.compose.live` where `docker compose` reaches an engine.
 
 Builds the images, starts the stack, classifies a video through the published port, looks for it in Prometheus and in
-Triton's counters, tries to write to each container, kills the main process of each and waits for the stack to answer
-again, and takes everything down. Prints a line a step; the first failure ends it with status 1.
+Triton's counters, tries to write to each container, to reach Triton from where nobody should and without its key, kills
+the main process of each container and then all at once, moves to a release whose Redis needs more rights, and takes
+everything down. Each time the stack must answer again. Prints a line a step; the first failure ends it with status 1.
 
 With `COMPOSE_FILE=docker-compose.yml:compose.gpu.yml` it is the stack of a GPU server.
 The video is `VIDTR_LIVE_CLIP`, else a real one from beside the repository, else a generated one.
@@ -28,6 +29,8 @@ PROJECT = "vidtr-live"
 COMPOSE = ["docker", "compose", "-p", PROJECT]
 BASE = "http://127.0.0.1:8080"
 LASTING = ("api", "worker", "redis", "triton", "prometheus", "alertmanager", "grafana")
+NEXT = "next-release"
+SCRAPED = ("vidtr-api", "vidtr-worker", "triton", "prometheus")
 REAL_CLIP = ROOT.parent / "shared" / "clips" / "torchcodec__nasa_13013.mp4"
 IMAGE_LIMIT_BYTES = 250e6
 # Only an end to waiting in vain: a busy machine takes minutes to start a container of Python.
@@ -118,6 +121,7 @@ def steps(clip: Path) -> None:
     assert json.loads(curl(f"{BASE}/metrics"))["code"] == "not_found"
     wait_for(lambda: prometheus('sum(vidtr_jobs_total{state="succeeded"})') >= 1)
     wait_for(lambda: prometheus("sum(nv_inference_count)") >= 1)
+    wait_for(lambda: prometheus("count(up==1)") == len(SCRAPED) and prometheus("count(up)") == len(SCRAPED))
     print("Prometheus saw it, in our metrics and in Triton's")
     if "VIDTR_TRITON_SHARED_MEMORY=true" in container("worker")["Config"]["Env"]:
         url = "http://127.0.0.1:8000/v2/systemsharedmemory/status"
@@ -144,10 +148,60 @@ def steps(clip: Path) -> None:
     refused = compose("exec", "-T", "api", "python", "-c", FORBIDDEN, check=False)
     assert refused.split() == ["NoPermissionError"] * 3, refused
     print("Redis refuses foreign keys, KEYS and FLUSHALL to the service's user")
+    shut_in = json.loads(curl(f"{BASE}/health/ready?check=sandbox"))
+    assert {"landlock", "seccomp"} <= set(shut_in["sandbox"]), shut_in
+    print(f"decode processes are shut in by {', '.join(shut_in['sandbox'])}")
+    triton_is_shut()
+    print("Triton is out of reach for the api, and does nothing for who has no key")
     for service in LASTING:
         print(f"{service} killed: the stack answers again after {kill_and_recover(service, clip):.0f} s")
     assert denials() == {}, denials()
     print("Redis refused the service nothing that it asked for since its restart")
+    print(f"all killed and started, Redis last: the stack answers again after {start_backwards(clip):.0f} s")
+    move_to_next_release(clip)
+    print("a new release gave Redis the rights that the one before did not need")
+
+
+def triton_is_shut() -> None:
+    """No address of Triton answers the api, which is in every other network; and the worker none without the key."""
+    networks = container("triton")["NetworkSettings"]["Networks"].values()
+    addresses = [network["IPAddress"] for network in networks]
+    assert len(addresses) == 2
+    reached = {role: compose("exec", "-T", role, "python", "-c", REACHED, *addresses) for role in ("api", "worker")}
+    assert json.loads(reached["api"]) == []
+    assert len(json.loads(reached["worker"])) == 3, "what cannot be reached at all says nothing of the api"
+    assert json.loads(compose("exec", "-T", "worker", "python", "-c", WITHOUT_KEY)) == [403, 403, 200, 200]
+
+
+def start_backwards(clip: Path) -> float:
+    """Starts the containers as an engine does after the machine's restart, without regard to what each depends on."""
+    ids = [container(service)["Id"] for service in sorted(LASTING, key=lambda service: service == "redis")]
+    compose("kill")
+    for each in ids:
+        run("docker", "start", each)
+    took = wait_for(lambda: all(healthy(service) for service in LASTING))
+    return took + wait_for(lambda: classify(clip).get("status") == "succeeded")
+
+
+def move_to_next_release(clip: Path) -> None:
+    """From an access list that lacks rights, as an earlier release left it, to a release of other images."""
+    volume = f"{PROJECT}_secrets-redis:/secrets"
+    image = container("api")["Config"]["Image"]
+    run("docker", "run", "--rm", "--user", "0", "-v", volume, image, "python", "-c", EARLIER_LIST)
+    compose("restart", "redis")
+    wait_for(lambda: classify(clip).get("code") == "queue_unavailable")
+    before = container("redis")
+    repositories = {container(role)["Config"]["Image"].rpartition(":")[0] for role in ("api", "worker")}
+    for repository in repositories:
+        run("docker", "tag", f"{repository}:{image.rpartition(':')[2]}", f"{repository}:{NEXT}")
+    try:
+        run("env", f"VIDTR_VERSION={NEXT}", *COMPOSE, "up", "-d", "--wait", "--pull", "never", "--no-build")
+        wait_for(lambda: classify(clip).get("status") == "succeeded")
+        assert denials() == {}, denials()
+        assert container("redis")["Id"] == before["Id"], "made anew, which would have read the list in any case"
+    finally:
+        compose("down", "--timeout", "20")
+        run("docker", "image", "rm", *(f"{repository}:{NEXT}" for repository in repositories))
 
 
 def denials() -> dict[str, int]:
@@ -159,6 +213,43 @@ DENIALS = """
 import json, redis
 client = redis.Redis.from_url(open("/run/secrets/vidtr_redis_url").read())
 print(json.dumps({k: v for k, v in client.info("stats").items() if k.startswith("acl_access_denied") and v}))
+"""
+
+REACHED = """
+import json, socket, sys
+reached = []
+for address in sys.argv[1:]:
+    for port in (8000, 8001, 8002):
+        try:
+            socket.create_connection((address, port), 3).close()
+        except OSError:
+            continue
+        reached.append(f"{address}:{port}")
+print(json.dumps(reached))
+"""
+
+# The models' list and a load, without the key; health without it, and the list with it.
+WITHOUT_KEY = """
+import json, urllib.error, urllib.request
+key = open("/run/secrets/vidtr_triton_key").read()
+index, load = ("v2/repository/index", "v2/repository/models/camera_motion/load")
+statuses = []
+for path, method, headers in (
+    (index, "POST", {}), (load, "POST", {}), ("v2/health/ready", "GET", {}), (index, "POST", {"vidtr-key": key})
+):
+    request = urllib.request.Request(f"http://triton:8000/{path}", method=method, headers=headers)
+    try:
+        statuses.append(urllib.request.urlopen(request, timeout=10).status)
+    except urllib.error.HTTPError as error:
+        statuses.append(error.code)
+print(json.dumps(statuses))
+"""
+
+EARLIER_LIST = """
+import pathlib
+users = pathlib.Path("/secrets/users.acl")
+users.chmod(0o644)
+users.write_text(users.read_text().replace(" +time", ""))
 """
 
 FORBIDDEN = """

@@ -27,7 +27,7 @@ def test_the_list_of_an_earlier_release_gets_the_commands_of_this_one(
 ) -> None:
     script = make_secrets()
     monkeypatch.setattr(script, "ROOT", tmp_path)
-    for volume in ("redis", "client", "grafana"):
+    for volume in ("redis", "client", "worker", "triton", "grafana"):
         (tmp_path / volume).mkdir()
     script.main()
     users, url = tmp_path / "redis" / "users.acl", tmp_path / "client" / "vidtr_redis_url"
