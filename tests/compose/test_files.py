@@ -114,6 +114,10 @@ def test_the_key_of_triton_is_made_for_triton_and_the_worker_alone() -> None:
     }
 
 
+def test_redis_restarts_when_its_access_list_is_written_for_a_new_release() -> None:
+    assert services()["redis"]["depends_on"]["secrets"]["restart"] is True
+
+
 @pytest.mark.parametrize("name", services())
 def test_an_image_is_pinned(name: str) -> None:
     default = re.sub(r"\$\{\w+:-(.*)\}", r"\1", services()[name]["image"])
