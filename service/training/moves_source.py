@@ -31,7 +31,6 @@ class GeneratedMoves:
     def __init__(self, data: MovesData, frames: int, side: int, cells: int, seed: int) -> None:
         self._data, self._seed = data, seed
         self._config = MovesConfig(frames=frames, side=side, cells=cells, framing=data.framing)
-        self._bank = self._textures(data.pictures, data.procedural, seed)
         self._living = _scenes(data.scenes, frames)
         self._round: tuple[int, dict[int, MovesBatch]] = (-1, {})
 
@@ -43,6 +42,11 @@ class GeneratedMoves:
             side=TEXTURE_SIDE,
             seed=seed,
         )
+
+    # Made when they are asked for: a process trains or evaluates, and seldom both.
+    @cached_property
+    def _bank(self) -> Tensor:
+        return self._textures(self._data.pictures, self._data.procedural, self._seed)
 
     @cached_property
     def _held_out(self) -> tuple[Tensor, Living | None]:
