@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -186,33 +186,54 @@ async def test_those_who_wait_for_one_job_ask_for_its_outcome_together(
     assert looks < 20
 
 
-async def hears(bus: ResultBus, store: JobStore) -> None:
-    """Return once the bus is told of the end of a job."""
-    while True:
-        job = record()
-        ending = bus.end_of(job.id)
-        await store.accept(job)
-        await store.finish(job.id, FAILED)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(ending.wait(), 0.3)
-            return
+async def told_of_an_end(bus: ResultBus, store: JobStore) -> bool:
+    """Whether news of the end of a job comes within a moment."""
+    job = record()
+    ending = bus.end_of(job.id)
+    await store.accept(job)
+    await store.finish(job.id, FAILED)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(ending.wait(), 0.3)
+    return ending.is_set()
 
 
-@pytest.mark.parametrize("lost", [Cut.REQUESTS, Cut.ANSWERS])
-async def test_a_bus_whose_connection_was_dropped_without_a_word_subscribes_again(
-    redis_server: LocalRedis, keys: Keys, store: JobStore, lost: Cut
-) -> None:
+async def until_it_hears(bus: ResultBus, store: JobStore) -> None:
+    async with asyncio.timeout(20):
+        while not await told_of_an_end(bus, store):
+            pass
+
+
+@pytest.fixture
+def link(redis_server: LocalRedis) -> Iterator[Link]:
     link = Link(redis_server.socket_path)
-    listening = connect(f"redis://127.0.0.1:{link.port}", name="bus", socket_timeout_s=1.0)
-    bus = ResultBus(listening, keys, store, silent_s=0.4)
-    await bus.start()
-    try:
-        await asyncio.wait_for(hears(bus, store), 30)
-        link.cut(lost)
-        await asyncio.sleep(1.0)
-        link.mend()
-        await asyncio.wait_for(hears(bus, store), 30)
-    finally:
-        await bus.close()
-        await listening.aclose()
-        link.close()
+    yield link
+    link.close()
+
+
+@pytest.fixture
+async def linked(link: Link, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+    """A bus that reaches Redis through `link`."""
+    client = connect(f"redis://127.0.0.1:{link.port}", name="bus", socket_timeout_s=1.0)
+    bus = ResultBus(client, keys, store, silent_s=1.0)
+    yield bus
+    await bus.close()
+    await client.aclose()
+
+
+async def test_a_bus_whose_connection_was_dropped_without_a_word_subscribes_again(
+    link: Link, linked: ResultBus, store: JobStore
+) -> None:
+    await linked.start()
+    await until_it_hears(linked, store)
+    link.cut(Cut.ANSWERS)
+    assert not await told_of_an_end(linked, store)
+    link.mend()
+    await until_it_hears(linked, store)
+
+
+async def test_a_bus_that_could_not_connect_subscribes_later(link: Link, linked: ResultBus, store: JobStore) -> None:
+    link.cut(Cut.REQUESTS)
+    await linked.start()
+    assert not await told_of_an_end(linked, store)
+    link.mend()
+    await until_it_hears(linked, store)
