@@ -9,7 +9,7 @@ from service.queue.codec import Outcome
 from service.queue.jobs import JobStore
 from service.queue.keys import GROUP, Keys
 from service.queue.stream import ClipStream
-from tests.factories import clip, decoded, record, scores
+from tests.factories import clip, decoded, record, scores, spec
 
 
 async def test_entries_say_which_clip_of_which_job_they_are(store: JobStore, stream: ClipStream) -> None:
@@ -106,6 +106,18 @@ async def test_work_given_back_with_blame_goes_out_alone(
         [(2, 2)],
         [],
     ]
+
+
+async def test_of_work_given_back_a_worker_takes_what_it_can_score_and_what_is_over(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    jobs = [record(spec=spec(version=version)) for version in ("1", "2", "3")]
+    for job in jobs:
+        await store.accept(job)
+    await stream.give_back(await stream.read(["tiny"], 8, 10))
+    await store.cancel(jobs[2].id)
+    taken = await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8, [spec(version="1")])
+    assert [entry.job_id for entry in taken] == [jobs[0].id, jobs[2].id]
 
 
 async def test_the_stream_survives_a_redis_that_forgot_the_group(

@@ -11,7 +11,7 @@ from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.stream import ClipStream
 from tests.factories import clip, decoded, record, scores
-from tests.integration.conftest import TIMES
+from tests.integration.conftest import TIMES, waiting
 
 
 async def buried(store: JobStore, dead: DeadLetters, windows: int = 2, **changes: Any) -> JobRecord:
@@ -67,6 +67,38 @@ async def test_a_replay_queues_the_clips_without_scores_and_the_job_can_succeed(
     assert await dead.letters() == []
 
 
+async def test_a_replayed_job_has_its_whole_time_again(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    job = await buried(store, dead)
+    assert await redis.zscore(keys.deadlines, job.id) is None
+    await dead.replay(job.id)
+    deadline = await redis.zscore(keys.deadlines, job.id)
+    assert deadline is not None
+    assert deadline > job.deadline_at
+
+
+async def test_the_clips_of_a_replay_are_waited_for_where_the_route_was_cleared(
+    store: JobStore, dead: DeadLetters, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    job = await buried(store, dead, windows=3)
+    await stream.ack(await stream.read(["tiny"], 8, 10))
+    await redis.zrem(keys.routes, "tiny")
+    await dead.replay(job.id)
+    assert await waiting(redis, keys) == 2
+
+
+async def test_what_was_kept_for_a_replay_lives_as_long_as_that_of_any_job_after_it(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    job = await buried(store, dead)
+    kept = keys.payload(job.id, 1), keys.scores(job.id)
+    assert all([await redis.ttl(key) > TIMES.payload_ttl_s for key in kept])
+    await dead.replay(job.id)
+    assert all([0 < await redis.ttl(key) <= TIMES.payload_ttl_s for key in kept])
+    assert not await redis.exists(keys.dead_job(job.id))
+
+
 async def test_a_replay_happens_once(store: JobStore, dead: DeadLetters) -> None:
     job = await buried(store, dead)
     await dead.replay(job.id)
@@ -91,6 +123,9 @@ async def test_dropping_erases_the_clips_and_leaves_the_job_failed(
     assert await dead.letters() == []
     assert not await redis.exists(keys.payload(job.id, 1), keys.scores(job.id), keys.dead_job(job.id))
     assert (await store.status(job.id)).status is JobState.FAILED
+    assert await redis.hget(keys.job(job.id), "finished") == b"1", (
+        "it is not dead any more, which is what a replay needs"
+    )
 
 
 async def test_deleting_a_dead_job_takes_its_letter_and_its_record_along(

@@ -93,6 +93,28 @@ async def test_a_key_that_was_given_the_result_of_a_job_is_free_once_the_job_is_
     assert isinstance(await idempotency.claim("key", "later"), Claim)
 
 
+async def test_the_key_of_a_request_that_goes_on_is_kept_for_it(
+    idempotency: IdempotencyKeys, redis: Redis, keys: Keys
+) -> None:
+    claim = await claimed(idempotency, "first")
+    await redis.pexpire(claim.key, 500)
+    await idempotency.renew([claim])
+    assert await redis.pttl(claim.key) > 500
+
+
+async def test_a_key_that_has_gone_to_another_request_is_neither_renewed_nor_led_elsewhere(
+    idempotency: IdempotencyKeys, redis: Redis, keys: Keys
+) -> None:
+    late = await claimed(idempotency, "late")
+    await redis.delete(late.key)
+    now = await claimed(idempotency, "now")
+    await redis.pexpire(now.key, 500)
+    await idempotency.renew([late])
+    await idempotency.lead(late, "another", "print")
+    assert await redis.get(now.key) == now.token.encode()
+    assert await redis.pttl(now.key) <= 500
+
+
 async def test_a_cancelled_job_cannot_finish(store: JobStore) -> None:
     job = record()
     await store.accept(job)

@@ -181,3 +181,8 @@ async def test_results_can_be_written_while_redis_is_full(tmp_path: Path) -> Non
         assert [found.id for found in await store.record_scores({(job.id, 0): scores()})] == [job.id]
         assert await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("x")))
         await redis.aclose()
+
+
+async def test_a_fault_of_a_job_that_is_gone_leaves_nothing_behind(store: JobStore, redis: Redis, keys: Keys) -> None:
+    await store.note_fault("0" * 32, "the network said no")
+    assert not await redis.exists(keys.job("0" * 32))

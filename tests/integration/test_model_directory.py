@@ -132,6 +132,15 @@ async def test_names_of_those_that_are_gone_leave_the_indexes(
     assert await redis.zcard(keys.models) == await redis.zcard(keys.workers) == 0
 
 
+async def test_the_streams_of_a_route_that_is_gone_are_still_found(
+    directory: ModelDirectory, redis: Redis, keys: Keys
+) -> None:
+    await directory.announce([spec()], STATUS, 0.02)
+    await asyncio.sleep(0.04)
+    assert await directory.list() == []
+    assert {name.decode() for name in await redis.zrange(keys.routes, 0, -1)} == {route_of(spec()), "tiny"}
+
+
 async def test_a_stream_that_nobody_reads_goes_once_its_jobs_are_over(
     directory: ModelDirectory, store: JobStore, redis: Redis, keys: Keys
 ) -> None:
@@ -146,6 +155,17 @@ async def test_a_stream_that_nobody_reads_goes_once_its_jobs_are_over(
     await store.finish(jobs[1].id, Outcome(JobState.EXPIRED, error=DeadlineExceeded("late")))
     await directory.clear()
     assert await redis.exists(*streams) == await redis.zcard(keys.routes) == 0
+
+
+async def test_the_stream_of_a_model_goes_whose_name_alone_is_left(
+    directory: ModelDirectory, store: JobStore, redis: Redis, keys: Keys
+) -> None:
+    await redis.zadd(keys.models, {"tiny:1": time.time() + 10})
+    job = record()
+    await store.accept(job)
+    await store.finish(job.id, Outcome(JobState.EXPIRED, error=DeadlineExceeded("late")))
+    await directory.clear()
+    assert not await redis.exists(keys.clips("tiny", JobClass.INTERACTIVE))
 
 
 async def test_streams_that_a_live_worker_reads_stay(

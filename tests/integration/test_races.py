@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from service.api.overdue import Overdue
 from service.contracts import DeadLetter, JobClass, JobRecord, JobRequest, JobState
-from service.errors import BackendFailed, DeadlineExceeded, JobDeleted
+from service.errors import BackendFailed, DeadlineExceeded, JobDeleted, UnknownDeadLetter
 from service.queue.codec import Outcome
 from service.queue.dead import DeadLetters
 from service.queue.events import JobEvents
@@ -21,6 +21,7 @@ from service.queue.room import Reservation, Room, RoomLimits
 from service.queue.stream import ClipStream
 from service.queue.webhooks import Delivery, WebhookQueue
 from tests.factories import clip, decoded, record, scores, spec
+from tests.integration.conftest import waiting
 
 EXPIRED = Outcome(JobState.EXPIRED, error=DeadlineExceeded("late"))
 HOOK = JobRequest(webhook="https://example.com/hook")
@@ -182,6 +183,24 @@ async def test_a_letter_is_dropped_while_its_job_is_deleted_and_the_job_stays_de
     with pytest.raises(JobDeleted):
         await store.status(job.id)
     assert await dead.letters() == []
+
+
+async def test_of_two_replays_at_once_one_queues_the_clips(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await accepted(store)
+    assert await bury(dead, job)
+    before, replay = await waiting(redis, keys), dead._replay
+
+    async def behind(**arguments: Any) -> Any:
+        monkeypatch.setattr(dead, "_replay", replay)
+        await dead.replay(job.id)
+        return await replay(**arguments)
+
+    monkeypatch.setattr(dead, "_replay", behind)
+    with pytest.raises(UnknownDeadLetter):
+        await dead.replay(job.id)
+    assert await waiting(redis, keys) == before + 1
 
 
 # --- webhooks ----------------------------------------------------------------------------------------------------

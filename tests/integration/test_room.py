@@ -72,6 +72,23 @@ async def test_bytes_of_all_models_count(redis: Redis, keys: Keys) -> None:
         await room.reserve(wanted("b", 3), [SPEC, other], None, 60.0)
 
 
+async def test_queued_clips_of_another_model_count_as_bytes_and_not_as_clips(
+    redis: Redis, keys: Keys, store: JobStore
+) -> None:
+    other = spec(name="other")
+    room = Room(redis, keys, limits(max_queue_bytes=12 * SPEC.clip_bytes))
+    await store.accept(record(spec=other, decoded=decoded(windows=8)))
+    await room.reserve(wanted("a", 4), [SPEC, other], None, 60.0)
+    with pytest.raises(QueueFull, match="bytes"):
+        await room.reserve(wanted("b", 1), [SPEC, other], None, 60.0)
+
+
+async def test_reserved_clips_of_another_model_are_not_ahead(redis: Redis, keys: Keys) -> None:
+    room, other = Room(redis, keys, limits()), spec(name="other")
+    await room.reserve(Reservation("a", INTERACTIVE, 8, other.clip_bytes, "other"), [SPEC, other], None, 60.0)
+    await room.reserve(wanted("b", 8), [SPEC, other], None, 60.0)
+
+
 async def test_a_wait_too_long_for_the_deadline_is_refused_until_the_queue_has_drained(
     redis: Redis, keys: Keys
 ) -> None:

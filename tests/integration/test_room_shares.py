@@ -79,6 +79,37 @@ async def test_clips_of_accepted_jobs_count_until_they_are_scored_or_their_job_h
     assert await fill(room, "a") == 22, "three quarters of the 30 that no entry stands for"
 
 
+async def test_bytes_of_accepted_jobs_have_their_shares_too(redis: Redis, keys: Keys, store: JobStore) -> None:
+    room = Room(redis, keys, limits(max_queue_clips=1000, max_queue_bytes=100 * SPEC.clip_bytes, caller_share=0.75))
+    job = record(decoded=decoded(windows=70))
+    await room.reserve(of("a", job.id, 70), [SPEC], None, 60.0)
+    await store.accept(job, reservation=of("a", job.id, 70))
+    with pytest.raises(QueueFull, match="bytes of clips of this caller"):
+        await room.reserve(of("a", "more", 10), [SPEC], None, 60.0)
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_clips_of_another_model_are_none_of_the_share(room: Room, store: JobStore, accepted: bool) -> None:
+    other = spec(name="other")
+    job = record(spec=other, decoded=decoded(windows=70))
+    held = Reservation(job.id, JobClass.INTERACTIVE, 70, other.clip_bytes, other.name, "a")
+    await room.reserve(held, [SPEC, other], None, 60.0)
+    if accepted:
+        await store.accept(job, reservation=held)
+    await room.reserve(of("b", "b", 60), [SPEC, other], None, 60.0)
+    await room.reserve(of("a", "a", 20), [SPEC, other], None, 60.0)
+
+
+async def test_a_job_that_has_ended_is_held_no_longer(room: Room, store: JobStore, redis: Redis, keys: Keys) -> None:
+    job, held = record(), of("a", "", 1).digest
+    await store.accept(job, reservation=of("a", job.id, 1))
+    assert await redis.zcard(keys.held(held)) == 1
+    await store.cancel(job.id)
+    await room.reserve(of("b", "b", 80), [SPEC], None, 60.0)
+    await room.reserve(of("a", "a", 1), [SPEC], None, 60.0)
+    assert await redis.zcard(keys.held(held)) == 0
+
+
 async def test_room_that_grows_takes_the_place_of_what_it_was_and_stays_where_it_cannot(
     room: Room, redis: Redis, keys: Keys
 ) -> None:
