@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from service.inference.cpu import load_module
+from service.inference.torchscript_archive import load_archive
 from service.model.build import build_network, for_inference
 from service.model.config import VidTrConfig
 from service.model.parts import Scores
@@ -60,7 +60,7 @@ def shipped_network(root: Path = ROOT) -> VidTr:
 
     Raises RuntimeError where `configs/camera_motion.toml` is not the configuration of the file.
     """
-    served = load_module(root / "model_repository" / "camera_motion" / "1" / "model.pt")
+    served = load_archive(root / "model_repository" / "camera_motion" / "1" / "model.pt")
     config = read_config(root / "configs" / "camera_motion.toml", ()).network_config(len(LABELS))
     network = for_inference(build_network(config))
     if not isinstance(network, VidTr):
