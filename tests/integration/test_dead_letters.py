@@ -9,9 +9,10 @@ from service.queue.codec import Outcome
 from service.queue.dead import DeadLetterLimits, DeadLetters
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
+from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream
 from tests.factories import clip, decoded, record, scores
-from tests.integration.conftest import TIMES, waiting
+from tests.integration.conftest import LETTERS, TIMES, waiting
 
 
 async def buried(store: JobStore, dead: DeadLetters, windows: int = 2, **changes: Any) -> JobRecord:
@@ -143,6 +144,39 @@ async def test_a_job_that_has_ended_is_not_buried(store: JobStore, dead: DeadLet
     assert not await dead.bury(letter, Outcome(JobState.FAILED, error=BackendFailed("again")))
     assert len(await dead.letters()) == 1
     assert job.id == letter.job_id
+
+
+async def test_a_job_that_was_deleted_is_not_buried(store: JobStore, dead: DeadLetters) -> None:
+    job = await buried(store, dead)
+    [letter] = await dead.letters()
+    await store.cancel(job.id)
+    assert not await dead.bury(letter, Outcome(JobState.FAILED, error=BackendFailed("again")))
+    assert await dead.letters() == []
+
+
+async def test_a_dead_job_is_known_as_long_as_its_letter_is_kept(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    job = await buried(store, dead)
+    assert TIMES.tombstone_ttl_s < await redis.ttl(keys.job(job.id)) <= LETTERS.dead_letter_ttl_s
+
+
+async def test_a_stream_that_nobody_reads_goes_with_the_death_of_its_job(
+    store: JobStore, dead: DeadLetters, directory: ModelDirectory, redis: Redis, keys: Keys
+) -> None:
+    await buried(store, dead)
+    await directory.clear()
+    assert not await redis.exists(keys.clips("tiny", JobClass.INTERACTIVE))
+
+
+async def test_the_death_of_a_job_is_published(store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys) -> None:
+    async with redis.pubsub() as news:
+        await news.subscribe(keys.finished)
+        assert await news.get_message(timeout=10)
+        job = await buried(store, dead)
+        message = await news.get_message(timeout=10)
+        assert message is not None
+        assert message["data"] == job.id.encode()
 
 
 @pytest.mark.parametrize(("jobs", "size"), [(2, 1_000_000), (10, 2 * len(clip(0)))])

@@ -10,7 +10,8 @@ from service.local.redis import LocalRedis
 from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.keys import GROUP, Keys
+from service.queue.stream import ClipStream
 from tests.factories import clip, decoded, record, scores
 from tests.integration.conftest import TIMES, waiting
 
@@ -186,3 +187,71 @@ async def test_results_can_be_written_while_redis_is_full(tmp_path: Path) -> Non
 async def test_a_fault_of_a_job_that_is_gone_leaves_nothing_behind(store: JobStore, redis: Redis, keys: Keys) -> None:
     await store.note_fault("0" * 32, "the network said no")
     assert not await redis.exists(keys.job("0" * 32))
+
+
+async def test_a_job_that_never_was_cannot_be_deleted(store: JobStore) -> None:
+    with pytest.raises(UnknownJob):
+        await store.cancel("0" * 32)
+
+
+async def test_a_deletion_is_remembered_for_its_whole_time(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record()
+    await store.accept(job)
+    await redis.expire(keys.job(job.id), 50)
+    await store.cancel(job.id)
+    assert 50 < await redis.ttl(keys.job(job.id)) <= TIMES.tombstone_ttl_s
+
+
+async def test_a_deletion_is_published(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record()
+    await store.accept(job)
+    async with redis.pubsub() as news:
+        await news.subscribe(keys.finished)
+        assert await news.get_message(timeout=10)
+        await store.cancel(job.id)
+        message = await news.get_message(timeout=10)
+        assert message is not None
+        assert message["data"] == job.id.encode()
+
+
+async def test_a_scored_clip_leaves_the_stream_while_its_job_goes_on(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+) -> None:
+    job, name = record(decoded=decoded(windows=2)), keys.clips("tiny", JobClass.INTERACTIVE)
+    await store.accept(job)
+    entries = await stream.read(["tiny"], 8, 10)
+    await store.record_scores({(job.id, 0): scores()}, entries[:1])
+    assert await redis.xlen(name) == (await redis.xpending(name, GROUP))["pending"] == 1
+
+
+async def test_progress_is_published(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    async with redis.pubsub() as news:
+        await news.subscribe(keys.progress)
+        assert await news.get_message(timeout=10)
+        await store.record_scores({(job.id, 0): scores()})
+        message = await news.get_message(timeout=10)
+        assert message is not None
+        assert message["data"] == job.id.encode()
+
+
+async def test_a_clip_that_is_scored_twice_is_told_once(store: JobStore, redis: Redis, keys: Keys) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    for _ in range(2):
+        await store.record_scores({(job.id, 0): scores()})
+    told = [fields[b"state"] for _, fields in await redis.xrange(keys.events(job.id))]
+    assert told == [b"queued", b"running"]
+
+
+async def test_a_job_that_ends_is_known_for_its_whole_time_and_needs_its_scores_no_more(
+    store: JobStore, redis: Redis, keys: Keys
+) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job)
+    await store.record_scores({(job.id, 0): scores()})
+    await redis.expire(keys.job(job.id), 50)
+    await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("broken")))
+    assert 50 < await redis.ttl(keys.job(job.id)) <= TIMES.tombstone_ttl_s
+    assert not await redis.exists(keys.scores(job.id))
