@@ -19,7 +19,6 @@ from _pytest.runner import runtestprotocol
 from redis.commands.core import AsyncScript
 
 from tests.mutation.mutants import Mutant
-from tests.mutation.scripts import Script
 
 LANES = 4
 """mutants at a time: tests wait more than they compute"""
@@ -35,12 +34,22 @@ class Verdict:
     killer: str | None
 
 
+@dataclass(frozen=True)
+class _Lane:
+    """A forked process that runs `tests`; `hung` is the one that an earlier process for this mutant ended in."""
+
+    mutant: Mutant | None
+    tests: list[pytest.Item]
+    reader: int
+    hung: str
+
+
 class Lanes:
     """A pytest plugin that runs the collected tests against mutants.
 
     Every test is run once with the scripts as they are: it has to pass, and tells which scripts it needs and how long
     it takes. A forked process then runs the tests that need a mutant's script, the quickest first, until one fails;
-    that one has to fail twice, or a slow machine would pass for a killed mutant.
+    that one has to fail, or to hang, twice, or a slow machine would pass for a killed mutant.
     """
 
     def __init__(self, mutants: Sequence[Mutant]) -> None:
@@ -81,48 +90,55 @@ class Lanes:
     def _run_all(self, items: list[pytest.Item]) -> None:
         # Nothing of what the processes share is looked through, and so copied, by their garbage collectors.
         gc.freeze()
-        running: dict[int, tuple[Mutant | None, int]] = {}
+        running: dict[int, _Lane] = {}
         # One process has no mutant: where a test fails in it, it is not the mutants that tests fail by.
         for mutant in (None, *self._mutants):
             if len(running) == LANES:
                 self._reap(running)
-            changes = list(mutant.scripts()) if mutant else []
-            texts = {script.text for script, _ in changes}
+            texts = {script.text for script in mutant.piece.scripts} if mutant else set()
             chosen = [item for item in items if mutant is None or self._uses[item.nodeid] & texts]
-            reader, writer = os.pipe()
-            if (pid := os.fork()) == 0:
-                os.close(reader)
-                self._child(changes, chosen, writer)
-            os.close(writer)
-            running[pid] = (mutant, reader)
+            self._fork(mutant, chosen, running)
         while running:
             self._reap(running)
 
-    def _reap(self, running: dict[int, tuple[Mutant | None, int]]) -> None:
+    def _fork(self, mutant: Mutant | None, tests: list[pytest.Item], running: dict[int, _Lane], hung: str = "") -> None:
+        reader, writer = os.pipe()
+        if (pid := os.fork()) == 0:
+            os.close(reader)
+            self._child(mutant, tests, writer)
+        os.close(writer)
+        running[pid] = _Lane(mutant, tests, reader, hung)
+
+    def _reap(self, running: dict[int, _Lane]) -> None:
         pid, status = os.wait()
-        mutant, reader = running.pop(pid)
-        with os.fdopen(reader) as said:
+        lane = running.pop(pid)
+        with os.fdopen(lane.reader) as said:
             last = said.read().split("\n")[-1]
-        if os.WIFSIGNALED(status):
-            last += f" (ended by {signal.Signals(os.WTERMSIG(status)).name})"
-        if mutant is not None:
-            self.verdicts.append(Verdict(mutant, last if status else None))
-            print(f"{last if status else 'survived'} <- {mutant}", file=sys.stderr, flush=True)
+        if os.WIFSIGNALED(status) and last != lane.hung:
+            left = next(number for number, item in enumerate(lane.tests) if item.nodeid == last)
+            self._fork(lane.mutant, lane.tests[left:], running, hung=last)
+        elif lane.mutant is not None:
+            self.verdicts.append(Verdict(lane.mutant, last if status else None))
+            print(f"{last if status else 'survived'} <- {lane.mutant}", file=sys.stderr, flush=True)
         elif status:
             self.broken.append(last)
 
-    def _child(self, changes: list[tuple[Script, str]], chosen: list[pytest.Item], writer: int) -> None:
+    def _child(self, mutant: Mutant | None, tests: list[pytest.Item], writer: int) -> None:
         """Run tests until one fails, then end this process without tearing down what it shares with its parent."""
-        for script, text in changes:
+        for script, text in mutant.scripts() if mutant else ():
             setattr(importlib.import_module(script.module), script.name, text)
-        for item in chosen:
+        for item in tests:
             os.write(writer, f"\n{item.nodeid}".encode())
-            # A test that hangs ends its process, which counts as a failure.
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S + 10 * self._took[item.nodeid])
-            if _fails(item) and _fails(item):
+            if self._fails_in_time(item) and self._fails_in_time(item):
                 os._exit(1)
-            signal.setitimer(signal.ITIMER_REAL, 0)
         os._exit(0)
+
+    def _fails_in_time(self, item: pytest.Item) -> bool:
+        # A test that hangs ends its process.
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S + 10 * self._took[item.nodeid])
+        failed = _fails(item)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return failed
 
 
 @dataclass(frozen=True)
