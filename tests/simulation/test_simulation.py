@@ -13,7 +13,7 @@ from tests.simulation.server import Server
 from tests.simulation.shrink import shrunk, story
 from tests.simulation.world import simulate
 
-SCHEDULES = int(os.environ.get("VIDTR_SIMULATIONS", "2000"))
+SCHEDULES = int(os.environ.get("VIDTR_SIMULATIONS", "200"))
 
 
 @pytest.fixture
