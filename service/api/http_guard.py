@@ -16,6 +16,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.api.connections import Connections
+from service.api.early import DRAIN_BYTES, DRAIN_S
 from service.api.problems import MEDIA_TYPE, problem_body, retry_after
 from service.errors import HeadersTooLarge, HeadTimeout, MalformedRequest, TooManyConnections, UrlTooLong, VidtrError
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-# As `service.api.early`: closing while bytes are unread would reset the connection and destroy the answer.
-DRAIN_BYTES = 1 << 20
-DRAIN_S = 1.0
 CROWDED_RETRY_S = 5.0
 
 
