@@ -35,6 +35,7 @@ class Overdue:
     async def sweep(self) -> None:
         """Expire the jobs whose deadline has passed, and delete the streams that nobody reads any more."""
         try:
+            await self._directory.set_clock()
             for job_id in await self._store.expire_overdue():
                 metrics.JOBS.labels(JobState.EXPIRED).inc()
                 log.warning("job_failed", job=job_id, state=JobState.EXPIRED, code=DeadlineExceeded.code)

@@ -38,6 +38,11 @@ class Clock:
         self._unsure_s = 0.0
         self._measured_at = 0.0
 
+    @property
+    def known(self) -> bool:
+        """Whether it has been measured."""
+        return self._offset is not None
+
     def now(self) -> float:
         """Unix seconds."""
         return time.time() if self._offset is None else self._monotonic() + self._offset

@@ -15,7 +15,7 @@ from service.queue.accepting import JobTimes, entry_fields
 from service.queue.clock import NOW, redis_time
 from service.queue.codec import Outcome
 from service.queue.connection import reported
-from service.queue.job_scripts import EVENT, TELL
+from service.queue.job_scripts import EVENT, TEAR_UP, TELL
 from service.queue.keys import Keys
 
 LISTED = 1000
@@ -83,46 +83,48 @@ end
 """
 )
 
-# KEYS: dead stream. ARGV: letter id, job id, key prefix.
+# KEYS: dead stream. ARGV: job id, key prefix.
 DROP = (
     FORGET
+    + TEAR_UP
     + """
-forget(ARGV[3], ARGV[2])
-redis.call('XDEL', KEYS[1], ARGV[1])
+forget(ARGV[2], ARGV[1])
+tear_up(KEYS[1], ARGV[1])
 """
 )
 
 # The clips that were never scored go back into the queue, and the job is open again. Asked again, because its answer
 # was lost, it answers the same.
 # KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, clip stream, routes.
-# ARGV: letter id, record, deadline, life of payloads, job id, prefix of payload keys, route, name of this replay,
-# number of fields in an entry, the fields of one entry after another.
+# ARGV: job id, record, deadline, life of payloads, prefix of payload keys, route, name of this replay, number of fields
+# in an entry, the fields of one entry after another.
 REPLAY = (
     EVENT
+    + TEAR_UP
     + """
 local job = redis.call('HMGET', KEYS[1], 'finished', 'total', 'replay', 'replayed')
-if job[3] == ARGV[8] then return tonumber(job[4]) end
+if job[3] == ARGV[7] then return tonumber(job[4]) end
 if job[1] ~= 'dead' then return 0 end
-local total, step = tonumber(job[2]), tonumber(ARGV[9])
+local total, step = tonumber(job[2]), tonumber(ARGV[8])
 local missing = {}
 for clip = 0, total - 1 do
   if redis.call('HEXISTS', KEYS[3], clip) == 0 then
-    if redis.call('EXISTS', ARGV[6] .. clip) == 0 then return 0 end
+    if redis.call('EXISTS', ARGV[5] .. clip) == 0 then return 0 end
     missing[#missing + 1] = clip
   end
 end
 redis.call('DEL', KEYS[2])
 redis.call('HDEL', KEYS[1], 'finished', 'state')
-redis.call('HSET', KEYS[1], 'record', ARGV[2], 'deadline_at', ARGV[3], 'replay', ARGV[8], 'replayed', #missing)
-redis.call('ZADD', KEYS[4], ARGV[3], ARGV[5])
-redis.call('ZADD', KEYS[9], 0, ARGV[7])
+redis.call('HSET', KEYS[1], 'record', ARGV[2], 'deadline_at', ARGV[3], 'replay', ARGV[7], 'replayed', #missing)
+redis.call('ZADD', KEYS[4], ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[9], 0, ARGV[6])
 for _, clip in ipairs(missing) do
-  redis.call('EXPIRE', ARGV[6] .. clip, ARGV[4])
-  local first = 10 + clip * step
+  redis.call('EXPIRE', ARGV[5] .. clip, ARGV[4])
+  local first = 9 + clip * step
   redis.call('XADD', KEYS[8], '*', unpack(ARGV, first, first + step - 1))
 end
 redis.call('EXPIRE', KEYS[3], ARGV[4])
-redis.call('XDEL', KEYS[5], ARGV[1])
+tear_up(KEYS[5], ARGV[1])
 redis.call('DEL', KEYS[6])
 event(KEYS[7], ARGV[4], 'queued', total - #missing)
 return #missing
@@ -195,11 +197,11 @@ class DeadLetters:
     async def letters(self) -> list[DeadLetter]:
         """All letters, newest first."""
         await self.trim()
-        return [letter for _, letter in await self._letters()]
+        return await self._letters()
 
     async def show(self, job_id: str) -> tuple[DeadLetter, JobRecord]:
         """The letter of one job and the job's record. Raises UnknownDeadLetter."""
-        _, letter = await self._find(job_id)
+        letter = await self._find(job_id)
         return letter, await self._record(job_id)
 
     async def replay(self, job_id: str) -> int:
@@ -208,7 +210,7 @@ class DeadLetters:
         Raises UnknownDeadLetter where there is no such letter, or a clip that is needed is gone.
         """
         keys = self._keys
-        entry_id, _ = await self._find(job_id)
+        await self._find(job_id)
         old = await self._record(job_id)
         with reported():
             now = await redis_time(self._redis)
@@ -219,11 +221,10 @@ class DeadLetters:
             queued = await self._replay(
                 keys=[*self._of_job(job_id), keys.clips(route, record.job_class), keys.routes],
                 args=[
-                    entry_id,
+                    job_id,
                     record.model_dump_json(),
                     record.deadline_at,
                     self._times.payload_ttl_s,
-                    job_id,
                     keys.payload(job_id, ""),
                     route,
                     uuid4().hex,
@@ -238,10 +239,9 @@ class DeadLetters:
 
     async def drop(self, job_id: str) -> None:
         """Forget the letter and erase the clips kept with it; the job stays failed. Raises UnknownDeadLetter."""
-        keys = self._keys
-        entry_id, _ = await self._find(job_id)
+        await self._find(job_id)
         with reported():
-            await self._drop(keys=[keys.dead], args=[entry_id, job_id, keys.prefix])
+            await self._drop(keys=[self._keys.dead], args=[job_id, self._keys.prefix])
 
     def _of_job(self, job_id: str) -> list[str]:
         """The first seven keys of BURY and of REPLAY."""
@@ -263,15 +263,15 @@ class DeadLetters:
             raise UnknownDeadLetter(f"the record of job {job_id} is gone", actual=job_id)
         return JobRecord.model_validate_json(data)
 
-    async def _letters(self) -> list[tuple[str, DeadLetter]]:
+    async def _letters(self) -> list[DeadLetter]:
         with reported():
             entries: Any = await self._redis.xrevrange(self._keys.dead, count=LISTED)
-        return [(entry_id.decode(), _letter(fields)) for entry_id, fields in entries]
+        return [_letter(fields) for _, fields in entries]
 
-    async def _find(self, job_id: str) -> tuple[str, DeadLetter]:
-        for entry_id, letter in await self._letters():
+    async def _find(self, job_id: str) -> DeadLetter:
+        for letter in await self._letters():
             if letter.job_id == job_id:
-                return entry_id, letter
+                return letter
         raise UnknownDeadLetter(f"no dead letter is kept for job {job_id!r}", actual=job_id)
 
 

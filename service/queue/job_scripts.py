@@ -116,12 +116,25 @@ return 1
 """
 )
 
+# All letters of a job: one that was looked up may have been followed by another, where the job was replayed and died
+# again meanwhile.
+TEAR_UP = """
+local function tear_up(letters, id)
+  for _, letter in ipairs(redis.call('XREVRANGE', letters, '+', '-')) do
+    for i = 1, #letter[2], 2 do
+      if letter[2][i] == 'job_id' and letter[2][i + 1] == id then redis.call('XDEL', letters, letter[1]) end
+    end
+  end
+end
+"""
+
 # An Idempotency-Key and a place in the cache may lead to another job by now: they go only where they lead to this one.
 # Of a dead job nothing is kept for a replay any more, and its letter goes too.
 # KEYS: the first seven of FINISH, then the dead letters and what is kept of the job beside its letter. ARGV: job id,
 # channel, life of the tombstone, prefix of payload keys.
 CANCEL = (
     EVENT
+    + TEAR_UP
     + """
 redis.call('ZREM', KEYS[4], ARGV[1])
 local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'idempotency', 'same')
@@ -135,11 +148,7 @@ for at = 3, 4 do
   if leads_to and leads_to:find(ARGV[1], 1, true) then redis.call('DEL', job[at]) end
 end
 if job[2] == 'dead' then
-  for _, letter in ipairs(redis.call('XREVRANGE', KEYS[8], '+', '-')) do
-    for i = 1, #letter[2], 2 do
-      if letter[2][i] == 'job_id' and letter[2][i + 1] == ARGV[1] then redis.call('XDEL', KEYS[8], letter[1]) end
-    end
-  end
+  tear_up(KEYS[8], ARGV[1])
   redis.call('UNLINK', KEYS[9])
 end
 redis.call('HDEL', KEYS[1], 'record')

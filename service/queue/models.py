@@ -91,7 +91,8 @@ class ModelDirectory:
     """Announced models in Redis. Methods raise QueueUnavailable when Redis cannot be reached.
 
     Attributes:
-        clock: measured whenever something is announced or asked, which every process does all the time.
+        clock: measured whenever something is announced or asked, which every process does all the time, and by
+            `set_clock` before a process judges anything by it.
     """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
@@ -102,6 +103,12 @@ class ModelDirectory:
         self._announce = redis.register_script(ANNOUNCE)
         self._live = redis.register_script(LIVE)
         self._clear = redis.register_script(CLEAR)
+
+    async def set_clock(self) -> None:
+        """Measure `clock`, unless that was done. A Redis that is out of memory tells the time, but takes no news."""
+        if not self.clock.known:
+            with reported():
+                await self.clock.measured(self._redis.time(), lambda time: time)
 
     async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> None:
         """Say that a live worker serves these models for the next `ttl_s` seconds, and how it does."""

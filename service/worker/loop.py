@@ -99,6 +99,7 @@ class Worker:
                 await self._stream.leave(self._routes)
 
     async def _step(self) -> None:
+        await self._directory.set_clock()
         if not self._specs:
             await self._pause(0.1)
         elif self._breaker.state == "open":

@@ -1,12 +1,15 @@
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from service.contracts import JobClass, JobState, ModelSpec, WorkerStatus
-from service.errors import BackendUnavailable, DeadlineExceeded, UnknownModel
+from service.errors import BackendUnavailable, DeadlineExceeded, QueueUnavailable, UnknownModel
+from service.local.redis import LocalRedis
 from service.queue.codec import Outcome
+from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
@@ -121,6 +124,24 @@ async def test_no_clock_but_that_of_redis_decides_what_is_live(
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + skew_s)
     assert len(await directory.list()) == len(await directory.workers()) == 1
+
+
+@pytest.mark.parametrize("skew_s", [-3600.0, 3600.0])
+async def test_a_redis_that_is_out_of_memory_still_sets_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew_s: float
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + skew_s)
+    with LocalRedis(tmp_path, persist=False) as server:
+        redis = connect(server.url, name="full")
+        await redis.config_set("maxmemory", 1)
+        directory = ModelDirectory(redis, Keys("full"))
+        with pytest.raises(QueueUnavailable, match="memory budget"):
+            await directory.announce([spec()], STATUS, 10)
+        assert not directory.clock.known
+        await directory.set_clock()
+        assert directory.clock.now() == pytest.approx(now, abs=60)
+        await redis.aclose()
 
 
 async def test_names_of_those_that_are_gone_leave_the_indexes(

@@ -163,7 +163,7 @@ async def test_a_letter_that_is_dropped_late_does_no_harm_to_the_job_that_was_op
     found = await dead._find(job.id)
     await dead.replay(job.id)
 
-    async def find(job_id: str) -> tuple[str, DeadLetter]:
+    async def find(job_id: str) -> DeadLetter:
         return found
 
     monkeypatch.setattr(dead, "_find", find)
@@ -177,9 +177,8 @@ async def test_a_letter_is_dropped_while_its_job_is_deleted_and_the_job_stays_de
 ) -> None:
     job = await accepted(store)
     assert await bury(dead, job)
-    entry_id, _ = await dead._find(job.id)
     await store.cancel(job.id)
-    await dead._drop(keys=[keys.dead], args=[entry_id, job.id, keys.prefix])
+    await dead._drop(keys=[keys.dead], args=[job.id, keys.prefix])
     with pytest.raises(JobDeleted):
         await store.status(job.id)
     assert await dead.letters() == []
@@ -201,6 +200,25 @@ async def test_of_two_replays_at_once_one_queues_the_clips(
     with pytest.raises(UnknownDeadLetter):
         await dead.replay(job.id)
     assert await waiting(redis, keys) == before + 1
+
+
+@pytest.mark.parametrize("change", ["replay", "drop"])
+async def test_a_letter_that_was_found_before_its_job_died_once_more_leaves_none_behind(
+    store: JobStore, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    job = await accepted(store)
+    assert await bury(dead, job)
+    script = getattr(dead, f"_{change}")
+
+    async def behind(**arguments: Any) -> Any:
+        monkeypatch.setattr(dead, f"_{change}", script)
+        await dead.replay(job.id)
+        assert await bury(dead, job)
+        return await script(**arguments)
+
+    monkeypatch.setattr(dead, f"_{change}", behind)
+    await getattr(dead, change)(job.id)
+    assert await dead.letters() == []
 
 
 # --- webhooks ----------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def entries(world: World) -> int:
 def busy(world: World) -> bool:
     """Whether something is left that a process will still do, or that runs out soon."""
     server = world.server
+    server.send(server.pass_time(world.loop.now))
     waiting = 0 if world.plan.unattended else entries(world)
     # Room that nobody renews lapses, and a claim too.
     reserved = server.one("ZCOUNT", KEYS.reserved, EPOCH + world.loop.now, "+inf")
@@ -50,6 +51,7 @@ def busy(world: World) -> bool:
 
 def check(world: World) -> None:
     """Compare what Redis holds with what clients were told."""
+    world.server.send(world.server.pass_time(world.loop.now))
     letters = {fields["job_id"] for fields in _letters(world)}
     for job_id, job in world.ledger.jobs.items():
         _check_job(world, job_id, job, letters)

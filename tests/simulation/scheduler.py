@@ -77,7 +77,10 @@ class Scheduler:
     # --- order ---
 
     def idle(self, timeout: float | None) -> float:
-        """Let one task go on; where none waits for Redis, let time pass to the next timer."""
+        """Let one task go on; where none waits for Redis, let time pass to the next timer. Raises Stuck."""
+        # From here it ends the simulation. A worker would take it for the fault of one batch and go on.
+        if self._steps >= MOST_STEPS:
+            raise Stuck(f"{MOST_STEPS} steps and no end")
         if not self._waiting:
             if timeout is None:
                 raise Stuck("nothing can go on")
@@ -196,8 +199,6 @@ class Scheduler:
 
     def _execute(self, process: Process, commands: Sequence[Command]) -> list[Any]:
         self._steps += 1
-        if self._steps > MOST_STEPS:
-            raise Stuck(f"{MOST_STEPS} steps and no end")
         now = asyncio.get_running_loop().time()
         first = self._server.pass_time(now)
         replies = self._server.send([*first, *commands, *self._looks])[len(first) :]

@@ -13,7 +13,7 @@ from tests.simulation.server import Server
 from tests.simulation.shrink import shrunk, story
 from tests.simulation.world import simulate
 
-SCHEDULES = int(os.environ.get("VIDTR_SIMULATIONS", "200"))
+SCHEDULES = int(os.environ.get("VIDTR_SIMULATIONS", "2000"))
 
 
 @pytest.fixture
@@ -35,6 +35,13 @@ def test_a_seed_means_the_same_steps_every_time(server: Server) -> None:
 def test_seeds_differ(server: Server) -> None:
     assert plan_of(1) != plan_of(2)
     assert simulate(plan_of(1), server).trace != simulate(plan_of(2), server).trace
+
+
+def test_a_schedule_that_goes_on_for_ever_ends_as_one_that_broke_a_promise(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.simulation.scheduler.MOST_STEPS", 50)
+    assert simulate(plan_of(12), server).violations == ("50 steps and no end",)
 
 
 def test_a_schedule_that_fails_is_cut_down_to_what_it_fails_by() -> None:

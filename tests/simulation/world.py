@@ -101,6 +101,8 @@ class World:
         for client in clients:
             client.result()
         self.scheduler.calm = True
+        # Who was killed last is up again before anything is asked of it.
+        await asyncio.sleep(2 * RESTART_S)
         await self._settle()
         rest.check(self)
         if not self.plan.unattended:
