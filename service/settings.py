@@ -276,6 +276,12 @@ class Settings(BaseSettings):
     worker_interactive_weight: int = Field(
         4, gt=0, description="Batches of interactive clips scored for each batch of bulk clips while both wait."
     )
+    worker_bulk_batch_ms: int = Field(
+        25,
+        ge=0,
+        le=10000,
+        description="Time that a batch of bulk clips may take while interactive ones come; 0 for as many as fit.",
+    )
     worker_gather_ms: int = Field(
         25,
         ge=0,

@@ -20,11 +20,12 @@ class DrainRate:
         before = self._sums.get((model, full), (0.0, 0.0))
         self._sums[model, full] = (before[0] * FADING + clips, before[1] * FADING + seconds)
 
+    def of(self, model: str) -> float | None:
+        """Clips per second of one model; None where nothing was measured."""
+        clips, seconds = self._sums.get((model, True)) or self._sums.get((model, False)) or (0.0, 0.0)
+        return clips / seconds if seconds > 0 else None
+
     def by_model(self) -> dict[str, float]:
         """Clips per second of each model that was measured."""
-        rates = {}
-        for full in (False, True):
-            for (model, kind), (clips, seconds) in self._sums.items():
-                if kind is full and seconds > 0:
-                    rates[model] = clips / seconds
-        return rates
+        rates = {model: self.of(model) for model, _ in self._sums}
+        return {model: rate for model, rate in rates.items() if rate is not None}

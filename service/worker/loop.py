@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import structlog
 
-from service.contracts import ModelSpec, WorkerStatus
+from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
 from service.queue.entries import ClipEntry, Taken
 from service.queue.models import ModelDirectory
-from service.queue.routes import route_of, routes
+from service.queue.routes import model_of, route_of, routes
 from service.queue.stream import ClipStream
 from service.telemetry import metrics, traces
 from service.worker.batch import LoadedClip, batches, expiry, load, observe, score
@@ -56,7 +56,7 @@ class Worker:
         self._pulse = pulse
         self._leases = Leases(stream, config.worker_lease_s)
         self._breaker = Breaker(config.breaker_failures, config.breaker_open_s)
-        self._turns = Turns(config.worker_interactive_weight)
+        self._turns = Turns(config.worker_interactive_weight, config.worker_bulk_batch_ms / 1000)
         self._gathering = Gathering(config.worker_gather_ms / 1000)
         self._rate = DrainRate()
         self._specs: list[ModelSpec] = []
@@ -125,16 +125,21 @@ class Worker:
     async def _next(self) -> Taken:
         if (left_s := self._gathering.left_s) > 0:
             await self._pause(left_s)
-        turns = self._turns.order(list(self._routes))
-        order = [(job_class, route, self._routes[route]) for job_class, route in turns]
+        order = [
+            (job_class, route, self._most(job_class, route)) for job_class, route in self._turns.order([*self._routes])
+        ]
         taken = await self._stream.take(order)
         if not taken.entries:
             block_ms = min(self._config.worker_block_ms, int(self._config.reclaim_every_s * 1000))
-            taken = Taken(await self._stream.read(list(self._routes), min(self._routes.values()), max(1, block_ms)))
+            fewest = min(most for *_, most in order)
+            taken = Taken(await self._stream.read(list(self._routes), fewest, max(1, block_ms)))
         for entry in taken.entries[:1]:
             self._turns.took(entry.job_class, entry.route)
-            self._gathering.took(taken.entries, self._routes.get(entry.route, 1))
+            self._gathering.took(taken.entries, self._most(entry.job_class, entry.route))
         return taken
+
+    def _most(self, job_class: JobClass, route: str) -> int:
+        return self._turns.most(job_class, self._routes.get(route, 1), self._rate.of(model_of(route)))
 
     async def _process(self, taken: Taken) -> None:
         entries = taken.entries

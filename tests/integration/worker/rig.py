@@ -31,6 +31,7 @@ CONFIG = WorkerConfig(
     worker_max_deliveries=3,
     worker_heartbeat_s=0.1,
     worker_interactive_weight=2,
+    worker_bulk_batch_ms=0,
     worker_gather_ms=0,
     breaker_failures=3,
     breaker_open_s=0.1,

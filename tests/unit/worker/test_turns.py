@@ -39,3 +39,32 @@ def test_a_model_that_is_no_longer_served_does_not_upset_the_turns() -> None:
     turns = Turns(9)
     turns.took(INTERACTIVE, "gone")
     assert [model for _, model in turns.order(["a", "b"])][:2] == ["a", "b"]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_batch_of_bulk_is_short_while_interactive_clips_come() -> None:
+    turns = Turns(4, 0.025, Clock())
+    assert turns.most(BULK, 8, 80.0) == 8
+    turns.took(INTERACTIVE, "m")
+    assert [turns.most(BULK, 8, per_s) for per_s in (10.0, 80.0, 4000.0)] == [1, 2, 8]
+    assert turns.most(INTERACTIVE, 8, 80.0) == 8
+
+
+def test_batches_of_bulk_are_full_again_some_seconds_after_the_last_interactive_one() -> None:
+    clock = Clock()
+    turns = Turns(4, 0.025, clock)
+    turns.took(INTERACTIVE, "m")
+    clock.now += 6
+    assert turns.most(BULK, 8, 80.0) == 8
+
+
+def test_batches_of_bulk_are_full_where_nothing_was_measured_or_no_time_is_set() -> None:
+    for turns, per_s in ((Turns(4, 0.025), None), (Turns(4, 0.0), 80.0)):
+        turns.took(INTERACTIVE, "m")
+        assert turns.most(BULK, 8, per_s) == 8
