@@ -5,6 +5,8 @@ VENV        ?= .venv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PORT        ?= 8080
 PYTEST_ARGS ?=
+# Test files are shared out to as many processes as there are cores, four at most: each starts servers of its own.
+PARALLEL    ?= -n logical --maxprocesses 4 --dist loadfile
 PIP_AUDIT   ?= 2.10.1
 
 BIN      := $(VENV)/bin
@@ -23,7 +25,7 @@ run: $(VENV)/.local ## Start API, worker and a private Redis; Ctrl-C stops them.
 
 test: $(VENV)/.test triton ## Lint, type-check and run unit, integration and end-to-end tests.
 	$(MAKE) lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-ci: $(VENV)/.test triton browser ## What CI runs beyond `make test`.
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

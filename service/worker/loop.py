@@ -130,13 +130,20 @@ class Worker:
         ]
         taken = await self._stream.take(order)
         if not taken.entries:
-            block_ms = min(self._config.worker_block_ms, int(self._config.reclaim_every_s * 1000))
-            fewest = min(most for *_, most in order)
-            taken = Taken(await self._stream.read(list(self._routes), fewest, max(1, block_ms)))
+            taken = Taken(await self._first(min(most for *_, most in order)))
         for entry in taken.entries[:1]:
             self._turns.took(entry.job_class, entry.route)
             self._gathering.took(taken.entries, self._most(entry.job_class, entry.route))
         return taken
+
+    async def _first(self, fewest: int) -> list[ClipEntry]:
+        """What comes first: `fewest` entries, or a batch where a class may have more."""
+        block_ms = min(self._config.worker_block_ms, int(self._config.reclaim_every_s * 1000))
+        entries = await self._stream.read([*self._routes], fewest, max(1, block_ms))
+        for entry in entries[:1]:
+            if fewest <= len(entries) < (most := self._most(entry.job_class, entry.route)):
+                entries += (await self._stream.take([(entry.job_class, entry.route, most - len(entries))])).entries
+        return entries
 
     def _most(self, job_class: JobClass, route: str) -> int:
         return self._turns.most(job_class, self._routes.get(route, 1), self._rate.of(model_of(route)))

@@ -1,6 +1,7 @@
 """The Kubernetes manifests against the schemas, and the settings of both deployments against the documentation."""
 
 import copy
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -23,9 +24,15 @@ CUSTOM = ("scaling.yaml", "monitoring.yaml")
 DEPLOYMENT = ROOT / "docs" / "deployment.md"
 
 
+@functools.cache
 def manifests(kind: str) -> dict[str, dict[str, Any]]:
     found = [item for path in FILES for item in yaml.safe_load_all(path.read_text()) if item["kind"] == kind]
     return {item["metadata"]["name"]: item for item in found}
+
+
+@functools.cache
+def compose_services() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
 
 
 def pod(name: str) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def test_a_pod_is_probed_bounded_and_kept_during_maintenance(name: str) -> None:
 
 
 def test_triton_runs_the_image_and_the_flags_of_compose() -> None:
-    triton = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["triton"]
+    triton = compose_services()["triton"]
     (container,) = pod("vidtr-triton")["containers"]
     assert container["args"] == triton["command"]
     assert container["image"] in triton["image"]
@@ -158,7 +165,7 @@ def environment(spec: dict[str, Any]) -> dict[str, str]:
 def row(name: str) -> str:
     """The line of the table that says where a setting is given."""
     variable = "PROMETHEUS_MULTIPROC_DIR" if name == "prometheus_multiproc_dir" else f"VIDTR_{name.upper()}"
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    services = compose_services()
     compose = {role: services[role]["environment"].get(variable) for role in ("api", "worker")}
     kubernetes = {role: environment(pod(f"vidtr-{role}")).get(variable) for role in ("api", "worker")}
 
@@ -188,7 +195,7 @@ def test_the_table_maps_every_setting_to_compose_and_kubernetes() -> None:
 def test_the_table_of_services_holds_every_service_of_compose() -> None:
     chapter = DEPLOYMENT.read_text().partition("| service | what it is | reached by |\n|---|---|---|\n")[2]
     rows = re.findall(r"^\| `(\w+)` \|", chapter.partition("\n\n")[0], re.M)
-    assert rows == list(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
+    assert rows == list(compose_services())
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def submit(program: Program, key: str, clip: Path) -> httpx.Response:
         return upload(client, clip)
 
 
-@pytest.mark.parametrize("key", [None, "wrong", new_key()])
+@pytest.mark.parametrize("key", [None, "wrong", new_key()], ids=["none", "wrong", "unknown"])
 def test_a_request_without_a_known_key_is_refused_before_its_body(guarded: Program, key: str | None) -> None:
     headers = [] if key is None else [f"Authorization: Bearer {key}"]
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=10) as connection:

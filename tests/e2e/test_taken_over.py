@@ -190,6 +190,7 @@ def test_no_answer_to_a_program_holds_a_secret_of_the_api(evil: httpx.Client, tm
         assert secret not in everything
 
 
+@pytest.mark.slow
 def test_clips_that_are_taken_back_fail_their_upload_alone(
     environment: dict[str, str], clip: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,21 @@ async def test_where_uploads_queue_for_decoding_a_batch_waits_for_their_clips(ri
     assert backend.seen == [1, 2]
 
 
+class Slow(Counting):
+    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+        await asyncio.sleep(0.05)
+        return await super().infer(model, version, clips)
+
+
+async def test_while_interactive_clips_come_those_of_bulk_go_one_by_one(rig: Rig) -> None:
+    backend = Slow(rig.backend)
+    async with rig.working(backend, replace(CONFIG, worker_bulk_batch_ms=1)):
+        await rig.ended(await rig.submit(random_clips(1, seed=1)))
+        await rig.ended(await rig.submit(random_clips(3, seed=2), job_class=JobClass.BULK))
+        await rig.ended(await rig.submit(random_clips(4, seed=3)))
+    assert backend.seen == [1, 1, 1, 1, 4]
+
+
 async def test_a_finished_job_leaves_no_entry_and_no_payload(rig: Rig) -> None:
     job = await rig.submit(random_clips(3))
     async with rig.working():
