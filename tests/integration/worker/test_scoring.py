@@ -47,9 +47,9 @@ async def test_where_uploads_queue_for_decoding_a_batch_waits_for_their_clips(ri
 
 
 class Slow(Counting):
-    async def infer(self, model: str, version: str, clips: Clips) -> Scores:
+    async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         await asyncio.sleep(0.05)
-        return await super().infer(model, version, clips)
+        return await super().infer(model, version, clips, timeout_s=timeout_s)
 
 
 async def test_while_interactive_clips_come_those_of_bulk_go_one_by_one(rig: Rig) -> None:
