@@ -27,7 +27,7 @@ from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
-from tests.factories import decoded, record, spec
+from testing.factories import decoded, record, spec
 
 CLIPS = 10
 CLIP_BYTES = 8 * 112 * 112 * 3

@@ -32,7 +32,7 @@ from benchmarks.common.models import NAMES, model_of
 from benchmarks.decode_videos import video
 from benchmarks.stack import KIND, at_rate, capacity, path_of
 from service.inference.registry import ModelFile
-from tests.e2e.program import Program
+from testing.program import Program
 
 SHARES = ("p50", "p99")
 

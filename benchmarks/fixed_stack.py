@@ -22,7 +22,7 @@ from service.local.process import ServerProcess, free_ports
 from service.local.redis import LocalRedis
 from service.queue.connection import connect
 from service.settings import Settings
-from tests.videos import write_video
+from testing.videos import write_video
 
 BATCH = 8
 SERVICE_S = 0.8

@@ -25,8 +25,8 @@ from benchmarks.common.abusers import ABUSERS, Target
 from benchmarks.common.http import Client
 from benchmarks.common.load import percentiles_ms
 from service.api.keys import hashed, new_key
-from tests.e2e.program import Program
-from tests.videos import write_video
+from testing.program import Program
+from testing.videos import write_video
 
 SETTINGS = {
     "VIDTR_MAX_CONCURRENT_UPLOADS": "16",

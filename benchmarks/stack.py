@@ -44,7 +44,7 @@ from service.contracts import JobRequest
 from service.inference.allocator import keep_buffers
 from service.inference.registry import ModelFile
 from service.local.process import ServerProcess, free_ports
-from tests.e2e.program import Program
+from testing.program import Program
 
 KIND = "10 s 340p, groups of 12"
 WINDOWS = 1

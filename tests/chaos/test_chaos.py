@@ -10,10 +10,10 @@ import pytest
 
 from service.local.triton import LocalTriton
 from service.queue.keys import Keys
+from testing.videos import write_video
 from tests.chaos.rig import JOBS, LEASE_S, PREFIX, Account, Load, Service
 from tests.fixtures.keyspace import check_settled
 from tests.fixtures.servers import SHIPPED_REPOSITORY
-from tests.videos import write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

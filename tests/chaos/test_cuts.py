@@ -22,10 +22,10 @@ from service.local.redis import redis_in_package
 from service.queue.connection import SOCKET_TIMEOUT_S
 from service.queue.events import ENDED
 from service.queue.keys import Keys
+from testing.videos import numbered, quadrants, write_video
 from tests.chaos.rig import JOBS, PATIENCE_S, PREFIX, Service
 from tests.fixtures.keyspace import check_settled
 from tests.fixtures.link import Cut
-from tests.videos import numbered, quadrants, write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

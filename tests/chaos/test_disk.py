@@ -24,7 +24,7 @@ from service.queue.durability import Durability, DurabilityConfig
 from service.queue.jobs import End, JobStore
 from service.queue.keys import Keys
 from service.queue.stream import ClipStream
-from tests.factories import clip, decoded, record, scores, spec
+from testing.factories import clip, decoded, record, scores, spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

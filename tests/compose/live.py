@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from service.settings import Settings
-from tests.videos import write_video
+from testing.videos import write_video
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "vidtr-live"

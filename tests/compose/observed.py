@@ -19,7 +19,7 @@ from redis import Redis
 
 from service.local.process import free_ports
 from service.local.triton import LocalTriton
-from tests.videos import write_video
+from testing.videos import write_video
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 90) -> None:

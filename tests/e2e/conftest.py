@@ -6,9 +6,9 @@ import pytest
 import redis
 
 from service.queue.keys import Keys
-from tests.e2e.program import SIZE, Program, Size
+from testing.program import SIZE, Program, Size
+from testing.videos import write_video
 from tests.fixtures.keyspace import check_settled
-from tests.videos import write_video
 
 WEBHOOK_SECRET = "whsec_" + 10 * "c2Vj"
 

@@ -11,7 +11,7 @@ import pytest
 from service.api.keys import hashed, new_key
 from service.client import Client
 from service.errors import Unauthorized
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
 from tests.e2e.test_admission import answer, request_head
 
 ALICE, BOB, LIMITED, SECOND, COUNTED = (new_key() for _ in range(5))

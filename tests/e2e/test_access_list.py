@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from service.local.redis import LocalRedis
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
 from tests.fixtures.access_list import refused, restricted
 
 pytestmark = pytest.mark.slow

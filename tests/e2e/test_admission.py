@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
 
 
 @pytest.fixture(scope="module")

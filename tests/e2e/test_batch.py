@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import Program
-from tests.videos import write_video
+from testing.program import Program
+from testing.videos import write_video
 
 REAL_CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 

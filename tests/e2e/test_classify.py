@@ -9,9 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.contracts import JobResult
 from service.training.camera_motion.textures import dead_leaves
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
+from testing.videos import Image, write_video
 from tests.fixtures.servers import MODEL_REPOSITORY
-from tests.videos import Image, write_video
 
 
 def moving_camera(path: Path, label: str) -> Path:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.local.process import free_ports
-from tests.e2e.program import upload
+from testing.program import upload
 
 ROOT = Path(__file__).parents[2]
 

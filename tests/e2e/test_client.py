@@ -18,10 +18,10 @@ import pytest
 
 from service.client import AsyncClient, Client, JobState, Progress, RequestError, Retry, TemporaryError, VideoError
 from service.errors import JobDeleted, UnknownJob
-from tests.e2e.program import Program
+from testing.program import Program
+from testing.videos import write_video
 from tests.e2e.test_admission import request_head
 from tests.fixtures.cutting_proxy import CuttingProxy
-from tests.videos import write_video
 
 
 @pytest.fixture(scope="module")

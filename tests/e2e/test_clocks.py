@@ -15,7 +15,7 @@ from service.contracts import JobState
 from service.local.process import ServerProcess, free_ports
 from service.local.redis import LocalRedis
 from service.settings import Settings
-from tests.e2e.program import upload
+from testing.program import upload
 from tests.fixtures.servers import MODEL_REPOSITORY
 
 SKEWED = Path(__file__).parents[1] / "fixtures" / "skewed"

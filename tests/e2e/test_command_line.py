@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
+from testing.videos import write_video
 from tests.fixtures.servers import MODEL_REPOSITORY
-from tests.videos import write_video
 
 
 def vidtr(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.program import Program, upload
-from tests.videos import Image, write_video
+from testing.program import Program, upload
+from testing.videos import Image, write_video
 
 UPLOADS = 32
 

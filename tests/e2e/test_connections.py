@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.program import Program, Size
+from testing.program import Program, Size
 
 DESCRIPTORS = 512
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.e2e.program import upload
-from tests.videos import write_video
+from testing.program import upload
+from testing.videos import write_video
 
 STREAM = {"Accept": "text/event-stream"}
 

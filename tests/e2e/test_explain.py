@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.e2e.program import Program
+from testing.program import Program
+from testing.videos import numbered, write_video
 from tests.e2e.test_command_line import vidtr
-from tests.videos import numbered, write_video
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from service.model.build import Network
 from service.model.preprocess import Normalise
 from service.model.presets import PRESETS
 from service.model.weights.importing import import_checkpoint
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
+from testing.videos import write_video
 from tests.unit.model.weights.files import CVIDTR, network, save_as_trained
 from tests.unit.model.weights.test_importing import LABELS, preset
 from tests.unit.video.common import decode
-from tests.videos import write_video
 
 
 def vidtr(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.program import upload
-from tests.videos import write_video
+from testing.program import upload
+from testing.videos import write_video
 
 
 def submitted(client: httpx.Client, path: Path, **options: str) -> str:

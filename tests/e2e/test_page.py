@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from service.api.keys import hashed, new_key
+from testing.program import Program
+from testing.videos import Image, write_video
 from tests.e2e.browser import Visit, chromium
-from tests.e2e.program import Program
-from tests.videos import Image, write_video
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import redis
 
 from service.contracts import WorkerStatus
 from service.queue.keys import Keys
-from tests.e2e.program import Program
+from testing.program import Program
 
 
 def until(check: Callable[[], bool]) -> None:

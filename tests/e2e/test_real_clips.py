@@ -8,7 +8,7 @@ import pytest
 
 from service.api.problems import STATUS
 from service.contracts import JobResult
-from tests.e2e.program import upload
+from testing.program import upload
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 

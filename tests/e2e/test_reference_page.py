@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 from playwright.sync_api import Browser, expect
 
+from testing.program import Program
 from tests.e2e.browser import Visit, chromium
-from tests.e2e.program import Program
 
 pytestmark = pytest.mark.slow
 

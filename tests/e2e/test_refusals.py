@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.e2e.program import Program, upload
-from tests.videos import remux, truncated, write_audio, write_video
+from testing.program import Program, upload
+from testing.videos import remux, truncated, write_audio, write_video
 
 
 def playlist(path: Path) -> Path:

@@ -19,9 +19,9 @@ import pytest
 
 from service.local.process import ServerProcess, free_ports
 from service.local.redis import LocalRedis
+from testing.videos import write_video
 from tests.fixtures.servers import REPOSITORY_ROOT
 from tests.fixtures.tiny_models import write_repository
-from tests.videos import write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from service.api.keys import new_key
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
+from testing.videos import numbered, write_video
 from tests.e2e.test_access import caller, entry
-from tests.videos import numbered, write_video
 
 ALICE, BOB, LIMITED = new_key(), new_key(), new_key()
 

@@ -7,7 +7,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.program import Program, Size, upload
+from testing.program import Program, Size, upload
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from service.local.process import LocalServerError, ServerProcess, free_ports
 from service.local.redis import LocalRedis
-from tests.e2e.program import upload
+from testing.program import upload
 from tests.fixtures import access_list, bare_machine, evil_cell
 from tests.fixtures.access_list import restricted
 from tests.fixtures.evil_cell import program

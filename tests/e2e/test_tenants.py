@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.program import Program, Size, upload
+from testing.program import Program, Size, upload
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from service.local.process import free_ports
 from service.local.triton import LocalTriton
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
+from testing.videos import write_video
 from tests.fixtures.servers import SHIPPED_REPOSITORY
-from tests.videos import write_video
 
 pytestmark = pytest.mark.slow
 

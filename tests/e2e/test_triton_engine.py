@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.e2e.program import Program, upload
+from testing.program import Program, upload
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from testing.program import upload
 from tests.e2e.conftest import WEBHOOK_SECRET
-from tests.e2e.program import upload
 
 Received = tuple[dict[str, str], bytes]
 

@@ -13,7 +13,7 @@ from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.room import Reservation, Room, RoomLimits
-from tests.factories import spec
+from testing.factories import spec
 
 CONFIG = AdmissionConfig(
     default_model="tiny",

@@ -9,7 +9,7 @@ from service.queue.codec import Outcome
 from service.queue.jobs import JobStore
 from service.queue.keys import GROUP, Keys
 from service.queue.stream import ClipStream
-from tests.factories import clip, decoded, record, scores, spec
+from testing.factories import clip, decoded, record, scores, spec
 
 
 async def test_entries_say_which_clip_of_which_job_they_are(store: JobStore, stream: ClipStream) -> None:

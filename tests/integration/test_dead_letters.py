@@ -11,7 +11,7 @@ from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.stream import ClipStream
-from tests.factories import clip, decoded, record, scores
+from testing.factories import clip, decoded, record, scores
 from tests.integration.conftest import LETTERS, TIMES, waiting
 
 

@@ -15,7 +15,7 @@ from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
-from tests.factories import record
+from testing.factories import record
 from tests.integration.conftest import TIMES
 
 CONFIG = DurabilityConfig(redis_waitaof_s=5.0)

@@ -8,7 +8,7 @@ from service.queue.idempotency import Claim, Earlier, IdempotencyKeys, Idempoten
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.stream import ClipStream
-from tests.factories import clip, decoded, record
+from testing.factories import clip, decoded, record
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from service.queue.events import JobEvent, JobEvents
 from service.queue.jobs import End, JobStore
 from service.queue.keys import Keys
 from service.queue.stream import ClipStream
-from tests.factories import clip, decoded, record, scores
+from testing.factories import clip, decoded, record, scores
 from tests.integration.test_dead_letters import buried
 
 FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))

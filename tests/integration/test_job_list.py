@@ -9,7 +9,7 @@ from service.queue.codec import Outcome
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.listing import JobList, listed_as
-from tests.factories import decoded, record, scores
+from testing.factories import decoded, record, scores
 from tests.integration.conftest import TIMES
 
 

@@ -12,7 +12,7 @@ from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import GROUP, Keys
 from service.queue.stream import ClipStream
-from tests.factories import clip, decoded, record, scores
+from testing.factories import clip, decoded, record, scores
 from tests.integration.conftest import TIMES, waiting
 
 

@@ -15,7 +15,7 @@ from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
 from service.queue.routes import route_of
 from service.queue.stream import ClipStream
-from tests.factories import record, spec
+from testing.factories import record, spec
 
 STATUS = WorkerStatus(worker="one")
 

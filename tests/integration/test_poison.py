@@ -26,7 +26,7 @@ from service.settings import Settings
 from service.worker.config import WorkerConfig
 from service.worker.pulse import Pulse
 from service.worker.run import run_worker
-from tests.factories import decoded, record
+from testing.factories import decoded, record
 from tests.fixtures.tiny_models import CLIP_SHAPE, random_clips, write_repository
 
 BATCH = 8

@@ -10,7 +10,7 @@ from service.queue.jobs import JobStore
 from service.queue.keys import GROUP, Keys
 from service.queue.stream import ClipStream
 from service.worker.leases import Leases
-from tests.factories import clip, decoded, record
+from testing.factories import clip, decoded, record
 
 STREAM = JobClass.INTERACTIVE
 

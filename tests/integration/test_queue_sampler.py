@@ -13,7 +13,7 @@ from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.models import ModelDirectory
-from tests.factories import decoded, record, spec
+from testing.factories import decoded, record, spec
 
 
 def shown(name: str, **labels: str) -> float | None:

@@ -20,7 +20,7 @@ from service.queue.models import ModelDirectory
 from service.queue.room import Reservation, Room, RoomLimits
 from service.queue.stream import ClipStream
 from service.queue.webhooks import Delivery, WebhookQueue
-from tests.factories import clip, decoded, record, scores, spec
+from testing.factories import clip, decoded, record, scores, spec
 from tests.integration.conftest import waiting
 
 EXPIRED = Outcome(JobState.EXPIRED, error=DeadlineExceeded("late"))

@@ -14,7 +14,7 @@ from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
-from tests.factories import record
+from testing.factories import record
 from tests.fixtures.link import Cut, Link
 from tests.integration.conftest import TIMES, waiting
 

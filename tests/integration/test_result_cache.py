@@ -9,7 +9,7 @@ from service.queue.codec import Outcome
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.result_cache import ResultCache
-from tests.factories import record, scores, spec
+from testing.factories import record, scores, spec
 
 
 def cache(redis: Redis, keys: Keys, store: JobStore) -> ResultCache:

@@ -6,7 +6,7 @@ from service.errors import QueueFull
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.room import MOST_SPREAD_S, Reservation, Room, RoomLimits, drain_rate, retry_after
-from tests.factories import decoded, record, spec
+from testing.factories import decoded, record, spec
 
 SPEC = spec()
 INTERACTIVE, BULK = JobClass.INTERACTIVE, JobClass.BULK

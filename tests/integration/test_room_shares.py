@@ -11,7 +11,7 @@ from service.queue.codec import Outcome
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.room import Reservation, Room
-from tests.factories import decoded, record, scores, spec
+from testing.factories import decoded, record, scores, spec
 from tests.integration.test_room import limits
 
 SPEC = spec()

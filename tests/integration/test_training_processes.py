@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from service.local.process import free_ports
-from tests.videos import write_video
+from testing.videos import write_video
 
 pytest.importorskip("lightning_fabric", reason="the extra `train` is not installed")
 pytestmark = pytest.mark.slow

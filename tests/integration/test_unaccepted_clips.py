@@ -13,7 +13,7 @@ from service.queue.connection import connect
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.room import Reservation, Room
-from tests.factories import clip, decoded, record, spec
+from testing.factories import clip, decoded, record, spec
 from tests.integration.conftest import TIMES
 from tests.integration.test_room import limits
 

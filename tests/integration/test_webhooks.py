@@ -23,7 +23,7 @@ from service.queue.dead import DeadLetters
 from service.queue.jobs import JobStore
 from service.queue.keys import Keys
 from service.queue.webhooks import WebhookQueue
-from tests.factories import record
+from testing.factories import record
 from tests.integration.test_dead_letters import buried
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

@@ -11,7 +11,7 @@ from service.aggregate import aggregate
 from service.contracts import ClipScores, JobRecord, JobResult, ModelSpec
 from service.errors import BackendFailed
 from service.inference.backend import Clips, Scores
-from tests.factories import LABELS, spec
+from testing.factories import LABELS, spec
 
 INFERENCE_S = 0.05
 BAD = 255

@@ -14,7 +14,7 @@ from service.contracts import JobRequest
 from service.errors import IdempotencyKeyReused, JobDeleted, UnknownDeadLetter, UnknownJob, VidtrError
 from service.queue.idempotency import Earlier
 from service.queue.quota import QuotaLimits
-from tests.factories import decoded, record
+from testing.factories import decoded, record
 from tests.simulation.backend import SPEC, clip_bytes
 from tests.simulation.clock import skew
 from tests.simulation.ledger import Job

@@ -3,7 +3,7 @@ import pytest
 
 from service.aggregate import aggregate, probabilities, ranked
 from service.contracts import JobRequest
-from tests.factories import LABELS, decoded, record, scores, spec
+from testing.factories import LABELS, decoded, record, scores, spec
 
 
 def softmax(logits: tuple[float, ...]) -> np.ndarray:

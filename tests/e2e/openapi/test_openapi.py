@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from service.api.keys import hashed, new_key
+from testing.program import Program
+from testing.videos import write_video
 from tests.e2e.conftest import WEBHOOK_SECRET
-from tests.e2e.program import Program
-from tests.videos import write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -21,7 +21,7 @@ from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.loop import Worker
 from service.worker.pulse import Pulse
-from tests.factories import decoded, record
+from testing.factories import decoded, record
 from tests.fixtures.tiny_models import CLIP_SHAPE
 from tests.integration.conftest import LETTERS, TIMES
 

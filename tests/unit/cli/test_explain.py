@@ -10,7 +10,7 @@ from service.aggregate import aggregate
 from service.cli.attention_figure import DROPPED_YET_ATTENDED, draw, remark
 from service.cli.explain_page import page
 from service.contracts import JobRequest, JobResult
-from tests import factories
+from testing import factories
 
 
 def result(*attention: float) -> JobResult:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.videos import Image, write_video
+from testing.videos import Image, write_video
 
 
 def scene(seed: int, width: int, height: int) -> Image:

@@ -12,7 +12,7 @@ from service.evaluation.folds import CrossValidation, cross_validate, folds_tabl
 from service.settings import Settings
 from service.training.config import TrainConfig
 from service.video.config import VideoLimits
-from tests.videos import quadrants, write_video
+from testing.videos import quadrants, write_video
 
 
 def config(folder: Path, **data: object) -> TrainConfig:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from service.evaluation.shots import read_shots, stillness, video_files
+from testing.videos import write_video
 from tests.unit.evaluation.scenes import write_still
-from tests.videos import write_video
 
 
 @pytest.fixture(scope="module")

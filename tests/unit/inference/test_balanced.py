@@ -7,7 +7,7 @@ from service.contracts import ModelSpec
 from service.errors import BackendFailed, BackendUnavailable
 from service.inference.backend import Clips, Scores
 from service.inference.balanced import BalancedBackend
-from tests.factories import spec
+from testing.factories import spec
 
 CLIPS = np.zeros((1, 2, 2, 2, 3), np.uint8)
 SCORES = Scores(*(np.zeros((1, 1), np.float32),) * 4)

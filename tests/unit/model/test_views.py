@@ -9,7 +9,7 @@ from service.aggregate import probabilities
 from service.model.preprocess import Normalise
 from service.video.plan import index_clip, index_starts
 from service.video.resize import crop_corners
-from tests.factories import spec
+from testing.factories import spec
 from tests.unit.model.golden import Golden, build, named
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from service.contracts import ClipScores, JobState
 from service.errors import BackendFailed
 from service.queue.codec import Outcome, decode_scores, encode_scores
-from tests.factories import scores
+from testing.factories import scores
 
 values = st.floats(-100, 100, width=32)
 

@@ -16,7 +16,7 @@ from service.training.sources import Examples, Videos
 from service.training.start import make_source
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
-from tests.videos import quadrants, write_video
+from testing.videos import quadrants, write_video
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from service.video import probe
 from service.video.avc_header import AvcHeader, read_header
 from service.video.probe import Probe, open_video
 from service.video.timeline import IndexUnreliable
+from testing.videos import write_video
 from tests.unit.video.common import LIMITS
-from tests.videos import write_video
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -11,10 +11,10 @@ from service.contracts import JobRequest
 from service.errors import DecoderCrash, TooManyCrashes, VidtrError
 from service.video.crashes import Crashes
 from service.video.pool import DecodePool
+from testing.videos import write_video
 from tests.fixtures.evil_cell import program, take_over
 from tests.unit.video.common import SPEC
 from tests.unit.video.test_pool import SLOW, fork_servers, running, until_decoding
-from tests.videos import write_video
 
 CRASH = "os._exit(11)"
 

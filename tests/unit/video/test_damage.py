@@ -11,8 +11,8 @@ import pytest
 
 from service.contracts import JobRequest
 from service.errors import VidtrError
+from testing.videos import write_video
 from tests.unit.video.common import decode
-from tests.videos import write_video
 
 KINDS: dict[str, dict[str, Any]] = {
     "a.mp4": {},

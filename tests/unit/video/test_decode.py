@@ -28,8 +28,8 @@ from service.errors import (
 )
 from service.video.sniff import Family
 from service.video.source import open_upload
+from testing.videos import number_of, quadrant_colours, quadrants, remux, truncated, write_audio, write_video
 from tests.unit.video.common import decode, limits, spec
-from tests.videos import number_of, quadrant_colours, quadrants, remux, truncated, write_audio, write_video
 
 
 def numbers(clip: NDArray[np.uint8]) -> list[int]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from service.contracts import JobRequest
 from service.errors import ContainerNotAllowed, DurationLimit
+from testing.videos import number_of, numbered, remux, write_video
 from tests.unit.video.common import decode, limits, spec
-from tests.videos import number_of, numbered, remux, write_video
 
 WANTED = [4 * slot for slot in range(8)]  # frames of a 30 fps video in one window from its start
 

@@ -21,8 +21,8 @@ from service.video.planned import pick_planned
 from service.video.probe import open_video
 from service.video.sequential import pick_sequentially
 from service.video.source import PACKET_BYTES
+from testing.videos import numbered, remux, write_video
 from tests.unit.video.common import SHARED, limits
-from tests.videos import numbered, remux, write_video
 
 X264 = "x264-params"
 LIMITS = limits(allowed_codecs=("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "gif", "prores"))

@@ -25,8 +25,8 @@ from service.errors import (
     VidtrError,
 )
 from service.video.pool import DecodePool
+from testing.videos import write_video
 from tests.unit.video.common import SHARED, SPEC, config, decode
-from tests.videos import write_video
 
 
 def fork_servers() -> list[psutil.Process]:

@@ -17,10 +17,10 @@ from service.contracts import DecodedVideo, JobRequest
 from service.errors import DecoderCrash, VideoTooShort, VidtrError
 from service.video.pool import DecodePool
 from service.video.report import Asked, Unbelievable, read_report, report_of
+from testing.videos import write_video
 from tests.fixtures.evil_cell import program, take_over
 from tests.unit.video.common import SPEC, config, decode
 from tests.unit.video.test_pool import running
-from tests.videos import write_video
 
 # A full run (`make test-full`) sets the number of reports; CI sends fewer.
 REPORTS = int(os.environ.get("VIDTR_FUZZ_REPORTS", "1000"))

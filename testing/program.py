@@ -20,7 +20,7 @@ import redis
 
 from service.local.process import ServerProcess, free_ports
 from service.queue.keys import Keys
-from tests.e2e.spread import Spread
+from testing.spread import Spread
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: the running program, videos, and contracts with sensible values."""
