@@ -1,4 +1,5 @@
-# Two commands matter: `make run` starts the whole program, `make test` runs every test. Both need only Python >= 3.11.
+# `make run` starts the whole program, `make setup && make test-unit` lead a contributor to the first green test, and
+# `make test` runs everything. All of them need only Python >= 3.11.
 PYTHON      ?= python3
 VENV        ?= .venv
 # PyTorch's own index has builds without CUDA; where it cannot be reached, PyPI's build is taken.
@@ -7,6 +8,8 @@ PORT        ?= 8080
 PYTEST_ARGS ?=
 # Test files are shared out to as many processes as there are cores, four at most: each starts servers of its own.
 PARALLEL    ?= -n logical --maxprocesses 4 --dist loadfile
+# Unit tests are small: two processes start faster than four.
+PARALLEL_UNIT ?= -n 2 --dist worksteal
 PIP_AUDIT   ?= 2.10.1
 
 BIN      := $(VENV)/bin
@@ -15,13 +18,21 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ci test-full test-gpu lint fmt docs pictures bench bench-full bench-gate audit pin-images peers triton browser fixture-model clean
+.PHONY: help setup run dev test test-unit coverage test-ci test-full test-gpu lint fmt docs pictures bench bench-full bench-gate audit pin-images peers triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+setup: $(VENV)/.test ## Make .venv with all that tests and checks need; once, before everything else.
+
 run: $(VENV)/.local ## Start API, worker and a private Redis; Ctrl-C stops them.
 	@exec $(BIN)/vidtr up --port $(PORT)
+
+dev: $(VENV)/.test ## As `run`, and start anew whenever a file of service/ changes.
+	@exec $(BIN)/watchfiles --filter python --sigint-timeout 30 '$(BIN)/vidtr up --port $(PORT)' service
+
+test-unit: $(VENV)/.test ## Run the unit tests alone: no server, no network, under a minute.
+	$(BIN)/python -m pytest tests/unit $(PARALLEL_UNIT) $(PYTEST_ARGS)
 
 test: $(VENV)/.test triton ## Lint, type-check and run unit, integration and end-to-end tests.
 	$(MAKE) lint
@@ -36,6 +47,12 @@ test-full: $(VENV)/.test triton browser ## Every test at full size.
 
 test-gpu: $(VENV)/.test ## What needs a GPU: parity, memory and speed of the exported networks.
 	$(BIN)/python -m pytest -m gpu -s tests/gpu $(PYTEST_ARGS)
+
+coverage: $(VENV)/.test triton ## Branch coverage of service/ by unit and integration tests; fails under the floor of pyproject.toml.
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit tests/integration $(PYTEST_ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 lint: $(VENV)/.test ## Style, types and the import contract.
 	$(BIN)/ruff check .
