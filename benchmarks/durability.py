@@ -22,17 +22,17 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from service.local.redis import LocalRedis, redis_in_package
-from service.queue.accepting import JobTimes
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.job_intake import JobTimes
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 from testing.factories import decoded, record, spec
 
 CLIPS = 10
 CLIP_BYTES = 8 * 112 * 112 * 3
 CALLERS = 16
-KEYS = Keys("bench")
+KEYS = RedisKeys("bench")
 TIMES = JobTimes(payload_ttl_s=60, result_ttl_s=60, tombstone_ttl_s=60, idempotency_ttl_s=60)
 WAYS = {
     "nothing kept": (False, "no", 0.0),

@@ -19,7 +19,7 @@ import psutil
 import redis
 
 from service.local.process import ServerProcess, free_ports
-from service.queue.keys import Keys
+from service.queue.redis_keys import RedisKeys
 from testing.spread import Spread
 
 START_TIMEOUT_S = 120
@@ -94,7 +94,7 @@ class Program:
         for _ in range(self._size.workers - 1):
             self._start_other("worker", environment)
         with redis.Redis.from_url(self.redis_url) as server:
-            workers = Keys(environment["VIDTR_REDIS_PREFIX"]).workers
+            workers = RedisKeys(environment["VIDTR_REDIS_PREFIX"]).workers
             self._wait_until(lambda: server.zcard(workers) == self._size.workers)
         for port in self._ports:
             self._wait_until(lambda port=port: _ready(port))  # type: ignore[misc]

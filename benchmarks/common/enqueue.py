@@ -18,12 +18,12 @@ import numpy as np
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobResult, ModelSpec, SampledWindow, VideoInfo
 from service.local.process import ServerProcess, free_ports
 from service.local.redis import LocalRedis
-from service.queue.accepting import JobTimes
-from service.queue.bus import ResultBus
 from service.queue.connection import connect
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
+from service.queue.job_intake import JobTimes
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
+from service.queue.result_bus import ResultBus
 from service.settings import Settings
 
 START_TIMEOUT_S = 600.0
@@ -75,7 +75,7 @@ class Queue:
     """The API's side of the queue."""
 
     def __init__(self, redis_url: str, settings: Settings) -> None:
-        keys, times = Keys(settings.redis_prefix), settings.narrowed(JobTimes)
+        keys, times = RedisKeys(settings.redis_prefix), settings.narrowed(JobTimes)
         self.redis = connect(redis_url, name="bench")
         self._listening = connect(redis_url, name="bench-bus")
         self._store = JobStore(self.redis, keys, times)

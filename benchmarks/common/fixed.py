@@ -12,13 +12,13 @@ import numpy as np
 
 from service.contracts import ModelSpec
 from service.inference.backend import Clips, Scores
-from service.queue.accepting import JobTimes
-from service.queue.dead import DeadLetterLimits
+from service.queue.dead_letters import DeadLetterLimits
+from service.queue.job_intake import JobTimes
 from service.settings import Settings
 from service.telemetry import logs, metrics
 from service.worker.config import WorkerConfig
-from service.worker.pulse import Pulse
 from service.worker.run import run_worker
+from service.worker.watchdog import Watchdog
 
 LABELS = 400
 
@@ -82,13 +82,13 @@ def main() -> None:
     service_s, batch, frames, pixels, name = sys.argv[1:]
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "worker")
-    pulse = Pulse(settings.worker_stall_s)
+    watchdog = Watchdog(settings.worker_stall_s)
     if settings.worker_metrics_port:
-        metrics.serve(settings.metrics_host, settings.worker_metrics_port, None, pulse.stalled)
+        metrics.serve(settings.metrics_host, settings.worker_metrics_port, None, watchdog.stalled)
     backend = FixedTime(fixed_spec(int(batch), int(frames), int(pixels), name), float(service_s))
     config, times = settings.narrowed(WorkerConfig), settings.narrowed(JobTimes)
     limits = settings.narrowed(DeadLetterLimits)
-    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, pulse))
+    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, watchdog))
 
 
 if __name__ == "__main__":

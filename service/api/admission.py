@@ -14,9 +14,9 @@ from service.api.periodic import Periodic
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
+from service.queue.capacity import QueueCapacity, Reservation, drain_rate, retry_after
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
-from service.queue.models import ModelDirectory
-from service.queue.room import Reservation, Room, drain_rate, retry_after
+from service.queue.model_directory import ModelDirectory
 from service.telemetry import metrics
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ class Admission:
         self,
         config: AdmissionConfig,
         directory: ModelDirectory,
-        room: Room,
+        capacity: QueueCapacity,
         keys: IdempotencyKeys,
         pace: DecodePace,
         shares: Shares | None = None,
@@ -70,7 +70,7 @@ class Admission:
         self._config = config
         self._pace = pace
         self._directory = directory
-        self._room = room
+        self._capacity = capacity
         self._keys = keys
         self._shares = shares or Shares(1.0)
         self._uploads = self._shares.of("uploads", config.max_concurrent_uploads)
@@ -141,14 +141,17 @@ class Admission:
                         claim = None
                     else:
                         with contextlib.suppress(QueueUnavailable):
-                            await self._room.release(admitted.reservation)
+                            await self._capacity.release(admitted.reservation)
         finally:
             if claim is not None:
                 with contextlib.suppress(QueueUnavailable):
                     await self._keys.release(claim)
 
     async def complete(self, admitted: Admitted) -> None:
-        """Reserve the rest of the room, now that the upload is there. Raises QueueFull, and keeps what was reserved."""
+        """Reserve the capacity that is still missing, now that the upload is there.
+
+        Raises QueueFull, and keeps the capacity that was reserved before.
+        """
         begun = admitted.reservation
         if admitted.most_clips <= begun.clips:
             return
@@ -192,7 +195,7 @@ class Admission:
         instead: Reservation | None = None,
     ) -> None:
         shared = self._shares.rule().share < 1
-        await self._room.reserve(
+        await self._capacity.reserve(
             wanted, served, rate, deadline_s, most_clips=most_clips, instead=instead, shared=shared
         )
 
@@ -226,10 +229,10 @@ class Admission:
         held = dict(self._held)
         kept = [admitted.reservation for admitted in held.values()]
         try:
-            await self._room.renew(kept)
+            await self._capacity.renew(kept)
             # What ended, or grew, while its renewal was on its way may have come back by it.
             now = {admitted.reservation for admitted in self._held.values()}
-            await self._room.drop(reservation for reservation in kept if reservation not in now)
+            await self._capacity.drop(reservation for reservation in kept if reservation not in now)
             await self._keys.renew([admitted.claim for admitted in held.values() if admitted.claim is not None])
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)

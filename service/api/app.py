@@ -38,20 +38,20 @@ from service.api.streaming import Streaming
 from service.api.upload import UploadTimes
 from service.api.webhooks import WebhookConfig, Webhooks
 from service.errors import QueueUnavailable
-from service.queue.accepting import JobTimes
-from service.queue.bus import ResultBus
+from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.events import JobEvents
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.listing import JobList
-from service.queue.models import ModelDirectory
+from service.queue.job_intake import JobTimes
+from service.queue.job_list import JobList
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
 from service.queue.quota import Quotas
+from service.queue.redis_keys import RedisKeys
+from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
-from service.queue.room import Room, RoomLimits
-from service.queue.webhooks import WebhookQueue
+from service.queue.webhook_queue import WebhookQueue
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -117,7 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:
-    keys = Keys(settings.redis_prefix)
+    keys = RedisKeys(settings.redis_prefix)
     redis = connect(settings.redis_url, name="vidtr-api")
     stack.push_async_callback(redis.aclose)
     durability = Durability(redis, keys, settings.narrowed(DurabilityConfig))
@@ -147,7 +147,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     admission = Admission(
         settings.narrowed(AdmissionConfig),
         directory,
-        Room(redis, keys, settings.narrowed(RoomLimits)),
+        QueueCapacity(redis, keys, settings.narrowed(CapacityConfig)),
         IdempotencyKeys(redis, keys, settings.narrowed(IdempotencyTimes)),
         pace,
         shares,

@@ -23,7 +23,7 @@ from service.api.upload import UploadTimes, receive
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobStatus, ModelSpec
 from service.errors import DeadlineExceeded, Draining, IdempotencyKeyReused, QueueUnavailable, VideoError, VidtrError
 from service.queue.idempotency import Claim, Earlier
-from service.queue.jobs import JobStore
+from service.queue.job_store import JobStore
 from service.queue.result_cache import ResultCache
 from service.telemetry import metrics, traces
 from service.video.held_clips import HeldClips

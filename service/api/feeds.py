@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 from service.errors import QueueUnavailable
-from service.queue.bus import ResultBus
 from service.queue.events import JobEvent, JobEvents
+from service.queue.result_bus import ResultBus
 
 POLL_S = 1.0
 

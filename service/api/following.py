@@ -14,9 +14,9 @@ from service.api.feeds import POLL_S, Feeds
 from service.api.shares import Shared
 from service.contracts import JobSummary
 from service.errors import QueueFull
-from service.queue.bus import ResultBus
 from service.queue.clock import Clock
 from service.queue.events import JobEvent, JobEvents
+from service.queue.result_bus import ResultBus
 
 # Proxies cut connections that say nothing for a minute.
 KEEPALIVE_POLLS = 15

@@ -12,11 +12,11 @@ from service.api.connected import while_connected
 from service.api.preferences import Waiting
 from service.contracts import JobState, JobStatus
 from service.errors import DeadlineExceeded, MalformedRequest, QueueUnavailable, UnknownJob
-from service.queue.bus import Ending, ResultBus
 from service.queue.clock import Clock
 from service.queue.codec import Outcome
 from service.queue.durability import Durability
-from service.queue.jobs import JobStore
+from service.queue.job_store import JobStore
+from service.queue.result_bus import Ending, ResultBus
 from service.telemetry import metrics
 
 log = structlog.get_logger()

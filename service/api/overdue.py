@@ -7,8 +7,8 @@ import structlog
 from service.api.periodic import Periodic
 from service.contracts import JobState
 from service.errors import DeadlineExceeded, QueueUnavailable
-from service.queue.jobs import JobStore
-from service.queue.models import ModelDirectory
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
 from service.telemetry import metrics
 
 log = structlog.get_logger()

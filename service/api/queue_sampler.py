@@ -12,9 +12,9 @@ from service.api.periodic import Periodic
 from service.contracts import BreakerState, JobClass
 from service.errors import QueueUnavailable
 from service.queue.backlog import Backlog, backlogs
-from service.queue.connection import reported
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
+from service.queue.connection import translate_redis_errors
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
 from service.telemetry import metrics
 
 NOTHING = Backlog(0, 0.0)
@@ -27,7 +27,7 @@ class QueueSampler:
     While Redis is away they are NaN: an old value would look like a queue that stands still.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, directory: ModelDirectory, interval_s: float) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, directory: ModelDirectory, interval_s: float) -> None:
         self._redis = redis
         self._keys = keys
         self._directory = directory
@@ -59,7 +59,7 @@ class QueueSampler:
 
     async def _sample(self) -> None:
         specs, workers = await self._directory.live()
-        with reported():
+        with translate_redis_errors():
             memory: Any = await self._redis.info("memory")
         served = {(spec.name, spec.version) for spec in specs}
         # A model whose workers died is watched on: its queue is the one that grows.

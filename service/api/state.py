@@ -16,9 +16,9 @@ from service.api.job_waiter import JobWaiter
 from service.api.queue_sampler import QueueSampler
 from service.api.streaming import Streaming
 from service.api.webhooks import Webhooks
-from service.queue.jobs import JobStore
-from service.queue.listing import JobList
-from service.queue.models import ModelDirectory
+from service.queue.job_list import JobList
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
 from service.video.pool import DecodePool
 
 

@@ -17,7 +17,7 @@ import structlog
 from standardwebhooks.webhooks import Webhook
 
 from service.api.targets import ForbiddenTarget
-from service.queue.webhooks import Delivery
+from service.queue.webhook_queue import WebhookDelivery
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ def signing_secret(server_secret: str, owner: str) -> str:
     return "whsec_" + base64.b64encode(derived).decode()
 
 
-def message(delivery: Delivery, secret: str, now: float) -> tuple[dict[str, str], bytes]:
+def message(delivery: WebhookDelivery, secret: str, now: float) -> tuple[dict[str, str], bytes]:
     """Headers and body of one try."""
     body = json.dumps(
         {
@@ -58,7 +58,7 @@ def message(delivery: Delivery, secret: str, now: float) -> tuple[dict[str, str]
 
 
 async def send(
-    delivery: Delivery, server_secret: str, backend: httpcore.AsyncNetworkBackend, timeout_s: float
+    delivery: WebhookDelivery, server_secret: str, backend: httpcore.AsyncNetworkBackend, timeout_s: float
 ) -> Problem | None:
     """One try; what went wrong, or None."""
     secret = signing_secret(server_secret, delivery.owner)

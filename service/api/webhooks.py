@@ -16,7 +16,7 @@ from service.api.shares import Shares
 from service.api.targets import PinnedBackend, check_url
 from service.api.webhook_message import Problem, send
 from service.errors import InvalidOption, QueueUnavailable
-from service.queue.webhooks import Delivery, WebhookQueue
+from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from service.telemetry import metrics
 
 log = structlog.get_logger()
@@ -135,7 +135,7 @@ class Webhooks:
             if len(due) < free:
                 return
 
-    def _take(self, delivery: Delivery) -> bool:
+    def _take(self, delivery: WebhookDelivery) -> bool:
         """A place for a try, where owner and host may have one."""
         host = _host(delivery.url)
         if self._failures.get(host, 0) >= BREAK_AFTER and self._hosts.held(host):
@@ -147,7 +147,7 @@ class Webhooks:
             return False
         return True
 
-    async def _try(self, delivery: Delivery) -> None:
+    async def _try(self, delivery: WebhookDelivery) -> None:
         host = _host(delivery.url)
         try:
             secret = self._config.webhook_secret or ""
@@ -171,7 +171,7 @@ class Webhooks:
         if len(self._failures) > REMEMBERED_HOSTS:
             self._failures.popitem(last=False)
 
-    async def _settle(self, delivery: Delivery, problem: Problem | None) -> None:
+    async def _settle(self, delivery: WebhookDelivery, problem: Problem | None) -> None:
         wait_s = retry_in(delivery.attempts, self._config)
         if problem is None:
             outcome = "delivered"

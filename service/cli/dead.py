@@ -14,7 +14,7 @@ from rich.table import Table
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.queue.dead import DeadLetters
+    from service.queue.dead_letters import DeadLetters
 
 app = typer.Typer(help="Jobs that were given up because of one of their clips.", no_args_is_help=True)
 
@@ -23,10 +23,10 @@ JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 
 
 def _ask(question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
-    from service.queue.accepting import JobTimes
     from service.queue.connection import connect
-    from service.queue.dead import DeadLetterLimits, DeadLetters
-    from service.queue.keys import Keys
+    from service.queue.dead_letters import DeadLetterLimits, DeadLetters
+    from service.queue.job_intake import JobTimes
+    from service.queue.redis_keys import RedisKeys
 
     settings = Settings()
 
@@ -34,7 +34,7 @@ def _ask(question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
         redis = connect(settings.redis_url, name="vidtr-dead")
         times, limits = settings.narrowed(JobTimes), settings.narrowed(DeadLetterLimits)
         try:
-            return await question(DeadLetters(redis, Keys(settings.redis_prefix), times, limits))
+            return await question(DeadLetters(redis, RedisKeys(settings.redis_prefix), times, limits))
         finally:
             await redis.aclose()
 

@@ -156,12 +156,12 @@ def api() -> None:
 def worker() -> None:
     """Run one worker process; its settings come from the environment."""
     from service.inference.backend import Backend
-    from service.queue.accepting import JobTimes
-    from service.queue.dead import DeadLetterLimits
+    from service.queue.dead_letters import DeadLetterLimits
+    from service.queue.job_intake import JobTimes
     from service.telemetry import logs, metrics, traces
     from service.worker.config import WorkerConfig
-    from service.worker.pulse import Pulse
     from service.worker.run import run_worker
+    from service.worker.watchdog import Watchdog
 
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "worker")
@@ -195,10 +195,10 @@ def worker() -> None:
         backend = TorchScriptBackend(
             TorchScriptConfig(settings.model_repository, settings.torch_threads, settings.torchscript_operators)
         )
-    pulse = Pulse(settings.worker_stall_s)
+    watchdog = Watchdog(settings.worker_stall_s)
     if settings.worker_metrics_port:
         metrics.serve(
-            settings.metrics_host, settings.worker_metrics_port, settings.prometheus_multiproc_dir, pulse.stalled
+            settings.metrics_host, settings.worker_metrics_port, settings.prometheus_multiproc_dir, watchdog.stalled
         )
     asyncio.run(
         run_worker(
@@ -208,6 +208,6 @@ def worker() -> None:
             settings.redis_prefix,
             settings.narrowed(JobTimes),
             settings.narrowed(DeadLetterLimits),
-            pulse,
+            watchdog,
         )
     )

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from service.contracts import JobClass
-from service.queue.connection import reported
-from service.queue.keys import Keys
-from service.queue.routes import model_of
+from service.queue.clip_routes import model_of
+from service.queue.connection import translate_redis_errors
+from service.queue.redis_keys import RedisKeys
 
 
 class Backlog(NamedTuple):
@@ -20,9 +20,9 @@ class Backlog(NamedTuple):
     """seconds since the oldest was enqueued; 0 when there is none"""
 
 
-async def backlogs(redis: Redis, keys: Keys) -> dict[str, dict[JobClass, Backlog]]:
+async def backlogs(redis: Redis, keys: RedisKeys) -> dict[str, dict[JobClass, Backlog]]:
     """What is queued or being scored, by model. Raises QueueUnavailable when Redis cannot be reached."""
-    with reported():
+    with translate_redis_errors():
         routes: Any = await redis.zrange(keys.routes, 0, -1)
         streams = [
             (model_of(route), cls, keys.clips(route, cls)) for route in map(bytes.decode, routes) for cls in JobClass

@@ -55,7 +55,7 @@ async def run_all(redis: Redis, script: AsyncScript, calls: Sequence[Call]) -> l
     """Replies of a script to several calls, sent together. Raises QueueUnavailable."""
     if not calls:
         return []
-    with reported():
+    with translate_redis_errors():
         if len(calls) == 1:
             # Alone it needs no pipeline, which would ask first whether the server knows the script.
             ((keys, arguments),) = calls
@@ -78,7 +78,7 @@ async def whole(work: Awaitable[Reply]) -> Reply:
 
 
 @contextmanager
-def reported() -> Iterator[None]:
+def translate_redis_errors() -> Iterator[None]:
     """Turn a Redis failure into QueueUnavailable."""
     try:
         yield

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from service.errors import QueueUnavailable
-from service.queue.connection import RETRY_AFTER_S, reported
-from service.queue.keys import Keys
+from service.queue.connection import RETRY_AFTER_S, translate_redis_errors
+from service.queue.redis_keys import RedisKeys
 
 # WAITAOF waits for the writes of its own connection, so there has to be one. The file is written in order: with this
 # write on disk, so are the job's clips and entries. A full Redis allows it, because it needs no memory.
@@ -32,7 +32,7 @@ class DurabilityConfig:
 class Durability:
     """Waits until jobs are on disk. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys, config: DurabilityConfig) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, config: DurabilityConfig) -> None:
         """The wait of `config` must be shorter than the socket timeout of `redis`."""
         self._redis = redis
         self._keys = keys
@@ -43,7 +43,7 @@ class Durability:
         """Why nobody waits until a job is on disk; None where callers do."""
         if self._wait_s == 0:
             return "redis_waitaof_s is 0"
-        with reported():
+        with translate_redis_errors():
             try:
                 await self._redis.execute_command("WAITAOF", 1, 0, PROBE_MS)  # type: ignore[no-untyped-call]
             except ResponseError as error:
@@ -57,7 +57,7 @@ class Durability:
         """
         if self._wait_s == 0:
             return
-        with reported():
+        with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             await self._keep(keys=[self._keys.job(job_id)], client=pipe)
             pipe.execute_command("WAITAOF", 1, 0, int(self._wait_s * 1000))

@@ -9,8 +9,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.contracts import JobState
-from service.queue.connection import reported
-from service.queue.keys import Keys
+from service.queue.connection import translate_redis_errors
+from service.queue.redis_keys import RedisKeys
 
 EVENT_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
@@ -34,13 +34,13 @@ class JobEvent:
 class JobEvents:
     """The events of one installation's jobs. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self._redis = redis
         self._keys = keys
 
     async def since(self, job_id: str, last_id: str | None) -> list[JobEvent]:
         """The events after the one with `last_id`, oldest first; all that are kept where it is None."""
-        with reported():
+        with translate_redis_errors():
             entries: Any = await self._redis.xrange(
                 self._keys.events(job_id), min="-" if last_id is None else f"({last_id}"
             )

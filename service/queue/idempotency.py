@@ -11,8 +11,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.errors import IdempotencyInProgress
-from service.queue.connection import reported
-from service.queue.keys import Keys
+from service.queue.connection import translate_redis_errors
+from service.queue.redis_keys import RedisKeys
 
 # A key that leads to a deleted job is free: it may have been given the result of a job of another key. Its own token is
 # there where the first answer was lost and the client asked again.
@@ -63,7 +63,7 @@ class Earlier:
 class IdempotencyKeys:
     """Keys of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys, times: IdempotencyTimes) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, times: IdempotencyTimes) -> None:
         self._keys = keys
         self._times = times
         self._claim = redis.register_script(CLAIM)
@@ -79,7 +79,7 @@ class IdempotencyKeys:
         # A line feed stands in no Idempotency-Key: what one caller sends never reads like another's.
         name = f"{owner}\n{key}" if owner else key
         claim = Claim(self._keys.idempotency(hashlib.sha256(name.encode()).hexdigest()), f"open:{job_id}")
-        with reported():
+        with translate_redis_errors():
             value: Any = await self._claim(
                 keys=[claim.key],
                 args=[claim.token, int(self._times.reservation_ttl_s * 1000), self._keys.job("")],
@@ -94,7 +94,7 @@ class IdempotencyKeys:
 
     async def lead(self, claim: Claim, job_id: str, fingerprint: str) -> None:
         """Let an owned key lead to a job that was there before."""
-        with reported():
+        with translate_redis_errors():
             await self._lead(
                 keys=[claim.key],
                 args=[claim.token, claim.accepted(job_id, fingerprint), self._times.idempotency_ttl_s],
@@ -102,11 +102,11 @@ class IdempotencyKeys:
 
     async def release(self, claim: Claim) -> None:
         """Let go of a key whose request has failed; harmless when its job was accepted."""
-        with reported():
+        with translate_redis_errors():
             await self._release(keys=[claim.key], args=[claim.token])
 
     async def renew(self, claims: Iterable[Claim]) -> None:
         """Keep the keys of requests that go on."""
         for claim in claims:
-            with reported():
+            with translate_redis_errors():
                 await self._renew(keys=[claim.key], args=[claim.token, int(self._times.reservation_ttl_s) or 1])

@@ -70,7 +70,7 @@ return {job[3], redis.call('HGETALL', KEYS[2])}
 # Asked again, because its answer was lost, it answers the same: the job is there.
 # A request whose Idempotency-Key has meanwhile gone to another one must not make a second job, nor may there be a job
 # without its clips: those that came before it live as their reservation does, and on with the job. Its caller holds it
-# from now on, until `service.queue.room` finds it ended.
+# from now on, until `service.queue.capacity` finds it ended.
 # KEYS: job, stream, deadlines, reservations, events, jobs of the owner, routes, a payload for each clip that comes with
 # it, then the idempotency key if there is one.
 # ARGV: token, value of the key, its life, life of the job, job id, deadline, reservation, number of fields of the job,

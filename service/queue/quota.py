@@ -12,8 +12,8 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
 from service.errors import QuotaExceeded
-from service.queue.connection import reported
-from service.queue.keys import Keys
+from service.queue.connection import translate_redis_errors
+from service.queue.redis_keys import RedisKeys
 
 Kind = Literal["requests", "video_seconds"]
 
@@ -45,7 +45,7 @@ class QuotaState:
 class Quotas:
     """Counters of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         storage = RedisStorage(
             "async+redis://",
             implementation="redispy",
@@ -59,7 +59,7 @@ class Quotas:
         item = limits.items().get(kind)
         if item is None or cost <= 0:
             return
-        with reported():
+        with translate_redis_errors():
             taken = await self._windows.hit(item, kind, caller, cost=cost)
         if not taken:
             raise self._exceeded(await self._state(caller, kind, item), cost)
@@ -71,7 +71,7 @@ class Quotas:
             return
         left = (await self._state(caller, kind, item)).remaining
         if (taken := min(cost, left)) > 0:
-            with reported():
+            with translate_redis_errors():
                 await self._windows.hit(item, kind, caller, cost=taken)
 
     async def check(self, caller: str, limits: QuotaLimits, kind: Kind) -> None:
@@ -88,7 +88,7 @@ class Quotas:
         return [await self._state(caller, kind, item) for kind, item in limits.items().items()]
 
     async def _state(self, caller: str, kind: Kind, item: RateLimitItem) -> QuotaState:
-        with reported():
+        with translate_redis_errors():
             stats = await self._windows.get_window_stats(item, kind, caller)
         reset_s = max(0.0, stats.reset_time - time.time())
         return QuotaState(kind, item.amount, item.get_expiry(), stats.remaining, reset_s)

@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 
 from service.contracts import JobStatus, ModelSpec
 from service.errors import JobDeleted, ResultExpired, UnknownJob
-from service.queue.connection import reported
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.connection import translate_redis_errors
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 
 
 class ResultCache:
@@ -20,7 +20,7 @@ class ResultCache:
     Methods raise QueueUnavailable when Redis cannot be reached.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, store: JobStore, life_s: int) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, store: JobStore, life_s: int) -> None:
         """An entry lives `life_s` seconds, which need not be longer than results live; 0 turns the cache off."""
         self._redis = redis
         self._keys = keys
@@ -39,7 +39,7 @@ class ResultCache:
 
     async def find(self, key: str) -> JobStatus | None:
         """The job with the result of such an upload, if there is one."""
-        with reported():
+        with translate_redis_errors():
             job: Any = await self._redis.get(key)
         if job is None:
             return None
@@ -51,5 +51,5 @@ class ResultCache:
 
     async def remember(self, key: str, job_id: str) -> None:
         """Lead such uploads to this job from now on."""
-        with reported():
+        with translate_redis_errors():
             await self._redis.set(key, job_id, ex=self._life_s)

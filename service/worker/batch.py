@@ -13,9 +13,9 @@ import numpy as np
 from service.contracts import ClipScores
 from service.errors import BackendFailed, DeadlineExceeded, VidtrError
 from service.inference.backend import Backend, Scores
+from service.queue.clip_entries import ClipEntry, ClipState, Taken
+from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
-from service.queue.entries import ClipEntry, ClipState, Taken
-from service.queue.stream import ClipStream
 from service.telemetry import metrics, traces
 
 

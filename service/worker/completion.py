@@ -10,13 +10,13 @@ import structlog
 from service.aggregate import aggregate
 from service.contracts import ClipScores, DeadLetter, JobRecord, JobState
 from service.errors import DeadlineExceeded, VidtrError
+from service.queue.clip_entries import ClipEntry, ClipState
+from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
 from service.queue.codec import Outcome
-from service.queue.dead import DeadLetters
-from service.queue.entries import ClipEntry, ClipState
-from service.queue.jobs import End, JobStore
-from service.queue.scored import ScoredJob, by_job
-from service.queue.stream import ClipStream
+from service.queue.dead_letters import DeadLetters
+from service.queue.job_store import End, JobStore
+from service.queue.scored_job import ScoredJob, by_job
 from service.telemetry import metrics
 
 log = structlog.get_logger()

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from service.errors import QueueUnavailable
-from service.queue.entries import ClipEntry
-from service.queue.stream import ClipStream
+from service.queue.clip_entries import ClipEntry
+from service.queue.clip_stream import ClipStream
 
 log = structlog.get_logger()
 

@@ -9,17 +9,17 @@ import socket
 from uuid import uuid4
 
 from service.inference.backend import Backend
-from service.queue.accepting import JobTimes
+from service.queue.clip_stream import ClipStream
 from service.queue.connection import connect
-from service.queue.dead import DeadLetterLimits, DeadLetters
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
-from service.queue.stream import ClipStream
+from service.queue.dead_letters import DeadLetterLimits, DeadLetters
+from service.queue.job_intake import JobTimes
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
-from service.worker.loop import Worker
-from service.worker.pulse import Pulse
+from service.worker.watchdog import Watchdog
+from service.worker.worker import Worker
 
 
 async def run_worker(
@@ -29,12 +29,12 @@ async def run_worker(
     prefix: str,
     times: JobTimes,
     limits: DeadLetterLimits,
-    pulse: Pulse,
+    watchdog: Watchdog,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `pulse` tells whether it moves."""
+    """Serve until SIGTERM or SIGINT; `watchdog` tells whether it moves."""
     # Never reused: an old process of the same name may still hold entries.
     consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-    keys = Keys(prefix)
+    keys = RedisKeys(prefix)
     redis = connect(redis_url, name="vidtr-worker")
     loop = asyncio.get_running_loop()
     try:
@@ -42,7 +42,7 @@ async def run_worker(
         stream = ClipStream(redis, keys, consumer)
         directory, store = ModelDirectory(redis, keys), JobStore(redis, keys, times)
         completion = Completion(store, stream, DeadLetters(redis, keys, times, limits), directory.clock)
-        worker = Worker(config, backend, stream, directory, completion, pulse)
+        worker = Worker(config, backend, stream, directory, completion, watchdog)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         await worker.run()

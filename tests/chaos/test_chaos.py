@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.local.triton import LocalTriton
-from service.queue.keys import Keys
+from service.queue.redis_keys import RedisKeys
 from testing.videos import write_video
 from tests.chaos.rig import JOBS, LEASE_S, PREFIX, Account, Load, Service
 from tests.fixtures.keyspace import check_settled
@@ -40,7 +40,7 @@ def check(scenario: str, service: Service, account: Account) -> None:
 
 async def settled(service: Service) -> None:
     """No work is left, and no key that would live for ever."""
-    await asyncio.to_thread(check_settled, service.redis.client, Keys(PREFIX))
+    await asyncio.to_thread(check_settled, service.redis.client, RedisKeys(PREFIX))
 
 
 async def until_taken_over(service: Service, pid: int) -> float:

@@ -21,7 +21,7 @@ from service.errors import VidtrError
 from service.local.redis import redis_in_package
 from service.queue.connection import SOCKET_TIMEOUT_S
 from service.queue.events import ENDED
-from service.queue.keys import Keys
+from service.queue.redis_keys import RedisKeys
 from testing.videos import numbered, quadrants, write_video
 from tests.chaos.rig import JOBS, PATIENCE_S, PREFIX, Service
 from tests.fixtures.keyspace import check_settled
@@ -38,7 +38,7 @@ PAUSE_S = max(1 / 4, (CUT_S + WHOLE_S) * len(KINDS) / JOBS)
 RECOVERY_S = 2 * SOCKET_TIMEOUT_S + 5
 DEADLINE_S, GRACE_S = 90.0, 5.0
 TOLERANCE = 1e-3
-KEYS = Keys(PREFIX)
+KEYS = RedisKeys(PREFIX)
 
 
 class Balancer(httpx.AsyncBaseTransport):

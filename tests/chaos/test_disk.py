@@ -17,13 +17,13 @@ from service.aggregate import aggregate
 from service.contracts import ClipScores, JobClass, JobRecord, JobState
 from service.local.process import LocalServerError
 from service.local.redis import LocalRedis, redis_in_package
-from service.queue.accepting import JobTimes
+from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
-from service.queue.jobs import End, JobStore
-from service.queue.keys import Keys
-from service.queue.stream import ClipStream
+from service.queue.job_intake import JobTimes
+from service.queue.job_store import End, JobStore
+from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record, scores, spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -35,7 +35,7 @@ JOBS, CLIPS = 36, 3
 SIDE = 32
 SHAPE = (4, SIDE, SIDE, 3)
 TIMES = JobTimes(payload_ttl_s=3600, result_ttl_s=3600, tombstone_ttl_s=3600, idempotency_ttl_s=3600)
-KEYS = Keys("disk")
+KEYS = RedisKeys("disk")
 STREAM = KEYS.clips("tiny", JobClass.INTERACTIVE)
 
 

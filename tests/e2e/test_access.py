@@ -1,4 +1,4 @@
-"""Keys, quotas and the headers that proxies and browsers send, on a program that listens to everybody."""
+"""RedisKeys, quotas and the headers that proxies and browsers send, on a program that listens to everybody."""
 
 import socket
 from collections.abc import Iterator

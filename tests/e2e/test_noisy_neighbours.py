@@ -17,11 +17,11 @@ import redis
 from benchmarks.common.abusers import ABUSERS
 from benchmarks.common.http import Client
 from benchmarks.noisy_neighbours import Good, Scene, beside, scene
-from service.queue.keys import Keys
+from service.queue.redis_keys import RedisKeys
 
 CONNECTIONS = int(os.environ.get("VIDTR_TEST_NOISE", "40"))
 REQUESTS = max(15, CONNECTIONS // 2)
-KEYS = Keys("vidtr")
+KEYS = RedisKeys("vidtr")
 MIB = 1 << 20
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import httpx
 import redis
 
 from service.contracts import WorkerStatus
-from service.queue.keys import Keys
+from service.queue.redis_keys import RedisKeys
 from testing.program import Program
 
 
@@ -27,7 +27,7 @@ def ready(client: httpx.Client) -> tuple[int, dict[str, str]]:
 def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
     program: Program, client: httpx.Client
 ) -> None:
-    keys = Keys("vidtr")
+    keys = RedisKeys("vidtr")
     with redis.Redis.from_url(program.redis_url) as server:
         away = {}
         for name in server.zrange(keys.workers, 0, -1):

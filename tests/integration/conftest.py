@@ -7,14 +7,14 @@ import structlog
 from redis.asyncio import Redis
 
 from service.local.redis import LocalRedis
-from service.queue.accepting import JobTimes
 from service.queue.backlog import backlogs
+from service.queue.clip_stream import ClipStream
 from service.queue.connection import connect
-from service.queue.dead import DeadLetterLimits, DeadLetters
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
-from service.queue.stream import ClipStream
+from service.queue.dead_letters import DeadLetterLimits, DeadLetters
+from service.queue.job_intake import JobTimes
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
 from tests.fixtures.access_list import restricted
 from tests.fixtures.keyspace import immortal
 
@@ -22,7 +22,7 @@ TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idemp
 LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
 
 
-async def waiting(redis: Redis, keys: Keys) -> int:
+async def waiting(redis: Redis, keys: RedisKeys) -> int:
     """Clips of the model `tiny` that are queued or being scored."""
     return sum(of_class.clips for of_class in (await backlogs(redis, keys)).get("tiny", {}).values())
 
@@ -60,27 +60,27 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def keys() -> Keys:
-    return Keys(f"test-{uuid4().hex}")
+def keys() -> RedisKeys:
+    return RedisKeys(f"test-{uuid4().hex}")
 
 
 @pytest.fixture
-def store(redis: Redis, keys: Keys) -> JobStore:
+def store(redis: Redis, keys: RedisKeys) -> JobStore:
     return JobStore(redis, keys, TIMES)
 
 
 @pytest.fixture
-def directory(redis: Redis, keys: Keys) -> ModelDirectory:
+def directory(redis: Redis, keys: RedisKeys) -> ModelDirectory:
     return ModelDirectory(redis, keys)
 
 
 @pytest.fixture
-def dead(redis: Redis, keys: Keys) -> DeadLetters:
+def dead(redis: Redis, keys: RedisKeys) -> DeadLetters:
     return DeadLetters(redis, keys, TIMES, LETTERS)
 
 
 @pytest.fixture
-async def stream(redis: Redis, keys: Keys) -> ClipStream:
+async def stream(redis: Redis, keys: RedisKeys) -> ClipStream:
     stream = ClipStream(redis, keys, "one")
     await stream.join(["tiny"])
     return stream

@@ -9,10 +9,10 @@ from service.api.decode_pace import DecodePace
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, WorkerStatus
 from service.errors import QueueFull
+from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
-from service.queue.room import Reservation, Room, RoomLimits
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
 from testing.factories import spec
 
 CONFIG = AdmissionConfig(
@@ -25,7 +25,7 @@ CONFIG = AdmissionConfig(
     reservation_ttl_s=5.0,
     reservation_start_clips=10,
 )
-LIMITS = RoomLimits(
+LIMITS = CapacityConfig(
     max_queue_clips=1000,
     max_queue_bytes=1 << 30,
     max_wait_share=0.5,
@@ -40,10 +40,10 @@ def pace() -> DecodePace:
 
 
 @pytest.fixture
-async def admission(redis: Redis, keys: Keys, directory: ModelDirectory, pace: DecodePace) -> Admission:
+async def admission(redis: Redis, keys: RedisKeys, directory: ModelDirectory, pace: DecodePace) -> Admission:
     await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
     times = IdempotencyTimes(idempotency_ttl_s=60, reservation_ttl_s=5.0)
-    return Admission(CONFIG, directory, Room(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times), pace)
+    return Admission(CONFIG, directory, QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times), pace)
 
 
 def admit(admission: Admission, job_id: str, deadline_s: float = 10.0, caller: str = ""):  # type: ignore[no-untyped-def]
@@ -82,12 +82,12 @@ async def test_more_uploads_than_a_process_may_hold_are_refused(admission: Admis
 
 
 async def test_one_caller_leaves_slots_to_others(
-    redis: Redis, keys: Keys, directory: ModelDirectory, pace: DecodePace
+    redis: Redis, keys: RedisKeys, directory: ModelDirectory, pace: DecodePace
 ) -> None:
     await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
     times = IdempotencyTimes(idempotency_ttl_s=60, reservation_ttl_s=5.0)
-    rooms = Room(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times)
-    admission = Admission(CONFIG, directory, *rooms, pace, Shares(0.75))
+    parts = QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times)
+    admission = Admission(CONFIG, directory, *parts, pace, Shares(0.75))
     async with contextlib.AsyncExitStack() as stack:
         for number in range(6):
             await stack.enter_async_context(admit(admission, str(number), caller="key:flood"))
@@ -102,7 +102,7 @@ async def test_one_caller_leaves_slots_to_others(
 
 
 async def test_an_upload_of_unknown_length_reserves_little_until_it_is_there(
-    admission: Admission, redis: Redis, keys: Keys
+    admission: Admission, redis: Redis, keys: RedisKeys
 ) -> None:
     film = admission.admit("film", JobRequest(windows="all"), None, 10.0, asynchronous=False, caller="key:app")
     async with film as admitted:
@@ -114,9 +114,9 @@ async def test_an_upload_of_unknown_length_reserves_little_until_it_is_there(
 
 
 async def test_room_that_is_gone_once_an_upload_is_there_is_said_before_it_is_decoded(
-    admission: Admission, redis: Redis, keys: Keys
+    admission: Admission, redis: Redis, keys: RedisKeys
 ) -> None:
-    rest = Room(redis, keys, LIMITS)
+    rest = QueueCapacity(redis, keys, LIMITS)
     film = admission.admit("film", JobRequest(windows="all"), None, 10.0, asynchronous=False, caller="key:app")
     async with film as admitted:
         await rest.reserve(Reservation("other", JobClass.BULK, 985, 1, "tiny"), [spec()], None, 10.0)
@@ -128,21 +128,21 @@ async def test_room_that_is_gone_once_an_upload_is_there_is_said_before_it_is_de
 
 
 async def test_what_ends_while_it_is_renewed_is_not_brought_back(
-    admission: Admission, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    admission: Admission, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renew = Room.renew
+    renew = QueueCapacity.renew
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(admit(admission, "a"))
 
-        async def late(room: Room, reservations: Iterable[Reservation]) -> None:
+        async def late(capacity: QueueCapacity, reservations: Iterable[Reservation]) -> None:
             await stack.aclose()
-            await renew(room, reservations)
+            await renew(capacity, reservations)
 
-        monkeypatch.setattr(Room, "renew", late)
+        monkeypatch.setattr(QueueCapacity, "renew", late)
         await admission._renew()
     assert await reserved(redis, keys) == 0
 
 
-async def reserved(redis: Redis, keys: Keys) -> int:
+async def reserved(redis: Redis, keys: RedisKeys) -> int:
     """Clips that room is reserved for."""
     return sum(int(member.split(b":")[2]) for member in await redis.zrange(keys.reserved, 0, -1))

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.common.enqueue import broker
 from benchmarks.common.fixed import command, fixed_spec
-from service.queue.routes import route_of
+from service.queue.clip_routes import route_of
 
 SPEC = fixed_spec(4, 2, 8)
 

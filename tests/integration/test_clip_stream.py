@@ -5,10 +5,10 @@ from redis.asyncio import Redis
 
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed
+from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
-from service.queue.jobs import JobStore
-from service.queue.keys import GROUP, Keys
-from service.queue.stream import ClipStream
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import GROUP, RedisKeys
 from testing.factories import clip, decoded, record, scores, spec
 
 
@@ -23,7 +23,7 @@ async def test_entries_say_which_clip_of_which_job_they_are(store: JobStore, str
     assert entries[0].deadline_at == job.deadline_at
 
 
-async def test_work_enqueued_before_any_worker_came_is_served(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_work_enqueued_before_any_worker_came_is_served(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     await store.accept(record())
     late = ClipStream(redis, keys, "late")
     await late.join(["tiny"])
@@ -36,7 +36,7 @@ async def test_a_read_takes_no_more_than_it_asked_for(store: JobStore, stream: C
 
 
 async def test_two_workers_never_read_the_same_entry(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     other = ClipStream(redis, keys, "two")
     await store.accept(record(decoded=decoded(windows=6)))
@@ -45,7 +45,7 @@ async def test_two_workers_never_read_the_same_entry(
 
 
 async def test_payloads_come_in_the_order_of_the_entries_and_a_lost_one_is_none(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     job = record(decoded=decoded(windows=3))
     await store.put_payloads(job.id, memoryview(clip(0) + clip(1) + clip(2)), len(clip(0)))
@@ -56,7 +56,7 @@ async def test_payloads_come_in_the_order_of_the_entries_and_a_lost_one_is_none(
 
 
 async def test_acknowledged_work_frees_the_stream_and_the_payloads(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     job = record()
     await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
@@ -67,7 +67,7 @@ async def test_acknowledged_work_frees_the_stream_and_the_payloads(
 
 
 async def test_work_left_by_a_dead_worker_is_taken_over_with_its_delivery_count(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record())
     await stream.read(["tiny"], 8, 10)
@@ -77,7 +77,7 @@ async def test_work_left_by_a_dead_worker_is_taken_over_with_its_delivery_count(
 
 
 async def test_work_in_progress_is_not_taken_over_before_its_lease_ends(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record())
     await stream.read(["tiny"], 8, 10)
@@ -85,7 +85,7 @@ async def test_work_in_progress_is_not_taken_over_before_its_lease_ends(
 
 
 async def test_work_given_back_is_taken_over_at_once_and_without_blame(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=3)))
     await stream.give_back(await stream.read(["tiny"], 8, 10))
@@ -94,7 +94,7 @@ async def test_work_given_back_is_taken_over_at_once_and_without_blame(
 
 
 async def test_work_given_back_with_blame_goes_out_alone(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=3)))
     await stream.give_back(await stream.read(["tiny"], 8, 10), blame=True)
@@ -109,7 +109,7 @@ async def test_work_given_back_with_blame_goes_out_alone(
 
 
 async def test_of_work_given_back_a_worker_takes_what_it_can_score_and_what_is_over(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     jobs = [record(spec=spec(version=version)) for version in ("1", "2", "3")]
     for job in jobs:
@@ -121,7 +121,7 @@ async def test_of_work_given_back_a_worker_takes_what_it_can_score_and_what_is_o
 
 
 async def test_the_stream_survives_a_redis_that_forgot_the_group(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await redis.delete(keys.clips("tiny", JobClass.INTERACTIVE))
     assert await stream.read(["tiny"], 8, 10) == []
@@ -134,7 +134,7 @@ async def test_an_empty_stream_yields_nothing_once_the_wait_is_over(stream: Clip
 
 
 async def test_leaving_deletes_an_idle_consumer_and_keeps_one_that_holds_work(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record())
     entries = await stream.read(["tiny"], 8, 10)
@@ -166,7 +166,7 @@ async def test_entries_come_from_the_first_stream_where_any_wait(store: JobStore
 
 
 async def test_what_comes_along_with_entries_is_what_looking_them_up_gives(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     jobs = [record(decoded=decoded(windows=2)) for _ in range(5)]
     for job in jobs:
@@ -192,7 +192,7 @@ async def test_a_job_that_is_not_taken_whole_comes_without_its_record(store: Job
 async def test_large_clips_do_not_come_along(
     store: JobStore, stream: ClipStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.queue.stream.INLINE_BYTES", 2 * len(clip(0)) - 1)
+    monkeypatch.setattr("service.queue.clip_stream.INLINE_BYTES", 2 * len(clip(0)) - 1)
     await store.accept(record(decoded=decoded(windows=2)), clips=memoryview(2 * clip(0)))
     taken = await stream.take([(JobClass.INTERACTIVE, "tiny", 8)])
     assert len(taken.entries) == 2
@@ -200,7 +200,7 @@ async def test_large_clips_do_not_come_along(
 
 
 async def test_large_clips_are_looked_up_like_small_ones(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [record(decoded=decoded(windows=2)) for _ in range(2)]
     for job in jobs:
@@ -209,7 +209,7 @@ async def test_large_clips_are_looked_up_like_small_ones(
     await store.record_scores({(jobs[1].id, 1): scores()})
     entries = (await stream.take([(JobClass.INTERACTIVE, "tiny", 8)])).entries
     small = await stream.look_up(entries)
-    monkeypatch.setattr("service.queue.stream.INLINE_BYTES", 0)
+    monkeypatch.setattr("service.queue.clip_stream.INLINE_BYTES", 0)
     assert await stream.look_up(entries) == small
     assert [state.payload for state in small] == [None, clip(1), clip(0), None]
 
@@ -221,7 +221,7 @@ async def test_a_blocking_read_serves_both_classes(store: JobStore, stream: Clip
 
 
 async def test_an_entry_whose_stream_entry_was_deleted_is_forgotten(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record())
     [entry] = await stream.read(["tiny"], 8, 10)
@@ -232,7 +232,7 @@ async def test_an_entry_whose_stream_entry_was_deleted_is_forgotten(
 
 
 async def test_consumers_of_dead_workers_are_deleted_unless_they_hold_work(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record())
     await stream.read(["tiny"], 8, 10)

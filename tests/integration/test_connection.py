@@ -4,11 +4,11 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from service.queue.keys import Keys
+from service.queue.redis_keys import RedisKeys
 from tests.integration.conftest import waiting
 
 AT_ONCE = 300
 
 
-async def test_hundreds_of_requests_may_ask_redis_in_the_same_moment(redis: Redis, keys: Keys) -> None:
+async def test_hundreds_of_requests_may_ask_redis_in_the_same_moment(redis: Redis, keys: RedisKeys) -> None:
     assert await asyncio.gather(*(waiting(redis, keys) for _ in range(AT_ONCE))) == [0] * AT_ONCE

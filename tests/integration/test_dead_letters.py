@@ -5,12 +5,12 @@ from redis.asyncio import Redis
 
 from service.contracts import DeadLetter, JobClass, JobRecord, JobState
 from service.errors import BackendFailed, UnknownDeadLetter
+from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
-from service.queue.dead import DeadLetterLimits, DeadLetters
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
-from service.queue.stream import ClipStream
+from service.queue.dead_letters import DeadLetterLimits, DeadLetters
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record, scores
 from tests.integration.conftest import LETTERS, TIMES, waiting
 
@@ -69,7 +69,7 @@ async def test_a_replay_queues_the_clips_without_scores_and_the_job_can_succeed(
 
 
 async def test_a_replayed_job_has_its_whole_time_again(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await buried(store, dead)
     assert await redis.zscore(keys.deadlines, job.id) is None
@@ -80,7 +80,7 @@ async def test_a_replayed_job_has_its_whole_time_again(
 
 
 async def test_the_clips_of_a_replay_are_waited_for_where_the_route_was_cleared(
-    store: JobStore, dead: DeadLetters, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await buried(store, dead, windows=3)
     await stream.ack(await stream.read(["tiny"], 8, 10))
@@ -90,7 +90,7 @@ async def test_the_clips_of_a_replay_are_waited_for_where_the_route_was_cleared(
 
 
 async def test_what_was_kept_for_a_replay_lives_as_long_as_that_of_any_job_after_it(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await buried(store, dead)
     kept = keys.payload(job.id, 1), keys.scores(job.id)
@@ -108,7 +108,7 @@ async def test_a_replay_happens_once(store: JobStore, dead: DeadLetters) -> None
 
 
 async def test_a_replay_without_its_clips_is_refused(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await buried(store, dead)
     await redis.delete(keys.payload(job.id, 1))
@@ -117,7 +117,7 @@ async def test_a_replay_without_its_clips_is_refused(
 
 
 async def test_dropping_erases_the_clips_and_leaves_the_job_failed(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await buried(store, dead)
     await dead.drop(job.id)
@@ -130,7 +130,7 @@ async def test_dropping_erases_the_clips_and_leaves_the_job_failed(
 
 
 async def test_deleting_a_dead_job_takes_its_letter_and_its_record_along(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
 ) -> None:
     other, job = await buried(store, dead), await buried(store, dead)
     await store.cancel(job.id)
@@ -155,21 +155,23 @@ async def test_a_job_that_was_deleted_is_not_buried(store: JobStore, dead: DeadL
 
 
 async def test_a_dead_job_is_known_as_long_as_its_letter_is_kept(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await buried(store, dead)
     assert TIMES.tombstone_ttl_s < await redis.ttl(keys.job(job.id)) <= LETTERS.dead_letter_ttl_s
 
 
 async def test_a_stream_that_nobody_reads_goes_with_the_death_of_its_job(
-    store: JobStore, dead: DeadLetters, directory: ModelDirectory, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, directory: ModelDirectory, redis: Redis, keys: RedisKeys
 ) -> None:
     await buried(store, dead)
     await directory.clear()
     assert not await redis.exists(keys.clips("tiny", JobClass.INTERACTIVE))
 
 
-async def test_the_death_of_a_job_is_published(store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys) -> None:
+async def test_the_death_of_a_job_is_published(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
+) -> None:
     async with redis.pubsub() as news:
         await news.subscribe(keys.finished)
         assert await news.get_message(timeout=10)
@@ -181,7 +183,7 @@ async def test_the_death_of_a_job_is_published(store: JobStore, dead: DeadLetter
 
 @pytest.mark.parametrize(("jobs", "size"), [(2, 1_000_000), (10, 2 * len(clip(0)))])
 async def test_the_oldest_letters_go_first_with_their_clips(
-    store: JobStore, redis: Redis, keys: Keys, jobs: int, size: int
+    store: JobStore, redis: Redis, keys: RedisKeys, jobs: int, size: int
 ) -> None:
     dead = DeadLetters(redis, keys, TIMES, DeadLetterLimits(400, jobs, size))
     old, *young = [await buried(store, dead) for _ in range(3)]
@@ -190,7 +192,7 @@ async def test_the_oldest_letters_go_first_with_their_clips(
 
 
 async def test_everything_kept_with_a_letter_has_a_time_to_live(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await buried(store, dead)
     lasting = {keys.dead, keys.routes, *(keys.clips("tiny", job_class) for job_class in JobClass)}

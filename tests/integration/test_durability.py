@@ -13,8 +13,8 @@ from service.errors import QueueUnavailable
 from service.local.redis import LocalRedis, redis_in_package
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 from testing.factories import record
 from tests.integration.conftest import TIMES
 
@@ -38,17 +38,17 @@ async def client(newer: LocalRedis) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-async def accepted(client: Redis, keys: Keys) -> str:
+async def accepted(client: Redis, keys: RedisKeys) -> str:
     job = record()
     await JobStore(client, keys, TIMES).accept(job)
     return job.id
 
 
-async def test_a_server_that_can_wait_is_recognised(client: Redis, keys: Keys) -> None:
+async def test_a_server_that_can_wait_is_recognised(client: Redis, keys: RedisKeys) -> None:
     assert await Durability(client, keys, CONFIG).missing() is None
 
 
-async def test_a_job_is_on_disk_once_it_is_kept(newer: LocalRedis, client: Redis, keys: Keys) -> None:
+async def test_a_job_is_on_disk_once_it_is_kept(newer: LocalRedis, client: Redis, keys: RedisKeys) -> None:
     job_id = await accepted(client, keys)
     await Durability(client, keys, CONFIG).keep(job_id)
     info = await client.info("persistence")
@@ -57,45 +57,47 @@ async def test_a_job_is_on_disk_once_it_is_kept(newer: LocalRedis, client: Redis
     assert job_id.encode() in written
 
 
-async def test_a_job_that_is_not_on_disk_in_time_is_refused(client: Redis, keys: Keys) -> None:
+async def test_a_job_that_is_not_on_disk_in_time_is_refused(client: Redis, keys: RedisKeys) -> None:
     await client.config_set("appendfsync", "no")
     job_id = await accepted(client, keys)
     with pytest.raises(QueueUnavailable, match=r"not written the job to disk within 0\.05 s"):
         await Durability(client, keys, DurabilityConfig(redis_waitaof_s=0.05)).keep(job_id)
 
 
-async def test_a_job_that_the_server_has_lost_is_not_promised(client: Redis, keys: Keys) -> None:
+async def test_a_job_that_the_server_has_lost_is_not_promised(client: Redis, keys: RedisKeys) -> None:
     with pytest.raises(QueueUnavailable, match="lost the job"):
         await Durability(client, keys, CONFIG).keep("0" * 32)
 
 
-async def test_the_life_of_a_job_stays_as_it_was(client: Redis, keys: Keys) -> None:
+async def test_the_life_of_a_job_stays_as_it_was(client: Redis, keys: RedisKeys) -> None:
     job_id = await accepted(client, keys)
     before = await client.pttl(keys.job(job_id))
     await Durability(client, keys, CONFIG).keep(job_id)
     assert 0 < await client.pttl(keys.job(job_id)) <= before
 
 
-async def test_a_full_server_can_still_keep_a_job(client: Redis, keys: Keys) -> None:
+async def test_a_full_server_can_still_keep_a_job(client: Redis, keys: RedisKeys) -> None:
     job_id = await accepted(client, keys)
     await client.config_set("maxmemory", 1)
     await Durability(client, keys, CONFIG).keep(job_id)
 
 
-async def test_nobody_waits_where_that_is_not_asked_for(client: Redis, keys: Keys) -> None:
+async def test_nobody_waits_where_that_is_not_asked_for(client: Redis, keys: RedisKeys) -> None:
     durability = Durability(client, keys, DurabilityConfig(redis_waitaof_s=0))
     assert await durability.missing() == "redis_waitaof_s is 0"
     await durability.keep("0" * 32)
 
 
-async def test_a_server_without_an_append_only_file_is_named_and_not_waited_for(client: Redis, keys: Keys) -> None:
+async def test_a_server_without_an_append_only_file_is_named_and_not_waited_for(client: Redis, keys: RedisKeys) -> None:
     await client.config_set("appendonly", "no")
     durability = Durability(client, keys, CONFIG)
     assert await durability.missing() == "this Redis keeps no append-only file"
     await durability.keep(await accepted(client, keys))
 
 
-async def test_a_user_who_may_not_wait_is_named_and_does_not_wait(newer: LocalRedis, client: Redis, keys: Keys) -> None:
+async def test_a_user_who_may_not_wait_is_named_and_does_not_wait(
+    newer: LocalRedis, client: Redis, keys: RedisKeys
+) -> None:
     await client.execute_command("ACL", "SETUSER", "narrow", "on", "nopass", "~*", "&*", "+@all", "-waitaof")
     narrow = Redis(unix_socket_path=str(newer.socket_path), username="narrow", password="any")  # noqa: S106
     try:
@@ -106,7 +108,7 @@ async def test_a_user_who_may_not_wait_is_named_and_does_not_wait(newer: LocalRe
         await narrow.aclose()
 
 
-async def test_a_server_that_is_too_old_is_named_and_not_waited_for(redis: Redis, keys: Keys) -> None:
+async def test_a_server_that_is_too_old_is_named_and_not_waited_for(redis: Redis, keys: RedisKeys) -> None:
     version = (await redis.info("server"))["redis_version"]
     if tuple(map(int, version.split(".")[:2])) >= (7, 2):
         pytest.skip("the server of the other tests is new enough")
@@ -115,7 +117,7 @@ async def test_a_server_that_is_too_old_is_named_and_not_waited_for(redis: Redis
     await durability.keep(await accepted(redis, keys))
 
 
-async def test_a_kept_job_survives_a_kill_of_the_server(newer: LocalRedis, client: Redis, keys: Keys) -> None:
+async def test_a_kept_job_survives_a_kill_of_the_server(newer: LocalRedis, client: Redis, keys: RedisKeys) -> None:
     job_id = await accepted(client, keys)
     await Durability(client, keys, CONFIG).keep(job_id)
     assert newer.pid is not None

@@ -3,16 +3,16 @@ from redis.asyncio import Redis
 
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, IdempotencyInProgress, JobDeleted, UnknownJob
+from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys, IdempotencyTimes
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.stream import ClipStream
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record
 
 
 @pytest.fixture
-def idempotency(redis: Redis, keys: Keys) -> IdempotencyKeys:
+def idempotency(redis: Redis, keys: RedisKeys) -> IdempotencyKeys:
     return IdempotencyKeys(redis, keys, IdempotencyTimes(idempotency_ttl_s=100, reservation_ttl_s=5.0))
 
 
@@ -51,7 +51,7 @@ async def test_releasing_late_does_not_take_the_key_from_an_accepted_job(
 
 
 async def test_a_request_that_was_held_up_too_long_makes_no_second_job(
-    idempotency: IdempotencyKeys, store: JobStore, redis: Redis, keys: Keys
+    idempotency: IdempotencyKeys, store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     late, other = record(), record()
     claim = await claimed(idempotency, late.id)
@@ -66,7 +66,7 @@ async def test_a_request_that_was_held_up_too_long_makes_no_second_job(
 
 
 async def test_cancelling_erases_clips_scores_and_key_and_the_work_is_dropped(
-    idempotency: IdempotencyKeys, store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    idempotency: IdempotencyKeys, store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     job = record(decoded=decoded(windows=2))
     await store.put_payloads(job.id, memoryview(clip(0) + clip(1)), len(clip(0)))
@@ -94,7 +94,7 @@ async def test_a_key_that_was_given_the_result_of_a_job_is_free_once_the_job_is_
 
 
 async def test_the_key_of_a_request_that_goes_on_is_kept_for_it(
-    idempotency: IdempotencyKeys, redis: Redis, keys: Keys
+    idempotency: IdempotencyKeys, redis: Redis, keys: RedisKeys
 ) -> None:
     claim = await claimed(idempotency, "first")
     await redis.pexpire(claim.key, 500)
@@ -103,7 +103,7 @@ async def test_the_key_of_a_request_that_goes_on_is_kept_for_it(
 
 
 async def test_a_key_that_has_gone_to_another_request_is_neither_renewed_nor_led_elsewhere(
-    idempotency: IdempotencyKeys, redis: Redis, keys: Keys
+    idempotency: IdempotencyKeys, redis: Redis, keys: RedisKeys
 ) -> None:
     late = await claimed(idempotency, "late")
     await redis.delete(late.key)

@@ -10,14 +10,14 @@ from service.api.following import Following
 from service.api.shares import Shares
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, QueueFull
-from service.queue.bus import ResultBus
+from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.connection import connect
-from service.queue.dead import DeadLetters
+from service.queue.dead_letters import DeadLetters
 from service.queue.events import JobEvent, JobEvents
-from service.queue.jobs import End, JobStore
-from service.queue.keys import Keys
-from service.queue.stream import ClipStream
+from service.queue.job_store import End, JobStore
+from service.queue.redis_keys import RedisKeys
+from service.queue.result_bus import ResultBus
 from testing.factories import clip, decoded, record, scores
 from tests.integration.test_dead_letters import buried
 
@@ -25,7 +25,7 @@ FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
 
 
 @pytest.fixture
-def events(redis: Redis, keys: Keys) -> JobEvents:
+def events(redis: Redis, keys: RedisKeys) -> JobEvents:
     return JobEvents(redis, keys)
 
 
@@ -43,7 +43,7 @@ async def test_every_step_of_a_job_is_an_event(store: JobStore, events: JobEvent
 
 
 async def test_a_job_that_is_scored_and_finished_in_one_step_has_the_same_events_and_leaves_nothing(
-    store: JobStore, events: JobEvents, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, events: JobEvents, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     job = record(decoded=decoded(windows=2))
     await store.accept(job, clips=memoryview(2 * clip(0)))
@@ -81,7 +81,7 @@ async def test_a_dead_letter_that_is_replayed_is_queued_again(
     assert [state for state, _ in await told(events, job.id)] == ["queued", "running", "failed", "queued"]
 
 
-async def test_events_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_events_expire(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record()
     await store.accept(job)
     assert 0 < await redis.ttl(keys.events(job.id)) <= 100
@@ -90,7 +90,7 @@ async def test_events_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
 
 
 @pytest.fixture
-async def bus(redis_url: str, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+async def bus(redis_url: str, keys: RedisKeys, store: JobStore) -> AsyncIterator[ResultBus]:
     listening = connect(redis_url, name="bus")
     bus = ResultBus(listening, keys, store)
     await bus.start()

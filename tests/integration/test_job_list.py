@@ -6,15 +6,15 @@ from redis.asyncio import Redis
 from service.contracts import JobState
 from service.errors import BackendFailed, InvalidOption
 from service.queue.codec import Outcome
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.listing import JobList, listed_as
+from service.queue.job_list import JobList, listed_as
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 from testing.factories import decoded, record, scores
 from tests.integration.conftest import TIMES
 
 
 @pytest.fixture
-def jobs(redis: Redis, keys: Keys) -> JobList:
+def jobs(redis: Redis, keys: RedisKeys) -> JobList:
     return JobList(redis, keys)
 
 
@@ -73,7 +73,9 @@ async def test_the_list_says_how_each_job_stands(store: JobStore, jobs: JobList)
     ]
 
 
-async def test_jobs_that_are_forgotten_leave_the_list(store: JobStore, jobs: JobList, redis: Redis, keys: Keys) -> None:
+async def test_jobs_that_are_forgotten_leave_the_list(
+    store: JobStore, jobs: JobList, redis: Redis, keys: RedisKeys
+) -> None:
     await store.accept(record(owner="app", created_at=time.time() - TIMES.tombstone_ttl_s - 10))
     [fresh] = await accepted(store, 1)
     assert [job.id for job in (await jobs.page("app", None, 9)).jobs] == [fresh]

@@ -7,16 +7,16 @@ from redis.asyncio import Redis
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, QueueUnavailable, ResultExpired, UnknownJob
 from service.local.redis import LocalRedis
+from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.connection import connect
-from service.queue.jobs import JobStore
-from service.queue.keys import GROUP, Keys
-from service.queue.stream import ClipStream
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import GROUP, RedisKeys
 from testing.factories import clip, decoded, record, scores
 from tests.integration.conftest import TIMES, waiting
 
 
-async def test_an_accepted_job_is_queued_with_all_its_clips(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_an_accepted_job_is_queued_with_all_its_clips(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record(decoded=decoded(windows=3))
     await store.accept(job)
     status = await store.status(job.id)
@@ -24,7 +24,7 @@ async def test_an_accepted_job_is_queued_with_all_its_clips(store: JobStore, red
     assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == await waiting(redis, keys) == 3
 
 
-async def test_payloads_are_the_clips_bytes_and_expire(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_payloads_are_the_clips_bytes_and_expire(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     clips = [clip(i) for i in range(3)]
     await store.put_payloads("job", memoryview(b"".join(clips)), len(clips[0]))
     assert [await redis.get(keys.payload("job", i)) for i in range(3)] == clips
@@ -33,9 +33,9 @@ async def test_payloads_are_the_clips_bytes_and_expire(store: JobStore, redis: R
 
 @pytest.mark.parametrize("together_bytes", [0, 1 << 20])
 async def test_clips_that_come_with_their_job_are_there_with_it(
-    store: JobStore, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, together_bytes: int
+    store: JobStore, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch, together_bytes: int
 ) -> None:
-    monkeypatch.setattr("service.queue.accepting.TOGETHER_BYTES", together_bytes)
+    monkeypatch.setattr("service.queue.job_intake.TOGETHER_BYTES", together_bytes)
     clips = [clip(i) for i in range(3)]
     job = record(decoded=decoded(windows=3))
     await store.accept(job, clips=memoryview(b"".join(clips)))
@@ -45,7 +45,7 @@ async def test_clips_that_come_with_their_job_are_there_with_it(
     assert (await store.status(job.id)).clips_total == 3
 
 
-async def test_every_key_of_a_job_has_a_time_to_live(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_every_key_of_a_job_has_a_time_to_live(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record(decoded=decoded(windows=2))
     await store.put_payloads(job.id, memoryview(clip(0) + clip(1)), len(clip(0)))
     await store.accept(job)
@@ -96,7 +96,7 @@ async def test_the_first_outcome_stands(store: JobStore) -> None:
     assert status.error["detail"] == "first"
 
 
-async def test_scores_of_a_finished_job_are_not_kept(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_scores_of_a_finished_job_are_not_kept(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record()
     await store.accept(job)
     await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("first")))
@@ -104,7 +104,7 @@ async def test_scores_of_a_finished_job_are_not_kept(store: JobStore, redis: Red
     assert not await redis.exists(keys.scores(job.id))
 
 
-async def test_an_unknown_job_cannot_be_finished(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_an_unknown_job_cannot_be_finished(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     assert not await store.finish("nobody", Outcome(JobState.FAILED, error=BackendFailed("?")))
     assert not await redis.exists(keys.outcome("nobody"))
 
@@ -114,7 +114,7 @@ async def test_an_unknown_job_is_said_to_be_unknown(store: JobStore) -> None:
         await store.status("nobody")
 
 
-async def test_a_result_that_expired_is_said_to_be_gone(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_a_result_that_expired_is_said_to_be_gone(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record()
     await store.accept(job)
     await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("x")))
@@ -126,7 +126,7 @@ async def test_a_result_that_expired_is_said_to_be_gone(store: JobStore, redis: 
 async def test_a_full_redis_is_reported_and_drops_nothing(tmp_path: Path) -> None:
     with LocalRedis(tmp_path, persist=False) as server:
         redis = connect(server.url, name="full")
-        store = JobStore(redis, Keys("full"), TIMES)
+        store = JobStore(redis, RedisKeys("full"), TIMES)
         await redis.config_set("maxmemory", "4mb")
         big = memoryview(bytes(1_000_000))
         await store.put_payloads("first", big, len(big))
@@ -140,7 +140,7 @@ async def test_a_full_redis_is_reported_and_drops_nothing(tmp_path: Path) -> Non
 async def test_an_unreachable_redis_is_reported(tmp_path: Path) -> None:
     redis = connect(f"unix://{tmp_path}/nothing.sock", name="lost")
     with pytest.raises(QueueUnavailable, match="cannot be reached"):
-        await JobStore(redis, Keys("x"), TIMES).status("job")
+        await JobStore(redis, RedisKeys("x"), TIMES).status("job")
     await redis.aclose()
 
 
@@ -151,7 +151,7 @@ async def test_concurrent_finishers_agree_on_one_outcome(store: JobStore) -> Non
     assert sum(await asyncio.gather(*(store.finish(job.id, outcome) for outcome in outcomes))) == 1
 
 
-async def test_a_scored_clip_frees_its_payload(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_a_scored_clip_frees_its_payload(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record(decoded=decoded(windows=2))
     await store.put_payloads(job.id, memoryview(clip(0) + clip(1)), len(clip(0)))
     await store.accept(job)
@@ -171,7 +171,7 @@ async def test_a_job_past_its_deadline_expires_wherever_its_clips_are(store: Job
 
 async def test_results_can_be_written_while_redis_is_full(tmp_path: Path) -> None:
     with LocalRedis(tmp_path, persist=False) as server:
-        redis, keys = connect(server.url, name="full"), Keys("full")
+        redis, keys = connect(server.url, name="full"), RedisKeys("full")
         store = JobStore(redis, keys, TIMES)
         job = record()
         await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
@@ -184,7 +184,9 @@ async def test_results_can_be_written_while_redis_is_full(tmp_path: Path) -> Non
         await redis.aclose()
 
 
-async def test_a_fault_of_a_job_that_is_gone_leaves_nothing_behind(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_a_fault_of_a_job_that_is_gone_leaves_nothing_behind(
+    store: JobStore, redis: Redis, keys: RedisKeys
+) -> None:
     await store.note_fault("0" * 32, "the network said no")
     assert not await redis.exists(keys.job("0" * 32))
 
@@ -194,7 +196,7 @@ async def test_a_job_that_never_was_cannot_be_deleted(store: JobStore) -> None:
         await store.cancel("0" * 32)
 
 
-async def test_a_deletion_is_remembered_for_its_whole_time(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_a_deletion_is_remembered_for_its_whole_time(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record()
     await store.accept(job)
     await redis.expire(keys.job(job.id), 50)
@@ -202,7 +204,7 @@ async def test_a_deletion_is_remembered_for_its_whole_time(store: JobStore, redi
     assert 50 < await redis.ttl(keys.job(job.id)) <= TIMES.tombstone_ttl_s
 
 
-async def test_a_deletion_is_published(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_a_deletion_is_published(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record()
     await store.accept(job)
     async with redis.pubsub() as news:
@@ -215,7 +217,7 @@ async def test_a_deletion_is_published(store: JobStore, redis: Redis, keys: Keys
 
 
 async def test_a_scored_clip_leaves_the_stream_while_its_job_goes_on(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     job, name = record(decoded=decoded(windows=2)), keys.clips("tiny", JobClass.INTERACTIVE)
     await store.accept(job)
@@ -224,7 +226,7 @@ async def test_a_scored_clip_leaves_the_stream_while_its_job_goes_on(
     assert await redis.xlen(name) == (await redis.xpending(name, GROUP))["pending"] == 1
 
 
-async def test_progress_is_published(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_progress_is_published(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record(decoded=decoded(windows=2))
     await store.accept(job)
     async with redis.pubsub() as news:
@@ -236,7 +238,7 @@ async def test_progress_is_published(store: JobStore, redis: Redis, keys: Keys) 
         assert message["data"] == job.id.encode()
 
 
-async def test_a_clip_that_is_scored_twice_is_told_once(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_a_clip_that_is_scored_twice_is_told_once(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = record(decoded=decoded(windows=2))
     await store.accept(job)
     for _ in range(2):
@@ -246,7 +248,7 @@ async def test_a_clip_that_is_scored_twice_is_told_once(store: JobStore, redis: 
 
 
 async def test_a_job_that_ends_is_known_for_its_whole_time_and_needs_its_scores_no_more(
-    store: JobStore, redis: Redis, keys: Keys
+    store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     job = record(decoded=decoded(windows=2))
     await store.accept(job)

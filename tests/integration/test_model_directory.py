@@ -8,13 +8,13 @@ from redis.asyncio import Redis
 from service.contracts import JobClass, JobState, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, DeadlineExceeded, QueueUnavailable, UnknownModel
 from service.local.redis import LocalRedis
+from service.queue.clip_routes import route_of
+from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.connection import connect
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
-from service.queue.routes import route_of
-from service.queue.stream import ClipStream
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
 from testing.factories import record, spec
 
 STATUS = WorkerStatus(worker="one")
@@ -69,7 +69,7 @@ def serving(worker: str, *specs: ModelSpec) -> WorkerStatus:
     return WorkerStatus(worker=worker, routes=tuple(map(route_of, specs)))
 
 
-async def announced_by_an_earlier_release(redis: Redis, keys: Keys, served: ModelSpec, until: float) -> None:
+async def announced_by_an_earlier_release(redis: Redis, keys: RedisKeys, served: ModelSpec, until: float) -> None:
     """What workers of the release before routes write with a heartbeat, by a clock of their own."""
     name = f"{served.name}:{served.version}"
     await redis.set(f"{keys.models}:{name}", served.model_dump_json(exclude={"route"}), px=10_000)
@@ -93,7 +93,7 @@ async def test_of_several_weights_those_of_most_workers_are_picked(directory: Mo
 
 
 async def test_what_only_an_earlier_release_serves_has_no_route(
-    directory: ModelDirectory, redis: Redis, keys: Keys
+    directory: ModelDirectory, redis: Redis, keys: RedisKeys
 ) -> None:
     new, old = spec(version="2"), spec(version="1")
     await directory.announce([new], STATUS, 10)
@@ -103,13 +103,15 @@ async def test_what_only_an_earlier_release_serves_has_no_route(
 
 @pytest.mark.parametrize("skew_s", [-3600.0, 3600.0])
 async def test_an_earlier_release_is_seen_whatever_its_clock_says(
-    directory: ModelDirectory, redis: Redis, keys: Keys, skew_s: float
+    directory: ModelDirectory, redis: Redis, keys: RedisKeys, skew_s: float
 ) -> None:
     await announced_by_an_earlier_release(redis, keys, spec(), time.time() + skew_s)
     assert await directory.list() == [spec()]
 
 
-async def test_an_earlier_release_finds_what_is_announced(directory: ModelDirectory, redis: Redis, keys: Keys) -> None:
+async def test_an_earlier_release_finds_what_is_announced(
+    directory: ModelDirectory, redis: Redis, keys: RedisKeys
+) -> None:
     await directory.announce([spec()], STATUS, 10)
     assert await redis.zrangebyscore(keys.models, time.time(), "+inf") == [b"tiny:1"]
     assert await redis.zrangebyscore(keys.workers, time.time(), "+inf") == [b"one"]
@@ -135,7 +137,7 @@ async def test_a_redis_that_is_out_of_memory_still_sets_the_clock(
     with LocalRedis(tmp_path, persist=False) as server:
         redis = connect(server.url, name="full")
         await redis.config_set("maxmemory", 1)
-        directory = ModelDirectory(redis, Keys("full"))
+        directory = ModelDirectory(redis, RedisKeys("full"))
         with pytest.raises(QueueUnavailable, match="memory budget"):
             await directory.announce([spec()], STATUS, 10)
         assert not directory.clock.known
@@ -145,7 +147,7 @@ async def test_a_redis_that_is_out_of_memory_still_sets_the_clock(
 
 
 async def test_names_of_those_that_are_gone_leave_the_indexes(
-    directory: ModelDirectory, redis: Redis, keys: Keys
+    directory: ModelDirectory, redis: Redis, keys: RedisKeys
 ) -> None:
     await directory.announce([spec()], STATUS, 0.02)
     await asyncio.sleep(0.04)
@@ -154,7 +156,7 @@ async def test_names_of_those_that_are_gone_leave_the_indexes(
 
 
 async def test_the_streams_of_a_route_that_is_gone_are_still_found(
-    directory: ModelDirectory, redis: Redis, keys: Keys
+    directory: ModelDirectory, redis: Redis, keys: RedisKeys
 ) -> None:
     await directory.announce([spec()], STATUS, 0.02)
     await asyncio.sleep(0.04)
@@ -163,7 +165,7 @@ async def test_the_streams_of_a_route_that_is_gone_are_still_found(
 
 
 async def test_a_stream_that_nobody_reads_goes_once_its_jobs_are_over(
-    directory: ModelDirectory, store: JobStore, redis: Redis, keys: Keys
+    directory: ModelDirectory, store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     served = spec(route=route_of(spec()))
     jobs = [record(spec=served, job_class=job_class) for job_class in JobClass]
@@ -179,7 +181,7 @@ async def test_a_stream_that_nobody_reads_goes_once_its_jobs_are_over(
 
 
 async def test_the_stream_of_a_model_goes_whose_name_alone_is_left(
-    directory: ModelDirectory, store: JobStore, redis: Redis, keys: Keys
+    directory: ModelDirectory, store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     await redis.zadd(keys.models, {"tiny:1": time.time() + 10})
     job = record()
@@ -190,7 +192,7 @@ async def test_the_stream_of_a_model_goes_whose_name_alone_is_left(
 
 
 async def test_streams_that_a_live_worker_reads_stay(
-    directory: ModelDirectory, stream: ClipStream, redis: Redis, keys: Keys
+    directory: ModelDirectory, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await directory.announce([spec()], STATUS, 10)
     for route in (route_of(spec()), "tiny"):
@@ -200,7 +202,7 @@ async def test_streams_that_a_live_worker_reads_stay(
 
 
 async def test_the_stream_of_a_name_stays_while_an_earlier_release_reads_it(
-    directory: ModelDirectory, store: JobStore, redis: Redis, keys: Keys
+    directory: ModelDirectory, store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     await announced_by_an_earlier_release(redis, keys, spec(), time.time() + 10)
     job = record()

@@ -18,14 +18,14 @@ from service.inference.backend import Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.local.process import ServerProcess
 from service.local.redis import LocalRedis
-from service.queue.accepting import JobTimes
-from service.queue.dead import DeadLetterLimits
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.dead_letters import DeadLetterLimits
+from service.queue.job_intake import JobTimes
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 from service.settings import Settings
 from service.worker.config import WorkerConfig
-from service.worker.pulse import Pulse
 from service.worker.run import run_worker
+from service.worker.watchdog import Watchdog
 from testing.factories import decoded, record
 from tests.fixtures.tiny_models import CLIP_SHAPE, random_clips, write_repository
 
@@ -54,13 +54,13 @@ def work(engine: type[TorchScriptBackend]) -> None:
     settings = Settings()
     times, limits, config = (settings.narrowed(kind) for kind in (JobTimes, DeadLetterLimits, WorkerConfig))
     backend = engine(TorchScriptConfig(settings.model_repository, threads=1))
-    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, Pulse(60)))
+    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, Watchdog(60)))
 
 
 class Processes:
     """Worker processes of one installation, one at a time."""
 
-    def __init__(self, directory: Path, redis_url: str, keys: Keys) -> None:
+    def __init__(self, directory: Path, redis_url: str, keys: RedisKeys) -> None:
         self.batches = directory / "batches"
         self.batches.touch()
         self.deaths = 0
@@ -113,7 +113,7 @@ class Processes:
 
 
 @pytest.fixture
-def processes(tmp_path: Path, redis_server: LocalRedis, keys: Keys) -> Processes:
+def processes(tmp_path: Path, redis_server: LocalRedis, keys: RedisKeys) -> Processes:
     return Processes(tmp_path, redis_server.url, keys)
 
 
@@ -141,7 +141,7 @@ async def ended(store: JobStore, job: JobRecord) -> JobState:
 
 
 async def test_of_eight_clips_in_a_batch_the_one_that_kills_workers_fails_alone_and_can_be_replayed(
-    redis: Redis, keys: Keys, store: JobStore, processes: Processes, submit: Callable[..., object]
+    redis: Redis, keys: RedisKeys, store: JobStore, processes: Processes, submit: Callable[..., object]
 ) -> None:
     clips = [random_clips(1, seed=number, command=POISON if number == 5 else 0) for number in range(BATCH)]
     jobs = [await submit(clip) for clip in clips]

@@ -6,9 +6,9 @@ import time
 from redis.asyncio import Redis
 
 from service.contracts import JobClass
-from service.queue.jobs import JobStore
-from service.queue.keys import GROUP, Keys
-from service.queue.stream import ClipStream
+from service.queue.clip_stream import ClipStream
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import GROUP, RedisKeys
 from service.worker.leases import Leases
 from testing.factories import clip, decoded, record
 
@@ -16,7 +16,7 @@ STREAM = JobClass.INTERACTIVE
 
 
 async def test_a_worker_that_dies_while_taking_over_work_blocks_nobody(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     """A lock around the take-over that never expires would keep everybody from lost work for ever."""
     await store.accept(record(decoded=decoded(windows=2)))
@@ -29,7 +29,7 @@ async def test_a_worker_that_dies_while_taking_over_work_blocks_nobody(
 
 
 async def test_of_many_workers_that_take_over_the_same_work_each_entry_goes_to_one(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=20)))
     entries = await stream.read(["tiny"], 20, 10)
@@ -46,7 +46,7 @@ async def test_of_many_workers_that_take_over_the_same_work_each_entry_goes_to_o
 
 
 async def test_work_that_takes_longer_than_a_lease_is_not_taken_away(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=2)))
     entries = await stream.read(["tiny"], 8, 10)
@@ -62,7 +62,7 @@ async def test_work_that_takes_longer_than_a_lease_is_not_taken_away(
 
 
 async def test_a_worker_takes_one_batch_and_leaves_the_rest_to_its_peers(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=20)))
     taken = (await stream.take([(STREAM, "tiny", 4)])).entries
@@ -72,7 +72,7 @@ async def test_a_worker_takes_one_batch_and_leaves_the_rest_to_its_peers(
 
 
 async def test_finished_work_gives_its_memory_back(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     """XACK alone would leave every entry in its stream, and every payload until its time to live."""
 
@@ -94,7 +94,7 @@ async def test_finished_work_gives_its_memory_back(
 
 
 async def test_a_worker_that_wakes_up_late_does_not_take_its_work_back(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=2)))
     first, second = await stream.read(["tiny"], 8, 10)

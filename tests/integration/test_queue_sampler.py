@@ -10,9 +10,9 @@ from service.api.queue_sampler import QueueSampler
 from service.contracts import BreakerState, JobClass, WorkerStatus
 from service.local.redis import LocalRedis
 from service.queue.connection import connect
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
 from testing.factories import decoded, record, spec
 
 
@@ -28,7 +28,7 @@ async def announce(directory: ModelDirectory, worker: str, breaker: BreakerState
 
 
 async def test_what_waits_is_shown_by_class(
-    redis: Redis, keys: Keys, store: JobStore, directory: ModelDirectory
+    redis: Redis, keys: RedisKeys, store: JobStore, directory: ModelDirectory
 ) -> None:
     served = spec(name="sampled")
     await announce(directory, "one", "closed")
@@ -43,7 +43,7 @@ async def test_what_waits_is_shown_by_class(
 
 
 async def test_workers_are_counted_by_the_state_of_their_breaker(
-    redis: Redis, keys: Keys, directory: ModelDirectory
+    redis: Redis, keys: RedisKeys, directory: ModelDirectory
 ) -> None:
     for worker, breaker in ("one", "open"), ("two", "open"), ("three", "closed"):
         await announce(directory, worker, breaker)
@@ -51,7 +51,7 @@ async def test_workers_are_counted_by_the_state_of_their_breaker(
     assert [shown("vidtr_workers", breaker=state) for state in ("closed", "half_open", "open")] == [1, 0, 2]
 
 
-async def test_while_redis_is_away_nothing_is_claimed_about_the_queue(tmp_path: Path, keys: Keys) -> None:
+async def test_while_redis_is_away_nothing_is_claimed_about_the_queue(tmp_path: Path, keys: RedisKeys) -> None:
     with LocalRedis(tmp_path, persist=False) as server:
         client = connect(server.url, name="sampler")
         directory = ModelDirectory(client, keys)

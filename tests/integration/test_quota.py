@@ -5,19 +5,19 @@ from redis.asyncio import Redis
 
 from service.errors import QueueUnavailable, QuotaExceeded
 from service.queue.connection import connect
-from service.queue.keys import Keys
 from service.queue.quota import QuotaLimits, Quotas
+from service.queue.redis_keys import RedisKeys
 
 THREE = QuotaLimits(requests="3/hour")
 SECONDS = QuotaLimits(video_seconds="100/hour")
 
 
 @pytest.fixture
-def quotas(redis: Redis, keys: Keys) -> Quotas:
+def quotas(redis: Redis, keys: RedisKeys) -> Quotas:
     return Quotas(redis, keys)
 
 
-async def test_a_quota_is_used_up_exactly_even_by_two_processes_at_once(redis: Redis, keys: Keys) -> None:
+async def test_a_quota_is_used_up_exactly_even_by_two_processes_at_once(redis: Redis, keys: RedisKeys) -> None:
     both = [Quotas(redis, keys), Quotas(redis, keys)]
     results = await asyncio.gather(
         *(both[i % 2].spend("key:app", THREE, "requests", 1) for i in range(10)), return_exceptions=True
@@ -61,13 +61,13 @@ async def test_what_is_left_is_reported(quotas: Quotas) -> None:
     assert (state.kind, state.amount, state.window_s, state.remaining) == ("video_seconds", 100, 3600, 40)
 
 
-async def test_where_there_is_no_limit_nothing_is_counted(quotas: Quotas, redis: Redis, keys: Keys) -> None:
+async def test_where_there_is_no_limit_nothing_is_counted(quotas: Quotas, redis: Redis, keys: RedisKeys) -> None:
     await quotas.spend("key:app", QuotaLimits(), "requests", 1)
     await quotas.check("key:app", QuotaLimits(), "video_seconds")
     assert [key async for key in redis.scan_iter(f"{keys.prefix}:*")] == []
 
 
-async def test_counters_stand_under_the_prefix_and_expire(quotas: Quotas, redis: Redis, keys: Keys) -> None:
+async def test_counters_stand_under_the_prefix_and_expire(quotas: Quotas, redis: Redis, keys: RedisKeys) -> None:
     await quotas.spend("key:app", THREE, "requests", 1)
     (counter,) = [key async for key in redis.scan_iter(f"{keys.quotas}:*")]
     assert await redis.ttl(counter) > 0
@@ -76,7 +76,7 @@ async def test_counters_stand_under_the_prefix_and_expire(quotas: Quotas, redis:
 async def test_a_redis_that_is_away_is_reported() -> None:
     away = connect("redis://127.0.0.1:1/0", name="tests")
     with pytest.raises(QueueUnavailable):
-        await Quotas(away, Keys("x")).spend("key:app", THREE, "requests", 1)
+        await Quotas(away, RedisKeys("x")).spend("key:app", THREE, "requests", 1)
     await away.aclose()
 
 

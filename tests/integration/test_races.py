@@ -9,17 +9,17 @@ from redis.asyncio import Redis
 from service.api.overdue import Overdue
 from service.contracts import DeadLetter, JobClass, JobRecord, JobRequest, JobState
 from service.errors import BackendFailed, DeadlineExceeded, JobDeleted, UnknownDeadLetter
+from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
+from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
-from service.queue.dead import DeadLetters
+from service.queue.dead_letters import DeadLetters
 from service.queue.events import JobEvents
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys, IdempotencyTimes
-from service.queue.jobs import SWEPT_AT_ONCE, End, JobStore
-from service.queue.keys import GROUP, Keys
-from service.queue.listing import JobList
-from service.queue.models import ModelDirectory
-from service.queue.room import Reservation, Room, RoomLimits
-from service.queue.stream import ClipStream
-from service.queue.webhooks import Delivery, WebhookQueue
+from service.queue.job_list import JobList
+from service.queue.job_store import SWEPT_AT_ONCE, End, JobStore
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import GROUP, RedisKeys
+from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from testing.factories import clip, decoded, record, scores, spec
 from tests.integration.conftest import waiting
 
@@ -28,12 +28,12 @@ HOOK = JobRequest(webhook="https://example.com/hook")
 
 
 @pytest.fixture
-def idempotency(redis: Redis, keys: Keys) -> IdempotencyKeys:
+def idempotency(redis: Redis, keys: RedisKeys) -> IdempotencyKeys:
     return IdempotencyKeys(redis, keys, IdempotencyTimes(idempotency_ttl_s=100, reservation_ttl_s=5.0))
 
 
 @pytest.fixture
-def webhooks(redis: Redis, keys: Keys) -> WebhookQueue:
+def webhooks(redis: Redis, keys: RedisKeys) -> WebhookQueue:
     return WebhookQueue(redis, keys)
 
 
@@ -93,7 +93,7 @@ async def test_a_repeated_delete_leaves_the_key_to_the_request_that_has_it_now(
 
 
 async def test_a_repeated_delete_leaves_the_cache_to_the_job_that_it_leads_to_now(
-    store: JobStore, redis: Redis, keys: Keys
+    store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     first, place = record(), keys.same("upload")
     await store.accept(first, same=place)
@@ -173,7 +173,7 @@ async def test_a_letter_that_is_dropped_late_does_no_harm_to_the_job_that_was_op
 
 
 async def test_a_letter_is_dropped_while_its_job_is_deleted_and_the_job_stays_deleted(
-    store: JobStore, dead: DeadLetters, keys: Keys
+    store: JobStore, dead: DeadLetters, keys: RedisKeys
 ) -> None:
     job = await accepted(store)
     assert await bury(dead, job)
@@ -185,7 +185,7 @@ async def test_a_letter_is_dropped_while_its_job_is_deleted_and_the_job_stays_de
 
 
 async def test_of_two_replays_at_once_one_queues_the_clips(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await accepted(store)
     assert await bury(dead, job)
@@ -224,7 +224,7 @@ async def test_a_letter_that_was_found_before_its_job_died_once_more_leaves_none
 # --- webhooks ----------------------------------------------------------------------------------------------------
 
 
-async def told_of_its_first_end(store: JobStore, dead: DeadLetters, webhooks: WebhookQueue) -> Delivery:
+async def told_of_its_first_end(store: JobStore, dead: DeadLetters, webhooks: WebhookQueue) -> WebhookDelivery:
     """The delivery of a failure, while it is under way; the job is replayed and ends a second time meanwhile."""
     job = await accepted(store, request=HOOK)
     assert await bury(dead, job)
@@ -254,7 +254,7 @@ async def test_a_try_that_failed_does_not_put_off_the_end_after_a_replay(
 # --- deadlines ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_job_past_its_deadline_never_reads_as_queued(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_a_job_past_its_deadline_never_reads_as_queued(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job = await accepted(store, deadline_s=-1.0, owner="app")
     status = await store.status(job.id)
     assert status.status is JobState.EXPIRED
@@ -273,7 +273,7 @@ async def test_a_job_that_reads_as_expired_cannot_succeed_any_more(store: JobSto
 
 
 async def test_without_a_worker_the_api_ends_what_is_overdue_and_leaves_nothing_of_it(
-    store: JobStore, directory: ModelDirectory, redis: Redis, keys: Keys
+    store: JobStore, directory: ModelDirectory, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await accepted(store, windows=2, deadline_s=-1.0, request=HOOK)
     await Overdue(store, directory).sweep()
@@ -292,7 +292,7 @@ async def test_one_sweep_ends_all_that_is_overdue(store: JobStore) -> None:
 
 
 async def test_a_job_accepted_twice_is_accepted_once(
-    store: JobStore, idempotency: IdempotencyKeys, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, idempotency: IdempotencyKeys, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = record(decoded=decoded(windows=2))
     claim = await idempotency.claim("key", job.id)
@@ -305,7 +305,7 @@ async def test_a_job_accepted_twice_is_accepted_once(
 
 
 async def test_an_acceptance_that_is_repeated_late_does_not_open_a_job_again(
-    store: JobStore, redis: Redis, keys: Keys
+    store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     job = await accepted(store)
     await store.finish(job.id, EXPIRED)
@@ -331,7 +331,7 @@ async def test_clips_that_were_taken_in_an_answer_that_was_lost_come_again_as_a_
 
 
 async def test_a_take_over_whose_answer_was_lost_counts_one_delivery(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await accepted(store)
     await ClipStream(redis, keys, "vanished").read(["tiny"], 8, 10)
@@ -350,7 +350,7 @@ async def test_what_a_worker_knows_that_it_holds_is_not_handed_to_it_again(store
 
 
 async def test_work_given_back_twice_is_forgiven_once(
-    store: JobStore, stream: ClipStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await accepted(store)
     await ClipStream(redis, keys, "vanished").read(["tiny"], 8, 10)
@@ -362,7 +362,7 @@ async def test_work_given_back_twice_is_forgiven_once(
 
 
 async def test_a_replay_whose_answer_was_lost_says_how_many_clips_it_queued(
-    store: JobStore, dead: DeadLetters, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await accepted(store, windows=3)
     assert await bury(dead, job)
@@ -373,18 +373,18 @@ async def test_a_replay_whose_answer_was_lost_says_how_many_clips_it_queued(
 
 
 async def test_room_that_is_reserved_twice_is_reserved_once(
-    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = spec()
-    limits = RoomLimits(
+    limits = CapacityConfig(
         max_queue_clips=10,
         max_queue_bytes=1_000_000,
         max_wait_share=0.5,
         reservation_ttl_s=30.0,
         worker_interactive_weight=4,
     )
-    room = Room(redis, keys, limits)
-    answer_lost(monkeypatch, room, "_reserve")
+    capacity = QueueCapacity(redis, keys, limits)
+    answer_lost(monkeypatch, capacity, "_reserve")
     wanted = Reservation("a", JobClass.INTERACTIVE, 6, served.clip_bytes, served.name)
-    await room.reserve(wanted, [served], None, 60.0)
+    await capacity.reserve(wanted, [served], None, 60.0)
     assert await redis.zcard(keys.reserved) == 1

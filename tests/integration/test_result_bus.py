@@ -9,11 +9,11 @@ from redis.asyncio import Redis
 from service.contracts import JobState
 from service.errors import BackendFailed
 from service.local.redis import LocalRedis
-from service.queue.bus import ResultBus
 from service.queue.codec import Outcome
 from service.queue.connection import connect
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
+from service.queue.result_bus import ResultBus
 from testing.factories import record
 from tests.fixtures.link import Cut, Link
 from tests.integration.conftest import TIMES, waiting
@@ -29,7 +29,7 @@ async def listening(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def bus(listening: Redis, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+async def bus(listening: Redis, keys: RedisKeys, store: JobStore) -> AsyncIterator[ResultBus]:
     bus = ResultBus(listening, keys, store)
     await bus.start()
     yield bus
@@ -37,7 +37,7 @@ async def bus(listening: Redis, keys: Keys, store: JobStore) -> AsyncIterator[Re
 
 
 @pytest.fixture
-async def unpolled(listening: Redis, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+async def unpolled(listening: Redis, keys: RedisKeys, store: JobStore) -> AsyncIterator[ResultBus]:
     """A bus that has nothing but messages to wake its waiters."""
     bus = ResultBus(listening, keys, store, poll_s=1000.0)
     await bus.start()
@@ -93,7 +93,7 @@ async def test_a_job_that_ends_between_its_acceptance_and_the_wait_is_answered_a
 
 
 async def test_at_its_home_a_job_ends_with_its_outcome_in_the_message(
-    unpolled: ResultBus, store: JobStore, redis: Redis, keys: Keys
+    unpolled: ResultBus, store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     job = record()
     ended = unpolled.end_of(job.id)
@@ -110,7 +110,7 @@ async def test_at_its_home_a_job_ends_with_its_outcome_in_the_message(
 async def test_an_outcome_that_does_not_come_along_is_fetched(
     unpolled: ResultBus, store: JobStore, monkeypatch: pytest.MonkeyPatch, home: str | None, most: int
 ) -> None:
-    monkeypatch.setattr("service.queue.jobs.TOLD_BYTES", most)
+    monkeypatch.setattr("service.queue.job_store.TOLD_BYTES", most)
     job = record()
     ended = unpolled.end_of(job.id)
     await unpolled.wait("subscribed", 0.05)
@@ -149,7 +149,7 @@ async def test_a_message_lost_by_pubsub_is_made_up_for_by_the_poll(bus: ResultBu
 
 
 async def test_an_accepted_job_survives_a_restart_of_redis(tmp_path: Path) -> None:
-    job, keys = record(), Keys("restart")
+    job, keys = record(), RedisKeys("restart")
     for attempt in ("accept", "look"):
         with LocalRedis(tmp_path, persist=True) as server:
             client = connect(server.url, name="store")
@@ -211,7 +211,7 @@ def link(redis_server: LocalRedis) -> Iterator[Link]:
 
 
 @pytest.fixture
-async def linked(link: Link, keys: Keys, store: JobStore) -> AsyncIterator[ResultBus]:
+async def linked(link: Link, keys: RedisKeys, store: JobStore) -> AsyncIterator[ResultBus]:
     """A bus that reaches Redis through `link`."""
     client = connect(f"redis://127.0.0.1:{link.port}", name="bus", socket_timeout_s=1.0)
     bus = ResultBus(client, keys, store, silent_s=1.0)

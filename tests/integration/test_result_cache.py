@@ -6,13 +6,13 @@ from service.aggregate import aggregate
 from service.contracts import JobRecord, JobState
 from service.errors import BackendFailed
 from service.queue.codec import Outcome
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 from service.queue.result_cache import ResultCache
 from testing.factories import record, scores, spec
 
 
-def cache(redis: Redis, keys: Keys, store: JobStore) -> ResultCache:
+def cache(redis: Redis, keys: RedisKeys, store: JobStore) -> ResultCache:
     return ResultCache(redis, keys, store, life_s=60)
 
 
@@ -31,7 +31,7 @@ async def succeed(store: JobStore, job: JobRecord) -> None:
     await store.finish(job.id, Outcome(JobState.SUCCEEDED, result=result))
 
 
-async def test_a_job_is_found_once_it_has_succeeded(redis: Redis, keys: Keys, store: JobStore) -> None:
+async def test_a_job_is_found_once_it_has_succeeded(redis: Redis, keys: RedisKeys, store: JobStore) -> None:
     found = cache(redis, keys, store)
     job, same = await accepted(store, found)
     assert await found.find(same) is None
@@ -42,14 +42,14 @@ async def test_a_job_is_found_once_it_has_succeeded(redis: Redis, keys: Keys, st
     assert 0 < await redis.ttl(same) <= 60
 
 
-async def test_a_job_that_has_failed_is_not_found(redis: Redis, keys: Keys, store: JobStore) -> None:
+async def test_a_job_that_has_failed_is_not_found(redis: Redis, keys: RedisKeys, store: JobStore) -> None:
     found = cache(redis, keys, store)
     job, same = await accepted(store, found)
     await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("a test")))
     assert await found.find(same) is None
 
 
-async def test_erasing_a_job_erases_its_place(redis: Redis, keys: Keys, store: JobStore) -> None:
+async def test_erasing_a_job_erases_its_place(redis: Redis, keys: RedisKeys, store: JobStore) -> None:
     found = cache(redis, keys, store)
     job, same = await accepted(store, found)
     await succeed(store, job)
@@ -58,7 +58,7 @@ async def test_erasing_a_job_erases_its_place(redis: Redis, keys: Keys, store: J
 
 
 def test_owner_model_version_weights_and_upload_each_have_a_place_of_their_own(
-    redis: Redis, keys: Keys, store: JobStore
+    redis: Redis, keys: RedisKeys, store: JobStore
 ) -> None:
     found = cache(redis, keys, store)
     places = {

@@ -19,10 +19,10 @@ from service.api.webhooks import BREAK_AFTER, WebhookConfig, Webhooks, retry_in
 from service.contracts import JobRequest, JobState
 from service.errors import BackendFailed, InvalidOption
 from service.queue.codec import Outcome
-from service.queue.dead import DeadLetters
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.webhooks import WebhookQueue
+from service.queue.dead_letters import DeadLetters
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
+from service.queue.webhook_queue import WebhookQueue
 from testing.factories import record
 from tests.integration.test_dead_letters import buried
 
@@ -84,7 +84,7 @@ async def receive() -> AsyncIterator[Receive]:
 
 
 @pytest.fixture
-def queue(redis: Redis, keys: Keys) -> WebhookQueue:
+def queue(redis: Redis, keys: RedisKeys) -> WebhookQueue:
     return WebhookQueue(redis, keys)
 
 
@@ -95,18 +95,18 @@ async def ended(store: JobStore, url: str, owner: str = "app") -> str:
     return job.id
 
 
-async def left(redis: Redis, keys: Keys) -> list[bytes]:
+async def left(redis: Redis, keys: RedisKeys) -> list[bytes]:
     return [key async for key in redis.scan_iter(f"{keys.prefix}:webhook*")]
 
 
-async def delivered(webhooks: Webhooks, redis: Redis, keys: Keys) -> None:
+async def delivered(webhooks: Webhooks, redis: Redis, keys: RedisKeys) -> None:
     """Deliver until nothing is left to deliver."""
     while await left(redis, keys):
         await webhooks.deliver()
 
 
 async def test_a_receiver_that_fails_three_times_gets_its_message_and_can_verify_it(
-    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys
+    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(500, 503, 429, 204)
     job_id = await ended(store, receiver.url)
@@ -123,7 +123,9 @@ async def test_a_receiver_that_fails_three_times_gets_its_message_and_can_verify
         Webhook(signing_secret(SECRET, "app")).verify(body.replace(b"failed", b"passed"), headers)
 
 
-async def test_a_job_without_a_webhook_leaves_nothing_to_deliver(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_a_job_without_a_webhook_leaves_nothing_to_deliver(
+    store: JobStore, redis: Redis, keys: RedisKeys
+) -> None:
     job = record()
     await store.accept(job)
     await store.finish(job.id, FAILED)
@@ -131,7 +133,7 @@ async def test_a_job_without_a_webhook_leaves_nothing_to_deliver(store: JobStore
 
 
 async def test_a_job_that_finishes_twice_tells_once(
-    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys
+    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(200)
     job_id = await ended(store, receiver.url)
@@ -141,7 +143,7 @@ async def test_a_job_that_finishes_twice_tells_once(
 
 
 async def test_a_job_that_becomes_a_dead_letter_tells_too(
-    store: JobStore, dead: DeadLetters, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys
+    store: JobStore, dead: DeadLetters, queue: WebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(200)
     await buried(store, dead, request=JobRequest(webhook=receiver.url))
@@ -150,7 +152,7 @@ async def test_a_job_that_becomes_a_dead_letter_tells_too(
 
 
 async def test_a_sender_that_dies_leaves_its_delivery_to_another(
-    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys
+    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(200)
     await ended(store, receiver.url)
@@ -169,7 +171,7 @@ async def test_two_senders_make_one_try(store: JobStore, queue: WebhookQueue, re
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_a_failure_and_is_not_followed(
-    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys, status: int
+    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys, status: int
 ) -> None:
     inside = await receive(200)
     receiver = await receive(status, location=inside.url)
@@ -180,7 +182,7 @@ async def test_a_redirect_is_a_failure_and_is_not_followed(
 
 
 async def test_a_private_target_gets_nothing_unless_it_is_allowed(
-    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys
+    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(200)
     await ended(store, receiver.url)
@@ -211,7 +213,7 @@ async def test_a_delivery_is_given_up_when_its_receiver_is_gone_or_its_time_is_o
     queue: WebhookQueue,
     receive: Receive,
     redis: Redis,
-    keys: Keys,
+    keys: RedisKeys,
     status: int,
     config: WebhookConfig,
 ) -> None:
@@ -223,7 +225,7 @@ async def test_a_delivery_is_given_up_when_its_receiver_is_gone_or_its_time_is_o
 
 
 async def test_a_receiver_that_never_answers_is_tried_again(
-    store: JobStore, queue: WebhookQueue, redis: Redis, keys: Keys
+    store: JobStore, queue: WebhookQueue, redis: Redis, keys: RedisKeys
 ) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -237,7 +239,7 @@ async def test_a_receiver_that_never_answers_is_tried_again(
 
 
 async def test_deleting_a_job_drops_its_delivery(
-    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys
+    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(500)
     job_id = await ended(store, receiver.url)
@@ -247,7 +249,7 @@ async def test_deleting_a_job_drops_its_delivery(
     assert await left(redis, keys) == []
 
 
-async def test_what_is_kept_for_a_delivery_expires(store: JobStore, redis: Redis, keys: Keys) -> None:
+async def test_what_is_kept_for_a_delivery_expires(store: JobStore, redis: Redis, keys: RedisKeys) -> None:
     job_id = await ended(store, "https://example.com/")
     assert await redis.ttl(keys.webhook(job_id)) > 0
     await redis.delete(keys.webhook(job_id))
@@ -362,7 +364,7 @@ async def test_a_host_that_failed_three_times_gets_one_try_at_a_time(
 
 
 async def test_a_delivery_that_found_no_place_has_not_been_tried(
-    store: JobStore, queue: WebhookQueue, redis: Redis, keys: Keys
+    store: JobStore, queue: WebhookQueue, redis: Redis, keys: RedisKeys
 ) -> None:
     job_id = await ended(store, "https://example.com/")
     [claimed] = await queue.claim(9, 5)
@@ -375,7 +377,7 @@ async def test_a_delivery_that_found_no_place_has_not_been_tried(
 
 
 async def test_a_receiver_that_asks_for_time_gets_it(
-    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: Keys
+    store: JobStore, queue: WebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(429)
     receiver.retry_after = "500"

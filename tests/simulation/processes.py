@@ -16,26 +16,26 @@ from service.api.job_waiter import JobWaiter
 from service.api.overdue import Overdue
 from service.api.periodic import Periodic
 from service.api.webhooks import WebhookConfig, Webhooks
-from service.queue.accepting import JobTimes
-from service.queue.bus import ResultBus
+from service.queue.capacity import CapacityConfig, QueueCapacity
+from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
 from service.queue.connection import connect
-from service.queue.dead import DeadLetterLimits, DeadLetters
+from service.queue.dead_letters import DeadLetterLimits, DeadLetters
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.listing import JobList
-from service.queue.models import ModelDirectory
+from service.queue.job_intake import JobTimes
+from service.queue.job_list import JobList
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
 from service.queue.quota import Quotas
+from service.queue.redis_keys import RedisKeys
+from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
-from service.queue.room import Room, RoomLimits
-from service.queue.stream import ClipStream
-from service.queue.webhooks import WebhookQueue
+from service.queue.webhook_queue import WebhookQueue
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
-from service.worker.loop import Worker
-from service.worker.pulse import Pulse
+from service.worker.watchdog import Watchdog
+from service.worker.worker import Worker
 from tests.simulation.backend import Backend
 from tests.simulation.clock import skew
 from tests.simulation.plan import LEASE_S
@@ -46,7 +46,7 @@ from tests.simulation.wire import SimulatedConnection
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-KEYS = Keys("sim")
+KEYS = RedisKeys("sim")
 RESERVED_S = 3.0
 TIMES = JobTimes(
     payload_ttl_s=300,
@@ -129,7 +129,7 @@ class Api:
         self.store = JobStore(redis, KEYS, TIMES)
         self.directory = _directory(redis)
         keys = IdempotencyKeys(redis, KEYS, IdempotencyTimes(TIMES.idempotency_ttl_s, RESERVED_S))
-        limits = RoomLimits(
+        limits = CapacityConfig(
             max_queue_clips=MOST_CLIPS,
             max_queue_bytes=1 << 20,
             max_wait_share=1.0,
@@ -148,7 +148,7 @@ class Api:
             reservation_start_clips=1,
         )
         self.pace = DecodePace(4)
-        self.admission = Admission(config, self.directory, Room(redis, KEYS, limits), keys, self.pace)
+        self.admission = Admission(config, self.directory, QueueCapacity(redis, KEYS, limits), keys, self.pace)
         self.bus = ResultBus(redis, KEYS, self.store)
         durability = Durability(redis, KEYS, DurabilityConfig(1.0))
         self.waiter = JobWaiter(self.store, self.bus, durability, 1.0, self.directory.clock)
@@ -181,7 +181,7 @@ class WorkerProcess:
             stream,
             directory,
             completion,
-            Pulse(1e9, lambda: 0.0),
+            Watchdog(1e9, lambda: 0.0),
         )
         self.worker = worker
         begin(world, self.process, worker.run(), "work")

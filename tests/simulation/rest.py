@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from service.contracts import JobClass, JobState
 from service.errors import UnknownDeadLetter
+from service.queue.clip_routes import route_of
 from service.queue.codec import Outcome
 from service.queue.events import ENDED
 from service.queue.idempotency import Earlier
-from service.queue.keys import GROUP
-from service.queue.routes import route_of
+from service.queue.redis_keys import GROUP
 from tests.fixtures.keyspace import lasting
 from tests.simulation.backend import SPEC, expected
 from tests.simulation.client import MOST_REQUESTS

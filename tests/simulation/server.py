@@ -15,7 +15,7 @@ from redis.asyncio.connection import Encoder
 from redis.commands.core import AsyncScript
 
 from service.local.redis import LocalRedis
-from service.queue.keys import GROUP
+from service.queue.redis_keys import GROUP
 from tests.simulation.clock import EPOCH
 
 NOW = "simulation:ms"

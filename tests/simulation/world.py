@@ -16,7 +16,7 @@ from unittest import mock
 import structlog
 
 from service.api.webhook_message import Problem
-from service.queue.webhooks import Delivery
+from service.queue.webhook_queue import WebhookDelivery
 from tests.simulation import rest
 from tests.simulation.client import send
 from tests.simulation.clock import VirtualLoop, virtual
@@ -137,7 +137,7 @@ class World:
             await asyncio.sleep(RESTART_S)
             self.apis[number] = Api(self, number)
 
-    async def _told(self, delivery: Delivery, *_: object) -> Problem | None:
+    async def _told(self, delivery: WebhookDelivery, *_: object) -> Problem | None:
         """What the target of a webhook makes of it: some answer with errors at first."""
         await asyncio.sleep(TELL_S)
         if (int(delivery.job_id[:4], 16) + self.plan.seed) % 3 >= delivery.attempts:
@@ -169,10 +169,10 @@ class World:
 @contextlib.contextmanager
 def _small() -> Iterator[None]:
     with (
-        mock.patch("service.queue.accepting.TOGETHER_BYTES", SMALL_BYTES),
-        mock.patch("service.queue.accepting.PIPELINE_BYTES", SMALL_BYTES),
-        mock.patch("service.queue.stream.INLINE_BYTES", SMALL_BYTES),
-        mock.patch("service.worker.loop.UPKEEP_S", UPKEEP_S),
+        mock.patch("service.queue.job_intake.TOGETHER_BYTES", SMALL_BYTES),
+        mock.patch("service.queue.job_intake.PIPELINE_BYTES", SMALL_BYTES),
+        mock.patch("service.queue.clip_stream.INLINE_BYTES", SMALL_BYTES),
+        mock.patch("service.worker.worker.UPKEEP_S", UPKEEP_S),
     ):
         yield
 

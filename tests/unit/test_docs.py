@@ -27,7 +27,7 @@ from service.errors import error_types
 from service.model.presets import PRESETS
 from service.model.serving import Serving
 from service.model.triton_config import triton_config
-from service.queue.keys import Keys
+from service.queue.redis_keys import RedisKeys
 from service.settings import Settings
 from service.telemetry import metrics
 
@@ -271,8 +271,8 @@ def test_every_preset_is_named_in_the_command_line_page() -> None:
 
 
 def redis_names() -> Iterator[str]:
-    keys = Keys("{prefix}")
-    for name, member in inspect.getmembers(Keys):
+    keys = RedisKeys("{prefix}")
+    for name, member in inspect.getmembers(RedisKeys):
         if isinstance(member, property):
             yield getattr(keys, name)
         elif inspect.isfunction(member) and not name.startswith("_"):

@@ -15,7 +15,7 @@ from service.api.state import State
 from service.contracts import JobState, JobStatus
 from service.errors import InvalidOption, Unauthorized
 from service.queue.events import EVENT_ID
-from service.queue.listing import PLACE
+from service.queue.job_list import PLACE
 from service.telemetry import metrics
 from service.wire import JobPage
 

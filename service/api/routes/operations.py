@@ -10,7 +10,7 @@ from service.api.admission import check_breakers
 from service.api.schemas import Health
 from service.api.state import State
 from service.errors import BackendUnavailable, QueueUnavailable
-from service.queue.connection import reported
+from service.queue.connection import translate_redis_errors
 from service.telemetry import metrics
 
 Check = Literal["redis", "model", "backend", "process", "sandbox"]
@@ -47,7 +47,7 @@ async def ready(
     checks["sandbox"] = "ok" if missing is None else f"decode processes are not shut in by {missing}"
     sandbox = list(state.pool.sandbox)
     try:
-        with reported():
+        with translate_redis_errors():
             await state.redis.ping()
         specs, workers = await state.directory.live()
         served = [spec for spec in specs if spec.name == state.default_model]

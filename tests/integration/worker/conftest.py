@@ -5,8 +5,8 @@ import pytest
 from redis.asyncio import Redis
 
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 from tests.fixtures.tiny_models import write_repository
 from tests.integration.worker.rig import Rig
 
@@ -20,5 +20,5 @@ async def backend(tmp_path: Path) -> AsyncIterator[TorchScriptBackend]:
 
 
 @pytest.fixture
-async def rig(redis: Redis, keys: Keys, store: JobStore, backend: TorchScriptBackend) -> Rig:
+async def rig(redis: Redis, keys: RedisKeys, store: JobStore, backend: TorchScriptBackend) -> Rig:
     return Rig(redis, keys, store, backend)

@@ -10,17 +10,17 @@ from service.contracts import ClipScores, JobRecord, JobStatus, ModelSpec
 from service.errors import BackendUnavailable
 from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend
-from service.queue.bus import ResultBus
-from service.queue.dead import DeadLetters
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
-from service.queue.models import ModelDirectory
-from service.queue.stream import ClipStream
+from service.queue.clip_stream import ClipStream
+from service.queue.dead_letters import DeadLetters
+from service.queue.job_store import JobStore
+from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
+from service.queue.result_bus import ResultBus
 from service.worker.batch import clip_scores
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
-from service.worker.loop import Worker
-from service.worker.pulse import Pulse
+from service.worker.watchdog import Watchdog
+from service.worker.worker import Worker
 from testing.factories import decoded, record
 from tests.fixtures.tiny_models import CLIP_SHAPE
 from tests.integration.conftest import LETTERS, TIMES
@@ -41,7 +41,7 @@ CONFIG = WorkerConfig(
 class Rig:
     """Jobs of random clips in Redis, and workers over the same backend."""
 
-    def __init__(self, redis: Redis, keys: Keys, store: JobStore, backend: TorchScriptBackend) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, store: JobStore, backend: TorchScriptBackend) -> None:
         self.redis = redis
         self.keys = keys
         self.store = store
@@ -50,7 +50,7 @@ class Rig:
         self.dead = DeadLetters(redis, keys, TIMES, LETTERS)
         self.bus = ResultBus(redis, keys, store, poll_s=0.02)
         self.now = 0.0
-        self.pulse = Pulse(60, lambda: self.now)
+        self.watchdog = Watchdog(60, lambda: self.now)
 
     async def spec(self) -> ModelSpec:
         [spec] = await self.backend.models()
@@ -68,7 +68,7 @@ class Rig:
     def worker(self, name: str = "one", backend: Backend | None = None, config: WorkerConfig = CONFIG) -> Worker:
         stream = ClipStream(self.redis, self.keys, name)
         completion = Completion(self.store, stream, self.dead, self.directory.clock)
-        return Worker(config, backend or self.backend, stream, self.directory, completion, self.pulse)
+        return Worker(config, backend or self.backend, stream, self.directory, completion, self.watchdog)
 
     async def taken_by(self, name: str, job: JobRecord) -> ClipStream:
         """The stream as a consumer sees it that holds the entries of the job, and does no more about them."""

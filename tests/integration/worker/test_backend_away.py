@@ -54,7 +54,7 @@ async def test_a_worker_that_waits_for_its_backend_is_alive(rig: Rig) -> None:
         for _ in range(3):
             rig.now += 1000
             # Whatever comes after the jump of the clock: each loop moves again while the backend stays away.
-            while rig.pulse.stalled() is not None:  # noqa: ASYNC110 - nothing to wait for
+            while rig.watchdog.stalled() is not None:  # noqa: ASYNC110 - nothing to wait for
                 await asyncio.sleep(0.02)
         assert absent.calls > 0
 
@@ -75,11 +75,11 @@ async def test_a_worker_whose_call_never_ends_is_seen_to_be_stuck(rig: Rig) -> N
     async with rig.working(stuck):
         await stuck.called.wait()
         rig.now += 1000
-        while "work" not in (reason := rig.pulse.stalled() or ""):  # noqa: ASYNC110 - the other loops move on
+        while "work" not in (reason := rig.watchdog.stalled() or ""):  # noqa: ASYNC110 - the other loops move on
             await asyncio.sleep(0.02)
         stuck.freed.set()
         assert (await rig.ended(job)).status is JobState.SUCCEEDED
-        while rig.pulse.stalled() is not None:  # noqa: ASYNC110 - nothing to wait for
+        while rig.watchdog.stalled() is not None:  # noqa: ASYNC110 - nothing to wait for
             await asyncio.sleep(0.02)
     assert reason == "the work loop has not moved for 1000 s, more than 60 s"
 

@@ -5,7 +5,7 @@ import asyncio
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed
 from service.inference.backend import Clips, Scores
-from service.queue.keys import GROUP
+from service.queue.redis_keys import GROUP
 from tests.fixtures.tiny_models import RAISE, random_clips
 from tests.integration.worker.rig import CONFIG, Absent, Counting, Relay, Rig
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.contracts import JobClass, JobRecord, JobState, ModelSpec
-from service.queue.routes import route_of
-from service.worker.loop import Worker
+from service.queue.clip_routes import route_of
+from service.worker.worker import Worker
 from tests.fixtures.tiny_models import random_clips
 from tests.integration.worker.rig import Other, Rig
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from service.contracts import JobClass, JobState
 from service.inference.backend import Clips, Scores
+from service.queue.clip_routes import route_of
 from service.queue.connection import connect
-from service.queue.routes import route_of
 from tests.fixtures.tiny_models import RAISE, random_clips
 from tests.integration.worker.rig import CONFIG, Counting, Relay, Rig
 

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from service.queue.entries import ClipEntry
+from service.queue.clip_entries import ClipEntry
 from service.worker.batch import batches
 
 

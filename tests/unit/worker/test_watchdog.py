@@ -1,6 +1,6 @@
 import pytest
 
-from service.worker.pulse import Loop, Pulse
+from service.worker.watchdog import Loop, Watchdog
 
 
 class Clock:
@@ -12,28 +12,28 @@ class Clock:
 
 def test_a_worker_whose_loops_move_is_alive() -> None:
     clock = Clock()
-    pulse = Pulse(10, clock)
+    watchdog = Watchdog(10, clock)
     for _ in range(5):
         clock.now += 9
         for loop in ("work", "heartbeat", "upkeep"):
-            pulse.beat(loop)
-        assert pulse.stalled() is None
+            watchdog.touch(loop)
+        assert watchdog.stalled() is None
 
 
 @pytest.mark.parametrize("silent", ["work", "heartbeat", "upkeep"])
 def test_one_silent_loop_is_named(silent: Loop) -> None:
     clock = Clock()
-    pulse = Pulse(10, clock)
+    watchdog = Watchdog(10, clock)
     clock.now += 12
     for loop in {"work", "heartbeat", "upkeep"} - {silent}:
-        pulse.beat(loop)
-    assert pulse.stalled() == f"the {silent} loop has not moved for 12 s, more than 10 s"
+        watchdog.touch(loop)
+    assert watchdog.stalled() == f"the {silent} loop has not moved for 12 s, more than 10 s"
 
 
 def test_a_loop_that_moves_again_is_alive() -> None:
     clock = Clock()
-    pulse = Pulse(10, clock)
+    watchdog = Watchdog(10, clock)
     clock.now += 12
     for loop in ("work", "heartbeat", "upkeep"):
-        pulse.beat(loop)
-    assert pulse.stalled() is None
+        watchdog.touch(loop)
+    assert watchdog.stalled() is None

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from service.contracts import JobState
 from service.queue.clock import NOW
-from service.queue.connection import reported
-from service.queue.keys import Keys
+from service.queue.connection import translate_redis_errors
+from service.queue.redis_keys import RedisKeys
 
 # A delivery is taken by moving it into the future: when its sender dies it is due again.
 # KEYS: due deliveries. ARGV: how long nobody else gets it, most deliveries, prefix of their keys.
@@ -55,7 +55,7 @@ end
 
 
 @dataclass(frozen=True)
-class Delivery:
+class WebhookDelivery:
     """A job has ended and its webhook is to be told. `at` is when it ended, in Unix seconds."""
 
     job_id: str
@@ -77,20 +77,20 @@ class Delivery:
 class WebhookQueue:
     """Deliveries of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self._redis = redis
         self._keys = keys
         self._claim = redis.register_script(CLAIM)
         self._done = redis.register_script(DONE)
         self._again = redis.register_script(AGAIN)
 
-    async def claim(self, count: int, lease_s: float) -> list[Delivery]:
+    async def claim(self, count: int, lease_s: float) -> list[WebhookDelivery]:
         """Up to `count` deliveries that are due; nobody else gets them for `lease_s`."""
-        with reported():
+        with translate_redis_errors():
             reply: Any = await self._claim(keys=[self._keys.webhooks], args=[lease_s, count, self._keys.webhook("")])
         now, found = float(reply[0]), reply[1]
         return [
-            Delivery(
+            WebhookDelivery(
                 job_id.decode(),
                 url.decode(),
                 owner.decode(),
@@ -102,22 +102,22 @@ class WebhookQueue:
             for job_id, (url, owner, state, at, attempts) in found
         ]
 
-    async def done(self, delivery: Delivery) -> None:
+    async def done(self, delivery: WebhookDelivery) -> None:
         """Forget a delivery: it has arrived, or has been given up."""
-        with reported():
+        with translate_redis_errors():
             await self._done(keys=self._of(delivery), args=[delivery.job_id, delivery.at])
 
-    async def postpone(self, delivery: Delivery, in_s: float) -> None:
+    async def postpone(self, delivery: WebhookDelivery, in_s: float) -> None:
         """Give a delivery back that was claimed and not tried, to be claimed again later."""
         await self._at(delivery, in_s, delivery.attempts - 1)
 
-    async def again(self, delivery: Delivery, in_s: float) -> None:
+    async def again(self, delivery: WebhookDelivery, in_s: float) -> None:
         """Try a delivery again later, unless its job has been deleted, or has ended again, meanwhile."""
         await self._at(delivery, in_s, delivery.attempts)
 
-    async def _at(self, delivery: Delivery, in_s: float, attempts: int) -> None:
-        with reported():
+    async def _at(self, delivery: WebhookDelivery, in_s: float, attempts: int) -> None:
+        with translate_redis_errors():
             await self._again(keys=self._of(delivery), args=[delivery.job_id, delivery.at, in_s, attempts])
 
-    def _of(self, delivery: Delivery) -> list[str]:
+    def _of(self, delivery: WebhookDelivery) -> list[str]:
         return [self._keys.webhooks, self._keys.webhook(delivery.job_id)]

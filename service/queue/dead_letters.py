@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 
 from service.contracts import DeadLetter, JobRecord
 from service.errors import UnknownDeadLetter
-from service.queue.accepting import JobTimes, entry_fields
 from service.queue.clock import NOW, redis_time
 from service.queue.codec import Outcome
-from service.queue.connection import reported
+from service.queue.connection import translate_redis_errors
+from service.queue.job_intake import JobTimes, entry_fields
 from service.queue.job_scripts import EVENT, TEAR_UP, TELL
-from service.queue.keys import Keys
+from service.queue.redis_keys import RedisKeys
 
 LISTED = 1000
 
@@ -144,7 +144,7 @@ class DeadLetterLimits:
 class DeadLetters:
     """The dead letters of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys, times: JobTimes, limits: DeadLetterLimits) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTimes, limits: DeadLetterLimits) -> None:
         self._redis = redis
         self._keys = keys
         self._times = times
@@ -162,7 +162,7 @@ class DeadLetters:
         """
         keys, job_id = self._keys, letter.job_id
         fields = letter.model_dump(exclude={"clip_bytes", "buried_at"})
-        with reported():
+        with translate_redis_errors():
             buried = await self._bury(
                 keys=[*self._of_job(job_id), keys.webhooks, keys.webhook(job_id)],
                 args=[
@@ -183,7 +183,7 @@ class DeadLetters:
     async def trim(self) -> None:
         """Forget letters that are too old or too many."""
         limits = self._limits
-        with reported():
+        with translate_redis_errors():
             await self._trim(
                 keys=[self._keys.dead],
                 args=[
@@ -212,12 +212,12 @@ class DeadLetters:
         keys = self._keys
         await self._find(job_id)
         old = await self._record(job_id)
-        with reported():
+        with translate_redis_errors():
             now = await redis_time(self._redis)
         record = old.model_copy(update={"enqueued_at": now, "deadline_at": now + (old.deadline_at - old.created_at)})
         entries = [entry_fields(record, clip) for clip in range(len(record.decoded.clips))]
         route = record.spec.route or record.spec.name
-        with reported():
+        with translate_redis_errors():
             queued = await self._replay(
                 keys=[*self._of_job(job_id), keys.clips(route, record.job_class), keys.routes],
                 args=[
@@ -240,7 +240,7 @@ class DeadLetters:
     async def drop(self, job_id: str) -> None:
         """Forget the letter and erase the clips kept with it; the job stays failed. Raises UnknownDeadLetter."""
         await self._find(job_id)
-        with reported():
+        with translate_redis_errors():
             await self._drop(keys=[self._keys.dead], args=[job_id, self._keys.prefix])
 
     def _of_job(self, job_id: str) -> list[str]:
@@ -257,14 +257,14 @@ class DeadLetters:
         ]
 
     async def _record(self, job_id: str) -> JobRecord:
-        with reported():
+        with translate_redis_errors():
             data: Any = await self._redis.hget(self._keys.dead_job(job_id), "record")
         if data is None:
             raise UnknownDeadLetter(f"the record of job {job_id} is gone", actual=job_id)
         return JobRecord.model_validate_json(data)
 
     async def _letters(self) -> list[DeadLetter]:
-        with reported():
+        with translate_redis_errors():
             entries: Any = await self._redis.xrevrange(self._keys.dead, count=LISTED)
         return [_letter(fields) for _, fields in entries]
 

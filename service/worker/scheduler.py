@@ -11,8 +11,8 @@ from service.contracts import JobClass
 EXPECTED_S = 5.0
 
 
-class Turns:
-    """While both classes wait, `weight` interactive batches go before each bulk one. Routes take turns in each class.
+class ClassScheduler:
+    """While both classes wait, `weight` interactive batches go before each bulk one. Routes alternate in each class.
 
     A batch holds one class only: clips of a long film in the same batch would make a short clip wait for them. Nor can
     a batch that runs be stopped for one: while interactive clips come, those of bulk take `bulk_batch_s` at most.
@@ -44,7 +44,7 @@ class Turns:
         first = routes.index(self._last) + 1 if self._last in routes else 0
         return [(job_class, route) for job_class in classes for route in (*routes[first:], *routes[:first])]
 
-    def took(self, job_class: JobClass, route: str) -> None:
+    def record(self, job_class: JobClass, route: str) -> None:
         """A batch of this class and route is being scored."""
         if job_class is JobClass.BULK:
             self._streak = 0

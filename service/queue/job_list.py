@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from service.contracts import JobState, JobSummary
 from service.errors import InvalidOption
-from service.queue.connection import reported
-from service.queue.keys import Keys
+from service.queue.connection import translate_redis_errors
+from service.queue.redis_keys import RedisKeys
 
 PLACE = re.compile(r"[0-9]{17}-[0-9a-f]{32}")
 
@@ -32,7 +32,7 @@ class Page:
 class JobList:
     """Who sent which jobs. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self._redis = redis
         self._keys = keys
 
@@ -45,7 +45,7 @@ class JobList:
             raise InvalidOption("cursor is not one that a page has given", actual=cursor)
         keys = self._keys
         before = "+" if cursor is None else f"({cursor}"
-        with reported():
+        with translate_redis_errors():
             found: Any = await self._redis.zrevrangebylex(keys.jobs(owner), before, "-", start=0, num=limit + 1)
             places = [place.decode() for place in found]
             ids = [place.partition("-")[2] for place in places[:limit]]

@@ -9,7 +9,7 @@ from typing import Literal
 Loop = Literal["work", "heartbeat", "upkeep"]
 
 
-class Pulse:
+class Watchdog:
     """When each loop was last seen to move. Read by a thread of its own, which answers even when the loops hang.
 
     Waiting for an absent Redis or Triton is moving: whoever restarts a process would not bring those back.
@@ -19,15 +19,15 @@ class Pulse:
         self._limit_s = limit_s
         self._clock = clock
         started = clock()
-        self._beats: dict[Loop, float] = {"work": started, "heartbeat": started, "upkeep": started}
+        self._touched: dict[Loop, float] = {"work": started, "heartbeat": started, "upkeep": started}
 
-    def beat(self, loop: Loop) -> None:
+    def touch(self, loop: Loop) -> None:
         """The loop moves."""
-        self._beats[loop] = self._clock()
+        self._touched[loop] = self._clock()
 
     def stalled(self) -> str | None:
         """Which loop has not moved for longer than the limit, and for how long; None when all move."""
-        loop, last = min(self._beats.items(), key=lambda item: item[1])
+        loop, last = min(self._touched.items(), key=lambda item: item[1])
         silent_s = self._clock() - last
         if silent_s <= self._limit_s:
             return None

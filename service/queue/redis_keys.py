@@ -10,13 +10,13 @@ GROUP = "workers"
 
 
 @dataclass(frozen=True)
-class Keys:
+class RedisKeys:
     """Key names of one installation."""
 
     prefix: str
 
     def clips(self, route: str, job_class: JobClass) -> str:
-        """Stream of clips that wait on a route (see `service.queue.routes`) in one class: they point to payloads."""
+        """Stream of the clips that wait on a route (`service.queue.clip_routes`) in one class."""
         return f"{self.prefix}:clips:{route}:{job_class}"
 
     def payload(self, job_id: str, clip: int | str) -> str:
@@ -40,7 +40,7 @@ class Keys:
         return f"{self.prefix}:events:{job_id}"
 
     def jobs(self, owner: str) -> str:
-        """Sorted set of an owner's jobs, all with score 0, by the text that `service.queue.listing` gives them."""
+        """Sorted set of an owner's jobs, all with score 0, by the text that `service.queue.job_list` gives them."""
         return f"{self.prefix}:jobs:{owner}"
 
     def webhook(self, job_id: str) -> str:

@@ -12,20 +12,20 @@ import structlog
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
-from service.queue.entries import ClipEntry, Taken
-from service.queue.models import ModelDirectory
-from service.queue.routes import model_of, route_of, routes
-from service.queue.stream import ClipStream
+from service.queue.clip_entries import ClipEntry, Taken
+from service.queue.clip_routes import model_of, route_of, routes
+from service.queue.clip_stream import ClipStream
+from service.queue.model_directory import ModelDirectory
 from service.telemetry import metrics, traces
 from service.worker.batch import LoadedClip, batches, expiry, load, observe, score
+from service.worker.batch_delay import BatchDelay
 from service.worker.breaker import Breaker
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.drain_rate import DrainRate
-from service.worker.gathering import Gathering
 from service.worker.leases import Leases
-from service.worker.pulse import Pulse
-from service.worker.turns import Turns
+from service.worker.scheduler import ClassScheduler
+from service.worker.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class Worker:
         stream: ClipStream,
         directory: ModelDirectory,
         completion: Completion,
-        pulse: Pulse,
+        watchdog: Watchdog,
     ) -> None:
         self._config = config
         self._backend = backend
@@ -53,11 +53,11 @@ class Worker:
         self._directory = directory
         self._clock = directory.clock
         self._completion = completion
-        self._pulse = pulse
+        self._watchdog = watchdog
         self._leases = Leases(stream, config.worker_lease_s)
         self._breaker = Breaker(config.breaker_failures, config.breaker_open_s)
-        self._turns = Turns(config.worker_interactive_weight, config.worker_bulk_batch_ms / 1000)
-        self._gathering = Gathering(config.worker_gather_ms / 1000)
+        self._scheduler = ClassScheduler(config.worker_interactive_weight, config.worker_bulk_batch_ms / 1000)
+        self._batch_delay = BatchDelay(config.worker_gather_ms / 1000)
         self._rate = DrainRate()
         self._specs: list[ModelSpec] = []
         # The routes that it reads, with the most clips of a batch.
@@ -80,7 +80,7 @@ class Worker:
         ]
         try:
             while not self._stopping.is_set():
-                self._pulse.beat("work")
+                self._watchdog.touch("work")
                 try:
                     await self._step()
                 except QueueUnavailable as error:
@@ -123,17 +123,18 @@ class Worker:
         return []
 
     async def _next(self) -> Taken:
-        if (left_s := self._gathering.left_s) > 0:
+        if (left_s := self._batch_delay.left_s) > 0:
             await self._pause(left_s)
         order = [
-            (job_class, route, self._most(job_class, route)) for job_class, route in self._turns.order([*self._routes])
+            (job_class, route, self._most(job_class, route))
+            for job_class, route in self._scheduler.order([*self._routes])
         ]
         taken = await self._stream.take(order)
         if not taken.entries:
             taken = Taken(await self._first(min(most for *_, most in order)))
         for entry in taken.entries[:1]:
-            self._turns.took(entry.job_class, entry.route)
-            self._gathering.took(taken.entries, self._most(entry.job_class, entry.route))
+            self._scheduler.record(entry.job_class, entry.route)
+            self._batch_delay.record(taken.entries, self._most(entry.job_class, entry.route))
         return taken
 
     async def _first(self, fewest: int) -> list[ClipEntry]:
@@ -146,7 +147,7 @@ class Worker:
         return entries
 
     def _most(self, job_class: JobClass, route: str) -> int:
-        return self._turns.most(job_class, self._routes.get(route, 1), self._rate.of(model_of(route)))
+        return self._scheduler.most(job_class, self._routes.get(route, 1), self._rate.of(model_of(route)))
 
     async def _process(self, taken: Taken) -> None:
         entries = taken.entries
@@ -200,7 +201,7 @@ class Worker:
         """Score and write back. Raises BackendUnavailable once the breaker opens, or when the worker is stopping."""
         wait_s = BACKOFF_FIRST_S
         while clips:
-            self._pulse.beat("work")
+            self._watchdog.touch("work")
             try:
                 scored = await score(self._backend, clips, self._clock)
             except BackendUnavailable as error:
@@ -250,7 +251,7 @@ class Worker:
 
     async def _heartbeat(self) -> None:
         while not self._stopping.is_set():
-            self._pulse.beat("heartbeat")
+            self._watchdog.touch("heartbeat")
             try:
                 await self._look_at_backend()
                 await self._directory.announce(self._specs, self._status(), self._config.announcement_ttl_s)
@@ -291,7 +292,7 @@ class Worker:
 
     async def _upkeep(self) -> None:
         while not self._stopping.is_set():
-            self._pulse.beat("upkeep")
+            self._watchdog.touch("upkeep")
             try:
                 await self._completion.sweep()
                 await self._directory.clear()

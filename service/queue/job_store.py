@@ -1,4 +1,4 @@
-"""The job store: what `service.queue.accepting` took in keeps its clip scores and is finished once, or erased."""
+"""The job store: what `service.queue.job_intake` took in keeps its clip scores and is finished once, or erased."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from service.contracts import ClipScores
-from service.queue.accepting import JobIntake, JobTimes
+from service.queue.clip_entries import ClipEntry
 from service.queue.codec import Outcome, encode_scores
-from service.queue.connection import Call, reported, run_all
-from service.queue.entries import ClipEntry
+from service.queue.connection import Call, run_all, translate_redis_errors
+from service.queue.job_intake import JobIntake, JobTimes
+from service.queue.job_reader import overdue, unknown
 from service.queue.job_scripts import CANCEL, FINISH, NOTE, OVERDUE, RECORD
-from service.queue.keys import GROUP, Keys
-from service.queue.scored import ScoredJob, by_job, scored_job
-from service.queue.standing import overdue, unknown
+from service.queue.redis_keys import GROUP, RedisKeys
+from service.queue.scored_job import ScoredJob, by_job, scored_job
 
 SWEPT_AT_ONCE = 100
 # Larger outcomes are fetched by those who want them: what is published waits in Redis' memory for a slow listener.
@@ -36,7 +36,7 @@ class End(NamedTuple):
 class JobStore(JobIntake):
     """Jobs in Redis. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
-    def __init__(self, redis: Redis, keys: Keys, times: JobTimes) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTimes) -> None:
         super().__init__(redis, keys, times)
         self._cancel = redis.register_script(CANCEL)
         self._record = redis.register_script(RECORD)
@@ -50,7 +50,7 @@ class JobStore(JobIntake):
         True when it was still unfinished. Raises UnknownJob.
         """
         keys = self._keys
-        with reported():
+        with translate_redis_errors():
             found = await self._cancel(
                 keys=[*self._of_job(job_id), keys.dead, keys.dead_job(job_id)],
                 args=[job_id, keys.finished, self._times.tombstone_ttl_s, keys.payload(job_id, "")],
@@ -120,14 +120,14 @@ class JobStore(JobIntake):
 
     async def note_fault(self, job_id: str, fault: str) -> None:
         """Remember what went wrong with clips of the job that were given back, for when they are given up."""
-        with reported():
+        with translate_redis_errors():
             await self._note(keys=[self._keys.job(job_id)], args=[fault])
 
     async def expire_overdue(self) -> list[str]:
         """Finish jobs whose deadline has passed, wherever their clips are; returns those that ended by this call."""
         expired: list[str] = []
         while True:
-            with reported():
+            with translate_redis_errors():
                 late: Any = await self._overdue(keys=[self._keys.deadlines], args=[SWEPT_AT_ONCE])
             ends = [
                 End(job.decode(), overdue(float(deadline_at)))

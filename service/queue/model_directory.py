@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, UnknownModel
+from service.queue.clip_routes import route_of
 from service.queue.clock import NOW, Clock
-from service.queue.connection import RETRY_AFTER_S, reported
-from service.queue.keys import Keys
-from service.queue.routes import route_of
+from service.queue.connection import RETRY_AFTER_S, translate_redis_errors
+from service.queue.redis_keys import RedisKeys
 from service.queue.stream_scripts import FIELDS
 
 # What is said stands in keys that live as long as it holds. An index has their names; the times in those of workers and
@@ -95,7 +95,7 @@ class ModelDirectory:
             `set_clock` before a process judges anything by it.
     """
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self.clock = Clock()
         self._redis = redis
         self._keys = keys
@@ -107,7 +107,7 @@ class ModelDirectory:
     async def set_clock(self) -> None:
         """Measure `clock`, unless that was done. A Redis that is out of memory tells the time, but takes no news."""
         if not self.clock.known:
-            with reported():
+            with translate_redis_errors():
                 await self.clock.measured(self._redis.time(), lambda time: time)
 
     async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> None:
@@ -119,7 +119,7 @@ class ModelDirectory:
             for route, spec in ((route_of(spec), spec) for spec in specs)
         }
         said = ({status.worker: status.model_dump_json()}, by_version, by_route | by_name)
-        with reported():
+        with translate_redis_errors():
             announcing = self._announce(
                 keys=self._indexes,
                 args=[
@@ -132,7 +132,7 @@ class ModelDirectory:
 
     async def withdraw(self, worker: str) -> None:
         """Forget a worker that stops; its models stand until their announcement runs out, for its peers."""
-        with reported():
+        with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=True)
             pipe.zrem(self._keys.workers, worker)
             pipe.delete(self._keys.worker(worker))
@@ -141,7 +141,7 @@ class ModelDirectory:
     async def clear(self) -> None:
         """Delete the streams that no live worker reads, once the jobs of all their entries are over."""
         keys = self._keys
-        with reported():
+        with translate_redis_errors():
             await self._clear(
                 keys=[keys.models, keys.routes],
                 args=[f"{keys.prefix}:clips:", keys.job(""), CLEARED_AT_ONCE, *JobClass],
@@ -152,7 +152,7 @@ class ModelDirectory:
 
         Of several weights of one version those that most workers serve come first.
         """
-        with reported():
+        with translate_redis_errors():
             found: Any = await self.clock.measured(self._live(keys=self._indexes), lambda reply: reply[3])
         workers = [WorkerStatus.model_validate_json(data) for data in found[0]]
         specs = [_spec(data) for data in found[2] if data]

@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import QueueFull
-from service.queue.connection import reported
+from service.queue.capacity_scripts import RELEASE, RENEW, RESERVE
+from service.queue.clip_routes import routes
+from service.queue.connection import translate_redis_errors
 from service.queue.fair_share import FairShare
-from service.queue.keys import Keys
-from service.queue.room_scripts import RELEASE, RENEW, RESERVE
-from service.queue.routes import routes
+from service.queue.redis_keys import RedisKeys
 
 # Used while no worker has measured anything.
 RETRY_AFTER_S = 2.0
@@ -27,7 +27,7 @@ OWN = " of the caller"
 
 
 @dataclass(frozen=True)
-class RoomLimits:
+class CapacityConfig:
     """Field names equal those of `service.settings.Settings`."""
 
     max_queue_clips: int
@@ -94,10 +94,10 @@ def retry_after(excess: float, ahead: float, per_s: float | None) -> float:
     return max(1.0, excess / per_s) + _random.uniform(0.0, spread)
 
 
-class Room:
+class QueueCapacity:
     """Reservations of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys, limits: RoomLimits) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, limits: CapacityConfig) -> None:
         self._redis = redis
         self._keys = keys
         self._limits = limits
@@ -116,7 +116,7 @@ class Room:
         instead: Reservation | None = None,
         shared: bool = True,
     ) -> None:
-        """Reserve room, or raise QueueFull: for its clips, for its bytes, or because the wait would be too long.
+        """Reserve capacity, or raise QueueFull: for its clips, for its bytes, or because the wait would be too long.
 
         A job may wait `max_wait_share` of its `deadline_s`, as the drain `rate` in clips per second has it. There must
         be room for `most_clips`, though it is not reserved yet. `instead` is given up for it in the same step, unless
@@ -128,7 +128,7 @@ class Room:
         usable = None if rate is None else rate * (1.0 if wanted.job_class is JobClass.BULK else share)
         most_ahead = limits.max_queue_clips if usable is None else usable * deadline_s * limits.max_wait_share
         asked = replace(wanted, clips=most_clips or wanted.clips)
-        with reported():
+        with translate_redis_errors():
             reply: Any = await self._reserve(
                 keys=[
                     self._keys.reserved,
@@ -199,7 +199,7 @@ class Room:
 
     async def release(self, reservation: Reservation) -> None:
         """Give the room back, and with it what clips were stored of a job that was not accepted; harmless when gone."""
-        with reported():
+        with translate_redis_errors():
             await self._release(
                 keys=[self._keys.reserved, self._keys.job(reservation.job_id)],
                 args=[reservation.member, reservation.clips, self._keys.payload(reservation.job_id, "")],
@@ -209,7 +209,7 @@ class Room:
         """Forget reservations whose clips, if there are any, belong to others by now."""
         members = [one.member for one in reservations]
         if members:
-            with reported():
+            with translate_redis_errors():
                 await self._redis.zrem(self._keys.reserved, *members)
 
     async def renew(self, reservations: Iterable[Reservation]) -> None:
@@ -217,7 +217,7 @@ class Room:
         kept = list(reservations)
         if not kept:
             return
-        with reported():
+        with translate_redis_errors():
             await self._renew(
                 keys=[self._keys.reserved, *(self._keys.job(one.job_id) for one in kept)],
                 args=[

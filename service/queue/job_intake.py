@@ -11,13 +11,13 @@ from redis.asyncio import Redis
 
 from service.contracts import JobRecord
 from service.errors import IdempotencyInProgress, QueueUnavailable
-from service.queue.connection import RETRY_AFTER_S, reported, whole
+from service.queue.capacity import Reservation
+from service.queue.connection import RETRY_AFTER_S, translate_redis_errors, whole
 from service.queue.idempotency import Claim
+from service.queue.job_list import listed_as
+from service.queue.job_reader import JobReader
 from service.queue.job_scripts import ACCEPT
-from service.queue.keys import Keys
-from service.queue.listing import listed_as
-from service.queue.room import Reservation
-from service.queue.standing import JobReader
+from service.queue.redis_keys import RedisKeys
 
 # Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
 PIPELINE_BYTES = 8 << 20
@@ -68,7 +68,7 @@ def entry_fields(record: JobRecord, clip: int, *, followed: bool = False) -> dic
 class JobIntake(JobReader):
     """Takes jobs in. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
-    def __init__(self, redis: Redis, keys: Keys, times: JobTimes) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTimes) -> None:
         super().__init__(redis, keys, times.result_ttl_s)
         self._times = times
         self._accept = redis.register_script(ACCEPT)
@@ -81,7 +81,7 @@ class JobIntake(JobReader):
         life_ms = int(1000 * (self._times.payload_ttl_s if life_s is None else life_s))
         step = max(1, PIPELINE_BYTES // clip_bytes)
         numbered = enumerate(_pieces(clips, clip_bytes))
-        with reported():
+        with translate_redis_errors():
             while some := list(islice(numbered, step)):
                 pipe = self._redis.pipeline(transaction=False)
                 for i, piece in some:
@@ -137,7 +137,7 @@ class JobIntake(JobReader):
             payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(total)}
         elif clips is not None:
             payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, spec.clip_bytes))}
-        with reported():
+        with translate_redis_errors():
             committed = await self._accept(
                 keys=[
                     keys.job(record.id),

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from service.contracts import ClipScores, JobRecord
+from service.queue.clip_entries import ClipEntry
 from service.queue.codec import decode_scores
-from service.queue.entries import ClipEntry
 
 
 @dataclass(frozen=True)

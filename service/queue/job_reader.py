@@ -9,24 +9,24 @@ from redis.asyncio import Redis
 
 from service.contracts import JobState, JobStatus
 from service.errors import DeadlineExceeded, JobDeleted, ResultExpired, UnknownJob
+from service.queue.clip_entries import ClipEntry
 from service.queue.codec import Outcome
-from service.queue.connection import reported
-from service.queue.entries import ClipEntry
-from service.queue.keys import Keys
-from service.queue.scored import ScoredJob, scored_job
+from service.queue.connection import translate_redis_errors
+from service.queue.redis_keys import RedisKeys
+from service.queue.scored_job import ScoredJob, scored_job
 
 
 class JobReader:
     """What is known of jobs. Every method raises QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys, result_ttl_s: int) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, result_ttl_s: int) -> None:
         self._redis = redis
         self._keys = keys
         self._result_ttl_s = result_ttl_s
 
     async def check_owner(self, job_id: str, allowed: Callable[[str], bool]) -> None:
         """Raise UnknownJob unless the job exists and its owner is `allowed`: others are not told that it exists."""
-        with reported():
+        with translate_redis_errors():
             fields: Any = await self._redis.hmget(self._keys.job(job_id), "total", "owner")
         total, found = fields
         if total is None or not allowed((found or b"").decode()):
@@ -34,7 +34,7 @@ class JobReader:
 
     async def scored(self, job_id: str, entries: Iterable[ClipEntry] = ()) -> ScoredJob | None:
         """Record and all clip scores of a job; None while some are missing or once it is finished."""
-        with reported():
+        with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=True)
             pipe.hmget(self._keys.job(job_id), "record", "total")
             pipe.hgetall(self._keys.scores(job_id))
@@ -45,7 +45,7 @@ class JobReader:
 
     async def outcome(self, job_id: str) -> Outcome | None:
         """The job's outcome, or None while it has none."""
-        with reported():
+        with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             pipe.get(self._keys.outcome(job_id))
             pipe.hget(self._keys.job(job_id), "finished")
@@ -57,7 +57,7 @@ class JobReader:
     async def status(self, job_id: str) -> JobStatus:
         """How the job stands. Raises UnknownJob, JobDeleted, or ResultExpired once its result is gone."""
         keys = self._keys
-        with reported():
+        with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=True)
             pipe.hmget(keys.job(job_id), "total", "created_at", "deadline_at", "model", "version", "finished")
             pipe.hlen(keys.scores(job_id))

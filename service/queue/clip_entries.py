@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from service.contracts import JobClass
-from service.queue.routes import model_of
+from service.queue.clip_routes import model_of
 
 
 @dataclass(frozen=True)

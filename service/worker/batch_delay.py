@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from service.queue.entries import ClipEntry
+from service.queue.clip_entries import ClipEntry
 
 
-class Gathering:
+class BatchDelay:
     """While uploads queue to be decoded, a worker lets `pause_s` pass from batch to batch, so that batches grow.
 
     Such uploads come soon and have waited already, and where the worker shares the cores with their decoding, which
@@ -26,7 +26,7 @@ class Gathering:
         """Seconds until the next batch may begin."""
         return max(0.0, self._next_at - self._clock())
 
-    def took(self, entries: Sequence[ClipEntry], most: int) -> None:
+    def record(self, entries: Sequence[ClipEntry], most: int) -> None:
         """A batch of `entries` begins, of at most `most`."""
         wait = len(entries) < most and any(entry.followed for entry in entries)
         self._next_at = self._clock() + self._pause_s if wait else 0.0

@@ -21,8 +21,8 @@ from redis.exceptions import RedisError
 
 from service.errors import QueueUnavailable
 from service.queue.codec import Outcome
-from service.queue.jobs import JobStore
-from service.queue.keys import Keys
+from service.queue.job_store import JobStore
+from service.queue.redis_keys import RedisKeys
 
 POLL_S = 1.0
 RECONNECT_S = 0.5
@@ -45,7 +45,7 @@ class ResultBus:
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, store: JobStore, poll_s: float = POLL_S, silent_s: float = SILENT_S
+        self, redis: Redis, keys: RedisKeys, store: JobStore, poll_s: float = POLL_S, silent_s: float = SILENT_S
     ) -> None:
         """After `silent_s` without a word, not even an answer to a ping, it subscribes again."""
         self._redis = redis

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.contracts import JobClass, JobRecord, ModelSpec
-from service.queue.connection import Call, reported, run_all
-from service.queue.entries import ClipEntry, ClipState, Taken, entry_of, pairs, state_of
-from service.queue.keys import GROUP, Keys
+from service.queue.clip_entries import ClipEntry, ClipState, Taken, entry_of, pairs, state_of
+from service.queue.connection import Call, run_all, translate_redis_errors
+from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.stream_scripts import CLAIM, DISMISS, HOLD, LEAVE, LOOK_UP, TAKE
 
 # An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
@@ -25,7 +25,7 @@ INLINE_BYTES = 1 << 20
 class ClipStream:
     """The consumer side of the queue for one worker. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: Keys, consumer: str) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, consumer: str) -> None:
         self._redis = redis
         self._keys = keys
         self.consumer = consumer
@@ -41,7 +41,7 @@ class ClipStream:
 
     async def join(self, routes: Iterable[str]) -> None:
         """Create the consumer group of each route's streams where it is missing. Entries older than it are served."""
-        with reported():
+        with translate_redis_errors():
             for key in self._streams(routes):
                 try:
                     await self._redis.xgroup_create(key, GROUP, id="0", mkstream=True)
@@ -53,7 +53,7 @@ class ClipStream:
         """Up to `count` new entries per route and class; waits at most `block_ms` for the first, never for more."""
         streams = self._streams(routes)
         wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
-        with reported():
+        with translate_redis_errors():
             try:
                 reply: Any = await self._redis.xreadgroup(GROUP, self.consumer, wanted, count=count, block=block_ms)
             except ResponseError as error:
@@ -71,7 +71,7 @@ class ClipStream:
     async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Taken:
         """New entries of the first of these classes and routes where any wait, at most so many; without waiting."""
         keys = self._keys
-        with reported():
+        with translate_redis_errors():
             try:
                 reply: Any = await self._take(
                     keys=[keys.clips(route, job_class) for job_class, route, _ in order],
@@ -107,7 +107,7 @@ class ClipStream:
         Redis thinks that it does was in an answer that was lost, and comes again.
         """
         for job_class in JobClass:
-            with reported():
+            with translate_redis_errors():
                 try:
                     found = await self._claim(
                         keys=[self._keys.clips(route, job_class)],
@@ -148,7 +148,7 @@ class ClipStream:
         held: set[ClipEntry] = set()
         for key, group in self._by_stream(entries).items():
             by_id = {entry.entry_id: entry for entry in group}
-            with reported():
+            with translate_redis_errors():
                 ids = await self._hold(
                     keys=[key],
                     args=[
@@ -166,7 +166,7 @@ class ClipStream:
         keys = self._keys
         payloads = [keys.payload(entry.job_id, entry.clip) for entry in entries]
         inline = sum(math.prod(entry.shape) for entry in entries) <= INLINE_BYTES
-        with reported():
+        with translate_redis_errors():
             # Before the states: a payload goes when its clip is scored or its job ends, and the state must tell so.
             fetched: Any = None if inline else await self._redis.mget(payloads)
             facts = await self._look_up(
@@ -184,7 +184,7 @@ class ClipStream:
     async def weights(self, entries: Iterable[ClipEntry]) -> dict[str, str]:
         """SHA-256 of the weights that the jobs of these entries ask for, by the jobs' ids; "" where a job has ended."""
         jobs = sorted({entry.job_id for entry in entries})
-        with reported():
+        with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for job_id in jobs:
                 pipe.hget(self._keys.job(job_id), "record")
@@ -213,7 +213,7 @@ class ClipStream:
 
     async def _delete_consumers(self, routes: Iterable[str], name: str, idle_s: float) -> None:
         for key in self._streams(routes):
-            with reported():
+            with translate_redis_errors():
                 await self._leave(keys=[key], args=[GROUP, name, int(idle_s * 1000)])
 
     def _by_stream(self, entries: Iterable[ClipEntry]) -> dict[str, list[ClipEntry]]:
