@@ -71,19 +71,19 @@ pictures: $(VENV)/.test ## Draw the pictures of docs/model.md again, from the bu
 	$(BIN)/python -m docs.pictures
 
 bench: $(VENV)/.bench ## Measure queue, worker, engine and the whole program in a few minutes; writes a report.
-	$(BIN)/python -m benchmarks.broker --rounds 3 --seconds 3 --clips 2000
+	$(BIN)/python -m benchmarks.queue_throughput --rounds 3 --seconds 3 --clips 2000
 	$(BIN)/python -m benchmarks.throughput --rounds 3 --seconds 5
-	$(BIN)/python -m benchmarks.stack --rounds 3 --seconds 5 --requests 100
+	$(BIN)/python -m benchmarks.e2e --rounds 3 --seconds 5 --requests 100
 	$(BIN)/python -m benchmarks.report
 
 bench-full: $(VENV)/.bench triton peers ## Measure everything at full size, peers included; takes hours.
-	$(BIN)/python -m benchmarks.broker --workers 8
+	$(BIN)/python -m benchmarks.queue_throughput --workers 8
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.throughput --engine triton
 	$(BIN)/python -m benchmarks.throughput --model cvidtr_s_8x8 --seconds 30
 	$(BIN)/python -m benchmarks.throughput --model cvidtr_s_8x8 --engine triton --seconds 30
-	$(BIN)/python -m benchmarks.stack --sweep --requests 500
-	$(BIN)/python -m benchmarks.stack --model cvidtr_s_8x8 --seconds 60 --rounds 3 --no-latency
+	$(BIN)/python -m benchmarks.e2e --sweep --requests 500
+	$(BIN)/python -m benchmarks.e2e --model cvidtr_s_8x8 --seconds 60 --rounds 3 --no-latency
 	$(BIN)/python -m benchmarks.overload
 	$(BIN)/python -m benchmarks.durability
 	$(BIN)/python -m benchmarks.model

@@ -22,14 +22,14 @@ from typing import Any
 
 import torch
 
-from service.model.build import build_network, for_inference
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import activation_bytes
+from service.model.factory import build_network, for_inference
 from service.model.preprocess import Normalise
 from service.training.config import TrainConfig, read_config
-from service.training.loop import train
 from service.training.sources import Generated
 from service.training.start import make_network, make_source
+from service.training.training_loop import train
 
 BATCH = 16
 MIB = 2**20

@@ -96,7 +96,7 @@ class Rivals:
     """The other interpreter."""
 
     def __init__(self, python: str, scratch: Path) -> None:
-        script = Path(__file__).with_name("decode_rivals.py")
+        script = Path(__file__).with_name("decode_vs_libs.py")
         self._process = subprocess.Popen(
             [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )

@@ -30,7 +30,7 @@ from benchmarks.common.http import upload
 from benchmarks.common.load import percentiles_ms
 from benchmarks.common.models import NAMES, model_of
 from benchmarks.decode_videos import video
-from benchmarks.stack import KIND, at_rate, capacity, path_of
+from benchmarks.e2e import KIND, at_rate, capacity, path_of
 from service.inference.registry import ModelFile
 from testing.program import Program
 

@@ -14,7 +14,7 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks.fixed_stack import SERVICE_S, Stack, asked, classify, percentile, running
+from benchmarks.e2e_stub_engine import SERVICE_S, Stack, asked, classify, percentile, running
 
 SINGLES = 20
 EVERY_S = 0.25

@@ -22,9 +22,9 @@ from pathlib import Path
 RECORDED = Path(__file__).with_name("recorded.json")
 FLOOR = 0.7
 RUNS = {
-    "broker": ("--parts", "path,workers", "--seconds", "1", "--rounds", "3"),
+    "queue_throughput": ("--parts", "path,workers", "--seconds", "1", "--rounds", "3"),
     "throughput": ("--seconds", "1", "--rounds", "3"),
-    "stack": ("--seconds", "3", "--rounds", "2", "--no-latency"),
+    "e2e": ("--seconds", "3", "--rounds", "2", "--no-latency"),
 }
 GATED = re.compile(r".*\bCPU of .*|two workers over one|mean batch over maximum at saturation")
 

@@ -30,16 +30,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.selection_gaps import clearest_clips
-from benchmarks.straightforward import cvidtr, vidtr
+from benchmarks.pooling_margins import clearest_clips
+from benchmarks.reference_impl import cvidtr, vidtr
 from service.inference.allocator import keep_buffers
 from service.inference.cpu import for_cpu
-from service.inference.passes import in_passes
+from service.inference.microbatch import in_passes
 from service.inference.torchscript_archive import load_archive
-from service.model.build import Network
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import measure
-from service.model.export import export_model
+from service.model.factory import Network
+from service.model.model_export import export_model
 from service.model.preprocess import Normalise
 from service.model.presets import build_preset, find_preset
 

@@ -15,7 +15,7 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks.fixed_stack import BATCH, DEADLINE_S, MEMORY_BYTES, Answer, Stack, classify, percentile, running
+from benchmarks.e2e_stub_engine import BATCH, DEADLINE_S, MEMORY_BYTES, Answer, Stack, classify, percentile, running
 
 TIMES = 3
 CAPACITY_S = 20.0

@@ -65,8 +65,8 @@ def axes(title: str, x: str, y: str) -> tuple[Figure, Any]:
 def plots(record: dict[str, Any]) -> Iterable[str]:
     """The plots of one record, by what its figures hold."""
     figures = record["figures"]
-    if record["benchmark"] == "broker":
-        yield from _broker_plots(figures)
+    if record["benchmark"] == "queue_throughput":
+        yield from _queue_plots(figures)
     if sweep := figures.get("sweep_clips_per_s"):
         yield _bars("Triton alone: clips in a request x requests in flight", "clips/s", {"alone": sweep})
     if sweep := figures.get("sweep_videos_per_s"):
@@ -84,7 +84,7 @@ def plots(record: dict[str, Any]) -> Iterable[str]:
             yield _bars("p99 at 70 % of the peer's capacity", "ms", p99)
 
 
-def _broker_plots(figures: dict[str, Any]) -> Iterable[str]:
+def _queue_plots(figures: dict[str, Any]) -> Iterable[str]:
     if rows := figures.get("workers"):
         figure, plot = axes("workers with a backend of fixed time", "worker processes", "clips/s")
         numbers = [row["workers"] for row in rows]

@@ -2,9 +2,9 @@
 
 Every room has a bound: the engines their service time, each process with one event loop and each Redis with one
 command thread the inverse of a clip's CPU seconds, a machine its cores. The lowest bound is the rate, and its room is
-the one to widen. The constants are those of `benchmarks.broker`; nothing else is fitted.
+the one to widen. The constants are those of `benchmarks.queue_throughput`; nothing else is fitted.
 
-    python -m benchmarks.scaling_model [--from benchmarks/results/broker.json] [--gpu-clips-per-s N]
+    python -m benchmarks.scaling_model [--from benchmarks/results/queue_throughput.json] [--gpu-clips-per-s N]
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def first_room(constants: Constants, gpu_clips_per_s: float) -> tuple[str, float
 
 
 def taken(record: dict[str, Any]) -> dict[str, Any]:
-    """Constants and measurements from the record of a `benchmarks.broker` with the parts `path` and `workers`."""
+    """Constants and measurements from a record of `benchmarks.queue_throughput` with the parts `path` and `workers`."""
     figures = record["figures"]
     memory, disk, rows = figures["path, in memory"], figures["path, kept on disk"], figures["workers"]
     cost = {part: ms / 1000 for part, ms in memory["cpu_ms_per_clip"].items()}
@@ -148,13 +148,13 @@ def table(plans: Sequence[Plan]) -> str:
 def main() -> None:
     """Print the model's answers; with `--from` take constants and measurements from a new record first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from", dest="source", type=Path, help="record of benchmarks.broker to take over")
+    parser.add_argument("--from", dest="source", type=Path, help="record of benchmarks.queue_throughput to take over")
     parser.add_argument("--gpu-clips-per-s", type=float, default=GPU_CLIPS_PER_S)
     arguments = parser.parse_args()
     if arguments.source:
         RECORDED.write_text(json.dumps(taken(json.loads(arguments.source.read_text())), indent=2) + "\n")
     if not RECORDED.exists():
-        parser.error("nothing is recorded yet: run python -m benchmarks.broker --workers 8, then this with --from")
+        parser.error("nothing is recorded yet: run benchmarks.queue_throughput --workers 8, then this with --from")
     constants, measured, cores = load()
     print(json.dumps(asdict(constants), indent=2))
     for row in measured:

@@ -37,7 +37,7 @@ from service.contracts import ModelSpec
 from service.inference.allocator import keep_buffers
 from service.inference.registry import ModelFile
 from service.inference.spec import INPUT, OUTPUTS
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 
 WORKER = [sys.executable, "-m", "service.cli.main", "worker"]
 BATCHES_IN_FLIGHT = 4

@@ -27,12 +27,12 @@ import numpy as np
 import psutil
 
 from benchmarks.common import record
-from service.inference.triton import TritonBackend, TritonConfig
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.inference.triton_control import ModelControl
-from service.local.triton import MALLOC, LocalTriton
+from service.local.triton_process import MALLOC, LocalTriton
 from service.model.card import ModelCard
 from service.model.config import VidTrConfig
-from service.model.export import export_model
+from service.model.model_export import export_model
 from service.model.vidtr import VidTr
 from service.settings import Settings
 

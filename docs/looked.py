@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from service.inference.torchscript_archive import load_archive
-from service.model.build import build_network, for_inference
 from service.model.config import VidTrConfig
-from service.model.parts import Scores
+from service.model.factory import build_network, for_inference
+from service.model.layers import Scores
 from service.model.pooling import TopKStd
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.model.vidtr import VidTr

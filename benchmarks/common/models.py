@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from service.inference.cpu import for_cpu
-from service.inference.passes import in_passes
+from service.inference.microbatch import in_passes
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.presets import PRESETS, export_preset

@@ -8,7 +8,7 @@ tie is a difference of up to 3 %. A better serving can be claimed from the rows 
 is compared too.
 
 Peers run with the settings of `tuned.json`, the best of a sweep (`--sweep`) over workers, batch and threads; a row
-without one of its own takes that of `service`. Ours runs as `vidtr up` without any; `benchmarks.stack --sweep` does the
+without one of its own takes that of `service`. Ours runs as `vidtr up` without any; `benchmarks.e2e --sweep` does the
 same to it.
 
     python -m benchmarks.peers.run [--peers NAME …] [--decoders NAME …] [--sweep] [--seconds S] [--requests N]
@@ -44,8 +44,8 @@ from benchmarks.common.http import Client, request, upload
 from benchmarks.common.load import closed_loop, open_loop, percentiles_ms
 from benchmarks.common.models import NAMES, model_of
 from benchmarks.decode_videos import video
+from benchmarks.e2e import CLIENTS, KIND, path_of, program
 from benchmarks.peers.environments import PINS, missing, python_of
-from benchmarks.stack import CLIENTS, KIND, path_of, program
 from service.inference.registry import ModelFile
 from service.local.process import ServerProcess, free_ports
 

@@ -33,7 +33,7 @@ def footage(
     """Make a test set of real footage: windows moved along known camera paths over shots of still cameras."""
     import torch
 
-    from service.evaluation.footage import FootageConfig, build_footage
+    from service.evaluation.real_test_set import FootageConfig, build_footage
 
     torch.set_num_threads(1)  # frames of a small window gain nothing from more
     try:
@@ -127,7 +127,7 @@ def _labelled(
     run: Path, candidate: Candidate, settings: TrainConfig, windows: int, crops: int, precision: float, out: Path
 ) -> None:
     from service.training.evaluate import evaluate as score
-    from service.training.report import write_report
+    from service.training.run_report import write_report
     from service.training.sources import Videos
     from service.training.start import make_source
     from service.training.thresholds import precise_thresholds, write_thresholds
@@ -160,7 +160,7 @@ def crossvalidate(
     from service.evaluation.folds import cross_validate, folds_table
     from service.training.config import read_config
     from service.training.intervals import shown, wilson
-    from service.training.report import write_report
+    from service.training.run_report import write_report
 
     console = Console()
     found = cross_validate(
@@ -189,13 +189,13 @@ def _camera_motion(
 ) -> None:
     import torch
 
+    from service.evaluation.assessment_report import write_motion_report
     from service.evaluation.camera_motion import assess, flattened
     from service.evaluation.decoded import decode_footage
     from service.evaluation.examples import attention_picture, spread_cuts
     from service.evaluation.held_out import HeldOutMotion
-    from service.evaluation.report import write_motion_report
     from service.training.intervals import shown
-    from service.training.report import png
+    from service.training.run_report import png
 
     torch.set_num_threads(1)  # nor does a network of this size
     spec = candidate.spec

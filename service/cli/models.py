@@ -50,7 +50,7 @@ def export(
             versions=versions,
         )
         if is_run(run):
-            from service.training.export import export_run
+            from service.training.run_export import export_run
 
             path = export_run(
                 run,
@@ -86,8 +86,8 @@ def configure(
     versions: serving.Versions = None,
 ) -> None:
     """Write anew how Triton serves a model; what is not given gets its default. `vidtr models reload` applies it."""
-    from service.model.export import configure_model
-    from service.model.serving import Serving
+    from service.model.model_export import configure_model
+    from service.model.triton_options import Serving
 
     try:
         chosen = serving.serving_of(

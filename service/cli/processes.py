@@ -73,7 +73,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None:
     from service.local.process import LocalServerError, ServerProcess
     from service.local.redis import LocalRedis
-    from service.local.triton import LocalTriton
+    from service.local.triton_process import LocalTriton
 
     run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-run-")))
     metrics_dir = run_dir / "metrics"
@@ -169,8 +169,8 @@ def worker() -> None:
         traces.configure("worker", settings.otlp_endpoint, settings.trace_sample_ratio)
     backend: Backend
     if settings.engine == "triton":
-        from service.inference.balanced import BalancedBackend
-        from service.inference.triton import TritonBackend, TritonConfig
+        from service.inference.load_balancer import BalancedBackend
+        from service.inference.triton_backend import TritonBackend, TritonConfig
 
         servers: dict[str, Backend] = {
             url: TritonBackend(

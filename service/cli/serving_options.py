@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from service.model.serving import Serving
+    from service.model.triton_options import Serving
 
 Instances = Annotated[int | None, typer.Option(min=1, help="Copies of the network, on each GPU or on the CPU.")]
 InstanceKind = Annotated[str | None, typer.Option(help="Where they run: auto, cpu or gpu.")]
@@ -24,7 +24,7 @@ Versions = Annotated[str | None, typer.Option(help="Versions served: latest:N, a
 
 def serving_of(**options: Any) -> Serving | None:
     """The options that were given, the others at their defaults; None where none was given. Raises ValueError."""
-    from service.model.serving import Serving
+    from service.model.triton_options import Serving
 
     given = {name: value for name, value in options.items() if value is not None}
     for name in ("gpus", "preferred_batches"):

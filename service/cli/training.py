@@ -21,9 +21,9 @@ def train(
 ) -> None:
     """Train a network. Several processes: `torchrun --nproc_per_node 2 -m service.cli.main train CONFIG --out DIR`."""
     from service.training.config import read_config
-    from service.training.loop import train as run
-    from service.training.runs import describe_run
     from service.training.start import make_network, make_source
+    from service.training.trained_run import describe_run
+    from service.training.training_loop import train as run
 
     settings = read_config(config, set_ or ())
     source = make_source(settings, _limits(), out / "clips")

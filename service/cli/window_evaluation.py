@@ -31,9 +31,9 @@ def evaluate_windows(
     """Write `windows.json` and `windows.html` of the table `truth`, and print the same figures."""
     import torch
 
+    from service.evaluation.labeled_windows import answer_windows, decode_windows, read_answers, read_windows
     from service.evaluation.window_figures import window_figures, window_rows
-    from service.evaluation.windows import answer_windows, decode_windows, read_answers, read_windows
-    from service.training.report import write_page
+    from service.training.run_report import write_page
 
     torch.set_num_threads(1)
     try:

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from service.evaluation import cuts
 from service.evaluation.camera_paths import RANGES
 from service.evaluation.decoded import Footage
-from service.evaluation.reads_time import PAIRS, reads_time
 from service.evaluation.scoring import Candidate, Score, score_all
+from service.evaluation.temporal_sanity import PAIRS, reads_time
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.evaluate import Evaluation
 from service.training.intervals import Share, wilson

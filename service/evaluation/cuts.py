@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from service.evaluation.scoring import Score, score_all, score_of
-from service.model.build import Network
-from service.model.parts import Scores
+from service.model.factory import Network
+from service.model.layers import Scores
 from service.model.vidtr import GridLayer, VidTr
 from service.training.intervals import Share, wilson
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
 from service.errors import VidtrError
-from service.evaluation.footage import TABLE, Entry, read_footage
+from service.evaluation.real_test_set import TABLE, Entry, read_footage
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.video.clips import decode_file
 from service.video.config import VideoLimits

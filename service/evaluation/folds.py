@@ -15,11 +15,11 @@ from torch import Tensor
 from service.evaluation.baseline import frame_average, mean_frames
 from service.training.config import LabelledData, TrainConfig
 from service.training.evaluate import Evaluation, evaluate
-from service.training.loop import train
-from service.training.runs import describe_run
 from service.training.sources import Examples, Videos
 from service.training.start import make_network, make_source
-from service.training.state import load_averaged
+from service.training.trained_run import describe_run
+from service.training.training_loop import train
+from service.training.training_state import load_averaged
 from service.video.config import VideoLimits
 
 

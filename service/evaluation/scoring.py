@@ -12,12 +12,12 @@ from torch import Tensor
 from service.contracts import ModelSpec
 from service.inference.registry import scan_repository
 from service.inference.torchscript_archive import load_archive
-from service.model.build import Network
-from service.model.parts import Scores
+from service.model.factory import Network
+from service.model.layers import Scores
 from service.model.preprocess import Normalise
 from service.training.config import TrainConfig
-from service.training.runs import read_run
 from service.training.start import clip_spec
+from service.training.trained_run import read_run
 
 Score = Callable[[Tensor], Scores]
 """Clips uint8 `(B, T, H, W, 3)` to their scores, on the CPU."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
-from service.evaluation.windows import Answer, Window
+from service.evaluation.labeled_windows import Answer, Window
 from service.training.intervals import Share, shown, weighted_share, wilson
 
 SEVERAL = frozenset({"mixed", "hand"})

@@ -20,7 +20,7 @@ from service.errors import BackendFailed, BackendUnavailable
 from service.inference.allocator import keep_buffers
 from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
 from service.inference.cpu import for_cpu
-from service.inference.passes import in_passes
+from service.inference.microbatch import in_passes
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.spec import OUTPUTS, ModelConfigError
 from service.inference.threads import cpu_seconds, worthwhile

@@ -10,8 +10,8 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from service.errors import BackendFailed
-from service.inference.triton import translate
 from service.inference.triton_access import client
+from service.inference.triton_backend import translate
 
 
 @dataclass(frozen=True, slots=True)

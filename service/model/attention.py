@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from service.model.grid import along_time, temporal_map
-from service.model.pairs import PairConv, PairMean
-from service.model.parts import project
+from service.model.layers import project
+from service.model.pair_pooling import PairConv, PairMean
 from service.model.pooling import TopKStd
 
 Pool: TypeAlias = TopKStd | PairMean | PairConv

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from service.model.build import Network, build_network, for_inference
 from service.model.config import SequenceConfig, VidTrConfig
+from service.model.factory import Network, build_network, for_inference
 
 Config = VidTrConfig | SequenceConfig
 

@@ -6,7 +6,7 @@ Shape letters as in `service.model.pooling`: B clips, h heads, P columns, R rows
 import torch
 from torch import Tensor
 
-from service.model.parts import softmax32
+from service.model.layers import softmax32
 
 
 def by_column(x: Tensor, heads: int) -> Tensor:

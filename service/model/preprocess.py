@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from service.model.parts import PatchEmbedding
+from service.model.layers import PatchEmbedding
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

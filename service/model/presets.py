@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from service.contracts import Precision
-from service.model.build import Network, build_network
 from service.model.card import ModelCard
 from service.model.config import Positions, SequenceConfig, VidTrConfig
-from service.model.export import export_model
+from service.model.factory import Network, build_network
 from service.model.labels import packaged_labels
-from service.model.serving import Serving
+from service.model.model_export import export_model
+from service.model.triton_options import Serving
 
 CAMERA_MOTION_LABELS = (
     "static",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.model.pairs import pair_mean
+from service.model.pair_pooling import pair_mean
 
 
 def layer_flow(temporal: Tensor, rows: Tensor | None, class_row: bool = True) -> tuple[Tensor, Tensor]:

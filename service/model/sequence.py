@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from service.model.attention import SharedProjectionAttention
 from service.model.config import SequenceConfig
-from service.model.joint import JointAttention
-from service.model.parts import EncoderLayer, LayerNorm32, PatchEmbedding, Scores, check_clips, initialise
+from service.model.joint_attention import JointAttention
+from service.model.layers import EncoderLayer, LayerNorm32, PatchEmbedding, Scores, check_clips, initialise
 from service.model.pooling import TopKStd
 from service.model.rollout import joint_flow, layer_flow, rollout
 
@@ -114,7 +114,7 @@ class SequenceEncoder(nn.Module):
 class SequenceVidTr(nn.Module):
     """The network. Its parameters have the names and shapes of the released C-VidTr weights.
 
-    A fresh network has the weights of `service.model.parts.initialise`.
+    A fresh network has the weights of `service.model.layers.initialise`.
     """
 
     def __init__(self, config: SequenceConfig) -> None:

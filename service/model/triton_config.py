@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from service.contracts import SCHEMA_VERSION
 from service.model.card import ModelCard
 from service.model.config import SequenceConfig, VidTrConfig
-from service.model.serving import Serving
+from service.model.triton_options import Serving
 
 _WARMUP_RUNS = 3
 

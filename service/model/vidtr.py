@@ -18,8 +18,8 @@ from service.model.attention import (
     SpatialFirstAttention,
 )
 from service.model.config import VidTrConfig
-from service.model.pairs import PairConv, PairMean
-from service.model.parts import EncoderLayer, LayerNorm32, PatchEmbedding, Scores, check_clips, initialise
+from service.model.layers import EncoderLayer, LayerNorm32, PatchEmbedding, Scores, check_clips, initialise
+from service.model.pair_pooling import PairConv, PairMean
 from service.model.pooling import TopKStd
 from service.model.rollout import layer_flow, rollout
 
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
 class VidTr(nn.Module):
     """The network. With `qkv="shared"` its parameters have the names and shapes of the released VidTr weights.
 
-    A fresh network has the weights of `service.model.parts.initialise`.
+    A fresh network has the weights of `service.model.layers.initialise`.
     """
 
     if TYPE_CHECKING:  # TorchScript would no longer see which of them is None.

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import (
     multilabel_average_precision,
 )
 
-from service.model.build import Network
+from service.model.factory import Network
 from service.model.preprocess import Normalise
 from service.training.sources import Examples
 

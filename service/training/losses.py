@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.model.parts import Scores
+from service.model.layers import Scores
 from service.model.preprocess import Normalise
 from service.training.camera_motion.flow import MotionScores, flow_loss
 from service.training.config import Recipe

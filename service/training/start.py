@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from service.contracts import ModelSpec
-from service.model.build import Network, build_network
+from service.model.factory import Network, build_network
 from service.model.vidtr import VidTr
 from service.model.weights.checkpoint import read_checkpoint
 from service.model.weights.inflate import inflate

@@ -20,10 +20,10 @@ from service.errors import DiskFull, Undecodable, VideoTooShort
 from service.video.config import VideoLimits
 from service.video.decode import pick_frames
 from service.video.decoder import Picked
-from service.video.plan import Window, coverage, plan_windows, wanted_until_s
 from service.video.probe import Probe, Video, open_video
 from service.video.resize import Resizer
 from service.video.source import Openable
+from service.video.windows import Window, coverage, plan_windows, wanted_until_s
 
 # A header that rounds, or a last frame without a length, is no truncation.
 _TRUNCATED_SHARE = 0.95

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from service.video.config import VideoLimits
 from service.video.decoder import Picked, Take
-from service.video.packets import PlanUnsafe
-from service.video.planned import pick_planned
+from service.video.packet_source import PlanUnsafe
 from service.video.probe import Video
+from service.video.seeking_decoder import pick_planned
 from service.video.sequential import pick_sequentially
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from service.errors import Draining
-from service.video.cell import CellGone
-from service.video.cells import Cells
-from service.video.fork_server import ServerGone
+from service.video.forkserver_client import ServerGone
+from service.video.sandbox_pool import Cells
+from service.video.sandbox_worker import CellGone
 
 
 class Layouts:

@@ -13,16 +13,16 @@ from pathlib import Path
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
 from service.cores import usable_cores
 from service.errors import DecoderCrash, DecodeTimeout, Draining, InternalError, SandboxMissing, VidtrError
-from service.video.cell import Cell, CellGone
-from service.video.cells import Cells
 from service.video.config import DecodeConfig
-from service.video.crash import crash
 from service.video.crashes import Crashes
-from service.video.fork_server import Exit, ForkServer, ServerGone
-from service.video.forking import prepare_decoder, task_of
+from service.video.decode_report import Asked, clean, read_report
+from service.video.exit_errors import crash
+from service.video.forkserver_client import Exit, ForkServer, ServerGone
+from service.video.forkserver_main import prepare_decoder, task_of
 from service.video.layouts import Layouts
-from service.video.report import Asked, clean, read_report
 from service.video.sandbox import lacking
+from service.video.sandbox_pool import Cells
+from service.video.sandbox_worker import Cell, CellGone
 
 log = logging.getLogger(__name__)
 

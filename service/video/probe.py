@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, StreamLimit, Undecodable
 from service.video.avc_header import AvcHeader, read_header
 from service.video.config import VideoLimits
-from service.video.packet_times import REORDER_DEPTH, Kept
+from service.video.packet_index import REORDER_DEPTH, Kept
 from service.video.sniff import HEAD_BYTES, Family, sniff
 from service.video.source import Openable, open_upload, read_packets
 from service.video.timeline import IndexUnreliable, Timeline, read_ends, read_timeline

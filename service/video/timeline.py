@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from service.errors import PacketLimit, Undecodable
-from service.video.packet_times import Kept, Packets, collect
+from service.video.packet_index import Kept, Packets, collect
 from service.video.source import read_packets
 
 _BEYOND_TICKS = 1 << 40

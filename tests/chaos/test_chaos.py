@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 from service.queue.redis_keys import RedisKeys
 from testing.videos import write_video
 from tests.chaos.rig import JOBS, LEASE_S, PREFIX, Account, Load, Service

@@ -18,7 +18,7 @@ import yaml
 from redis import Redis
 
 from service.local.process import free_ports
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 from testing.videos import write_video
 
 

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from service.local.redis import LocalRedis
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 from service.settings import Settings
 from tests.compose.observed import Observed, load_of_many, observed, small_clip
 from tests.compose.tools import ROOT, tool

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.local.redis import LocalRedis
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 from tests.compose.observed import load, observed, small_clip
 from tests.compose.tools import ROOT, tool
 

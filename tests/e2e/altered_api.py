@@ -1,7 +1,7 @@
 """`vidtr api` with decode processes of another making: `python -m tests.e2e.altered_api MODULE:FUNCTION [ARGUMENT…]`.
 
-The function stands in the place of `service.video.forking.prepare_decoder`, with the arguments before its own. The
-program is otherwise the one that users run, in a process of its own.
+The function replaces `service.video.forkserver_main.prepare_decoder`, with the arguments before its own. The program
+is otherwise the one that users run, in a process of its own.
 """
 
 from __future__ import annotations

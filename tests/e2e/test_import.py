@@ -13,7 +13,7 @@ import torch
 
 from service.contracts import JobRequest, ModelSpec
 from service.inference.spec import read_config, spec_from_config
-from service.model.build import Network
+from service.model.factory import Network
 from service.model.preprocess import Normalise
 from service.model.presets import PRESETS
 from service.model.weights.importing import import_checkpoint

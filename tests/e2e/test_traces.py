@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from service.local.process import free_ports
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 from testing.program import Program, upload
 from testing.videos import write_video
 from tests.fixtures.servers import SHIPPED_REPOSITORY

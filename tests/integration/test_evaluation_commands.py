@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from service.cli.main import app
 from service.inference.registry import scan_repository
 from service.model.card import ModelCard
-from service.model.export import export_model
+from service.model.model_export import export_model
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.model.weights.native import load_weights
 from service.training.config import TrainConfig
-from service.training.report import png
+from service.training.run_report import png
 from service.training.start import make_network
 from tests.unit.evaluation.scenes import scene, write_still
 

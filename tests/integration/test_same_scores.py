@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.selection_gaps import SelectionGaps
+from benchmarks.pooling_margins import SelectionGaps
 from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
-from service.inference.triton import TritonBackend, TritonConfig
-from service.local.triton import LocalTriton
+from service.inference.triton_backend import TritonBackend, TritonConfig
+from service.local.triton_process import LocalTriton
 from service.model.preprocess import Normalise
 from service.model.presets import build_preset
 from tests.fixtures.servers import MODEL_REPOSITORY

@@ -12,10 +12,10 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from service.errors import BackendUnavailable
-from service.inference.triton import TritonBackend, TritonConfig
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.inference.triton_control import ModelControl
 from service.local.process import LocalServerError
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 from tests.fixtures.tiny_models import config_text, random_clips, write_repository
 from tests.unit.inference.test_torchscript_archive import WritesInAPart, saved
 

@@ -16,8 +16,8 @@ from service.errors import BackendFailed, BackendUnavailable
 from service.inference.backend import Scores
 from service.inference.registry import scan_repository
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
-from service.inference.triton import TritonBackend, TritonConfig
-from service.local.triton import LocalTriton
+from service.inference.triton_backend import TritonBackend, TritonConfig
+from service.local.triton_process import LocalTriton
 from tests.fixtures.tiny_models import (
     BUSY,
     FRAMES,

@@ -9,10 +9,10 @@ import pytest
 import torch
 from tritonclient.grpc.aio import InferenceServerClient
 
-from benchmarks.selection_gaps import clearest_clips
-from service.inference.triton import TritonBackend, TritonConfig
-from service.local.triton import LocalTriton
-from service.model.export import export_model
+from benchmarks.pooling_margins import clearest_clips
+from service.inference.triton_backend import TritonBackend, TritonConfig
+from service.local.triton_process import LocalTriton
+from service.model.model_export import export_model
 from service.model.preprocess import Normalise
 from service.model.presets import build_preset, find_preset
 

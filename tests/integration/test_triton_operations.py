@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import BackendFailed, VidtrError
-from service.inference.balanced import BalancedBackend
-from service.inference.triton import TritonBackend, TritonConfig
+from service.inference.load_balancer import BalancedBackend
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.inference.triton_control import ModelControl
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 from tests.fixtures.tiny_models import config_text, random_clips, save_network, write_repository
 
 pytestmark = pytest.mark.slow

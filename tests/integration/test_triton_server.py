@@ -9,9 +9,9 @@ import pytest
 
 from service.inference.registry import scan_repository
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
-from service.inference.triton import TritonBackend, TritonConfig
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.process import LocalServerError
-from service.local.triton import LocalTriton
+from service.local.triton_process import LocalTriton
 from tests.fixtures.servers import MODEL_REPOSITORY
 from tests.fixtures.tiny_models import write_repository
 

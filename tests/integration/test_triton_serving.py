@@ -12,10 +12,10 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from service.errors import BackendUnavailable
 from service.inference.backend import Scores
-from service.inference.triton import TritonBackend, TritonConfig
-from service.local.triton import LocalTriton
+from service.inference.triton_backend import TritonBackend, TritonConfig
+from service.local.triton_process import LocalTriton
 from service.model.presets import export_preset
-from service.model.serving import Serving
+from service.model.triton_options import Serving
 from tests.fixtures.tiny_models import BUSY, MAX_BATCH_SIZE, random_clips, write_repository
 
 

@@ -16,8 +16,8 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from service.errors import BackendFailed, BackendUnavailable
 from service.inference import shared_memory
-from service.inference.triton import TritonBackend, TritonConfig
-from service.local.triton import LocalTriton
+from service.inference.triton_backend import TritonBackend, TritonConfig
+from service.local.triton_process import LocalTriton
 from tests.fixtures.tiny_models import BUSY, FRAMES, MAX_BATCH_SIZE, RAISE, random_clips, write_repository
 
 pytestmark = pytest.mark.skipif(not shared_memory.SHM.is_dir(), reason="no /dev/shm on this system")
@@ -178,7 +178,7 @@ async def test_a_full_or_missing_dev_shm_is_said_once_and_clips_are_sent(
 
 KILLED = """
 import asyncio, os, signal, sys
-from service.inference.triton import TritonBackend, TritonConfig
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from tests.fixtures.tiny_models import random_clips
 
 async def main():

@@ -26,7 +26,7 @@ def recorded(**changes: Any) -> dict[str, Any]:
     """A record of a queue benchmark."""
     rows = [{"workers": n, "clips_per_s": 30.0 * n, "backend_bound_per_s": 32.0 * n} for n in (1, 2)]
     values: dict[str, Any] = {
-        "benchmark": "broker",
+        "benchmark": "queue_throughput",
         "at": "2026-01-01T00:00:00Z",
         "commit": "0123456789abcdef+",
         "machine": {**record.machine(), "disturbed": False},
@@ -50,7 +50,7 @@ def test_what_is_recorded_is_what_the_runs_of_the_gate_measure() -> None:
     assert set(found) <= set(gate.RUNS)
     assert all(gate.GATED.fullmatch(name) for ratios in found.values() for name in ratios)
     assert all(value > 0 for ratios in found.values() for value in ratios.values())
-    assert found.get("broker")
+    assert found.get("queue_throughput")
 
 
 @pytest.mark.parametrize(("ratio", "marked"), [(1.59, True), (1.6, False)])
@@ -86,10 +86,14 @@ def test_ratios_have_the_targets_of_their_kind(name: str, least: float) -> None:
 def test_a_file_that_is_no_record_is_left_out_of_the_report(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"ratios": {}}')
     written = record.write(
-        "broker", {}, began={**record.machine(), "disturbed": False}, ratios={}, path=tmp_path / "sub" / "one.json"
+        "queue_throughput",
+        {},
+        began={**record.machine(), "disturbed": False},
+        ratios={},
+        path=tmp_path / "sub" / "one.json",
     )
     written.rename(tmp_path / "one.json")
-    assert [one["benchmark"] for one in report.load(tmp_path)] == ["broker"]
+    assert [one["benchmark"] for one in report.load(tmp_path)] == ["queue_throughput"]
 
 
 def test_slow_engines_bound_the_rate_until_the_cores_do() -> None:

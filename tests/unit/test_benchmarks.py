@@ -5,9 +5,9 @@ import torch
 
 from benchmarks.ablation import changed, ways
 from benchmarks.model import needed_flops, straightforward
-from service.model.build import build_network, for_inference
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import measure
+from service.model.factory import build_network, for_inference
 from service.model.presets import find_preset
 from service.training.config import TrainConfig
 

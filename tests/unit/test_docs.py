@@ -25,8 +25,8 @@ from service.api.schemas import ClassifyOptions
 from service.cli.main import app as cli
 from service.errors import error_types
 from service.model.presets import PRESETS
-from service.model.serving import Serving
 from service.model.triton_config import triton_config
+from service.model.triton_options import Serving
 from service.queue.redis_keys import RedisKeys
 from service.settings import Settings
 from service.telemetry import metrics

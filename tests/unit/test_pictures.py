@@ -14,7 +14,7 @@ import torch
 from docs.looked import CUT, Looked, example, shipped_network
 from docs.pictures import PICTURES, as_svg
 from service.inference.torchscript_archive import load_archive
-from service.model.parts import Scores
+from service.model.layers import Scores
 from service.model.vidtr import VidTr
 from tests.fixtures.servers import REPOSITORY_ROOT, SHIPPED_REPOSITORY
 

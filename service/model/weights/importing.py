@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from service.contracts import Precision
-from service.model.build import build_network
-from service.model.export import export_model
+from service.model.factory import build_network
+from service.model.model_export import export_model
 from service.model.presets import Preset
 from service.model.weights.checkpoint import read_checkpoint
 from service.model.weights.inflate import inflate

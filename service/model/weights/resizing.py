@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.model.build import Network
 from service.model.config import SequenceConfig, VidTrConfig
+from service.model.factory import Network
 from service.model.weights.checkpoint import CheckpointError
 from service.model.weights.inflate import resampled
 from service.model.weights.matching import assign_weights

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from service.model.parts import Scores
+from service.model.layers import Scores
 from service.model.vidtr import VidTr
 
 UNIT = 0.04

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.evaluation import cuts
+from service.evaluation.assessment_report import write_motion_report
 from service.evaluation.camera_motion import Assessment, assess, flattened
 from service.evaluation.examples import attention_picture, spread_cuts
-from service.evaluation.reads_time import reads_time
-from service.evaluation.report import write_motion_report
 from service.evaluation.scoring import Candidate, Score, score_of
+from service.evaluation.temporal_sanity import reads_time
 from service.model.config import VidTrConfig
-from service.model.parts import Scores
+from service.model.layers import Scores
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.model.vidtr import VidTr
 from service.training.config import TrainConfig

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from service.inference.cpu import for_cpu
 from service.inference.torchscript_archive import load_archive
 from service.model.card import ModelCard
-from service.model.export import export_model
+from service.model.model_export import export_model
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")

@@ -2,7 +2,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from service.errors import BackendFailed, BackendUnavailable
-from service.inference.triton import translate
+from service.inference.triton_backend import translate
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from service.local.process import LocalServerError
-from service.local.triton import LocalTriton
 from service.local.triton_install import install_triton, is_installed, missing_libraries
+from service.local.triton_process import LocalTriton
 
 
 def test_a_missing_python_library_is_reported_with_its_package():

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.model import attention
-from service.model.build import Network, build_network
 from service.model.config import SequenceConfig, VidTrConfig
-from service.model.joint import JointAttention, joint_map
+from service.model.factory import Network, build_network
+from service.model.joint_attention import JointAttention, joint_map
 from service.model.pooling import TopKStd
 from service.model.sequence import BypassedLayer
 

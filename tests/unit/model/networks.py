@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.model.build import Network, build_network
 from service.model.config import NetworkConfig, SequenceConfig, VidTrConfig
+from service.model.factory import Network, build_network
 from service.model.sequence import SequenceVidTr
 from service.model.vidtr import VidTr
 

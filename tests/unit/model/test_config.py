@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.model.build import build_network
+from service.model.factory import build_network
 from service.model.sequence import SequenceVidTr
 from service.model.vidtr import VidTr
 from tests.unit.model.networks import HALVED, POOLED, RELEASED, VARIANTS, tiny_config, tiny_sequence_config

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from service.model.build import build_network
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import Cost, activation_bytes, count_parameters, measure, training_bytes
+from service.model.factory import build_network
 from service.model.presets import PRESETS
 from tests.unit.model.networks import tiny_config
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from service.model import attention, pooling
-from service.model.build import Network
+from service.model.factory import Network
 from service.model.pooling import TopKStd
 from service.model.sequence import BypassedLayer
 from tests.unit.model.golden import Golden, build, named

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.model.export import Served
-from service.model.parts import LayerNorm32, PatchEmbedding, softmax32
+from service.model.layers import LayerNorm32, PatchEmbedding, softmax32
+from service.model.model_export import Served
 from service.model.pooling import TopKStd
 from service.model.preprocess import Normalise, fold_normalisation
 from service.model.presets import export_preset

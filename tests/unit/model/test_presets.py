@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.model.export import Served
+from service.model.model_export import Served
 from service.model.presets import PRESETS, build_preset, export_preset
 from tests.unit.model.networks import random_uint8
 

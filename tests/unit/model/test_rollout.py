@@ -8,7 +8,7 @@ from torch import Tensor
 
 from service.model.attention import Attended
 from service.model.config import Selection
-from service.model.joint import JointAttention
+from service.model.joint_attention import JointAttention
 from service.model.rollout import layer_flow, rollout
 from service.model.sequence import BypassedLayer, JointLayer, SequenceVidTr
 from tests.unit.model.networks import (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.model.joint import JointAttention, joint_map
+from service.model.joint_attention import JointAttention, joint_map
 from service.model.sequence import BypassedLayer, SequenceVidTr
 from tests.unit.model.networks import RELEASED, random_clips, tiny_sequence_network
 

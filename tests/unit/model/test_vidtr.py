@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.model.config import Selection
-from service.model.parts import PatchEmbedding
+from service.model.layers import PatchEmbedding
 from service.model.vidtr import VidTr
 from tests.unit.model.networks import POOLED, VARIANTS, random_clips, sharp, tiny_config, tiny_network
 

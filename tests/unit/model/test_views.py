@@ -7,8 +7,8 @@ from torch import Tensor
 
 from service.aggregate import probabilities
 from service.model.preprocess import Normalise
-from service.video.plan import index_clip, index_starts
 from service.video.resize import crop_corners
+from service.video.windows import index_clip, index_starts
 from testing.factories import spec
 from tests.unit.model.golden import Golden, build, named
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from service.training.evaluate import Evaluation
-from service.training.report import line_chart, write_report
+from service.training.run_report import line_chart, write_report
 from service.training.sources import Examples
 
 VIEWS = torch.tensor(

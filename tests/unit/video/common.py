@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
 from service.video.clips import decode_file
 from service.video.config import DecodeConfig, VideoLimits
-from service.video.report import Asked, read_report, report_of
+from service.video.decode_report import Asked, read_report, report_of
 
 SHARED = Path(__file__).parents[4] / "shared"
 

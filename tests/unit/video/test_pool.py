@@ -36,7 +36,7 @@ def fork_servers() -> list[psutil.Process]:
     for child in psutil.Process().children():
         # One that has just ended, and is not waited for yet, has no command line any more.
         with suppress(psutil.NoSuchProcess):
-            if "service.video.forking" in " ".join(child.cmdline()):
+            if "service.video.forkserver_main" in " ".join(child.cmdline()):
                 found.append(child)
     return found
 
@@ -169,7 +169,7 @@ async def test_a_fork_server_that_hangs_is_replaced(
     async with running() as pool:
         (server,) = fork_servers()
         server.suspend()
-        monkeypatch.setattr("service.video.fork_server._ANSWER_S", 5.0)
+        monkeypatch.setattr("service.video.forkserver_client._ANSWER_S", 5.0)
         short = write_video(tmp_path / "short.mp4", frames=2)
         for _ in range(2):
             # Its cell is not used again, so that others are needed.
@@ -190,8 +190,8 @@ async def test_processes_killed_while_idle_are_replaced(video: Path, tmp_path: P
 
 async def test_a_report_larger_than_any_can_be_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4")
-    monkeypatch.setattr("service.video.report._REPORT_BYTES", 100)
-    monkeypatch.setattr("service.video.report._FRAME_BYTES", 0)
+    monkeypatch.setattr("service.video.decode_report._REPORT_BYTES", 100)
+    monkeypatch.setattr("service.video.decode_report._FRAME_BYTES", 0)
     async with running() as pool:
         with pytest.raises(DecoderCrash):
             await pool.decode(video, tmp_path / "out", SPEC, JobRequest(windows=1))

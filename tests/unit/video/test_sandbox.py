@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from service.video import inside
-from service.video.cell import Cell, CellGone
-from service.video.forking import end_cell, fork_cell
+from service.video import sandbox_child
+from service.video.forkserver_main import end_cell, fork_cell
+from service.video.sandbox_worker import Cell, CellGone
 from tests.unit.video.test_pool import cells, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's sandbox")
 
 
-async def report(work: inside.Work, task: bytes = b"") -> dict[str, Any]:
+async def report(work: sandbox_child.Work, task: bytes = b"") -> dict[str, Any]:
     """What a cell that does this work says to a task with two files of no interest. Raises CellGone."""
     pid, connection, output = fork_cell(work)
     cell = Cell(pid, connection, output)

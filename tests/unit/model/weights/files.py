@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.model.build import Network, build_network
 from service.model.config import SequenceConfig, VidTrConfig
+from service.model.factory import Network, build_network
 
 SIZE: dict[str, Any] = {
     "height": 16,

@@ -10,8 +10,8 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.model.build import Network
 from service.model.config import SequenceConfig, VidTrConfig
+from service.model.factory import Network
 from service.model.weights import CheckpointError, CheckpointMismatch, inflate
 from service.model.weights.image_names import to_video_names
 from tests.unit.model.weights.files import CVIDTR, HYBRID, RELEASED, SIZE, VANILLA, VIDTR, network

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.model.build import build_network
 from service.model.config import SequenceConfig, VidTrConfig
+from service.model.factory import build_network
 from service.model.weights.checkpoint import CheckpointError
 from service.model.weights.matching import CheckpointMismatch
 from service.model.weights.resizing import start_from

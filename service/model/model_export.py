@@ -1,0 +1,165 @@
+"""From a network to a model repository entry that Triton and the in-process backend both serve."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from service.contracts import Precision
+from service.model.card import ModelCard
+from service.model.factory import Network, for_inference
+from service.model.preprocess import fold_normalisation
+from service.model.triton_config import read_parameter, triton_config, without_parameters
+from service.model.triton_options import Serving, read_block, with_block
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+# What may differ between versions of one model, since Triton keeps one configuration for all of them.
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_OF_A_VERSION = frozenset({"weights_sha256", "description"})
+
+
+class Served(nn.Module):
+    """The network as it is served: uint8 clips in, a flat tuple of float32 tensors out.
+
+    A copy for inference, in float32 or lower precision, of which norms, the softmax of the temporal map and the
+    deviations that topK_std compares stay in float32.
+    """
+
+    def __init__(self, network: Network, precision: Precision = "fp32") -> None:
+        super().__init__()
+        self.network = for_inference(network).float()
+        fold_normalisation(self.network.conv_stem)
+        self.network.to(_DTYPES[precision])
+        for module in self.network.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.float()
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score RGB clips, uint8 `(B, T, H, W, 3)`.
+
+        Returns `logits (B, K)`, `temporal_attention (B, T)`, `layer_attention (B, L, T)` and
+        `layer_retention (B, L, T)`, all float32. Raises ValueError where the clips are not uint8.
+        """
+        if clips.dtype != torch.uint8:
+            raise ValueError("clips must be uint8")
+        scores = self.network(clips.permute(0, 4, 1, 2, 3))
+        return (
+            scores.logits.float(),
+            scores.temporal_attention,
+            scores.layer_attention,
+            scores.layer_retention,
+        )
+
+
+def export_model(
+    model: Network, directory: Path, *, name: str, version: int, card: ModelCard, serving: Serving | None = None
+) -> Path:
+    """Write `<directory>/<name>/<version>/model.pt` and `<directory>/<name>/config.pbtxt`; return the model's folder.
+
+    The module is scripted, not traced: a traced one keeps the device it was traced on. `model` itself is left as it
+    is. Weights hashes of the other versions stay in the configuration, and so does how Triton serves the model unless
+    `serving` says it anew. The same weights, exported by a fresh process, give the same bytes.
+
+    Raises ValueError where the name or version cannot be served, where `card` does not fit the network, and where
+    older versions of the model need another configuration: they would be served with this one.
+    """
+    _check(model, name, version, card)
+    folder = directory / name
+    config_path = folder / "config.pbtxt"
+    previous = config_path.read_text(encoding="utf-8") if config_path.exists() else None
+    hashes = _hashes(previous, name)
+    hashes.pop(str(version), None)
+    if previous is not None and hashes:
+        planned = triton_config(name, model.config, card, {}, read_block(previous))
+        if without_parameters(previous, _OF_A_VERSION) != without_parameters(planned, _OF_A_VERSION):
+            raise ValueError(
+                f"version {version} of {name} needs another configuration than versions {', '.join(hashes)}, "
+                "and Triton keeps one for all: export it under a new name"
+            )
+    block = None if previous is None else read_block(previous)
+    if serving is not None:
+        block = serving.block(card.max_batch_size)
+    weights = _archive(model, card.precision)
+    hashes[str(version)] = hashlib.sha256(weights).hexdigest()
+    _write(folder / str(version) / "model.pt", weights)
+    # Last, so that a reader who sees the new hash also finds the file.
+    _write(config_path, triton_config(name, model.config, card, hashes, block).encode())
+    return folder
+
+
+def configure_model(directory: Path, *, name: str, serving: Serving) -> Path:
+    """Write anew how Triton serves a model of the repository; return the model's folder.
+
+    Raises ValueError where `serving` does not fit the model or its config.pbtxt was not written by the exporter, and
+    OSError where there is none.
+    """
+    path = directory / name / "config.pbtxt"
+    text = path.read_text(encoding="utf-8")
+    largest = re.search(r"^max_batch_size: (\d+)$", text, re.M)
+    if largest is None:
+        raise ValueError(f"the config.pbtxt of {name} was not written by this exporter")
+    _write(path, with_block(text, serving.block(int(largest[1]))).encode())
+    return path.parent
+
+
+def _check(model: Network, name: str, version: int, card: ModelCard) -> None:
+    config = model.config
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"model name {name!r} must be letters, digits and ._- only")
+    if version < 1:
+        raise ValueError(f"version must be at least 1, not {version}")
+    if len(card.labels) != config.classes:
+        raise ValueError(f"the network has {config.classes} classes, but there are {len(card.labels)} labels")
+    if card.resize_short_side < min(config.height, config.width):
+        raise ValueError(
+            f"resize_short_side ({card.resize_short_side}) is too small for crops of {config.height}x{config.width}"
+        )
+
+
+def _hashes(config: str | None, name: str) -> dict[str, str]:
+    if config is None:
+        return {}
+    value = read_parameter(config, "weights_sha256")
+    if value is None:
+        raise ValueError(f"the config.pbtxt of {name} was not written by this exporter: move it away first")
+    return {str(version): str(digest) for version, digest in json.loads(value).items()}
+
+
+def _archive(model: Network, precision: Precision) -> bytes:
+    served = Served(model, precision).to("cpu").eval()
+    for module in served.modules():
+        # Scripting writes constants in the order of a set of strings, which differs from process to process, so that
+        # equal weights gave unequal files. Attributes keep their order; only a shape has to be a constant.
+        constants = ["normalized_shape"] if isinstance(module, nn.LayerNorm) else []
+        module.__constants__ = constants  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        # Deprecated, yet the only format that Triton's PyTorch backend batches.
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", r"`torch\.jit\.(script|save)` is deprecated", category)
+        path = Path(scratch, "model.pt")
+        torch.jit.save(torch.jit.script(served), path)
+        return _without_debug_records(path)
+
+
+def _without_debug_records(path: Path) -> bytes:
+    """The archive less its source locations, which hold paths of the exporting machine and are never needed."""
+    stripped = path.with_suffix(".stripped")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(stripped, "w") as target:
+        for record in source.infolist():
+            if not record.filename.endswith(".debug_pkl"):
+                target.writestr(zipfile.ZipInfo(record.filename), source.read(record))
+    return stripped.read_bytes()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

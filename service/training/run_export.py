@@ -1,0 +1,45 @@
+"""From a finished run to a model that is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.contracts import Precision
+from service.model.card import ModelCard
+from service.model.model_export import export_model
+from service.model.triton_options import Serving
+from service.training.start import clip_spec
+from service.training.trained_run import read_run
+
+
+def export_run(
+    run: Path,
+    repository: Path,
+    *,
+    name: str,
+    version: int,
+    description: str,
+    precision: Precision = "fp32",
+    serving: Serving | None = None,
+) -> Path:
+    """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
+
+    Raises what `read_run` and `export_model` raise.
+    """
+    finished = read_run(run)
+    spec = clip_spec(finished.config)
+    card = ModelCard(
+        labels=finished.labels,
+        trained=True,
+        description=description,
+        frame_step=spec.frame_step,
+        reference_fps=spec.reference_fps,
+        resize_short_side=spec.resize_short_side,
+        sampling=spec.sampling,
+        resize=spec.resize,
+        framing=spec.framing,
+        activation=spec.activation,
+        thresholds=finished.thresholds,
+        precision=precision,
+    )
+    return export_model(finished.network, repository, name=name, version=version, card=card, serving=serving)

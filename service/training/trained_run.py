@@ -1,0 +1,51 @@
+"""The folder of a run: what describes it, and its best weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.model.factory import Network
+from service.model.weights.native import load_weights
+from service.training.config import CONFIG_FILE, TrainConfig
+from service.training.start import make_network
+from service.training.thresholds import read_thresholds
+
+_LABELS, _BEST = "labels.json", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has come to."""
+
+    config: TrainConfig
+    """As it was run, but for a `start` from a file, which is not needed any more and may be gone."""
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    """Score of each label from which on it holds; empty where they were not measured."""
+    network: Network
+    """With the weights of the best evaluation, in eval mode."""
+
+
+def describe_run(folder: Path, config: TrainConfig, labels: Sequence[str]) -> None:
+    """Write into the folder what `read_run` needs beside the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / _LABELS).write_text(json.dumps(labels), encoding="utf-8")
+
+
+def read_run(folder: Path) -> Run:
+    """The run of a folder.
+
+    Raises OSError where the folder is not that of a run or has no weights yet, and RuntimeError or ValueError where its
+    weights do not fit.
+    """
+    config = TrainConfig.model_validate_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    labels = tuple(json.loads((folder / _LABELS).read_text(encoding="utf-8")))
+    if isinstance(config.network.get("start"), dict):
+        config = config.model_copy(update={"network": {**config.network, "start": "xavier"}})
+    network = make_network(config, len(labels)).eval()
+    load_weights(network, folder / _BEST)
+    return Run(config, labels, read_thresholds(folder, labels), network)

@@ -1,0 +1,142 @@
+"""The fork server, seen from the process that serves requests: asked for cells, and to end them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from service.video import forkserver_main
+from service.video.sandbox_worker import Cell
+
+# What its interpreter runs: with the modules of this one, of which it inherits nothing.
+_MAIN = (
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from service.video.forkserver_main import main; main(*map(int, sys.argv[1:3]))"
+)
+_ANSWER_BYTES = 1 << 12
+_END_S = 5.0
+# It answers in milliseconds, once it has loaded all that it needs.
+_ANSWER_S = 60.0
+
+
+class ServerGone(Exception):
+    """The fork server has ended, and all its cells with it."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a cell ended: its exit status, negative for a signal, after `cpu_s` CPU seconds in all."""
+
+    code: int
+    cpu_s: float
+
+
+class ForkServer:
+    """A running fork server; at its other end is `service.video.forkserver_main`.
+
+    It starts as a program of its own, with an empty environment and no file of this process but the connection: what
+    is secret here, a cell that was taken over must not find. It is told what to prepare, and nothing else.
+
+    Its processes die with the thread that started it. Every method but `close` waits until it is ready, and raises
+    ServerGone.
+
+    Attributes:
+        layers: names of what shuts in all its cells on this machine; known with the first of them.
+        gone: whether it has ended.
+    """
+
+    def __init__(self, prepare: forkserver_main.Prepare) -> None:
+        self._control, inside = socket.socketpair()
+        with inside:
+            told = (str(inside.fileno()), str(os.getpid()), *(os.path.abspath(path) for path in sys.path))
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [sys.executable, "-I", "-c", _MAIN, *told],
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                pass_fds=(inside.fileno(),),
+            )
+        with contextlib.suppress(BrokenPipeError):
+            self._control.sendall(pickle.dumps(prepare))
+        self._control.setblocking(False)
+        self._turn = asyncio.Lock()
+        self._asking: set[asyncio.Task[Any]] = set()
+        self._ready = False
+        self.gone = False
+        self.layers: list[str] = []
+
+    async def fork(self) -> Cell:
+        """A fresh cell."""
+        answer, (control, output) = await self._ask(None)
+        return Cell(answer["pid"], socket.socket(fileno=control), output)
+
+    async def end(self, cell: Cell) -> Exit:
+        """Kill a cell; when this returns, it is no more."""
+        cell.close()
+        answer, _ = await self._ask(cell.pid)
+        return Exit(answer["code"], answer["cpu_s"])
+
+    async def close(self) -> None:
+        """Kill it and its cells."""
+        self.gone = True
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, _END_S)
+        await asyncio.gather(*self._asking, return_exceptions=True)
+        self._control.close()
+
+    async def _ask(self, pid: int | None) -> tuple[dict[str, Any], list[int]]:
+        """To fork, or to end the cell `pid`. Goes on where the caller is cancelled: answers come in turn."""
+        task = asyncio.create_task(self._asked(pid))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        return await asyncio.shield(task)
+
+    async def _asked(self, pid: int | None) -> tuple[dict[str, Any], list[int]]:
+        async with self._turn:
+            if self.gone:
+                raise ServerGone
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    if not self._ready:
+                        self.layers = (await self._answer())[0]["layers"]
+                        self._ready = True
+                    with contextlib.suppress(OSError):
+                        await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(pid).encode() + b"\n")
+                    return await self._answer()
+            except TimeoutError:
+                self.gone = True
+                self._process.kill()
+                raise ServerGone from None
+
+    async def _answer(self) -> tuple[dict[str, Any], list[int]]:
+        line, descriptors = b"", list[int]()
+        try:
+            while not line.endswith(b"\n"):
+                await self._readable()
+                data, received, *_ = socket.recv_fds(self._control, _ANSWER_BYTES, 2)
+                if not data:
+                    raise EOFError
+                line += data
+                descriptors += received
+        except (OSError, EOFError):
+            self.gone = True
+            raise ServerGone from None
+        return json.loads(line), descriptors
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._control, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._control)

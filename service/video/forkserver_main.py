@@ -1,0 +1,170 @@
+"""What runs in the fork server: a process that has FFmpeg and all modules in memory, and makes cells of itself.
+
+Only there and in cells is FFmpeg loaded: the process that serves requests never parses uploads, nor does this one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import importlib
+import json
+import os
+import pickle
+import pkgutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import IO, Any
+
+from service.contracts import DecodedVideo, JobRequest, ModelSpec
+from service.errors import DecodeMemoryLimit, InternalError, VidtrError
+from service.video import sandbox_child
+from service.video.config import DecodeConfig
+from service.video.decode_report import report_of
+from service.video.sandbox import bind_to_parent, confine, leave_network
+
+_OPTIONS = set(JobRequest.model_fields)
+
+# Called once in the fork server, before the first cell: what all cells are to have in memory, and what they do.
+Prepare = Callable[[], sandbox_child.Work]
+
+
+# What a cell may have written that nobody has read yet; more is lost, as nothing of it is needed.
+_OUTPUT_BYTES = 1 << 14
+
+
+def main(control: int, parent: int) -> None:
+    """Be the fork server of the process `parent` at the other end of `control`, until that is closed."""
+    connection = socket.socket(fileno=control)
+    with connection.makefile("rb") as requests:
+        # By the process that started this one, which is trusted; what cells say is never unpickled.
+        prepare: Prepare = pickle.load(requests)  # noqa: S301
+        serve(prepare, connection, requests, parent)
+
+
+def serve(prepare: Prepare, control: socket.socket, requests: IO[bytes], parent: int) -> None:
+    """Fork cells, and end them, as `requests` ask; `control` takes the answers."""
+    layers = ["network namespace"] if leave_network() else []
+    bind_to_parent(parent)
+    work = prepare()
+    # A collection in a fork would touch, and so copy, every page that it shares with this process.
+    gc.collect()
+    gc.freeze()
+    _answer(control, {"layers": layers})
+    for line in requests:
+        pid = json.loads(line)
+        if pid is None:
+            pid, cell, output = fork_cell(work)
+            with cell:
+                _answer(control, {"pid": pid}, cell.fileno(), output)
+            os.close(output)
+        else:
+            _answer(control, end_cell(pid))
+
+
+def fork_cell(work: sandbox_child.Work) -> tuple[int, socket.socket, int]:
+    """A new cell of this process: its process id, a connection to it, and a pipe of all that it writes elsewhere."""
+    ours, theirs = socket.socketpair()
+    output, written = _pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        for stream in (1, 2):
+            os.dup2(written, stream)
+        sandbox_child.serve(work, theirs, parent)
+    theirs.close()
+    os.close(written)
+    return pid, ours, output
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe that holds up nobody: what does not fit is lost."""
+    output, written = os.pipe()
+    for end in (output, written):
+        os.set_blocking(end, False)
+    if sys.platform == "linux":
+        fcntl.fcntl(written, fcntl.F_SETPIPE_SZ, _OUTPUT_BYTES)
+    return output, written
+
+
+def end_cell(pid: int) -> dict[str, Any]:
+    """Kill a cell of this process; how it ended, if it had ended before, and how much CPU it used in all."""
+    # Its process id is its own until it is waited for here.
+    os.kill(pid, signal.SIGKILL)
+    _, status, used = os.wait4(pid, 0)
+    return {"code": os.waitstatus_to_exitcode(status), "cpu_s": used.ru_utime + used.ru_stime}
+
+
+def _answer(control: socket.socket, answer: dict[str, Any], *descriptors: int) -> None:
+    socket.send_fds(control, [json.dumps(answer).encode() + b"\n"], descriptors)
+
+
+def prepare_decoder(config: DecodeConfig) -> sandbox_child.Work:
+    """Load what decoding needs, take on its limits, and return what a cell does with an upload."""
+    # The BLAS behind numpy reserves address space for every core of the machine, and none of it is used here.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # numpy and PyAV load these when they need them; that has to happen before memory is limited and files are denied.
+    import mmap  # noqa: F401
+
+    import av
+
+    import service.video.clips  # noqa: F401
+    from service.video.warmup import warm_up
+
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    warm_up()
+    confine(config.decode_memory_bytes)
+
+    def work(upload: sandbox_child.HeldFile, clips: sandbox_child.HeldFile, task: bytes) -> dict[str, Any]:
+        try:
+            return report_of(decode_or_explain(upload, clips, *read_task(task), config))
+        except VidtrError as error:
+            return report_of(error)
+
+    return work
+
+
+def task_of(spec: ModelSpec, request: JobRequest) -> bytes:
+    """As JSON: to unpickle something, a cell might have to load a module, which it cannot."""
+    # Of the request no more than the base class has: a class of another room has fields that a cell does not know.
+    return _written(spec) + b"\n" + request.model_dump_json(include=_OPTIONS).encode()
+
+
+def read_task(task: bytes) -> tuple[ModelSpec, JobRequest]:
+    """The inverse of `task_of`."""
+    spec, _, request = task.partition(b"\n")
+    return _read(spec), JobRequest.model_validate_json(request)
+
+
+# The same few models come with every task, and a large one has hundreds of labels.
+@lru_cache(maxsize=8)
+def _written(spec: ModelSpec) -> bytes:
+    return spec.model_dump_json().encode()
+
+
+@lru_cache(maxsize=8)
+def _read(spec: bytes) -> ModelSpec:
+    return ModelSpec.model_validate_json(spec)
+
+
+def decode_or_explain(path: Any, out: Any, spec: ModelSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
+    """`decode_file`, raising nothing but VidtrError."""
+    from service.video.clips import decode_file
+
+    try:
+        return decode_file(path, out, spec, request, config)
+    except VidtrError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            raise DecodeMemoryLimit(
+                f"Decoding needs more than the {config.decode_memory_bytes} bytes of memory that it may use.",
+                limit=config.decode_memory_bytes,
+            ) from error
+        raise InternalError(f"Decoding failed unexpectedly ({type(error).__name__}: {error}).") from error

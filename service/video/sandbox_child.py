@@ -1,0 +1,90 @@
+"""What runs in a cell: lock in, then decode one upload after the other, holding nothing but its two files."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import IO, Any, NoReturn
+
+from service.video.sandbox import allow, bind_to_parent, lock_in
+from service.video.sandbox_worker import HEAD, LENGTH, READ_BYTES
+
+
+class HeldFile:
+    """An open file in the place of a path, for a process that may open nothing."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def open(self, mode: str) -> IO[bytes]:
+        """The file from its beginning; one at a time is read, since all share a position."""
+        file = os.fdopen(os.dup(self._descriptor), mode)
+        file.seek(0)
+        return file
+
+
+# Called in the cell with the upload, the file of the clips, and the task as it was handed over.
+Work = Callable[[HeldFile, HeldFile, bytes], dict[str, Any]]
+
+
+def serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
+    """Be a cell of the process `parent`, until the other end of `connection` is closed."""
+    control = connection.fileno()
+    code = 1
+    try:
+        bind_to_parent(parent)
+        _close_others(control)
+        _say(control, {"layers": lock_in(control)})
+        while (received := socket.recv_fds(connection, HEAD.size, 2))[0]:
+            head, (upload, clips), *_ = received
+            size, cpu_s, file_bytes = HEAD.unpack(head + _exactly(control, HEAD.size - len(head)))
+            if sys.platform != "linux":
+                # There it is allowed from outside: a locked process cannot raise its limits.
+                allow(cpu_s, file_bytes)
+            answer = work(HeldFile(upload), HeldFile(clips), _exactly(control, size))
+            os.close(upload)
+            os.close(clips)
+            _say(control, answer)
+            # Containers and streams of PyAV hold each other, and with them the pictures: Python would look for such
+            # circles so seldom that a process grows by hundreds of megabytes.
+            gc.collect()
+        code = 0
+    except (ConnectionError, EOFError):
+        # The other end is gone, or done with this process.
+        pass
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        # Nothing of the parent is to be flushed or torn down twice.
+        os._exit(code)
+
+
+def _close_others(control: int) -> None:
+    """Close all files but this one and the standard streams."""
+    os.closerange(3, control)
+    os.closerange(control + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _say(control: int, answer: dict[str, Any]) -> None:
+    data = json.dumps(answer).encode()
+    data = LENGTH.pack(len(data)) + data
+    while data:
+        data = data[os.write(control, data) :]
+
+
+def _exactly(descriptor: int, size: int) -> bytes:
+    """`size` bytes; EOFError where there are fewer."""
+    chunks = []
+    while size:
+        chunk = os.read(descriptor, min(size, READ_BYTES))
+        if not chunk:
+            raise EOFError
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,128 @@
+"""Which cell decodes which upload: one that has seen nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from service.video.forkserver_client import Exit, ForkServer, ServerGone
+from service.video.sandbox_worker import Cell
+
+
+class Cells:
+    """The cells of one fork server: at most `most` that have seen uploads, and as many fresh ones.
+
+    A cell is used for at most `uploads` of one caller, and never again once an upload has failed in it.
+    """
+
+    def __init__(self, server: ForkServer, most: int, uploads: int) -> None:
+        self._server = server
+        self._most = most
+        self._uploads = uploads
+        self._idle: list[tuple[str, Cell]] = []
+        self._fresh: list[Cell] = []
+        self._busy = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+        self._forking: asyncio.Task[None] | None = None
+        self._beside: set[asyncio.Task[None]] = set()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the fork server has ended, and with it all cells."""
+        return self._server.gone
+
+    async def fill(self) -> list[str]:
+        """Fork as many fresh cells as there are to be; names of what shuts one in. Raises ServerGone, CellGone."""
+        while len(self._fresh) < self._most:
+            await self._fork()
+        return await self.layers(self._fresh[-1])
+
+    async def layers(self, cell: Cell) -> list[str]:
+        """Names of what shuts in this one. Raises CellGone."""
+        return [*self._server.layers, *await cell.layers()]
+
+    async def take(self, caller: str) -> Cell:
+        """A cell for an upload of `caller`; it comes back by `give_back` or `end`. Raises ServerGone."""
+        own = next((idle for idle in self._idle if idle[0] == caller), None)
+        if own is not None:
+            self._idle.remove(own)
+            cell = own[1]
+        else:
+            while not self._fresh:
+                await self._fork()
+            cell = self._fresh.pop(0)
+        self._busy += 1
+        self._unused.clear()
+        while self._idle and self._busy + len(self._idle) > self._most:
+            self._spawn(self._server.end(self._idle.pop(0)[1]))
+        # The next caller's cell is made while this one works.
+        self._refill()
+        return cell
+
+    def give_back(self, cell: Cell, caller: str) -> None:
+        """The cell has decoded an upload of `caller`."""
+        if cell.tasks < self._uploads:
+            self._free()
+            self._idle.append((caller, cell))
+        else:
+            self.discard(cell)
+
+    def discard(self, cell: Cell) -> None:
+        """Kill a cell that was taken, without waiting for it."""
+        self._free()
+        self._spawn(self._server.end(cell))
+
+    async def end(self, cell: Cell) -> Exit:
+        """Kill a cell that was taken; when this returns, it is no more. Raises ServerGone."""
+        self._free()
+        return await self._server.end(cell)
+
+    async def unused(self) -> None:
+        """Wait until none is taken."""
+        await self._unused.wait()
+
+    async def close(self) -> None:
+        """Kill all cells, and the fork server."""
+        await self._server.close()
+        while self._beside:
+            await asyncio.gather(*self._beside, return_exceptions=True)
+        for cell in (*(cell for _, cell in self._idle), *self._fresh):
+            cell.close()
+
+    def _free(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._unused.set()
+
+    async def _fork(self) -> None:
+        """Wait for one more fresh cell; others may wait for the same. Raises ServerGone."""
+        self._refill()
+        if self._forking is not None:
+            await asyncio.shield(self._forking)
+        if self._server.gone:
+            raise ServerGone
+
+    def _refill(self) -> None:
+        if self._forking is None and len(self._fresh) < self._most:
+            self._forking = self._spawn(self._forked())
+
+    async def _forked(self) -> None:
+        try:
+            self._fresh.append(await self._server.fork())
+        finally:
+            self._forking = None
+        self._refill()
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[None]:
+        async def quietly() -> None:
+            # Whoever comes next is told that there is no server any more.
+            with contextlib.suppress(ServerGone):
+                await work
+
+        task = asyncio.create_task(quietly())
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        return task

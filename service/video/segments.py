@@ -1,0 +1,166 @@
+"""Which packets have to be decoded so that the wanted frames come out: runs that each start at a keyframe.
+
+The timestamps of packets are those of the frames that they become, so the frames on screen at given moments are known
+before any is decoded, and so is the last keyframe before each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from service.video.packet_index import REORDER_DEPTH, Packets, collect
+from service.video.source import read_packets
+from service.video.timeline import IndexUnreliable, Timeline
+
+_SEEK_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Key:
+    """A packet where decoding can start.
+
+    Attributes:
+        pts: when it is presented, in ticks.
+        order: its place among the packets of the stream; only comparisons have a meaning.
+        opens: whether pictures may follow that refer to the group before.
+    """
+
+    pts: int
+    order: int
+    opens: bool
+
+
+@dataclass
+class Run:
+    """A stretch of packets that is decoded without a break.
+
+    Attributes:
+        start: where it starts; None for the stream's first packet.
+        wanted: which moments, by number, show the frame of each timestamp.
+        last: place of the last packet that is needed.
+    """
+
+    start: Key | None
+    wanted: dict[int, list[int]] = field(default_factory=dict)
+    last: int = -1
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The packet that becomes the frame on screen, and the keyframe it depends on."""
+
+    pts: int
+    order: int
+    key: Key | None
+
+
+def _merge(targets: Sequence[_Target]) -> list[Run]:
+    runs: list[Run] = []
+    for number, target in enumerate(targets):
+        # Pictures that lead an open group lie behind its keyframe in the file: the run is then already beyond it.
+        if not runs or (target.key is not None and target.key.order > runs[-1].last):
+            runs.append(Run(target.key))
+        runs[-1].wanted.setdefault(target.pts, []).append(number)
+        runs[-1].last = max(runs[-1].last, target.order)
+    return runs
+
+
+def runs_of_packets(packets: Packets, timeline: Timeline, moments: Sequence[float]) -> list[Run]:
+    """The runs for `moments` (seconds, ascending) where all packets are known."""
+    numbers = np.flatnonzero(packets.shown & (packets.pts >= timeline.origin))
+    numbers = numbers[np.argsort(packets.pts[numbers], kind="stable")]
+    keys = np.flatnonzero(packets.keyframe & packets.shown)
+    bounds = np.array([timeline.ticks(moment) for moment in moments])
+    places = np.clip(np.searchsorted(packets.pts[numbers], bounds, side="right") - 1, 0, None)
+    targets = []
+    for number in numbers[places].tolist():
+        pts = int(packets.pts[number])
+        before = int(np.searchsorted(packets.pts[keys], pts, side="right")) - 1
+        key = int(keys[before]) if before >= 0 else -1
+        start = Key(int(packets.pts[key]), key, packets.opens(key)) if key >= 0 else None
+        targets.append(_Target(pts, number, start))
+    return _merge(targets)
+
+
+class IndexedRuns:
+    """Finds runs in a stream whose index, in decoding time, is complete; reads the packets around each target only."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, codec: str) -> None:
+        self._container = container
+        self._stream = stream
+        self._index = stream.index_entries
+        self._codec = codec
+
+    def runs(self, timeline: Timeline, moments: Sequence[float]) -> list[Run]:
+        """The runs for `moments` (seconds, ascending).
+
+        Raises:
+            IndexUnreliable: the packets are not what the index promises.
+        """
+        targets: list[_Target] = []
+        known: tuple[Key, Packets] | None = None
+        for moment in moments:
+            bound = timeline.ticks(moment)
+            if known is None or not self._covers(known, bound):
+                known = self._read(bound)
+            key, packets = known
+            candidates = np.flatnonzero(packets.shown & (packets.pts <= bound))
+            if not len(candidates):
+                raise IndexUnreliable
+            number = int(candidates[np.argmax(packets.pts[candidates])])
+            targets.append(_Target(int(packets.pts[number]), int(packets.dts[number]), key))
+        return _merge(targets)
+
+    def _covers(self, known: tuple[Key, Packets], bound: float) -> bool:
+        key, packets = known
+        entry = self._index.search_timestamp(int(bound), backward=True)
+        return entry >= 0 and self._index[entry].timestamp <= key.order and passed(packets, bound)
+
+    def _read(self, bound: float) -> tuple[Key, Packets]:
+        """The packets from the last keyframe shown by `bound` up to where none can be shown by then any more."""
+        try:
+            first, packets = self._seek(bound)
+            found = collect(_until_passed(chain((first,), packets), bound), self._codec, len(self._index))
+        except FFmpegError as error:
+            raise IndexUnreliable from error
+        if not found.orderly or found.error:
+            raise IndexUnreliable
+        return Key(int(found.pts[0]), int(found.dts[0]), found.opens(0)), found
+
+    def _seek(self, bound: float) -> tuple[Packet[VideoStream], Iterator[Packet[VideoStream]]]:
+        """The last keyframe shown by `bound`, and the packets after it."""
+        target = int(bound)
+        # The index is in decoding time, so FFmpeg may take a keyframe that is presented too late.
+        for _ in range(_SEEK_TRIES):
+            self._container.seek(target, stream=self._stream, backward=True)
+            packets = read_packets(self._container, self._stream)
+            first = next(packets, None)
+            if first is None or first.dts is None or first.pts is None or not first.is_keyframe:
+                break
+            if first.pts <= bound and not first.is_discard:
+                return first, packets
+            target = first.dts - 1
+        raise IndexUnreliable
+
+
+def _until_passed(packets: Iterator[Packet[VideoStream]], bound: float) -> Iterator[Packet[VideoStream]]:
+    later = 0
+    for packet in packets:
+        yield packet
+        later = later + 1 if packet.pts is not None and packet.pts > bound else 0
+        if later > REORDER_DEPTH:
+            return
+
+
+def passed(packets: Packets, bound: float) -> bool:
+    """Whether no packet after these can be presented by the timestamp `bound`."""
+    tail = packets.pts[-(REORDER_DEPTH + 1) :]
+    return len(tail) > REORDER_DEPTH and bool(np.all(tail > bound))

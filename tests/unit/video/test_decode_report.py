@@ -1,0 +1,333 @@
+"""What is believed of what a cell says: nothing that decoding this upload cannot have given."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.contracts import DecodedVideo, JobRequest
+from service.errors import DecoderCrash, VideoTooShort, VidtrError
+from service.video.decode_report import Asked, Unbelievable, read_report, report_of
+from service.video.pool import DecodePool
+from testing.videos import write_video
+from tests.fixtures.evil_cell import program, take_over
+from tests.unit.video.common import SPEC, config, decode
+from tests.unit.video.test_pool import running
+
+# A full run (`make test-full`) sets the number of reports; CI sends fewer.
+REPORTS = int(os.environ.get("VIDTR_FUZZ_REPORTS", "1000"))
+REQUEST = JobRequest(windows=2)
+ASKED = Asked(SPEC, REQUEST, config(), 200)
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> DecodedVideo:
+    return decode(write_video(tmp_path_factory.mktemp("video") / "a.mp4"), REQUEST)[0]
+
+
+def believed(report: dict[str, Any], asked: Asked = ASKED, written_bytes: int | None = None) -> DecodedVideo:
+    """What is made of a report; the file of clips is as large as it says."""
+    if written_bytes is None:
+        said = report.get("decoded", {})
+        written_bytes = len(said.get("windows", ())) * said.get("crops", 0) * SPEC.clip_bytes
+    return read_report(json.dumps(report).encode(), asked, written_bytes)
+
+
+def changed(honest: DecodedVideo, place: str, value: Any) -> dict[str, Any]:
+    """An honest report but for one value; `place` is its path, by dots."""
+    report = report_of(honest)
+    *way, last = (int(step) if step.isdigit() else step for step in place.split("."))
+    inner: Any = report["decoded"]
+    for step in way:
+        inner = inner[step]
+    inner[last] = value
+    return report
+
+
+def test_an_honest_report_is_believed(honest: DecodedVideo) -> None:
+    assert believed(report_of(honest)) == honest
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("crops", 30_000_000),
+        ("crops", 3),
+        ("crops", True),
+        ("crops", "1"),
+        ("clip_shape", [8, 64, 64, 4]),
+        ("windows", []),
+        ("coverage", NAN),
+        ("coverage", 1.5),
+        ("decode_ms", INFINITY),
+        ("decode_ms", -1.0),
+        ("video.duration_s", NAN),
+        ("video.duration_s", 1e9),
+        ("video.width", 0),
+        ("video.width", 10**12),
+        ("video.height", 10**400),
+        ("video.fps", INFINITY),
+        ("video.fps", -25.0),
+        ("video.container", "x" * 60_000),
+        ("video.codec", "rawvideo"),
+        ("video.rotation", 360),
+        ("video.frames_decoded", 0),
+        ("video.frames_decoded", 10**9),
+        ("windows.0.start_s", NAN),
+        ("windows.0.end_s", INFINITY),
+        ("windows.0.end_s", -1.0),
+        ("windows.1.start_s", -5.0),
+        ("windows.0.times_s", []),
+        ("windows.0.times_s", [0.0] * 7 + [NAN]),
+        ("windows.0.times_s", [5.0] + [0.0] * 7),
+        ("windows.0.times_s", [1e300] * 8),
+        ("warnings", [{"code": "you_have_won", "detail": ""}]),
+        ("warnings", [{"code": "damaged_video", "detail": ""}] * 2),
+    ],
+)
+def test_what_no_decoder_finds_is_not_believed(honest: DecodedVideo, place: str, value: Any) -> None:
+    with pytest.raises(Unbelievable):
+        believed(changed(honest, place, value))
+
+
+def test_more_windows_than_asked_for_are_not_believed(honest: DecodedVideo) -> None:
+    with pytest.raises(Unbelievable, match="number of windows"):
+        believed(changed(honest, "windows", [window.model_dump(mode="json") for window in honest.windows] * 2))
+
+
+@pytest.mark.parametrize("windows", ["auto", "all"])
+def test_more_clips_than_there_is_room_for_are_not_believed(honest: DecodedVideo, windows: Any) -> None:
+    report, request = report_of(honest), JobRequest(windows=windows)
+    assert believed(report, Asked(SPEC, request, config(), 2))
+    with pytest.raises(Unbelievable):
+        believed(report, Asked(SPEC, request, config(), 1))
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_file_of_another_size_is_not_believed(honest: DecodedVideo, off: int) -> None:
+    with pytest.raises(Unbelievable, match="size of the clips"):
+        believed(report_of(honest), written_bytes=2 * SPEC.clip_bytes + off)
+
+
+@pytest.mark.parametrize("report", [b"", b"{}", b"[1]", b"\xff", b"[" * 60_000, b'{"error": 1, "decoded": 1}'])
+def test_what_is_no_report_is_not_believed(report: bytes) -> None:
+    with pytest.raises(Unbelievable):
+        read_report(report, ASKED, 0)
+
+
+def said(**changes: Any) -> dict[str, Any]:
+    error = {"code": "video_too_short", "detail": "Too short.", "limit": 4, "actual": 2, "retry_after_s": None}
+    return {"error": {**error, **changes}}
+
+
+def test_an_error_keeps_its_type_and_values() -> None:
+    with pytest.raises(VideoTooShort) as caught:
+        believed(said())
+    assert (caught.value.detail, caught.value.limit, caught.value.actual) == ("Too short.", 4, 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"code": "unauthorized"},
+        {"code": "decode_timeout"},
+        {"code": "no_such_code"},
+        {"code": 7},
+        {"retry_after_s": "soon"},
+        {"retry_after_s": NAN},
+        {"limit": INFINITY},
+        {"actual": 10**300},
+        {"actual": [1]},
+        {"detail": None},
+    ],
+)
+def test_an_error_that_no_decoder_raises_is_not_believed(changes: dict[str, Any]) -> None:
+    with pytest.raises(Unbelievable):
+        believed(said(**changes))
+
+
+def test_what_an_error_says_is_short_and_without_control_characters() -> None:
+    with pytest.raises(VideoTooShort) as caught:
+        believed(said(detail='\x1b[2J\n{"event": "forged"}\u202e' + "x" * 10_000, actual="a\rb"))
+    assert caught.value.detail.isprintable()
+    assert len(caught.value.detail) == 2000
+    assert caught.value.actual == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_what_is_no_text_can_be_said() -> None:
+    [warning] = believed(
+        report_of(
+            decoded_with("damaged_video", "bytes \udcff of a file\n"),
+        )
+    ).warnings
+    assert warning.detail == "bytes \N{REPLACEMENT CHARACTER} of a file\N{REPLACEMENT CHARACTER}"
+
+
+def decoded_with(code: str, detail: str) -> DecodedVideo:
+    window = {"start_s": 0.0, "end_s": 1.0, "times_s": [0.0] * SPEC.frames}
+    return DecodedVideo.model_validate(
+        {
+            "video": {
+                "duration_s": 1.0,
+                "width": 64,
+                "height": 64,
+                "fps": None,
+                "container": "mp4",
+                "codec": "h264",
+                "rotation": 0,
+                "frames_decoded": 8,
+            },
+            "coverage": 1.0,
+            "windows": [window],
+            "crops": 1,
+            "clip_shape": SPEC.clip_shape,
+            "warnings": [{"code": code, "detail": detail}],
+            "decode_ms": 1.0,
+        }
+    )
+
+
+# --- the same, said by a cell that has been taken over -----------------------------------------------------------
+
+
+@pytest.fixture
+async def evil(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DecodePool]:
+    take_over(monkeypatch)
+    async with running() as pool:
+        yield pool
+
+
+# A program that says these bytes instead of a report, by itself.
+SAY = """
+frame = sys._getframe()
+while "control" not in frame.f_locals:
+    frame = frame.f_back
+said = {said!r}
+while said:
+    said = said[os.write(frame.f_locals["control"], said):]
+time.sleep(60)
+"""
+NASTY: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    2,
+    10**6,
+    10**30,
+    NAN,
+    INFINITY,
+    -0.5,
+    "",
+    "x" * 3000,
+    "\x1b[2J\n",
+    [],
+    {},
+    [[]] * 50,
+]
+
+
+def mutated(report: Any, dice: random.Random) -> Any:
+    """The report with one to three of its values, anywhere, replaced, removed or repeated."""
+    report = json.loads(json.dumps(report))
+    for _ in range(dice.randint(1, 3)):
+        inner: Any = report
+        while True:
+            places = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
+            if not places:
+                break
+            place = dice.choice(places)
+            if isinstance(inner[place], dict | list) and dice.random() < 0.8:
+                inner = inner[place]
+                continue
+            if isinstance(inner, list) and dice.random() < 0.3:
+                inner.extend([inner[place]] * dice.choice((1, 5, 500)))
+            elif dice.random() < 0.2:
+                del inner[place]
+            else:
+                inner[place] = dice.choice(NASTY)
+            break
+    return report
+
+
+def framed(report: bytes) -> bytes:
+    return len(report).to_bytes(8, "big") + report
+
+
+def evil_report(honest: DecodedVideo, dice: random.Random) -> bytes:
+    """What a cell says, with its length: mostly near an honest report, sometimes no JSON, or of another length."""
+    errors = said()
+    report = json.dumps(mutated(dice.choice((report_of(honest), report_of(honest), errors)), dice)).encode()
+    kind = dice.random()
+    if kind < 0.1:
+        report = dice.randbytes(dice.randint(0, 2000))
+    elif kind < 0.2:
+        place = dice.randrange(len(report))
+        report = report[:place] + dice.randbytes(3) + report[place + 1 :]
+    if kind > 0.95:
+        return dice.choice((2**63, 2**40, 10**6)).to_bytes(8, "big") + report
+    return framed(report)
+
+
+async def outcome(pool: DecodePool, path: Path, out: Path, caller: str = "") -> str:
+    try:
+        await pool.decode(path, out, SPEC, REQUEST, caller)
+    except VidtrError as error:
+        return error.code
+    return "answered"
+
+
+@pytest.mark.slow
+async def test_no_report_harms_anything_but_its_own_upload(
+    evil: DecodePool, honest: DecodedVideo, tmp_path: Path
+) -> None:
+    dice = random.Random(7)
+    video, out = write_video(tmp_path / "good.mp4"), tmp_path / "out"
+    me = psutil.Process()
+    seen: dict[str, int] = {}
+    rest = 0
+    for number in range(REPORTS):
+        upload = program(tmp_path / "evil", SAY.format(said=evil_report(honest, dice)))
+        code = await outcome(evil, upload, tmp_path / "clips", "mallory")
+        seen[code] = seen.get(code, 0) + 1
+        if number % 100 == 99:
+            assert await outcome(evil, video, out, "ann") == "answered"
+            assert out.stat().st_size == 2 * SPEC.clip_bytes
+        if number == REPORTS // 10:
+            rest = me.memory_info().rss
+    # Clips were never written, so no report of clips is believed, however well it is made.
+    assert "answered" not in seen
+    assert seen[DecoderCrash.code] > REPORTS // 2
+    assert me.memory_info().rss - rest < 50 * 1024**2
+
+
+async def test_a_cell_that_claims_millions_of_crops_costs_its_upload_only(
+    evil: DecodePool, honest: DecodedVideo, tmp_path: Path
+) -> None:
+    report = json.dumps(changed(honest, "crops", 30_000_000)).encode()
+    upload = program(tmp_path / "evil", SAY.format(said=framed(report)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert await outcome(evil, upload, tmp_path / "clips") == DecoderCrash.code
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
+async def test_a_cell_that_was_not_believed_is_not_used_again(
+    evil: DecodePool, honest: DecodedVideo, tmp_path: Path
+) -> None:
+    who = program(tmp_path / "who", 'report = {"error": {"code": "undecodable", "detail": str(os.getpid())}}')
+    liar = program(tmp_path / "liar", 'report = {"error": {"code": "internal", "detail": ""}}')
+    pids = []
+    for upload in (who, liar, who):
+        with pytest.raises(VidtrError) as caught:
+            await evil.decode(upload, tmp_path / "clips", SPEC, REQUEST, "mallory")
+        pids.append(caught.value.detail)
+    assert len(set(pids)) == 3
