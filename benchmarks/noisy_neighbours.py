@@ -24,7 +24,7 @@ from benchmarks.common import record
 from benchmarks.common.abusers import ABUSERS, Target
 from benchmarks.common.http import Client
 from benchmarks.common.load import percentiles_ms
-from service.api.keys import hashed, new_key
+from service.api.api_keys import hashed, new_key
 from testing.program import Program
 from testing.videos import write_video
 

@@ -189,7 +189,7 @@ class JobRecord(Lenient):
     request_id: str = ""
     trace: str = Field("", description="W3C traceparent of the request; empty when it is not traced")
     job_class: JobClass = JobClass.INTERACTIVE
-    owner: str = Field("", description="the tenant that sent it: `service.api.callers.Caller.tenant`")
+    owner: str = Field("", description="the tenant that sent it: `service.api.auth.Principal.tenant`")
 
 
 class ClipScores(Lenient):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from service.api.decode_pace import DecodePace
+from service.api.decode_scheduler import DecodeScheduler
 from service.api.periodic import Periodic
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
@@ -63,12 +63,12 @@ class Admission:
         directory: ModelDirectory,
         capacity: QueueCapacity,
         keys: IdempotencyKeys,
-        pace: DecodePace,
+        scheduler: DecodeScheduler,
         shares: Shares | None = None,
     ) -> None:
         """Without `shares` every caller may have everything."""
         self._config = config
-        self._pace = pace
+        self._scheduler = scheduler
         self._directory = directory
         self._capacity = capacity
         self._keys = keys
@@ -99,7 +99,7 @@ class Admission:
     def slot(self, caller: str, deadline_s: float) -> Iterator[None]:
         """One of the uploads that this process may receive at a time. Raises QueueFull."""
         with _counted():
-            self._check_pace(caller, deadline_s)
+            self._check_decode_wait(caller, deadline_s)
             refused = self._uploads.take(caller)
             if refused is not None:
                 whose = " of this caller" if refused.own else ""
@@ -206,9 +206,9 @@ class Admission:
             self._live, self._live_until = await self._directory.live(), now + LIVE_S
         return self._live
 
-    def _check_pace(self, caller: str, deadline_s: float) -> None:
+    def _check_decode_wait(self, caller: str, deadline_s: float) -> None:
         ahead = self._uploads.ahead(caller)
-        most_s, ready_s = deadline_s * self._config.max_wait_share, self._pace.ready_in_s(ahead)
+        most_s, ready_s = deadline_s * self._config.max_wait_share, self._scheduler.estimated_wait_s(ahead)
         # An idle process takes everything: the next video may be a short one.
         if ahead and ready_s > most_s:
             detail = f"{ahead} uploads would be decoded before this one, which is too long a wait for its deadline"

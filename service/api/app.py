@@ -14,29 +14,29 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 
 import service
-from service.api import page, problems, reference
+from service.api import problems, swagger, web_ui
 from service.api.admission import Admission, AdmissionConfig
-from service.api.callers import Access, AccessConfig
+from service.api.api_keys import ApiKeyConfig, ApiKeyStore
+from service.api.app_state import ApiState
+from service.api.auth import AuthConfig, Authenticator
 from service.api.classification import Classifier
-from service.api.decode_pace import DecodePace
+from service.api.decode_scheduler import DecodeScheduler
 from service.api.decoding import start_decoding
-from service.api.early import EarlyAnswers
-from service.api.following import Following
+from service.api.early_response import EarlyResponseMiddleware
+from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
-from service.api.keys import KeyConfig, KeyRing
 from service.api.middleware import RequestContext
 from service.api.origin import ANY, Origins
 from service.api.overdue import Overdue
 from service.api.periodic import Periodic
 from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
-from service.api.routes import classify, jobs, models, operations
+from service.api.routes import classify_route, jobs_route, models_route, operations_route
 from service.api.shares import Shares
 from service.api.spool import SpoolConfig
-from service.api.state import ApiState
 from service.api.streaming import Streaming
 from service.api.upload import UploadTimes
-from service.api.webhooks import WebhookConfig, Webhooks
+from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.errors import QueueUnavailable
 from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.connection import connect
@@ -92,10 +92,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    access = settings.narrowed(AccessConfig)
-    names = settings.allowed_hosts or (() if access.loopback else (ANY,))
+    auth = settings.narrowed(AuthConfig)
+    names = settings.allowed_hosts or (() if auth.loopback else (ANY,))
     app.add_middleware(Origins, names=names, origins=settings.cors_origins)
-    app.add_middleware(EarlyAnswers)
+    app.add_middleware(EarlyResponseMiddleware)
     app.add_middleware(RequestContext)
     if settings.cors_origins:
         app.add_middleware(
@@ -106,13 +106,13 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=CORS_ANSWER_HEADERS,
         )
     problems.install(app)
-    for module in (classify, jobs, models, operations):
+    for module in (classify_route, jobs_route, models_route, operations_route):
         app.include_router(module.router)
     if not settings.api_metrics_port:
-        app.include_router(operations.metrics_router)
-    page.install(app)
-    reference.install(app)
-    _document(app, key_needed=not access.open)
+        app.include_router(operations_route.metrics_router)
+    web_ui.install(app)
+    swagger.install(app)
+    _document(app, key_needed=not auth.open)
     return app
 
 
@@ -132,15 +132,15 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     spool_dir.mkdir(parents=True, exist_ok=True)
     await _announce(durability)
     pool = await start_decoding(settings, stack)
-    pace = DecodePace(pool.processes)
+    scheduler = DecodeScheduler(pool.processes)
     sampler = QueueSampler(redis, keys, directory, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
-    ring = KeyRing(settings.narrowed(KeyConfig))
-    ring.load()
-    access = Access(settings.narrowed(AccessConfig), ring, Quotas(redis, keys))
-    access.announce()
-    shares = Shares(settings.caller_share, lambda: access.only_one)
+    api_keys = ApiKeyStore(settings.narrowed(ApiKeyConfig))
+    api_keys.load()
+    auth = Authenticator(settings.narrowed(AuthConfig), api_keys, Quotas(redis, keys))
+    auth.log_policy()
+    shares = Shares(settings.caller_share, lambda: auth.only_one)
     overdue = Overdue(store, directory)
     overdue.start()
     stack.push_async_callback(overdue.close)
@@ -149,12 +149,12 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         directory,
         QueueCapacity(redis, keys, settings.narrowed(CapacityConfig)),
         IdempotencyKeys(redis, keys, settings.narrowed(IdempotencyTimes)),
-        pace,
+        scheduler,
         shares,
     )
     admission.start()
     stack.push_async_callback(admission.close)
-    refreshing = Periodic("api-keys", KEYS_REFRESH_S, ring.refresh)
+    refreshing = Periodic("api-keys", KEYS_REFRESH_S, api_keys.refresh)
     refreshing.start()
     stack.push_async_callback(refreshing.close)
     webhooks = Webhooks(settings.narrowed(WebhookConfig), WebhookQueue(redis, keys), shares=shares)
@@ -166,15 +166,15 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         shares.of("spool", 0),
         settings.narrowed(UploadTimes),
         pool,
-        pace,
+        scheduler,
         store,
-        access,
+        auth,
         admission,
         waiter,
         ResultCache(redis, keys, store, min(settings.result_cache_s, settings.result_ttl_s)),
     )
     places = shares.of("followers", settings.max_followers)
-    following = Following(JobEvents(redis, keys), bus, lambda: waiter.draining, places, directory.clock)
+    event_stream = JobEventStream(JobEvents(redis, keys), bus, lambda: waiter.draining, places, directory.clock)
     return ApiState(
         redis=redis,
         store=store,
@@ -182,11 +182,11 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         classifier=classifier,
         pool=pool,
         waiter=waiter,
-        access=access,
+        auth=auth,
         webhooks=webhooks,
         job_list=JobList(redis, keys),
-        following=following,
-        streaming=Streaming(classifier, waiter, following),
+        event_stream=event_stream,
+        streaming=Streaming(classifier, waiter, event_stream),
         default_model=settings.default_model,
         sync_wait_s=settings.sync_wait_s,
         job_deadline_s=settings.job_deadline_s,

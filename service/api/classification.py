@@ -11,14 +11,14 @@ import structlog
 from fastapi import Request
 
 from service.api.admission import Admission, Admitted
-from service.api.callers import Access, Caller
-from service.api.connected import while_connected
-from service.api.decode_pace import DecodePace
+from service.api.auth import Authenticator, Principal
+from service.api.decode_scheduler import DecodeScheduler
+from service.api.disconnect import cancel_on_disconnect
 from service.api.job_waiter import JobWaiter, Submitted
-from service.api.preferences import Waiting
+from service.api.request_headers import WaitPolicy
 from service.api.shares import Shared
 from service.api.spool import Spool, SpoolConfig
-from service.api.submission import Recognised, Report, Submission, fingerprint, queued, quota_seconds
+from service.api.submission import CacheLookup, Report, Submission, fingerprint, queued, quota_seconds
 from service.api.upload import UploadTimes, receive
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobStatus, ModelSpec
 from service.errors import DeadlineExceeded, Draining, IdempotencyKeyReused, QueueUnavailable, VideoError, VidtrError
@@ -43,9 +43,9 @@ class Classifier:
         spooled: Shared,
         times: UploadTimes,
         pool: DecodePool,
-        pace: DecodePace,
+        scheduler: DecodeScheduler,
         store: JobStore,
-        access: Access,
+        auth: Authenticator,
         admission: Admission,
         waiter: JobWaiter,
         cache: ResultCache,
@@ -54,9 +54,9 @@ class Classifier:
         self._spooled = spooled
         self._times = times
         self._pool = pool
-        self._pace = pace
+        self._scheduler = scheduler
         self._store = store
-        self._access = access
+        self._auth = auth
         self._admission = admission
         self._waiter = waiter
         self._cache = cache
@@ -65,9 +65,9 @@ class Classifier:
         self,
         request: Request,
         options: JobRequest,
-        waiting: Waiting,
+        wait_policy: WaitPolicy,
         key: str | None,
-        caller: Caller,
+        caller: Principal,
         report: Report = lambda stage, known: None,
     ) -> Submitted:
         """Take the upload in and accept it as a job: when this returns, its record and clips are in Redis.
@@ -76,12 +76,12 @@ class Classifier:
         Raises what quotas, admission, the upload and the decoding raise; IdempotencyInProgress and
         IdempotencyKeyReused.
         """
-        of = Submission(request, options, waiting, caller, report)
+        of = Submission(request, options, wait_policy, caller, report)
         of.phases.begin("admission")
         if self._waiter.draining:
             metrics.ADMISSION_REJECTS.labels(Draining.code).inc()
             raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
-        await self._access.check(caller)
+        await self._auth.check(caller)
         self._pool.admit(caller.identity)
         claim = None if key is None else await self._admission.earlier(key, of.job_id, caller.tenant)
         if isinstance(claim, Earlier):
@@ -92,8 +92,8 @@ class Classifier:
                 of.job_id,
                 options,
                 claim,
-                waiting.deadline_s,
-                asynchronous=waiting.asynchronous,
+                wait_policy.deadline_s,
+                asynchronous=wait_policy.asynchronous,
                 caller=caller.identity,
             ) as admitted,
             # Needed where another upload can be taken for the same.
@@ -110,24 +110,24 @@ class Classifier:
             unended = self._waiter.end_of(of.job_id)
             accepting = self._accept(of, admitted, spool, recognised)
             # With a key the client will come back for the job; without one nobody will ask for it.
-            record = await (accepting if claim is not None else while_connected(request, accepting))
+            record = await (accepting if claim is not None else cancel_on_disconnect(request, accepting))
             of.phases.begin("wait")
         clips = len(record.decoded.clips)
         log.info("job_accepted", job=of.job_id, model=record.spec.name, clips=clips, caller=caller.owner)
         return Submitted(queued(record), keyed=claim is not None, unended=unended)
 
-    def _spool_of(self, caller: Caller, *, hashed: bool) -> Spool:
+    def _spool_of(self, caller: Principal, *, hashed: bool) -> Spool:
         return Spool(self._spool, hashed=hashed, shared=self._spooled, caller=caller.identity)
 
     async def _receive(self, of: Submission, spool: Spool) -> None:
         """The upload into the spool. It is counted by the quota of requests once it has found its place."""
-        await self._access.admit(of.caller)
+        await self._auth.admit(of.caller)
         of.phases.begin("upload")
         with metrics.stage("upload"):
             await receive(of.request, spool, self._times)
         metrics.UPLOAD_BYTES.inc(spool.received)
 
-    async def _accept(self, of: Submission, admitted: Admitted, spool: Spool, recognised: Recognised) -> JobRecord:
+    async def _accept(self, of: Submission, admitted: Admitted, spool: Spool, recognised: CacheLookup) -> JobRecord:
         upload_ms = of.elapsed_s * 1000
         await self._admission.complete(admitted)
         of.phases.begin("decode")
@@ -135,7 +135,7 @@ class Classifier:
             decoded = await self._decode(of, spool, admitted)
         metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
         of.phases.begin("enqueue")
-        await self._access.charge(of.caller, quota_seconds(decoded, of.options))
+        await self._auth.charge(of.caller, quota_seconds(decoded, of.options))
         known = decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)
         of.report("decoded", {"id": of.job_id, **known})
         with metrics.stage("enqueue"):
@@ -150,7 +150,7 @@ class Classifier:
                 deadline_at=now + of.left_s,
                 upload_ms=upload_ms,
                 request_id=of.request.state.request_id,
-                job_class=self._admission.job_class(len(decoded.clips), asynchronous=of.waiting.asynchronous),
+                job_class=self._admission.job_class(len(decoded.clips), asynchronous=of.wait_policy.asynchronous),
                 trace=of.trace,
                 owner=of.caller.tenant,
             )
@@ -163,7 +163,7 @@ class Classifier:
                     fingerprint=recognised.fingerprint,
                     same=recognised.same,
                     home=self._waiter.home,
-                    followed=self._pace.waiting > 0,
+                    followed=self._scheduler.waiting > 0,
                 )
             admitted.accepted = True
         if recognised.same is not None:
@@ -174,14 +174,14 @@ class Classifier:
     def _caches(self, options: JobRequest) -> bool:
         return self._cache.on and options.webhook is None
 
-    def _recognised(self, caller: Caller, spec: ModelSpec, options: JobRequest, spool: Spool) -> Recognised:
+    def _recognised(self, caller: Principal, spec: ModelSpec, options: JobRequest, spool: Spool) -> CacheLookup:
         if not spool.hashed:
-            return Recognised()
+            return CacheLookup()
         print_ = fingerprint(spool, options)
         same = self._cache.key(caller.tenant, spec, print_) if self._caches(options) else None
-        return Recognised(print_, same)
+        return CacheLookup(print_, same)
 
-    async def _earlier(self, recognised: Recognised, claim: Claim | None) -> JobStatus | None:
+    async def _earlier(self, recognised: CacheLookup, claim: Claim | None) -> JobStatus | None:
         """The job that has scored such an upload; the request's Idempotency-Key leads to it from now on."""
         if recognised.same is None:
             return None
@@ -193,7 +193,7 @@ class Classifier:
 
     async def _again(self, of: Submission, earlier: Earlier) -> Submitted:
         """The job of an earlier request with the same key, once this upload has turned out to be the same."""
-        with self._admission.slot(of.caller.identity, of.waiting.deadline_s):
+        with self._admission.slot(of.caller.identity, of.wait_policy.deadline_s):
             async with self._spool_of(of.caller, hashed=True) as spool:
                 await self._receive(of, spool)
                 of.report("uploaded", {"id": earlier.job_id, "bytes": spool.received})
@@ -208,7 +208,7 @@ class Classifier:
         try:
             async with (
                 asyncio.timeout(of.left_s),
-                self._pace.turn(admitted.reservation.job_class, of.caller.identity),
+                self._scheduler.slot(admitted.reservation.job_class, of.caller.identity),
             ):
                 started = time.monotonic()
                 return await self._pool.decode(
@@ -221,11 +221,11 @@ class Classifier:
                     job=of.job_id,
                 )
         except TimeoutError as error:
-            deadline_s = of.waiting.deadline_s
+            deadline_s = of.wait_policy.deadline_s
             detail = f"the job's deadline of {deadline_s:g} s passed while its video was decoded"
             raise DeadlineExceeded(detail, limit=deadline_s) from error
         except VidtrError as error:
             metrics.DECODE_FAILURES.labels(error.code).inc()
             if isinstance(error, VideoError) and started is not None:
-                await self._access.charge_failed(of.caller, math.ceil(time.monotonic() - started))
+                await self._auth.charge_failed(of.caller, math.ceil(time.monotonic() - started))
             raise

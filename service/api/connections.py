@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from service.api.callers import network
+from service.api.auth import network
 from service.cores import usable_cores
 from service.telemetry import metrics
 

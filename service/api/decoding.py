@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import structlog
 
-from service.api.callers import AccessConfig
+from service.api.auth import AuthConfig
 from service.errors import SandboxMissing
 from service.settings import Settings
 from service.telemetry import metrics
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 def decode_config(settings: Settings) -> DecodeConfig:
     """How uploads are decoded: in a sandbox where strangers can reach the API, unless the settings say otherwise."""
     config = settings.narrowed(DecodeConfig)
-    if config.decode_sandbox is None and not settings.narrowed(AccessConfig).loopback:
+    if config.decode_sandbox is None and not settings.narrowed(AuthConfig).loopback:
         return replace(config, decode_sandbox="require")
     return config
 

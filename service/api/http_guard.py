@@ -16,7 +16,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.api.connections import Connections
-from service.api.early import DRAIN_BYTES, DRAIN_S
+from service.api.early_response import DRAIN_BYTES, DRAIN_S
 from service.api.problems import MEDIA_TYPE, problem_body, retry_after
 from service.errors import HeadersTooLarge, HeadTimeout, MalformedRequest, TooManyConnections, UrlTooLong, VidtrError
 

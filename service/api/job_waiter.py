@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import structlog
 from fastapi import Request
 
-from service.api.connected import while_connected
-from service.api.preferences import Waiting
+from service.api.disconnect import cancel_on_disconnect
+from service.api.request_headers import WaitPolicy
 from service.contracts import JobState, JobStatus
 from service.errors import DeadlineExceeded, MalformedRequest, QueueUnavailable, UnknownJob
 from service.queue.clock import Clock
@@ -76,22 +76,22 @@ class JobWaiter:
         """See `ResultBus.end_of`."""
         return self._bus.end_of(job_id)
 
-    async def wait(self, request: Request, job: Submitted, waiting: Waiting) -> Outcome | None:
+    async def wait(self, request: Request, job: Submitted, wait_policy: WaitPolicy) -> Outcome | None:
         """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded.
 
         A job without an Idempotency-Key is cancelled when its caller goes away.
         """
         status = job.status
         deadline_s = max(0.0, status.deadline_at - self._clock.now())
-        waited = self._bus.wait(status.id, min(waiting.wait_s, deadline_s), job.unended)
+        waited = self._bus.wait(status.id, min(wait_policy.wait_s, deadline_s), job.unended)
         try:
-            outcome = await (waited if job.keyed else while_connected(request, waited))
+            outcome = await (waited if job.keyed else cancel_on_disconnect(request, waited))
         except MalformedRequest:
             await self._cancel(status.id, "disconnected")
             raise
         if outcome is None and self._clock.now() >= status.deadline_at:
-            detail = f"the job's deadline of {waiting.deadline_s:g} s passed before its result"
-            raise DeadlineExceeded(detail, limit=waiting.deadline_s)
+            detail = f"the job's deadline of {wait_policy.deadline_s:g} s passed before its result"
+            raise DeadlineExceeded(detail, limit=wait_policy.deadline_s)
         return outcome
 
     async def keep(self, job: Submitted) -> None:

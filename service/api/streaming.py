@@ -11,12 +11,12 @@ import structlog
 from fastapi import Request
 from fastapi.sse import format_sse_event
 
-from service.api.callers import Caller
+from service.api.auth import Principal
 from service.api.classification import Classifier
-from service.api.following import Following
+from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter, Submitted
-from service.api.preferences import Waiting
 from service.api.problems import problem_body, retry_after
+from service.api.request_headers import WaitPolicy
 from service.contracts import JobRequest
 from service.errors import InternalError, VidtrError
 from service.queue.codec import Outcome
@@ -39,15 +39,15 @@ def asked_for(accept: str | None) -> bool:
 class Streaming:
     """Runs classifications beside the streams that tell of them. Owned by the app, one per process."""
 
-    def __init__(self, classifier: Classifier, waiter: JobWaiter, following: Following) -> None:
+    def __init__(self, classifier: Classifier, waiter: JobWaiter, event_stream: JobEventStream) -> None:
         self._classifier = classifier
         self._waiter = waiter
-        self._following = following
+        self._event_stream = event_stream
         # The event loop itself holds tasks only weakly.
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(
-        self, request: Request, options: JobRequest, waiting: Waiting, key: str | None, caller: Caller
+        self, request: Request, options: JobRequest, wait_policy: WaitPolicy, key: str | None, caller: Principal
     ) -> AsyncIterator[bytes]:
         """Take the upload in, and return the events that follow it; the last is a `result` or a `problem`.
 
@@ -55,7 +55,7 @@ class Streaming:
         `Classifier.submit` raises before the upload is complete.
         """
         told: asyncio.Queue[bytes | None] = asyncio.Queue()
-        running = asyncio.create_task(self._run(request, options, waiting, key, caller, told))
+        running = asyncio.create_task(self._run(request, options, wait_policy, key, caller, told))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         first = await told.get()
@@ -77,9 +77,9 @@ class Streaming:
         self,
         request: Request,
         options: JobRequest,
-        waiting: Waiting,
+        wait_policy: WaitPolicy,
         key: str | None,
-        caller: Caller,
+        caller: Principal,
         told: asyncio.Queue[bytes | None],
     ) -> None:
         """Classify. A client that goes away is noticed here, as it is without a stream."""
@@ -91,8 +91,8 @@ class Streaming:
             told.put_nowait(_event(stage, known))
 
         try:
-            job = await self._classifier.submit(request, options, waiting, key, caller, report)
-            outcome = await self._outcome(request, job, waiting, told)
+            job = await self._classifier.submit(request, options, wait_policy, key, caller, report)
+            outcome = await self._outcome(request, job, wait_policy, told)
             if outcome is not None and outcome.result is not None:
                 told.put_nowait(_event("result", outcome.result.model_dump(mode="json", exclude_none=True)))
             elif outcome is not None:
@@ -105,11 +105,11 @@ class Streaming:
             told.put_nowait(None)
 
     async def _outcome(
-        self, request: Request, job: Submitted, waiting: Waiting, told: asyncio.Queue[bytes | None]
+        self, request: Request, job: Submitted, wait_policy: WaitPolicy, told: asyncio.Queue[bytes | None]
     ) -> Outcome | None:
         following = asyncio.create_task(self._follow(job, told))
         try:
-            outcome = await self._waiter.wait(request, job, waiting)
+            outcome = await self._waiter.wait(request, job, wait_policy)
             await asyncio.wait({following}, timeout=LAST_EVENT_S)
             return outcome
         finally:
@@ -117,7 +117,7 @@ class Streaming:
             await asyncio.wait({following})
 
     async def _follow(self, job: Submitted, told: asyncio.Queue[bytes | None]) -> None:
-        async for line in self._following.stream(job.status, None, ending=False):
+        async for line in self._event_stream.stream(job.status, None, ending=False):
             told.put_nowait(line)
 
 

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from fastapi import Request
 
-from service.api.callers import Caller
-from service.api.preferences import Waiting
+from service.api.auth import Principal
+from service.api.request_headers import WaitPolicy
 from service.api.spool import Spool
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobState, JobStatus
 from service.telemetry import traces
@@ -28,8 +28,8 @@ class Submission:
 
     request: Request
     options: JobRequest
-    waiting: Waiting
-    caller: Caller
+    wait_policy: WaitPolicy
+    caller: Principal
     report: Report
     job_id: str = field(default_factory=lambda: uuid4().hex)
     began: float = field(default_factory=time.monotonic)
@@ -49,11 +49,11 @@ class Submission:
     @property
     def left_s(self) -> float:
         """Seconds until its job is given up."""
-        return max(0.0, self.waiting.deadline_s - self.elapsed_s)
+        return max(0.0, self.wait_policy.deadline_s - self.elapsed_s)
 
 
 @dataclass(frozen=True)
-class Recognised:
+class CacheLookup:
     """What an upload is recognised by; empty where nobody asks."""
 
     fingerprint: str = ""

@@ -16,7 +16,7 @@ import httpcore
 import structlog
 from standardwebhooks.webhooks import Webhook
 
-from service.api.targets import ForbiddenTarget
+from service.api.webhook_targets import ForbiddenTarget
 from service.queue.webhook_queue import WebhookDelivery
 
 log = structlog.get_logger()

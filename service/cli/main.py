@@ -13,18 +13,18 @@ from rich.console import Console
 
 import service
 from service.cli import (
-    classify,
-    dead,
-    doctor,
-    evaluation,
-    explain,
-    import_weights,
-    keys,
-    models,
-    presets,
-    processes,
-    serving,
-    training,
+    api_key_commands,
+    classify_command,
+    dead_letter_commands,
+    doctor_command,
+    evaluation_commands,
+    explain_command,
+    export_commands,
+    import_command,
+    model_commands,
+    process_commands,
+    training_commands,
+    triton_commands,
 )
 from service.errors import VidtrError
 
@@ -35,24 +35,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-app.command("up")(processes.up)
-app.command("api")(processes.api)
-app.command("worker")(processes.worker)
-app.command("classify")(classify.classify)
-app.command("doctor")(doctor.doctor)
-app.command("explain")(explain.explain)
-app.command("train")(training.train)
-app.command("evaluate")(evaluation.evaluate)
-app.command("footage")(evaluation.footage)
-app.command("crossvalidate")(evaluation.crossvalidate)
-app.command("export")(models.export)
-app.command("import")(import_weights.import_weights)
-app.add_typer(presets.app, name="models")
-app.add_typer(dead.app, name="dead")
-app.add_typer(keys.app, name="keys")
-for command in (models.configure, serving.load, serving.unload, serving.reload, serving.served):
-    presets.app.command()(command)
-app.command("install-triton")(models.install_triton)
+app.command("up")(process_commands.up)
+app.command("api")(process_commands.api)
+app.command("worker")(process_commands.worker)
+app.command("classify")(classify_command.classify)
+app.command("doctor")(doctor_command.doctor)
+app.command("explain")(explain_command.explain)
+app.command("train")(training_commands.train)
+app.command("evaluate")(evaluation_commands.evaluate)
+app.command("footage")(evaluation_commands.footage)
+app.command("crossvalidate")(evaluation_commands.crossvalidate)
+app.command("export")(export_commands.export)
+app.command("import")(import_command.import_weights)
+app.add_typer(model_commands.app, name="models")
+app.add_typer(dead_letter_commands.app, name="dead")
+app.add_typer(api_key_commands.app, name="keys")
+for command in (
+    export_commands.configure,
+    triton_commands.load,
+    triton_commands.unload,
+    triton_commands.reload,
+    triton_commands.served,
+):
+    model_commands.app.command()(command)
+app.command("install-triton")(export_commands.install_triton)
 
 
 def _version(wanted: bool) -> None:

@@ -4,7 +4,7 @@ Needs none of what the server needs: anyio, httpx, httpx-sse and pydantic only.
 """
 
 from service.client.aio import AsyncClient
-from service.client.protocol import OnProgress, Options, Progress
+from service.client.request_flow import OnProgress, Options, Progress
 from service.client.retries import Retry
 from service.client.sync import Client
 from service.client.uploads import Video

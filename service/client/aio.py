@@ -10,9 +10,9 @@ import anyio
 import httpx
 from httpx_sse import EventSource
 
-from service.client.following import Following
-from service.client.problems import Reply
-from service.client.protocol import Flow, OnProgress, Options, Pause, Protocol, Send, unheard
+from service.client.client_errors import Reply
+from service.client.job_events import JobEventReader
+from service.client.request_flow import OnProgress, Options, RequestFlow, Send, Sleep, Steps, no_progress
 from service.client.retries import Retry
 from service.client.transport import TIMEOUT_S, connection
 from service.client.uploads import Upload, Video
@@ -22,7 +22,7 @@ from service.wire import JobEvent, ServedModel
 
 T = TypeVar("T")
 
-LAST_WISH_S = 5.0
+CLEANUP_TIMEOUT_S = 5.0
 
 
 class AsyncClient:
@@ -38,7 +38,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = httpx.AsyncClient(**connection(base_url, api_key, timeout_s), transport=transport)
-        self._protocol = Protocol(retry or Retry())
+        self._flow = RequestFlow(retry or Retry())
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -56,87 +56,87 @@ class AsyncClient:
         self,
         video: Video,
         *,
-        progress: OnProgress = unheard,
+        progress: OnProgress = no_progress,
         idempotency_key: str | None = None,
         wait_s: float = 600.0,
         **options: Unpack[Options],
     ) -> JobResult:
         """See `Client.classify`."""
-        return await self._run(self._protocol.classify(Upload(video), options, idempotency_key, progress, wait_s))
+        return await self._run(self._flow.classify(Upload(video), options, idempotency_key, progress, wait_s))
 
     async def submit(
         self,
         video: Video,
         *,
-        progress: OnProgress = unheard,
+        progress: OnProgress = no_progress,
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> JobStatus:
         """See `Client.submit`."""
-        return await self._run(self._protocol.submit(Upload(video), options, idempotency_key, progress))
+        return await self._run(self._flow.submit(Upload(video), options, idempotency_key, progress))
 
     async def job(self, job_id: str) -> JobStatus:
         """See `Client.job`."""
-        return await self._run(self._protocol.job(job_id))
+        return await self._run(self._flow.job(job_id))
 
     async def jobs(self, *, page_size: int = 100) -> AsyncIterator[JobSummary]:
         """See `Client.jobs`."""
         cursor = None
         while True:
-            page = await self._run(self._protocol.page(cursor, page_size))
+            page = await self._run(self._flow.page(cursor, page_size))
             for job in page.jobs:
                 yield job
             cursor = page.next_cursor
             if cursor is None:
                 return
 
-    async def wait(self, job_id: str, *, progress: OnProgress = unheard, timeout_s: float = 600.0) -> JobResult:
+    async def wait(self, job_id: str, *, progress: OnProgress = no_progress, timeout_s: float = 600.0) -> JobResult:
         """See `Client.wait`."""
-        return await self._run(self._protocol.wait(job_id, progress, timeout_s))
+        return await self._run(self._flow.wait(job_id, progress, timeout_s))
 
     async def cancel(self, job_id: str) -> None:
         """See `Client.cancel`."""
-        await self._run(self._protocol.cancel(job_id))
+        await self._run(self._flow.cancel(job_id))
 
     async def events(self, job_id: str, *, last_event_id: str | None = None) -> AsyncIterator[JobEvent]:
         """See `Client.events`."""
-        following = Following(job_id, last_event_id, self._protocol.retry)
-        while not following.ended:
+        reader = JobEventReader(job_id, last_event_id, self._flow.retry)
+        while not reader.ended:
             try:
-                async with self._http.stream("GET", following.path, headers=following.headers()) as response:
-                    if not following.streams(response.status_code):
-                        following.opened(Reply(response.status_code, response.headers, await response.aread()))
+                async with self._http.stream("GET", reader.path, headers=reader.headers()) as response:
+                    if not reader.streams(response.status_code):
+                        reader.opened(Reply(response.status_code, response.headers, await response.aread()))
                         continue
                     async for sent in EventSource(response).aiter_sse():
-                        yield following.event(sent)
-                following.broke_off()
+                        yield reader.event(sent)
+                reader.broke_off()
             except (httpx.TransportError, VidtrError) as error:
-                await anyio.sleep(following.pause_s(error))
+                await anyio.sleep(reader.pause_s(error))
 
     async def models(self) -> list[ServedModel]:
         """See `Client.models`."""
-        return (await self._run(self._protocol.models())).models
+        return (await self._run(self._flow.models())).models
 
-    async def _run(self, flow: Flow[T]) -> T:
+    async def _run(self, steps: Steps[T]) -> T:
         try:
-            step = next(flow)
+            step = next(steps)
             while True:
                 try:
                     reply = await self._do(step)
                 except BaseException as error:
-                    step = flow.throw(error)
+                    step = steps.throw(error)
                 else:
-                    step = flow.send(reply)
+                    step = steps.send(reply)
         except StopIteration as done:
             result: T = done.value
             return result
 
-    async def _do(self, step: Send | Pause) -> Reply | None:
-        if isinstance(step, Pause):
+    async def _do(self, step: Send | Sleep) -> Reply | None:
+        if isinstance(step, Sleep):
             await anyio.sleep(step.seconds)
             return None
         content = None if step.upload is None else step.upload.async_chunks(step.report)
-        with anyio.move_on_after(LAST_WISH_S, shield=True) if step.last_wish else anyio.CancelScope():
+        with anyio.move_on_after(CLEANUP_TIMEOUT_S, shield=True) if step.shielded else anyio.CancelScope():
             response = await self._http.request(
                 step.method, step.path, params=step.params, headers=step.all_headers(), content=content
             )

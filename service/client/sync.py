@@ -10,9 +10,9 @@ from typing import TypeVar, Unpack
 import httpx
 from httpx_sse import EventSource
 
-from service.client.following import Following
-from service.client.problems import Reply
-from service.client.protocol import Flow, OnProgress, Options, Pause, Protocol, Send, unheard
+from service.client.client_errors import Reply
+from service.client.job_events import JobEventReader
+from service.client.request_flow import OnProgress, Options, RequestFlow, Send, Sleep, Steps, no_progress
 from service.client.retries import Retry
 from service.client.transport import TIMEOUT_S, connection
 from service.client.uploads import Upload, Video
@@ -42,7 +42,7 @@ class Client:
     ) -> None:
         """`timeout_s`: seconds of silence after which a connection is given up, and the request repeated."""
         self._http = httpx.Client(**connection(base_url, api_key, timeout_s), transport=transport)
-        self._protocol = Protocol(retry or Retry())
+        self._flow = RequestFlow(retry or Retry())
 
     def __enter__(self) -> Client:
         return self
@@ -60,7 +60,7 @@ class Client:
         self,
         video: Video,
         *,
-        progress: OnProgress = unheard,
+        progress: OnProgress = no_progress,
         idempotency_key: str | None = None,
         wait_s: float = 600.0,
         **options: Unpack[Options],
@@ -76,76 +76,76 @@ class Client:
 
         Raises VidtrError, OSError, TimeoutError, httpx.TransportError.
         """
-        return self._run(self._protocol.classify(Upload(video), options, idempotency_key, progress, wait_s))
+        return self._run(self._flow.classify(Upload(video), options, idempotency_key, progress, wait_s))
 
     def submit(
         self,
         video: Video,
         *,
-        progress: OnProgress = unheard,
+        progress: OnProgress = no_progress,
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> JobStatus:
         """Upload a video and return its job, which goes on without this process."""
-        return self._run(self._protocol.submit(Upload(video), options, idempotency_key, progress))
+        return self._run(self._flow.submit(Upload(video), options, idempotency_key, progress))
 
     def job(self, job_id: str) -> JobStatus:
         """How a job stands. Raises UnknownJob, ResultExpired or JobDeleted."""
-        return self._run(self._protocol.job(job_id))
+        return self._run(self._flow.job(job_id))
 
     def jobs(self, *, page_size: int = 100) -> Iterator[JobSummary]:
         """The caller's jobs, newest first, fetched page by page."""
         cursor = None
         while True:
-            page = self._run(self._protocol.page(cursor, page_size))
+            page = self._run(self._flow.page(cursor, page_size))
             yield from page.jobs
             cursor = page.next_cursor
             if cursor is None:
                 return
 
-    def wait(self, job_id: str, *, progress: OnProgress = unheard, timeout_s: float = 600.0) -> JobResult:
+    def wait(self, job_id: str, *, progress: OnProgress = no_progress, timeout_s: float = 600.0) -> JobResult:
         """Wait until a job has ended; return its result or raise its error. TimeoutError leaves the job alone."""
-        return self._run(self._protocol.wait(job_id, progress, timeout_s))
+        return self._run(self._flow.wait(job_id, progress, timeout_s))
 
     def cancel(self, job_id: str) -> None:
         """Drop a job, and erase what is kept of it. Repeating it is harmless."""
-        self._run(self._protocol.cancel(job_id))
+        self._run(self._flow.cancel(job_id))
 
     def events(self, job_id: str, *, last_event_id: str | None = None) -> Iterator[JobEvent]:
         """Each state of a job, from its first or after `last_event_id`, as it comes; a lost connection is taken up."""
-        following = Following(job_id, last_event_id, self._protocol.retry)
-        while not following.ended:
+        reader = JobEventReader(job_id, last_event_id, self._flow.retry)
+        while not reader.ended:
             try:
-                with self._http.stream("GET", following.path, headers=following.headers()) as response:
-                    if not following.streams(response.status_code):
-                        following.opened(Reply(response.status_code, response.headers, response.read()))
+                with self._http.stream("GET", reader.path, headers=reader.headers()) as response:
+                    if not reader.streams(response.status_code):
+                        reader.opened(Reply(response.status_code, response.headers, response.read()))
                         continue
                     for sent in EventSource(response).iter_sse():
-                        yield following.event(sent)
-                following.broke_off()
+                        yield reader.event(sent)
+                reader.broke_off()
             except (httpx.TransportError, VidtrError) as error:
-                time.sleep(following.pause_s(error))
+                time.sleep(reader.pause_s(error))
 
     def models(self) -> list[ServedModel]:
         """The model versions that can be asked now."""
-        return self._run(self._protocol.models()).models
+        return self._run(self._flow.models()).models
 
-    def _run(self, flow: Flow[T]) -> T:
+    def _run(self, steps: Steps[T]) -> T:
         try:
-            step = next(flow)
+            step = next(steps)
             while True:
                 try:
                     reply = self._do(step)
                 except BaseException as error:
-                    step = flow.throw(error)
+                    step = steps.throw(error)
                 else:
-                    step = flow.send(reply)
+                    step = steps.send(reply)
         except StopIteration as done:
             result: T = done.value
             return result
 
-    def _do(self, step: Send | Pause) -> Reply | None:
-        if isinstance(step, Pause):
+    def _do(self, step: Send | Sleep) -> Reply | None:
+        if isinstance(step, Sleep):
             time.sleep(step.seconds)
             return None
         content = None if step.upload is None else step.upload.chunks(step.report)

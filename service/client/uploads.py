@@ -54,7 +54,7 @@ class Upload:
             reading = self._begin(file, report)
             while chunk := file.read(reading.wanted):
                 yield chunk
-                reading.was_sent(chunk)
+                reading.on_sent(chunk)
 
     async def async_chunks(self, report: Report) -> AsyncIterator[bytes]:
         """The same, read in a thread."""
@@ -62,7 +62,7 @@ class Upload:
             reading = self._begin(file, report)
             while chunk := await to_thread.run_sync(file.read, reading.wanted):
                 yield chunk
-                reading.was_sent(chunk)
+                reading.on_sent(chunk)
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
         return nullcontext(self._stream) if self._path is None else self._path.open("rb")
@@ -85,6 +85,6 @@ class _Reading:
         """Bytes to read next. A file that grows meanwhile must not exceed the length that was announced."""
         return CHUNK_BYTES if self._size is None else min(CHUNK_BYTES, self._size - self._sent)
 
-    def was_sent(self, chunk: bytes) -> None:
+    def on_sent(self, chunk: bytes) -> None:
         self._sent += len(chunk)
         self._report(self._sent, self._size)

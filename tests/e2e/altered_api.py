@@ -11,7 +11,7 @@ import importlib
 import sys
 
 import service.video.pool
-from service.cli.processes import api
+from service.cli.process_commands import api
 
 if __name__ == "__main__":
     module, _, name = sys.argv[1].partition(":")

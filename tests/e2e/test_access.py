@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from service.api.keys import hashed, new_key
+from service.api.api_keys import hashed, new_key
 from service.client import Client
 from service.errors import Unauthorized
 from testing.program import Program, upload
@@ -150,7 +150,7 @@ def test_the_path_of_the_proxy_stands_in_what_is_told(guarded: Program, clip: Pa
 def test_the_log_says_who_may_come_in(guarded: Program) -> None:
     log = guarded.log.read_text()
     assert "'alice', 'bob', 'counted', 'limited'" in log
-    assert "open_to_others" not in log
+    assert "anonymous_access_enabled" not in log
 
 
 def test_no_key_is_written_to_the_log(guarded: Program, clip: Path) -> None:
@@ -192,6 +192,6 @@ def test_behind_a_trusted_proxy_each_address_has_its_own_quota(tmp_path: Path, c
                 client.headers["X-Forwarded-For"] = forwarded
                 codes.append(upload(client, clip).status_code)
         assert codes == [202, 202, 429]
-        assert "open_to_others" in program.log.read_text()
+        assert "anonymous_access_enabled" in program.log.read_text()
     finally:
         program.stop()

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from service.api.keys import hashed, new_key
+from service.api.api_keys import hashed, new_key
 from testing.program import Program
 from testing.videos import Image, write_video
 from tests.e2e.browser import Visit, chromium

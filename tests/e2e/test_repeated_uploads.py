@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from service.api.keys import new_key
+from service.api.api_keys import new_key
 from testing.program import Program, upload
 from testing.videos import numbered, write_video
 from tests.e2e.test_access import caller, entry

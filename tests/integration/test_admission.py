@@ -5,7 +5,7 @@ import pytest
 from redis.asyncio import Redis
 
 from service.api.admission import Admission, AdmissionConfig
-from service.api.decode_pace import DecodePace
+from service.api.decode_scheduler import DecodeScheduler
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, WorkerStatus
 from service.errors import QueueFull
@@ -35,15 +35,17 @@ LIMITS = CapacityConfig(
 
 
 @pytest.fixture
-def pace() -> DecodePace:
-    return DecodePace(processes=2)
+def scheduler() -> DecodeScheduler:
+    return DecodeScheduler(processes=2)
 
 
 @pytest.fixture
-async def admission(redis: Redis, keys: RedisKeys, directory: ModelDirectory, pace: DecodePace) -> Admission:
+async def admission(redis: Redis, keys: RedisKeys, directory: ModelDirectory, scheduler: DecodeScheduler) -> Admission:
     await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
     times = IdempotencyTimes(idempotency_ttl_s=60, reservation_ttl_s=5.0)
-    return Admission(CONFIG, directory, QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times), pace)
+    return Admission(
+        CONFIG, directory, QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times), scheduler
+    )
 
 
 def admit(admission: Admission, job_id: str, deadline_s: float = 10.0, caller: str = ""):  # type: ignore[no-untyped-def]
@@ -51,9 +53,9 @@ def admit(admission: Admission, job_id: str, deadline_s: float = 10.0, caller: s
 
 
 async def test_an_upload_that_would_wait_too_long_to_be_decoded_is_refused(
-    admission: Admission, pace: DecodePace
+    admission: Admission, scheduler: DecodeScheduler
 ) -> None:
-    pace.observe(4.0)
+    scheduler.observe(4.0)
     async with admit(admission, "a"), admit(admission, "b"):
         with pytest.raises(QueueFull, match="2 uploads would be decoded") as caught:
             async with admit(admission, "c"):
@@ -65,9 +67,9 @@ async def test_an_upload_that_would_wait_too_long_to_be_decoded_is_refused(
 
 
 async def test_an_idle_process_takes_an_upload_however_slow_the_last_ones_were(
-    admission: Admission, pace: DecodePace
+    admission: Admission, scheduler: DecodeScheduler
 ) -> None:
-    pace.observe(1000.0)
+    scheduler.observe(1000.0)
     async with admit(admission, "a") as admitted:
         assert admitted.spec.name == "tiny"
 
@@ -82,12 +84,12 @@ async def test_more_uploads_than_a_process_may_hold_are_refused(admission: Admis
 
 
 async def test_one_caller_leaves_slots_to_others(
-    redis: Redis, keys: RedisKeys, directory: ModelDirectory, pace: DecodePace
+    redis: Redis, keys: RedisKeys, directory: ModelDirectory, scheduler: DecodeScheduler
 ) -> None:
     await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
     times = IdempotencyTimes(idempotency_ttl_s=60, reservation_ttl_s=5.0)
     parts = QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times)
-    admission = Admission(CONFIG, directory, *parts, pace, Shares(0.75))
+    admission = Admission(CONFIG, directory, *parts, scheduler, Shares(0.75))
     async with contextlib.AsyncExitStack() as stack:
         for number in range(6):
             await stack.enter_async_context(admit(admission, str(number), caller="key:flood"))

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from service.api.following import Following
+from service.api.job_event_stream import JobEventStream
 from service.api.shares import Shares
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, QueueFull
@@ -107,7 +107,7 @@ async def test_a_follower_is_told_as_it_happens_until_the_end(
     received: list[bytes] = []
 
     async def follow() -> None:
-        async for line in Following(events, bus, lambda: False).stream(await store.status(job.id), None):
+        async for line in JobEventStream(events, bus, lambda: False).stream(await store.status(job.id), None):
             received.append(line)
 
     following = asyncio.create_task(follow())
@@ -132,7 +132,7 @@ async def test_a_follower_is_let_go_when_the_process_shuts_down(
     await store.accept(job)
     draining = asyncio.Event()
     lines = 0
-    async for _ in Following(events, bus, draining.is_set).stream(await store.status(job.id), None):
+    async for _ in JobEventStream(events, bus, draining.is_set).stream(await store.status(job.id), None):
         lines += 1
         draining.set()
     assert lines == 1
@@ -154,7 +154,7 @@ async def test_followers_of_a_job_share_what_is_read_of_it(store: JobStore, even
     job = record(decoded=decoded(windows=2))
     await store.accept(job)
     counted = Counted(events)
-    following = Following(cast(JobEvents, counted), bus, lambda: False)
+    following = JobEventStream(cast(JobEvents, counted), bus, lambda: False)
 
     async def follow(last_id: str | None) -> int:
         return len([line async for line in following.stream(await store.status(job.id), last_id)])
@@ -173,7 +173,7 @@ async def test_one_caller_leaves_places_to_other_followers_and_gives_back_what_i
     job = record()
     await store.accept(job)
     places = Shares(0.75).of("followers", 8)
-    following, status = Following(events, bus, lambda: False, places), await store.status(job.id)
+    following, status = JobEventStream(events, bus, lambda: False, places), await store.status(job.id)
     streams = [following.follow(status, None, "flood") for _ in range(6)]
     with pytest.raises(QueueFull, match="6 followers of this caller") as caught:
         following.follow(status, None, "flood")

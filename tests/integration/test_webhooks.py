@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from service.api.shares import Shares
-from service.api.targets import PinnedBackend
 from service.api.webhook_message import asked_for, signing_secret
-from service.api.webhooks import BREAK_AFTER, WebhookConfig, Webhooks, retry_in
+from service.api.webhook_sender import BREAK_AFTER, WebhookConfig, Webhooks, retry_in
+from service.api.webhook_targets import PinnedBackend
 from service.contracts import JobRequest, JobState
 from service.errors import BackendFailed, InvalidOption
 from service.queue.codec import Outcome

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 
 from service.api.admission import Admission, AdmissionConfig
-from service.api.decode_pace import DecodePace
+from service.api.decode_scheduler import DecodeScheduler
 from service.api.job_waiter import JobWaiter
 from service.api.overdue import Overdue
 from service.api.periodic import Periodic
-from service.api.webhooks import WebhookConfig, Webhooks
+from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
@@ -147,8 +147,8 @@ class Api:
             reservation_ttl_s=RESERVED_S,
             reservation_start_clips=1,
         )
-        self.pace = DecodePace(4)
-        self.admission = Admission(config, self.directory, QueueCapacity(redis, KEYS, limits), keys, self.pace)
+        self.scheduler = DecodeScheduler(4)
+        self.admission = Admission(config, self.directory, QueueCapacity(redis, KEYS, limits), keys, self.scheduler)
         self.bus = ResultBus(redis, KEYS, self.store)
         durability = Durability(redis, KEYS, DurabilityConfig(1.0))
         self.waiter = JobWaiter(self.store, self.bus, durability, 1.0, self.directory.clock)

@@ -69,7 +69,7 @@ class World:
         """Carry out the plan and look at what is left."""
         self.server.begin()
         _exceptions.clear()
-        told = mock.patch("service.api.webhooks.send", self._told)
+        told = mock.patch("service.api.webhook_sender.send", self._told)
         with virtual(self.loop, self.plan.seed), _small(), told:
             try:
                 self.loop.run_until_complete(self._main())

@@ -18,7 +18,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from service.api import reference
+from service.api import swagger
 from service.api.app import create_app
 from service.api.problems import STATUS
 from service.api.schemas import ClassifyOptions
@@ -351,6 +351,6 @@ def test_every_element_that_a_script_asks_for_is_on_the_page(path: Path) -> None
 
 
 def test_every_link_of_the_page_into_the_service_is_served() -> None:
-    served = {route.removeprefix("GET ") for route in routes()} | {reference.PATH}
+    served = {route.removeprefix("GET ") for route in routes()} | {swagger.PATH}
     links = set(re.findall(r'<a href="([^"]+)"', (WEB / "index.html").read_text(encoding="utf-8")))
     assert {f"/{link}" for link in links} <= served

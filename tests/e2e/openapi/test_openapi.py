@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.api.keys import hashed, new_key
+from service.api.api_keys import hashed, new_key
 from testing.program import Program
 from testing.videos import write_video
 from tests.e2e.conftest import WEBHOOK_SECRET

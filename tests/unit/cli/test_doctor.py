@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from service.cli import doctor
+from service.cli import doctor_command as doctor
 from service.cli.main import app
 from service.settings import Settings
 from tests.fixtures.bare_machine import prepare_on_a_bare_machine

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli.main import app
-from service.cli.presets import tokens_per_layer
+from service.cli.model_commands import tokens_per_layer
 from service.model.presets import PRESETS
 
 

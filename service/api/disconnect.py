@@ -13,7 +13,7 @@ from service.errors import MalformedRequest
 Answer = TypeVar("Answer")
 
 
-async def while_connected(request: Request, work: Coroutine[None, None, Answer]) -> Answer:
+async def cancel_on_disconnect(request: Request, work: Coroutine[None, None, Answer]) -> Answer:
     """The answer of `work`, which is cancelled once the client is gone. Raises MalformedRequest then."""
     try:
         async with asyncio.timeout(None) as scope:

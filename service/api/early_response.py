@@ -12,7 +12,7 @@ DRAIN_BYTES = 1 << 20
 DRAIN_S = 1.0
 
 
-class EarlyAnswers:
+class EarlyResponseMiddleware:
     """ASGI middleware. An answer to a body that is still arriving closes the connection.
 
     Closing while bytes are unread makes the kernel send a reset, which may reach the client before the answer is read.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.cli import serving_options as serving
+from service.cli import triton_options as serving
 from service.contracts import Precision
 from service.settings import Settings
 

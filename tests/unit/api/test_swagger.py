@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from service.api.app import create_app
-from service.api.reference import SWAGGER
+from service.api.swagger import SWAGGER
 from service.settings import Settings
 
 

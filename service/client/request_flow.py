@@ -1,6 +1,6 @@
 """What a client does, without doing any of it: which requests it sends, when it waits, what it makes of the answers.
 
-A flow is a generator that yields what is to be done next, `Send` or `Pause`, and is given the `Reply`; what goes wrong
+A flow is a generator that yields what is to be done next, `Send` or `Sleep`, and is given the `Reply`; what goes wrong
 is thrown into it. `service.client.sync` and `service.client.aio` carry flows out, and differ in nothing else.
 """
 
@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx
 from pydantic import ValidationError
 
-from service.client.problems import Reply, error_of, problem_error
+from service.client.client_errors import Reply, error_of, problem_error
 from service.client.retries import Retry
 from service.client.uploads import Upload
 from service.contracts import JobRequest, JobResult, JobState, JobStatus
@@ -56,21 +56,21 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def unheard(progress: Progress) -> None:
+def no_progress(progress: Progress) -> None:
     """For those who do not ask."""
 
 
 @dataclass(frozen=True)
 class Send:
-    """Send one request and read its whole answer. One with `last_wish` is sent even by whoever is being cancelled."""
+    """Send one request and read its whole answer. One with `shielded` is sent even by whoever is being cancelled."""
 
     method: str
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     upload: Upload | None = None
-    progress: OnProgress = unheard
-    last_wish: bool = False
+    progress: OnProgress = no_progress
+    shielded: bool = False
 
     def all_headers(self) -> dict[str, str]:
         """With the length of the body, without which it is sent chunked."""
@@ -83,23 +83,23 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Pause:
+class Sleep:
     """Do nothing for so many seconds."""
 
     seconds: float
 
 
-Flow = Generator[Send | Pause, Any, T]
+Steps = Generator[Send | Sleep, Any, T]
 
 
-class Protocol:
+class RequestFlow:
     """The flows of one client."""
 
     def __init__(self, retry: Retry, clock: Callable[[], float] = time.monotonic) -> None:
         self.retry = retry
         self._clock = clock
 
-    def request(self, send: Send) -> Flow[Reply]:
+    def request(self, send: Send) -> Steps[Reply]:
         """Send until there is an answer that is no error, or an error that will not pass: then raise it."""
         started = self._clock()
         tries = 0
@@ -116,11 +116,11 @@ class Protocol:
             pause_s = self.retry.pause_s(failure, tries, self._clock() - started)
             if pause_s is None or (send.upload is not None and not send.upload.repeatable):
                 raise failure
-            yield Pause(pause_s)
+            yield Sleep(pause_s)
 
     def classify(
         self, upload: Upload, options: Options, key: str | None, progress: OnProgress, timeout_s: float
-    ) -> Flow[JobResult]:
+    ) -> Steps[JobResult]:
         """Upload and wait for the answer. Who gives up waiting for a job of which nobody else knows deletes it."""
         reply = yield from self.request(_classify(upload, options, key, progress, {}))
         if reply.status != httpx.codes.ACCEPTED:
@@ -133,20 +133,20 @@ class Protocol:
         except BaseException as error:
             if not isinstance(error, Exception) or isinstance(error, TimeoutError):
                 with contextlib.suppress(httpx.TransportError):
-                    yield Send("DELETE", f"/v1/jobs/{job_id}", last_wish=True)
+                    yield Send("DELETE", f"/v1/jobs/{job_id}", shielded=True)
             raise
 
-    def submit(self, upload: Upload, options: Options, key: str | None, progress: OnProgress) -> Flow[JobStatus]:
+    def submit(self, upload: Upload, options: Options, key: str | None, progress: OnProgress) -> Steps[JobStatus]:
         """Upload and come back with the job."""
         reply = yield from self.request(_classify(upload, options, key, progress, {"Prefer": "respond-async"}))
         return JobStatus.model_validate_json(reply.content)
 
-    def job(self, job_id: str) -> Flow[JobStatus]:
+    def job(self, job_id: str) -> Steps[JobStatus]:
         """How a job stands."""
         reply = yield from self.request(Send("GET", f"/v1/jobs/{job_id}"))
         return JobStatus.model_validate_json(reply.content)
 
-    def wait(self, job_id: str, progress: OnProgress, timeout_s: float) -> Flow[JobResult]:
+    def wait(self, job_id: str, progress: OnProgress, timeout_s: float) -> Steps[JobResult]:
         """Ask for a job, less and less often, until it has ended."""
         end = self._clock() + timeout_s
         poll_s = FIRST_POLL_S
@@ -159,20 +159,20 @@ class Protocol:
             left_s = end - self._clock()
             if left_s <= 0:
                 raise TimeoutError(f"job {job_id} is still {status.status} after {timeout_s:g} s")
-            yield Pause(min(poll_s, left_s))
+            yield Sleep(min(poll_s, left_s))
             poll_s = min(LONGEST_POLL_S, poll_s * 1.5)
 
-    def cancel(self, job_id: str) -> Flow[None]:
+    def cancel(self, job_id: str) -> Steps[None]:
         """Delete a job."""
         yield from self.request(Send("DELETE", f"/v1/jobs/{job_id}"))
 
-    def page(self, cursor: str | None, limit: int) -> Flow[JobPage]:
+    def page(self, cursor: str | None, limit: int) -> Steps[JobPage]:
         """Some of the caller's jobs."""
         params = {"limit": str(limit), **({} if cursor is None else {"cursor": cursor})}
         reply = yield from self.request(Send("GET", "/v1/jobs", params))
         return JobPage.model_validate_json(reply.content)
 
-    def models(self) -> Flow[ModelList]:
+    def models(self) -> Steps[ModelList]:
         """Every served model."""
         reply = yield from self.request(Send("GET", "/v1/models"))
         return ModelList.model_validate_json(reply.content)

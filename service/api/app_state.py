@@ -9,13 +9,13 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
-from service.api.callers import Access
+from service.api.auth import Authenticator
 from service.api.classification import Classifier
-from service.api.following import Following
+from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
 from service.api.queue_sampler import QueueSampler
 from service.api.streaming import Streaming
-from service.api.webhooks import Webhooks
+from service.api.webhook_sender import Webhooks
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
@@ -32,9 +32,9 @@ class ApiState:
     classifier: Classifier
     pool: DecodePool
     waiter: JobWaiter
-    access: Access
+    auth: Authenticator
     job_list: JobList
-    following: Following
+    event_stream: JobEventStream
     streaming: Streaming
     webhooks: Webhooks
     default_model: str

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from service.api.admission import check_breakers
+from service.api.app_state import State
 from service.api.schemas import Health
-from service.api.state import State
 from service.errors import BackendUnavailable, QueueUnavailable
 from service.queue.connection import translate_redis_errors
 from service.telemetry import metrics

@@ -27,7 +27,7 @@ PATIENCE_S = 120.0
 RETRY_AFTER_S = 5.0
 
 
-class Following:
+class JobEventStream:
     """Follows jobs for the clients of one process."""
 
     def __init__(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.keys import KeyConfig, KeyRing, hashed, new_key, parse_keys
+from service.api.api_keys import ApiKeyConfig, ApiKeyStore, hashed, new_key, parse_keys
 from service.errors import InvalidKeys
 
 
@@ -12,8 +12,8 @@ def entry(key: str, name: str = "app", more: str = "") -> str:
     return f'[[keys]]\nname = "{name}"\nhash = "{hashed(key)}"\n{more}\n'
 
 
-def ring(text: str | None = None, path: Path | None = None) -> KeyRing:
-    ring = KeyRing(KeyConfig(text, path))
+def ring(text: str | None = None, path: Path | None = None) -> ApiKeyStore:
+    ring = ApiKeyStore(ApiKeyConfig(text, path))
     ring.load()
     return ring
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 import service
-from service.api.page import POLICY, headers
+from service.api.web_ui import POLICY, headers
 
 PATH = "/docs"
 SWAGGER = Path(service.__file__).parent / "swagger"

@@ -77,17 +77,17 @@ def parse_keys(text: str, source: str) -> tuple[ApiKey, ...]:
 
 
 @dataclass(frozen=True)
-class KeyConfig:
+class ApiKeyConfig:
     """Where the keys stand. Field names equal those of `service.settings.Settings`."""
 
     api_keys: str | None
     api_keys_file: Path | None
 
 
-class KeyRing:
+class ApiKeyStore:
     """The keys of one process."""
 
-    def __init__(self, config: KeyConfig) -> None:
+    def __init__(self, config: ApiKeyConfig) -> None:
         self._config = config
         self._seen: tuple[int, int] | None = None
         self.keys: tuple[ApiKey, ...] = ()

@@ -15,7 +15,7 @@ _WAIT = re.compile(r"wait=(\d{1,9})")
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitPolicy:
     """How long a caller waits and how long its job may take, in seconds."""
 
     wait_s: float
@@ -28,7 +28,9 @@ class Waiting:
         return self.wait_s == 0
 
 
-def waiting(prefer: str | None, deadline_s: str | None, sync_wait_s: float, job_deadline_s: float) -> Waiting:
+def read_wait_policy(
+    prefer: str | None, deadline_s: str | None, sync_wait_s: float, job_deadline_s: float
+) -> WaitPolicy:
     """Read the values of both headers; they only shorten the server's limits, the last two arguments.
 
     An unknown preference is ignored, as RFC 7240 wants it. Raises InvalidOption for a bad `X-Deadline-S`.
@@ -40,7 +42,7 @@ def waiting(prefer: str | None, deadline_s: str | None, sync_wait_s: float, job_
             wait_s, applied = 0.0, preference
         elif (asked := _WAIT.fullmatch(preference)) and applied != "respond-async":
             wait_s, applied = min(float(asked[1]), sync_wait_s), preference
-    return Waiting(wait_s, _deadline(deadline_s, job_deadline_s), applied)
+    return WaitPolicy(wait_s, _deadline(deadline_s, job_deadline_s), applied)
 
 
 def _deadline(text: str | None, limit: float) -> float:

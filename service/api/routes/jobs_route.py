@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.sse import EventSourceResponse
 
-from service.api.callers import CurrentCaller
-from service.api.following import STREAM_HEADERS
+from service.api.app_state import State
+from service.api.auth import CurrentPrincipal
+from service.api.job_event_stream import STREAM_HEADERS
 from service.api.problems import responses
 from service.api.schemas import STREAMED_EVENT, shaped
-from service.api.state import State
 from service.contracts import JobState, JobStatus
 from service.errors import InvalidOption, Unauthorized
 from service.queue.events import EVENT_ID
@@ -42,14 +42,14 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 )
 async def list_jobs(
     state: State,
-    caller: CurrentCaller,
+    caller: CurrentPrincipal,
     cursor: Annotated[
         str | None, Query(description="`next_cursor` of the page before", json_schema_extra=shaped(PLACE))
     ] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
 ) -> JobPage:
     """Jobs that the caller's API key has sent, without their results; deleted ones are left out."""
-    if not caller.owner and not state.access.lists_anonymous_jobs:
+    if not caller.owner and not state.auth.lists_anonymous_jobs:
         raise Unauthorized("an API key is needed to list jobs: those sent without one belong to nobody")
     page = await state.job_list.page(caller.tenant, cursor, limit)
     return JobPage(jobs=page.jobs, next_cursor=page.next_cursor)
@@ -62,7 +62,7 @@ async def list_jobs(
     response_model_exclude_none=True,
     responses=responses("unknown_job", "result_expired", "job_deleted", *_COMMON),
 )
-async def get_job(job_id: JobId, state: State, caller: CurrentCaller) -> JobStatus:
+async def get_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> JobStatus:
     """State and progress of a job; `result` once it succeeded, `error` once it failed or expired."""
     await state.store.check_owner(job_id, caller.may_read)
     return await state.store.status(job_id)
@@ -78,7 +78,7 @@ async def get_job(job_id: JobId, state: State, caller: CurrentCaller) -> JobStat
 async def follow_job(
     job_id: JobId,
     state: State,
-    caller: CurrentCaller,
+    caller: CurrentPrincipal,
     last_event_id: Annotated[
         str | None,
         Header(
@@ -93,9 +93,9 @@ async def follow_job(
         raise InvalidOption("Last-Event-ID is not the id of an event", actual=last_event_id)
     await state.store.check_owner(job_id, caller.may_read)
     job = await state.store.status(job_id)
-    if last_event_id is not None and await state.following.ended(job_id, last_event_id):
+    if last_event_id is not None and await state.event_stream.ended(job_id, last_event_id):
         return Response(status_code=204)
-    return EventSourceResponse(state.following.follow(job, last_event_id, caller.identity), headers=STREAM_HEADERS)
+    return EventSourceResponse(state.event_stream.follow(job, last_event_id, caller.identity), headers=STREAM_HEADERS)
 
 
 @router.delete(
@@ -105,7 +105,7 @@ async def follow_job(
     status_code=204,
     responses=responses("unknown_job", *_COMMON),
 )
-async def delete_job(job_id: JobId, state: State, caller: CurrentCaller) -> None:
+async def delete_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> None:
     """Drop what is left of the job's work and erase its result, clips and Idempotency-Key; repeating it is harmless."""
     await state.store.check_owner(job_id, caller.may_erase)
     if await state.store.cancel(job_id):

@@ -23,7 +23,7 @@ VideoSeconds = Annotated[str | None, typer.Option(help="Seconds of video it may 
 @app.command()
 def new(name: Name, expires_days: Days = None, requests: Requests = None, video_seconds: VideoSeconds = None) -> None:
     """Make a key: print it on standard error, once, and the entry for the file of keys on standard output."""
-    from service.api.keys import new_key
+    from service.api.api_keys import new_key
 
     key = new_key()
     entry = _entry(name, key, expires_days, requests, video_seconds)
@@ -42,9 +42,9 @@ def hash_key(
 @app.command("list")
 def list_keys() -> None:
     """A table of the configured keys."""
-    from service.api.keys import KeyConfig, KeyRing
+    from service.api.api_keys import ApiKeyConfig, ApiKeyStore
 
-    ring = KeyRing(Settings().narrowed(KeyConfig))
+    ring = ApiKeyStore(Settings().narrowed(ApiKeyConfig))
     ring.load()
     table = Table("name", "hash", "expires", "valid", "requests", "video seconds")
     now = datetime.now(UTC).timestamp()
@@ -74,7 +74,7 @@ def webhook_secret(
 
 
 def _entry(name: str, key: str, days: int | None, requests: str | None, video_seconds: str | None) -> str:
-    from service.api.keys import hashed, parse_keys
+    from service.api.api_keys import hashed, parse_keys
 
     lines = ["[[keys]]", f'name = "{name}"', f'hash = "{hashed(key)}"']
     if days is not None:

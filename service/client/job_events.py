@@ -7,7 +7,7 @@ import time
 import httpx
 from httpx_sse import ServerSentEvent
 
-from service.client.problems import Reply, error_of
+from service.client.client_errors import Reply, error_of
 from service.client.retries import Retry
 from service.contracts import JobState
 from service.wire import JobEvent
@@ -15,7 +15,7 @@ from service.wire import JobEvent
 _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED})
 
 
-class Following:
+class JobEventReader:
     """State of one stream of events."""
 
     def __init__(self, job_id: str, last_event_id: str | None, retry: Retry) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from service.cli.answers import Answer
-from service.cli.classify import REFUSED, TRY_AGAIN, request_options
+from service.cli.classify_command import REFUSED, TRY_AGAIN, request_options
 from service.cli.engines import EnvFile, Repository, chosen_settings, engine
 from service.errors import VidtrError
 

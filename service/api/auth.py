@@ -12,7 +12,7 @@ import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.api.keys import KeyRing
+from service.api.api_keys import ApiKeyStore
 from service.errors import QueueUnavailable, QuotaExceeded, Unauthorized
 from service.queue.quota import QuotaLimits, Quotas, QuotaState
 from service.telemetry import metrics
@@ -24,7 +24,7 @@ IPV6_NETWORK_BITS = 64
 
 
 @dataclass(frozen=True)
-class AccessConfig:
+class AuthConfig:
     """Field names equal those of `service.settings.Settings`."""
 
     host: str
@@ -54,7 +54,7 @@ KEYLESS = "address:"
 
 
 @dataclass(frozen=True)
-class Caller:
+class Principal:
     """Whoever sent a request."""
 
     owner: str
@@ -80,50 +80,54 @@ class Caller:
         return self.may_erase(owner) or (not self.owner and owner.startswith(KEYLESS))
 
 
-class Access:
+class Authenticator:
     """Identifies callers and keeps them to their quotas."""
 
-    def __init__(self, config: AccessConfig, ring: KeyRing, quotas: Quotas) -> None:
+    def __init__(self, config: AuthConfig, api_keys: ApiKeyStore, quotas: Quotas) -> None:
         self._config = config
-        self._ring = ring
+        self._api_keys = api_keys
         self._quotas = quotas
-        self._unheard = False
+        self._proxy_warned = False
 
     @property
     def lists_anonymous_jobs(self) -> bool:
         """Whether a caller without a key may see all jobs of callers without a key: only on one's own machine."""
         return self._config.loopback
 
-    def announce(self) -> None:
+    def log_policy(self) -> None:
         """Say in the log who may come in."""
-        names = self._ring.names()
+        names = self._api_keys.names()
         log.info("access", keys=names, anonymous="let in" if self._config.open else "refused", host=self._config.host)
         if self._config.open and not self._config.loopback:
-            log.warning("open_to_others", detail="requests without a key are let in on an address others may reach")
+            log.warning(
+                "anonymous_access_enabled", detail="requests without a key are let in on an address others may reach"
+            )
         if not self._config.open and not names:
-            log.warning("closed_to_all", detail="no API key is configured and requests without one are refused")
+            log.warning(
+                "no_api_keys_configured", detail="no API key is configured and requests without one are refused"
+            )
 
-    def identify(self, key: str | None, address: str | None) -> Caller:
+    def identify(self, key: str | None, address: str | None) -> Principal:
         """The caller with this key, or at this address. Raises Unauthorized."""
         if key is None:
             if not self._config.open:
                 raise self._refused("an API key is needed: send it as `Authorization: Bearer <key>`")
             limits = QuotaLimits(self._config.quota_requests, self._config.quota_video_seconds)
             identity = f"{KEYLESS}{network(address)}"
-            return Caller("", "" if self._config.loopback else identity, identity, limits)
-        entry = self._ring.find(key)
+            return Principal("", "" if self._config.loopback else identity, identity, limits)
+        entry = self._api_keys.find(key)
         if entry is None:
             raise self._refused("the API key is unknown or has expired")
         limits = QuotaLimits(
             entry.requests or self._config.quota_requests, entry.video_seconds or self._config.quota_video_seconds
         )
-        return Caller(entry.name, entry.name, f"key:{entry.name}", limits)
+        return Principal(entry.name, entry.name, f"key:{entry.name}", limits)
 
     def forwarded(self, address: str | None, forwarded_for: str) -> None:
         """Say once that a proxy speaks for its clients and is not believed, so that they all count as one caller."""
-        if self._unheard or str(address) in map(str.strip, forwarded_for.split(",")):
+        if self._proxy_warned or str(address) in map(str.strip, forwarded_for.split(",")):
             return
-        self._unheard = True
+        self._proxy_warned = True
         detail = "X-Forwarded-For came from an address that `trusted_proxies` does not name: all behind it who send no"
         log.warning("proxy_not_trusted", detail=f"{detail} API key are one caller", address=address)
 
@@ -131,30 +135,30 @@ class Access:
     def only_one(self) -> bool:
         """Whether there can be but one caller, so that there is nobody to share with."""
         if self._config.open:
-            return self._config.loopback and not self._ring.names()
-        return len(self._ring.names()) <= 1
+            return self._config.loopback and not self._api_keys.names()
+        return len(self._api_keys.names()) <= 1
 
-    async def check(self, caller: Caller) -> None:
+    async def check(self, caller: Principal) -> None:
         """Refuse an upload of a caller who has nothing left; takes nothing. Raises QuotaExceeded."""
         with _counted():
             await self._quotas.check(caller.identity, caller.limits, "requests")
             await self._quotas.check(caller.identity, caller.limits, "video_seconds")
 
-    async def admit(self, caller: Caller) -> None:
+    async def admit(self, caller: Principal) -> None:
         """Count an upload before its body is read, once there is a place for it. Raises QuotaExceeded."""
         with _counted():
             await self._quotas.spend(caller.identity, caller.limits, "requests", 1)
 
-    async def charge(self, caller: Caller, video_s: int) -> None:
+    async def charge(self, caller: Principal, video_s: int) -> None:
         """Count the seconds of a video, now that they are known. Raises QuotaExceeded."""
         await self._quotas.spend(caller.identity, caller.limits, "video_seconds", video_s)
 
-    async def charge_failed(self, caller: Caller, decode_s: int) -> None:
+    async def charge_failed(self, caller: Principal, decode_s: int) -> None:
         """Count a video that cannot be decoded by the seconds that this took to find out, or by what is left."""
         with contextlib.suppress(QueueUnavailable):
             await self._quotas.spend_left(caller.identity, caller.limits, "video_seconds", decode_s)
 
-    async def headers(self, caller: Caller) -> dict[str, str]:
+    async def headers(self, caller: Principal) -> dict[str, str]:
         """`RateLimit-Policy` and `RateLimit`, where the caller has limits and Redis says how they stand."""
         try:
             return rate_limit_headers(await self._quotas.states(caller.identity, caller.limits))
@@ -206,13 +210,13 @@ _bearer = HTTPBearer(auto_error=False, description="an API key; not needed where
 
 async def identified(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Caller:
+) -> Principal:
     """Dependency of every route of `/v1`: who sends the request. Raises Unauthorized."""
-    access: Access = request.app.state.api.access
+    auth: Authenticator = request.app.state.api.auth
     client = request.client
     if credentials is None and (forwarded_for := request.headers.get("x-forwarded-for")) is not None:
-        access.forwarded(client.host if client else None, forwarded_for)
-    return access.identify(credentials.credentials if credentials else None, client.host if client else None)
+        auth.forwarded(client.host if client else None, forwarded_for)
+    return auth.identify(credentials.credentials if credentials else None, client.host if client else None)
 
 
-CurrentCaller = Annotated[Caller, Depends(identified)]
+CurrentPrincipal = Annotated[Principal, Depends(identified)]

@@ -9,8 +9,8 @@ import pytest
 
 from service.api.problems import STATUS, problem
 from service.api.schemas import RESULT_EXAMPLE
-from service.client.problems import Reply, error_of
-from service.client.protocol import Flow, Pause, Progress, Protocol, Send, unheard
+from service.client.client_errors import Reply, error_of
+from service.client.request_flow import Progress, RequestFlow, Send, Sleep, Steps, no_progress
 from service.client.retries import Retry, retry_after_s
 from service.client.uploads import Upload
 from service.errors import (
@@ -59,15 +59,15 @@ class Clock:
         return self.now
 
 
-def play(flow: Callable[[Protocol], Flow[Any]], *answers: Reply | Exception, retry: Retry | None = None) -> Any:
+def play(flow: Callable[[RequestFlow], Steps[Any]], *answers: Reply | Exception, retry: Retry | None = None) -> Any:
     """Carry `flow` out against `answers`. Returns its result, its requests and its pauses."""
     clock = Clock()
-    steps = flow(Protocol(retry or Retry(), clock))
+    steps = flow(RequestFlow(retry or Retry(), clock))
     sent, pauses, left = [], [], list(answers)
     try:
         step = next(steps)
         while True:
-            if isinstance(step, Pause):
+            if isinstance(step, Sleep):
                 clock.now += step.seconds
                 pauses.append(step.seconds)
                 step = steps.send(None)
@@ -79,8 +79,8 @@ def play(flow: Callable[[Protocol], Flow[Any]], *answers: Reply | Exception, ret
         return done.value, sent, pauses
 
 
-def classify(protocol: Protocol) -> Flow[Any]:
-    return protocol.classify(Upload(b"video"), {"top_k": 3}, None, unheard, 100.0)
+def classify(protocol: RequestFlow) -> Steps[Any]:
+    return protocol.classify(Upload(b"video"), {"top_k": 3}, None, no_progress, 100.0)
 
 
 def test_a_pause_is_never_shorter_than_the_server_asks_for() -> None:
@@ -151,8 +151,8 @@ def test_a_stream_that_cannot_be_rewound_is_sent_once() -> None:
 
     upload = Upload(Pipe())  # type: ignore[arg-type]
 
-    def flow(protocol: Protocol) -> Flow[Any]:
-        return protocol.classify(upload, {}, None, unheard, 1.0)
+    def flow(protocol: RequestFlow) -> Steps[Any]:
+        return protocol.classify(upload, {}, None, no_progress, 1.0)
 
     assert list(upload.chunks(lambda sent, size: None)) == []
     with pytest.raises(httpx.ReadError):
@@ -167,7 +167,7 @@ def test_a_gateway_that_answers_for_an_absent_service_is_tried_again() -> None:
 def test_a_job_is_waited_for_and_reported_and_asked_for_less_and_less_often() -> None:
     seen: list[Progress] = []
 
-    def flow(protocol: Protocol) -> Flow[Any]:
+    def flow(protocol: RequestFlow) -> Steps[Any]:
         return protocol.wait("0" * 32, seen.append, 100.0)
 
     done = {**JOB, "status": "succeeded", "clips_done": 4, "result": RESULT_EXAMPLE}
@@ -179,7 +179,7 @@ def test_a_job_is_waited_for_and_reported_and_asked_for_less_and_less_often() ->
 
 def test_waiting_ends_with_its_time() -> None:
     with pytest.raises(TimeoutError, match="still running after 1 s"):
-        play(lambda protocol: protocol.wait("0" * 32, unheard, 1.0), *[reply(200, JOB)] * 20)
+        play(lambda protocol: protocol.wait("0" * 32, no_progress, 1.0), *[reply(200, JOB)] * 20)
 
 
 @pytest.mark.parametrize(
@@ -194,19 +194,19 @@ def test_waiting_ends_with_its_time() -> None:
 def test_the_end_of_a_job_without_result_is_an_error(state: str, error: Any, expected: type[Exception]) -> None:
     ended = {**JOB, "status": state, "error": error}
     with pytest.raises(expected):
-        play(lambda protocol: protocol.wait("0" * 32, unheard, 1.0), reply(200, ended))
+        play(lambda protocol: protocol.wait("0" * 32, no_progress, 1.0), reply(200, ended))
 
 
 def test_who_gives_up_a_classification_deletes_its_job_and_keeps_his_own_error() -> None:
-    def flow(protocol: Protocol) -> Flow[Any]:
-        return protocol.classify(Upload(b"video"), {}, None, unheard, 0.0)
+    def flow(protocol: RequestFlow) -> Steps[Any]:
+        return protocol.classify(Upload(b"video"), {}, None, no_progress, 0.0)
 
-    steps = flow(Protocol(Retry()))
+    steps = flow(RequestFlow(Retry()))
     next(steps)
     steps.send(reply(202, JOB))
     wish = steps.send(reply(200, JOB))
     assert isinstance(wish, Send)
-    assert (wish.method, wish.path, wish.last_wish) == ("DELETE", f"/v1/jobs/{JOB['id']}", True)
+    assert (wish.method, wish.path, wish.shielded) == ("DELETE", f"/v1/jobs/{JOB['id']}", True)
     with pytest.raises(TimeoutError):
         steps.throw(httpx.ConnectError("gone"))
 
@@ -218,7 +218,7 @@ def test_only_options_that_were_given_are_sent() -> None:
 
 def test_an_option_that_does_not_exist_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="colour"):
-        next(Protocol(Retry()).classify(Upload(b""), {"colour": 1}, None, unheard, 1.0))  # type: ignore[typeddict-unknown-key]
+        next(RequestFlow(Retry()).classify(Upload(b""), {"colour": 1}, None, no_progress, 1.0))  # type: ignore[typeddict-unknown-key]
 
 
 # --- problems ----------------------------------------------------------------------------------------------------

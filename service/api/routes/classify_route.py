@@ -10,13 +10,12 @@ from fastapi.sse import EventSourceResponse
 from pydantic import WithJsonSchema
 
 from service.api import streaming
-from service.api.callers import CurrentCaller
-from service.api.following import STREAM_HEADERS
-from service.api.preferences import KEY, checked_key
-from service.api.preferences import waiting as read_waiting
+from service.api.app_state import State
+from service.api.auth import CurrentPrincipal
+from service.api.job_event_stream import STREAM_HEADERS
 from service.api.problems import responses
+from service.api.request_headers import KEY, checked_key, read_wait_policy
 from service.api.schemas import RESULT_EXAMPLE, STREAMED_EVENT, UPLOAD_BODY, ClassifyOptions, shaped
-from service.api.state import State
 from service.contracts import JobResult, JobStatus, Timings
 from service.errors import InternalError
 
@@ -84,7 +83,7 @@ async def classify(
     request: Request,
     options: Annotated[ClassifyOptions, Query()],
     state: State,
-    caller: CurrentCaller,
+    caller: CurrentPrincipal,
     prefer: Annotated[
         str | None, Header(description="`respond-async` for a 202 at once, `wait=N` to wait at most N seconds")
     ] = None,
@@ -106,20 +105,20 @@ async def classify(
     A wait that outlasts the server's cap turns into a `202`: the job goes on and its answer is fetched from `Location`.
     An event stream lasts as long as the job.
     """
-    waiting = read_waiting(prefer, x_deadline_s, state.sync_wait_s, state.job_deadline_s)
+    wait_policy = read_wait_policy(prefer, x_deadline_s, state.sync_wait_s, state.job_deadline_s)
     state.webhooks.check(options.webhook)
     key = checked_key(idempotency_key)
     try:
         if streaming.asked_for(request.headers.get("accept")):
-            whole = replace(waiting, wait_s=waiting.deadline_s, applied=None)
+            whole = replace(wait_policy, wait_s=wait_policy.deadline_s, applied=None)
             events = await state.streaming.start(request, options, whole, key, caller)
             return EventSourceResponse(events, headers=STREAM_HEADERS)
-        job = await state.classifier.submit(request, options, waiting, key, caller)
+        job = await state.classifier.submit(request, options, wait_policy, key, caller)
     finally:
-        request.state.headers.update(await state.access.headers(caller))
-    outcome = None if waiting.asynchronous else await state.waiter.wait(request, job, waiting)
+        request.state.headers.update(await state.auth.headers(caller))
+    outcome = None if wait_policy.asynchronous else await state.waiter.wait(request, job, wait_policy)
     request.state.phases.begin("answer" if outcome is not None else "disk")
-    applied = {"Preference-Applied": waiting.applied} if waiting.applied else {}
+    applied = {"Preference-Applied": wait_policy.applied} if wait_policy.applied else {}
     if job.cached:
         applied["X-Cache"] = "hit"
     if outcome is None:

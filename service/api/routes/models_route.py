@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from service.api.callers import identified
+from service.api.app_state import ApiState, State
+from service.api.auth import identified
 from service.api.problems import responses
-from service.api.state import ApiState, State
 from service.contracts import ModelSpec
 from service.errors import UnknownModel
 from service.wire import ModelList, ServedModel

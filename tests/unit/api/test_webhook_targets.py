@@ -3,7 +3,7 @@ import ipaddress
 import httpcore
 import pytest
 
-from service.api.targets import ForbiddenTarget, PinnedBackend, check_url, public
+from service.api.webhook_targets import ForbiddenTarget, PinnedBackend, check_url, public
 from service.errors import InvalidOption
 
 PUBLIC = ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"]

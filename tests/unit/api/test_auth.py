@@ -3,15 +3,15 @@ from typing import cast
 import pytest
 import structlog
 
-from service.api.callers import Access, AccessConfig, network, rate_limit_headers
-from service.api.keys import KeyConfig, KeyRing, hashed, new_key
+from service.api.api_keys import ApiKeyConfig, ApiKeyStore, hashed, new_key
+from service.api.auth import AuthConfig, Authenticator, network, rate_limit_headers
 from service.errors import Unauthorized
 from service.queue.quota import QuotaLimits, Quotas, QuotaState
 
 KEY = new_key()
 
 
-def access(**changes: object) -> Access:
+def access(**changes: object) -> Authenticator:
     values: dict[str, object] = {
         "host": "127.0.0.1",
         "anonymous": "loopback",
@@ -19,9 +19,9 @@ def access(**changes: object) -> Access:
         "quota_requests": "10/minute",
         "quota_video_seconds": None,
     }
-    ring = KeyRing(KeyConfig(f'[[keys]]\nname = "app"\nhash = "{hashed(KEY)}"\nvideo_seconds = "60/hour"', None))
+    ring = ApiKeyStore(ApiKeyConfig(f'[[keys]]\nname = "app"\nhash = "{hashed(KEY)}"\nvideo_seconds = "60/hour"', None))
     ring.load()
-    return Access(AccessConfig(**values | changes), ring, cast(Quotas, None))  # type: ignore[arg-type]
+    return Authenticator(AuthConfig(**values | changes), ring, cast(Quotas, None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
