@@ -101,7 +101,8 @@ def test_a_network_of_ones_own_is_served_from_its_folder(clip: Path, tmp_path: P
         env={**os.environ, "VIDTR_DEFAULT_MODEL": "brightness"},
     )
     assert done.returncode == 0, done.stderr
-    assert {each["label"] for each in json.loads(done.stdout)["predictions"]} == {"dark", "bright"}
+    [answer] = json.loads(done.stdout)
+    assert {each["label"] for each in answer["predictions"]} == {"dark", "bright"}
 
 
 class Bucket(BaseHTTPRequestHandler):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from service.model.model_export import export_model
 from service.model.presets import build_preset, find_preset
+from tests.integration.model.test_model_export import card
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp
-from tests.unit.model.test_model_export import card
 
 pytestmark = [
     pytest.mark.gpu,

@@ -18,8 +18,8 @@ from service.video import sandbox_child
 from service.video.forkserver_client import ForkServer, ServerGone
 from service.video.forkserver_main import Prepare
 from service.video.sandbox_pool import Cells
-from tests.unit.video.test_pool import cells as running_cells
-from tests.unit.video.test_pool import fork_servers
+from tests.integration.video.test_pool import cells as running_cells
+from tests.integration.video.test_pool import fork_servers
 
 
 def nothing_to_prepare() -> sandbox_child.Work:

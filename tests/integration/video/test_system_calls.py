@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from service.video.seccomp import permitted
-from tests.unit.video.test_sandbox import outcome, report
+from tests.integration.video.test_sandbox import outcome, report
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's sandbox")
 

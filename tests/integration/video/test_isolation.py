@@ -18,8 +18,8 @@ from service.errors import SandboxMissing, Undecodable
 from service.video.sandbox import lacking
 from tests.fixtures.bare_machine import prepare_on_a_bare_machine
 from tests.fixtures.evil_cell import program, take_over
+from tests.integration.video.test_pool import cells, fork_servers, running
 from tests.unit.video.common import SPEC
-from tests.unit.video.test_pool import cells, fork_servers, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 

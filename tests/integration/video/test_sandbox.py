@@ -19,7 +19,7 @@ import pytest
 from service.video import sandbox_child
 from service.video.forkserver_main import end_cell, fork_cell
 from service.video.sandbox_worker import Cell, CellGone
-from tests.unit.video.test_pool import cells, running
+from tests.integration.video.test_pool import cells, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's sandbox")
 

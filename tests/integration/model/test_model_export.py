@@ -180,7 +180,8 @@ def test_exporting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_exporting_in_processes_with_other_hash_seeds_gives_the_same_bytes(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from service.model.presets import export_preset; "
-        "from tests.unit.model.networks import VARIANTS, sharp; from tests.unit.model.test_model_export import export; "
+        "from tests.unit.model.networks import VARIANTS, sharp; "
+        "from tests.integration.model.test_model_export import export; "
         "root = Path(sys.argv[1]); export_preset('untrained_tiny', root); "
         "[export(sharp(VARIANTS[name]), root / name) for name in ('released', 'conv', 'spatial first')]"
     )

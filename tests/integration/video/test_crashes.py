@@ -13,8 +13,8 @@ from service.video.crashes import Crashes
 from service.video.pool import DecodePool
 from testing.videos import write_video
 from tests.fixtures.evil_cell import program, take_over
+from tests.integration.video.test_pool import SLOW, fork_servers, running, until_decoding
 from tests.unit.video.common import SPEC
-from tests.unit.video.test_pool import SLOW, fork_servers, running, until_decoding
 
 CRASH = "os._exit(11)"
 

@@ -19,8 +19,8 @@ from service.contracts import JobRequest
 from service.errors import VidtrError
 from service.video.pool import DecodePool
 from testing.videos import quadrants, remux, write_audio, write_video
+from tests.integration.video.test_pool import cells, fork_servers, running, until_decoding
 from tests.unit.video.common import SPEC
-from tests.unit.video.test_pool import cells, fork_servers, running, until_decoding
 
 # A full run (`make test-full`) sets the number of files; CI fuzzes with fewer.
 FUZZ_FILES = int(os.environ.get("VIDTR_FUZZ_FILES", "2000"))
