@@ -61,7 +61,7 @@ class Way:
         started = time.perf_counter()
         await self.store.put_payloads(job.id, memoryview(bytes(CLIPS * CLIP_BYTES)), CLIP_BYTES)
         await self.store.accept(job)
-        await self.durability.keep(job.id)
+        await self.durability.wait_persisted(job.id)
         taken_ms = 1000 * (time.perf_counter() - started)
         await self.store.cancel(job.id)
         return taken_ms
@@ -99,7 +99,7 @@ async def measure(jobs: int, rounds: int) -> dict[str, dict[str, float]]:
                 redis = connect(stack.enter_context(server).url, name="durability")
                 stack.push_async_callback(redis.aclose)
                 durability = Durability(redis, KEYS, DurabilityConfig(wait_s))
-                if wait_s and (missing := await durability.missing()):
+                if wait_s and (missing := await durability.unavailable_reason()):
                     print(f"{way}: left out: {missing}")
                     continue
                 ways[way] = Way(redis, JobStore(redis, KEYS, TIMES), durability)

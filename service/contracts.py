@@ -213,7 +213,7 @@ class DeadLetter(Lenient):
     model: str
     version: str
     deliveries: int = Field(description="how often the clip had been handed to a worker")
-    buried_at: float
+    created_at: float
     clip_bytes: int = Field(description="bytes of clips kept for a replay")
 
 

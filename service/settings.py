@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from service.contracts import ModelName, Quota
+from service.renamed_settings import RenamedSettingsSource
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -282,12 +283,12 @@ class Settings(BaseSettings):
         le=10000,
         description="Time that a batch of bulk clips may take while interactive ones come; 0 for as many as fit.",
     )
-    worker_gather_ms: int = Field(
+    worker_batch_delay_ms: int = Field(
         25,
         ge=0,
         le=1000,
-        description="Time from one batch to the next, unless it was full, while uploads queue to be decoded;"
-        " 0 for none.",
+        description="Shortest time between the starts of two batches, unless the first was full, while uploads wait to"
+        " be decoded; 0 for no delay.",
     )
     breaker_failures: int = Field(
         3, gt=0, description="Failures of the backend in a row after which a worker's circuit breaker opens."
@@ -418,7 +419,8 @@ class Settings(BaseSettings):
         """The usual ones, after the secrets that were handed to this program alone."""
         folder = os.environ.get(SECRETS_VARIABLE)
         handed = () if folder is None else (SecretsSettingsSource(settings_cls, secrets_dir=folder),)
-        return (init_settings, *handed, env_settings, dotenv_settings, file_secret_settings)
+        renamed = RenamedSettingsSource(dotenv_settings, "VIDTR_")
+        return (init_settings, *handed, env_settings, dotenv_settings, file_secret_settings, renamed)
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -101,8 +101,8 @@ class Queue:
         """Enqueue one clip as a job and wait for its result."""
         job = job_of(spec)
         began = time.perf_counter()
-        unended = self._bus.end_of(job.id)
-        await self._store.accept(job, clips=clip, home=self._bus.home)
+        unended = self._bus.completion(job.id)
+        await self._store.accept(job, clips=clip, reply_to=self._bus.reply_to)
         enqueued = time.perf_counter()
         outcome = await self._bus.wait(job.id, 600, unended)
         assert outcome is not None

@@ -197,7 +197,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
 
 async def _announce(durability: Durability) -> None:
     try:
-        missing = await durability.missing()
+        missing = await durability.unavailable_reason()
     except QueueUnavailable as error:
         missing = error.detail
     detail = missing or "a 202 waits until Redis has its job on disk"

@@ -107,7 +107,7 @@ class Classifier:
                 of.phases.begin("wait")
                 log.info("result_reused", job=earlier.id, caller=caller.owner)
                 return Submitted(earlier, keyed=True, cached=True)
-            unended = self._waiter.end_of(of.job_id)
+            unended = self._waiter.completion(of.job_id)
             accepting = self._accept(of, admitted, spool, recognised)
             # With a key the client will come back for the job; without one nobody will ask for it.
             record = await (accepting if claim is not None else cancel_on_disconnect(request, accepting))
@@ -161,9 +161,9 @@ class Classifier:
                     reservation=admitted.reservation,
                     claim=admitted.claim,
                     fingerprint=recognised.fingerprint,
-                    same=recognised.same,
-                    home=self._waiter.home,
-                    followed=self._scheduler.waiting > 0,
+                    cache_key=recognised.same,
+                    reply_to=self._waiter.reply_to,
+                    more_coming=self._scheduler.waiting > 0,
                 )
             admitted.accepted = True
         if recognised.same is not None:

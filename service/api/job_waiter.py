@@ -16,7 +16,7 @@ from service.queue.clock import Clock
 from service.queue.codec import Outcome
 from service.queue.durability import Durability
 from service.queue.job_store import JobStore
-from service.queue.result_bus import Ending, ResultBus
+from service.queue.result_bus import JobCompletion, ResultBus
 from service.telemetry import metrics
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ class Submitted:
     keyed: bool
     """whether somebody may ask for it later, so that it outlives a caller who goes away"""
     cached: bool = False
-    unended: Ending | None = None
+    unended: JobCompletion | None = None
     """of a job that was accepted just now: set when it ends"""
 
 
@@ -65,16 +65,16 @@ class JobWaiter:
     def drain(self) -> None:
         """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
         self._draining = True
-        self._bus.let_go(self._drain_wait_s)
+        self._bus.release_waiters(self._drain_wait_s)
 
     @property
-    def home(self) -> str:
-        """See `ResultBus.home`."""
-        return self._bus.home
+    def reply_to(self) -> str:
+        """See `ResultBus.reply_to`."""
+        return self._bus.reply_to
 
-    def end_of(self, job_id: str) -> Ending:
-        """See `ResultBus.end_of`."""
-        return self._bus.end_of(job_id)
+    def completion(self, job_id: str) -> JobCompletion:
+        """See `ResultBus.completion`."""
+        return self._bus.completion(job_id)
 
     async def wait(self, request: Request, job: Submitted, wait_policy: WaitPolicy) -> Outcome | None:
         """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded.
@@ -102,7 +102,7 @@ class JobWaiter:
         """
         try:
             with metrics.stage("disk"):
-                await self._durability.keep(job.status.id)
+                await self._durability.wait_persisted(job.status.id)
         except QueueUnavailable:
             if not job.keyed:
                 await self._cancel(job.status.id, "not on disk")

@@ -53,7 +53,7 @@ def list_letters() -> None:
             letter.code,
             str(letter.deliveries),
             f"{letter.model}:{letter.version}",
-            time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(letter.buried_at)),
+            time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(letter.created_at)),
             letter.detail,
         )
     Console().print(table if letters else "no dead letters")

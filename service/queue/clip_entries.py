@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from service.contracts import JobClass
 from service.queue.clip_routes import model_of
+from service.queue.redis_keys import MORE_COMING_FIELD
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class ClipEntry:
     job_class: JobClass = JobClass.INTERACTIVE
     deliveries: int = 1
     trace: str = ""
-    followed: bool = False
-    """whether other uploads waited to be decoded when it was queued: their clips come soon"""
+    more_coming: bool = False
+    """whether other uploads were waiting for a decode process when it was queued: their clips come soon"""
     route: str = ""
     """where it waits"""
     weights: str = ""
@@ -40,18 +41,18 @@ class ClipState:
     scored: bool
     job: str
     """`open`, `gone`, or how the job has ended: `finished`, or `dead` while its payloads are kept for a replay"""
-    fault: str | None = None
+    failure: str | None = None
     """what went wrong when clips of this job were last given back"""
     record: bytes | None = None
-    """of a job of which no clip is scored, and all that it has were taken together"""
+    """only where none of the job's clips is scored and all of them came in this delivery"""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Entries, and what is known of those of them that need not be looked up any more."""
+class Delivery:
+    """Entries that were delivered to a worker, with the state of their clips where it came in the same reply."""
 
     entries: list[ClipEntry]
-    known: dict[ClipEntry, ClipState] = field(default_factory=dict)
+    prefetched: dict[ClipEntry, ClipState] = field(default_factory=dict)
 
 
 _ENDED = {b"dead": "dead"}
@@ -61,7 +62,7 @@ def state_of(
     payload: bytes | None,
     total: bytes | None,
     finished: bytes | None,
-    fault: bytes | None,
+    failure: bytes | None,
     scored: int,
     record: bytes | None = None,
 ) -> ClipState:
@@ -69,7 +70,7 @@ def state_of(
     return ClipState(
         payload=payload,
         scored=bool(scored),
-        fault=fault.decode() if fault else None,
+        failure=failure.decode() if failure else None,
         job="gone" if total is None else "open" if finished is None else _ENDED.get(finished, "finished"),
         record=record,
     )
@@ -96,7 +97,7 @@ def entry_of(
         job_class=job_class,
         deliveries=deliveries,
         trace=fields.get(b"trace", b"").decode(),
-        followed=fields.get(b"followed") == b"1",
+        more_coming=fields.get(MORE_COMING_FIELD.encode()) == b"1",
         route=route,
         weights=fields.get(b"weights", b"").decode(),
     )

@@ -11,13 +11,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.contracts import JobClass, JobRecord, ModelSpec
-from service.queue.clip_entries import ClipEntry, ClipState, Taken, entry_of, pairs, state_of
+from service.queue.clip_entries import ClipEntry, ClipState, Delivery, entry_of, pairs, state_of
 from service.queue.connection import Call, run_all, translate_redis_errors
 from service.queue.redis_keys import GROUP, RedisKeys
-from service.queue.stream_scripts import CLAIM, DISMISS, HOLD, LEAVE, LOOK_UP, TAKE
+from service.queue.stream_scripts import CLAIM, DELETE_IDLE_CONSUMERS, DISMISS, LOOK_UP, RENEW_LEASE, TAKE
 
-# An idle time no lease reaches: an entry given back with it is taken over by whoever looks next.
-GIVEN_BACK_MS = 3_600_000
+# An idle time that no lease reaches: an entry that is given back with it goes to the next worker that looks.
+NACKED_MS = 3_600_000
 # Larger clips are fetched by a command of its own: a script would copy them once more.
 INLINE_BYTES = 1 << 20
 
@@ -32,9 +32,9 @@ class ClipStream:
         self._take = redis.register_script(TAKE)
         self._look_up = redis.register_script(LOOK_UP)
         self._claim = redis.register_script(CLAIM)
-        self._hold = redis.register_script(HOLD)
+        self._renew_lease = redis.register_script(RENEW_LEASE)
         self._dismiss = redis.register_script(DISMISS)
-        self._leave = redis.register_script(LEAVE)
+        self._delete_idle = redis.register_script(DELETE_IDLE_CONSUMERS)
 
     def _streams(self, routes: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
         return {self._keys.clips(route, job_class): (route, job_class) for route in routes for job_class in JobClass}
@@ -68,7 +68,7 @@ class ClipStream:
             if fields
         ]
 
-    async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Taken:
+    async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Delivery:
         """New entries of the first of these classes and routes where any wait, at most so many; without waiting."""
         keys = self._keys
         with translate_redis_errors():
@@ -89,13 +89,13 @@ class ClipStream:
                 if "NOGROUP" not in str(error):
                     raise
                 await self.join({route for _, route, _ in order})
-                return Taken([])
+                return Delivery([])
         if not reply:
-            return Taken([])
+            return Delivery([])
         number, found, facts = reply
         job_class, route, _ = order[number - 1]
         entries = [entry_of(route, job_class, entry_id, pairs(fields)) for entry_id, fields in found]
-        return Taken(entries, {entry: state_of(*of) for entry, of in zip(entries, facts or (), strict=False)})
+        return Delivery(entries, {entry: state_of(*of) for entry, of in zip(entries, facts or (), strict=False)})
 
     async def reclaim(
         self, route: str, lease_s: float, count: int, served: Iterable[ModelSpec] = (), *, idle: bool = False
@@ -115,7 +115,7 @@ class ClipStream:
                             GROUP,
                             self.consumer,
                             int(lease_s * 1000),
-                            GIVEN_BACK_MS if idle else 0,
+                            NACKED_MS if idle else 0,
                             count,
                             self._keys.job(""),
                             *(f"{spec.version}:{spec.weights_sha256}" for spec in served),
@@ -135,27 +135,27 @@ class ClipStream:
 
     async def renew(self, entries: Iterable[ClipEntry]) -> set[ClipEntry]:
         """Begin the leases of these entries anew; returns those that this worker still holds."""
-        return await self._held(entries, idle_ms=0, forgiven=0)
+        return await self._renew(entries, idle_ms=0, uncounted=0)
 
-    async def give_back(self, entries: Iterable[ClipEntry], *, blame: bool = False) -> None:
+    async def nack(self, entries: Iterable[ClipEntry], *, failed: bool = False) -> None:
         """Let another worker take these entries at once instead of after the lease.
 
-        With `blame` this delivery counts against the clip, and it will be handed out alone.
+        With `failed` this delivery counts towards the limit of deliveries, and the clip is delivered alone next time.
         """
-        await self._held(entries, idle_ms=GIVEN_BACK_MS, forgiven=0 if blame else 1)
+        await self._renew(entries, idle_ms=NACKED_MS, uncounted=0 if failed else 1)
 
-    async def _held(self, entries: Iterable[ClipEntry], idle_ms: int, forgiven: int) -> set[ClipEntry]:
+    async def _renew(self, entries: Iterable[ClipEntry], idle_ms: int, uncounted: int) -> set[ClipEntry]:
         held: set[ClipEntry] = set()
         for key, group in self._by_stream(entries).items():
             by_id = {entry.entry_id: entry for entry in group}
             with translate_redis_errors():
-                ids = await self._hold(
+                ids = await self._renew_lease(
                     keys=[key],
                     args=[
                         GROUP,
                         self.consumer,
                         idle_ms,
-                        *(part for entry in group for part in (entry.entry_id, max(0, entry.deliveries - forgiven))),
+                        *(part for entry in group for part in (entry.entry_id, max(0, entry.deliveries - uncounted))),
                     ],
                 )
             held.update(by_id[entry_id.decode()] for entry_id in ids)
@@ -214,7 +214,7 @@ class ClipStream:
     async def _delete_consumers(self, routes: Iterable[str], name: str, idle_s: float) -> None:
         for key in self._streams(routes):
             with translate_redis_errors():
-                await self._leave(keys=[key], args=[GROUP, name, int(idle_s * 1000)])
+                await self._delete_idle(keys=[key], args=[GROUP, name, int(idle_s * 1000)])
 
     def _by_stream(self, entries: Iterable[ClipEntry]) -> dict[str, list[ClipEntry]]:
         grouped: defaultdict[str, list[ClipEntry]] = defaultdict(list)

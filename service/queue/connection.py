@@ -66,8 +66,8 @@ async def run_all(redis: Redis, script: AsyncScript, calls: Sequence[Call]) -> l
         return list(await pipe.execute())
 
 
-async def whole(work: Awaitable[Reply]) -> Reply:
-    """The reply of what is sent. A cancellation comes out once it is there: what the server does is over then."""
+async def finish_before_cancel(work: Awaitable[Reply]) -> Reply:
+    """The reply to a command. A cancellation is raised only once the reply is there and the server is done."""
     sent = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(sent)

@@ -15,8 +15,8 @@ from service.queue.clock import NOW, redis_time
 from service.queue.codec import Outcome
 from service.queue.connection import translate_redis_errors
 from service.queue.job_intake import JobTimes, entry_fields
-from service.queue.job_scripts import EVENT, TEAR_UP, TELL
-from service.queue.redis_keys import RedisKeys
+from service.queue.job_scripts import DELETE_LETTERS, ENQUEUE_WEBHOOK, EVENT
+from service.queue.redis_keys import LETTER_CREATED_FIELD, RedisKeys
 
 LISTED = 1000
 
@@ -24,10 +24,10 @@ LISTED = 1000
 # KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, due webhooks, webhook of the job.
 # ARGV: outcome, result life, tombstone life, life of the letter, channel, job id, prefix of payload keys, clip bytes,
 # then the other fields of the letter.
-BURY = (
+ADD = (
     NOW
     + EVENT
-    + TELL
+    + ENQUEUE_WEBHOOK
     + """
 redis.call('ZREM', KEYS[4], ARGV[6])
 local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'record')
@@ -43,15 +43,15 @@ redis.call('HSET', KEYS[6], 'record', job[3], 'total', job[1])
 redis.call('EXPIRE', KEYS[6], ARGV[4])
 redis.call('XADD', KEYS[5], '*', 'clip_bytes', kept * ARGV[8], 'buried_at', now, unpack(ARGV, 9))
 event(KEYS[7], ARGV[2], 'failed', redis.call('HLEN', KEYS[3]))
-tell(KEYS[1], ARGV[6], 'failed', KEYS[8], KEYS[9], ARGV[3])
+enqueue_webhook(KEYS[1], ARGV[6], 'failed', KEYS[8], KEYS[9], ARGV[3])
 redis.call('PUBLISH', ARGV[5], ARGV[6])
 return 1
 """
 )
 
 # What was kept goes, and the job stays failed, unless it was opened again or erased meanwhile.
-FORGET = """
-local function forget(prefix, id)
+DISCARD_KEPT = """
+local function discard_kept(prefix, id)
   local job = prefix .. ':job:' .. id
   if redis.call('HGET', job, 'finished') == 'dead' then
     redis.call('HSET', job, 'finished', '1')
@@ -66,7 +66,7 @@ end
 # ARGV: life of a letter, letters to keep, bytes to keep, key prefix.
 TRIM = (
     NOW
-    + FORGET
+    + DISCARD_KEPT
     + """
 local letters = redis.call('XREVRANGE', KEYS[1], '+', '-')
 local bytes, count = 0, 0
@@ -76,7 +76,7 @@ for _, letter in ipairs(letters) do
   count = count + 1
   bytes = bytes + facts['clip_bytes']
   if count > tonumber(ARGV[2]) or bytes > tonumber(ARGV[3]) or letter[1]:match('%d+') / 1000 < now - ARGV[1] then
-    forget(ARGV[4], facts['job_id'])
+    discard_kept(ARGV[4], facts['job_id'])
     redis.call('XDEL', KEYS[1], letter[1])
   end
 end
@@ -85,11 +85,11 @@ end
 
 # KEYS: dead stream. ARGV: job id, key prefix.
 DROP = (
-    FORGET
-    + TEAR_UP
+    DISCARD_KEPT
+    + DELETE_LETTERS
     + """
-forget(ARGV[2], ARGV[1])
-tear_up(KEYS[1], ARGV[1])
+discard_kept(ARGV[2], ARGV[1])
+delete_letters(KEYS[1], ARGV[1])
 """
 )
 
@@ -100,7 +100,7 @@ tear_up(KEYS[1], ARGV[1])
 # in an entry, the fields of one entry after another.
 REPLAY = (
     EVENT
-    + TEAR_UP
+    + DELETE_LETTERS
     + """
 local job = redis.call('HMGET', KEYS[1], 'finished', 'total', 'replay', 'replayed')
 if job[3] == ARGV[7] then return tonumber(job[4]) end
@@ -124,7 +124,7 @@ for _, clip in ipairs(missing) do
   redis.call('XADD', KEYS[8], '*', unpack(ARGV, first, first + step - 1))
 end
 redis.call('EXPIRE', KEYS[3], ARGV[4])
-tear_up(KEYS[5], ARGV[1])
+delete_letters(KEYS[5], ARGV[1])
 redis.call('DEL', KEYS[6])
 event(KEYS[7], ARGV[4], 'queued', total - #missing)
 return #missing
@@ -149,21 +149,21 @@ class DeadLetters:
         self._keys = keys
         self._times = times
         self._limits = limits
-        self._bury = redis.register_script(BURY)
+        self._add = redis.register_script(ADD)
         self._trim = redis.register_script(TRIM)
         self._drop = redis.register_script(DROP)
         self._replay = redis.register_script(REPLAY)
 
-    async def bury(self, letter: DeadLetter, outcome: Outcome) -> bool:
+    async def add(self, letter: DeadLetter, outcome: Outcome) -> bool:
         """End the job with `outcome` and keep it for a replay; False when it is unknown or has ended already.
 
         `letter.clip_bytes` is the size of one clip; what is stored is the size of all that are kept, and as
-        `buried_at` the time of Redis.
+        `created_at` the time of Redis.
         """
         keys, job_id = self._keys, letter.job_id
-        fields = letter.model_dump(exclude={"clip_bytes", "buried_at"})
+        fields = letter.model_dump(exclude={"clip_bytes", "created_at"})
         with translate_redis_errors():
-            buried = await self._bury(
+            added = await self._add(
                 keys=[*self._of_job(job_id), keys.webhooks, keys.webhook(job_id)],
                 args=[
                     outcome.encode(),
@@ -178,7 +178,7 @@ class DeadLetters:
                 ],
             )
         await self.trim()
-        return bool(buried)
+        return bool(added)
 
     async def trim(self) -> None:
         """Forget letters that are too old or too many."""
@@ -244,7 +244,7 @@ class DeadLetters:
             await self._drop(keys=[self._keys.dead], args=[job_id, self._keys.prefix])
 
     def _of_job(self, job_id: str) -> list[str]:
-        """The first seven keys of BURY and of REPLAY."""
+        """The first seven keys of ADD and of REPLAY."""
         keys = self._keys
         return [
             keys.job(job_id),
@@ -276,4 +276,5 @@ class DeadLetters:
 
 
 def _letter(fields: Mapping[bytes, bytes]) -> DeadLetter:
-    return DeadLetter.model_validate({name.decode(): value.decode() for name, value in fields.items()})
+    named = {name.decode(): value.decode() for name, value in fields.items()}
+    return DeadLetter.model_validate({**named, "created_at": named[LETTER_CREATED_FIELD]})

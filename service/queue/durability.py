@@ -13,7 +13,7 @@ from service.queue.redis_keys import RedisKeys
 
 # WAITAOF waits for the writes of its own connection, so there has to be one. The file is written in order: with this
 # write on disk, so are the job's clips and entries. A full Redis allows it, because it needs no memory.
-KEEP = """
+TOUCH = """
 local left = redis.call('PTTL', KEYS[1])
 if left < 0 then return 0 end
 return redis.call('PEXPIRE', KEYS[1], left)
@@ -37,10 +37,10 @@ class Durability:
         self._redis = redis
         self._keys = keys
         self._wait_s = config.redis_waitaof_s
-        self._keep = redis.register_script(KEEP)
+        self._touch = redis.register_script(TOUCH)
 
-    async def missing(self) -> str | None:
-        """Why nobody waits until a job is on disk; None where callers do."""
+    async def unavailable_reason(self) -> str | None:
+        """Why `wait_persisted` cannot wait; None where it does."""
         if self._wait_s == 0:
             return "redis_waitaof_s is 0"
         with translate_redis_errors():
@@ -50,7 +50,7 @@ class Durability:
                 return _reason(error)
         return None
 
-    async def keep(self, job_id: str) -> None:
+    async def wait_persisted(self, job_id: str) -> None:
         """Return once the job is known to be on disk; at once where the server cannot say so.
 
         Raises QueueUnavailable where it is not within the time for it, or was lost with a crash of the server.
@@ -59,7 +59,7 @@ class Durability:
             return
         with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=False)
-            await self._keep(keys=[self._keys.job(job_id)], client=pipe)
+            await self._touch(keys=[self._keys.job(job_id)], client=pipe)
             pipe.execute_command("WAITAOF", 1, 0, int(self._wait_s * 1000))
             there, synced = await pipe.execute(raise_on_error=False)
             if isinstance(there, Exception):

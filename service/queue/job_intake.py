@@ -12,12 +12,12 @@ from redis.asyncio import Redis
 from service.contracts import JobRecord
 from service.errors import IdempotencyInProgress, QueueUnavailable
 from service.queue.capacity import Reservation
-from service.queue.connection import RETRY_AFTER_S, translate_redis_errors, whole
+from service.queue.connection import RETRY_AFTER_S, finish_before_cancel, translate_redis_errors
 from service.queue.idempotency import Claim
 from service.queue.job_list import listed_as
 from service.queue.job_reader import JobReader
 from service.queue.job_scripts import ACCEPT
-from service.queue.redis_keys import RedisKeys
+from service.queue.redis_keys import CACHE_KEY_FIELD, MORE_COMING_FIELD, REPLY_TO_FIELD, RedisKeys
 
 # Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
 PIPELINE_BYTES = 8 << 20
@@ -49,8 +49,8 @@ class Clips(Protocol):
         """The bytes of a slice without a step."""
 
 
-def entry_fields(record: JobRecord, clip: int, *, followed: bool = False) -> dict[Any, Any]:
-    """The stream entry of one clip of a job; `followed` says that clips of other jobs come soon."""
+def entry_fields(record: JobRecord, clip: int, *, more_coming: bool = False) -> dict[Any, Any]:
+    """The stream entry of one clip of a job; `more_coming` says that clips of other jobs come soon."""
     return {
         "v": record.schema_version,
         "job": record.id,
@@ -61,7 +61,7 @@ def entry_fields(record: JobRecord, clip: int, *, followed: bool = False) -> dic
         "trace": record.trace,
         "deadline_at": record.deadline_at,
         "clip": clip,
-        "followed": int(followed),
+        MORE_COMING_FIELD: int(more_coming),
     }
 
 
@@ -86,7 +86,7 @@ class JobIntake(JobReader):
                 pipe = self._redis.pipeline(transaction=False)
                 for i, piece in some:
                     pipe.set(self._keys.payload(job_id, i), piece, px=life_ms)
-                await whole(pipe.execute())
+                await finish_before_cancel(pipe.execute())
 
     async def accept(
         self,
@@ -96,16 +96,16 @@ class JobIntake(JobReader):
         reservation: Reservation | None = None,
         claim: Claim | None = None,
         fingerprint: str = "",
-        same: str | None = None,
-        home: str = "",
-        followed: bool = False,
+        cache_key: str | None = None,
+        reply_to: str = "",
+        more_coming: bool = False,
     ) -> None:
         """Commit the job's record and all its stream entries in one step: from here on the job is not lost.
 
-        `clips` are the raw bytes of all its clips; without them they are there already, by `put_payloads`.
-        The reserved room passes to the entries, and the claimed Idempotency-Key leads to the job from now on. `same` is
-        the key of the result cache that goes when the job is erased. `home` is the `ResultBus` that is to get the
-        outcome with the news of it. `followed` says that other jobs come soon.
+        `clips` are the raw bytes of all its clips; without them `put_payloads` has stored them before. The reserved
+        capacity passes to the entries, and the claimed Idempotency-Key leads to the job from now on. `cache_key` is
+        the entry of the result cache that is deleted when the job is erased. `reply_to` names the `ResultBus` whose
+        channel gets the outcome itself. `more_coming` says that clips of other jobs come soon.
 
         Raises IdempotencyInProgress when the claim has meanwhile gone to another request, and QueueUnavailable when
         the reservation lapsed and took clips with it; then no job was made.
@@ -126,11 +126,11 @@ class JobIntake(JobReader):
             job["webhook"] = record.request.webhook
         if claim is not None:
             job["idempotency"] = claim.key
-        if same is not None:
-            job["same"] = same
-        if home:
-            job["home"] = home
-        entries = [entry_fields(record, clip, followed=followed) for clip in range(total)]
+        if cache_key is not None:
+            job[CACHE_KEY_FIELD] = cache_key
+        if reply_to:
+            job[REPLY_TO_FIELD] = reply_to
+        entries = [entry_fields(record, clip, more_coming=more_coming) for clip in range(total)]
         payloads: dict[str, bytes | memoryview] = {}
         if clips is not None and len(clips) > TOGETHER_BYTES:
             await self.put_payloads(record.id, clips, spec.clip_bytes, UNACCEPTED_SHARE * self._times.reservation_ttl_s)

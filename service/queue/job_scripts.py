@@ -13,8 +13,8 @@ end
 """
 
 # After NOW. What is to be delivered stands in Redis in the same moment as the end of the job.
-TELL = """
-local function tell(job, id, state, webhooks, delivery, life)
+ENQUEUE_WEBHOOK = """
+local function enqueue_webhook(job, id, state, webhooks, delivery, life)
   local hook = redis.call('HMGET', job, 'webhook', 'owner')
   if not hook[1] then return end
   redis.call('DEL', delivery)
@@ -118,8 +118,8 @@ return 1
 
 # All letters of a job: one that was looked up may have been followed by another, where the job was replayed and died
 # again meanwhile.
-TEAR_UP = """
-local function tear_up(letters, id)
+DELETE_LETTERS = """
+local function delete_letters(letters, id)
   for _, letter in ipairs(redis.call('XREVRANGE', letters, '+', '-')) do
     for i = 1, #letter[2], 2 do
       if letter[2][i] == 'job_id' and letter[2][i + 1] == id then redis.call('XDEL', letters, letter[1]) end
@@ -134,7 +134,7 @@ end
 # channel, life of the tombstone, prefix of payload keys.
 CANCEL = (
     EVENT
-    + TEAR_UP
+    + DELETE_LETTERS
     + """
 redis.call('ZREM', KEYS[4], ARGV[1])
 local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'idempotency', 'same')
@@ -148,7 +148,7 @@ for at = 3, 4 do
   if leads_to and leads_to:find(ARGV[1], 1, true) then redis.call('DEL', job[at]) end
 end
 if job[2] == 'dead' then
-  tear_up(KEYS[8], ARGV[1])
+  delete_letters(KEYS[8], ARGV[1])
   redis.call('UNLINK', KEYS[9])
 end
 redis.call('HDEL', KEYS[1], 'record')
@@ -160,7 +160,7 @@ return job[2] and 1 or 2
 """
 )
 
-NOTE = """
+RECORD_FAULT = """
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', ARGV[1]) end
 """
 
@@ -175,7 +175,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'fault', 
 FINISH = (
     NOW
     + EVENT
-    + TELL
+    + ENQUEUE_WEBHOOK
     + ACKNOWLEDGE
     + """
 local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'home', 'deadline_at')
@@ -189,7 +189,7 @@ local function finish()
   local scored = math.max(0, #KEYS - 8)
   if scored > 0 then event(KEYS[5], ARGV[2], 'running', scored) end
   event(KEYS[5], ARGV[2], ARGV[6], scored + redis.call('HLEN', KEYS[3]))
-  tell(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[3])
+  enqueue_webhook(KEYS[1], ARGV[5], ARGV[6], KEYS[6], KEYS[7], ARGV[3])
   redis.call('DEL', KEYS[3])
   if ARGV[6] == 'expired' then
     for clip = 0, job[1] - 1 do redis.call('UNLINK', ARGV[10] .. clip) end

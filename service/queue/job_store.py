@@ -13,13 +13,13 @@ from service.queue.codec import Outcome, encode_scores
 from service.queue.connection import Call, run_all, translate_redis_errors
 from service.queue.job_intake import JobIntake, JobTimes
 from service.queue.job_reader import overdue, unknown
-from service.queue.job_scripts import CANCEL, FINISH, NOTE, OVERDUE, RECORD
+from service.queue.job_scripts import CANCEL, FINISH, OVERDUE, RECORD, RECORD_FAULT
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.scored_job import ScoredJob, by_job, scored_job
 
 SWEPT_AT_ONCE = 100
 # Larger outcomes are fetched by those who want them: what is published waits in Redis' memory for a slow listener.
-TOLD_BYTES = 1 << 16
+MAX_PUBLISHED_BYTES = 1 << 16
 
 
 class End(NamedTuple):
@@ -40,7 +40,7 @@ class JobStore(JobIntake):
         super().__init__(redis, keys, times)
         self._cancel = redis.register_script(CANCEL)
         self._record = redis.register_script(RECORD)
-        self._note = redis.register_script(NOTE)
+        self._record_failure = redis.register_script(RECORD_FAULT)
         self._finish = redis.register_script(FINISH)
         self._overdue = redis.register_script(OVERDUE)
 
@@ -105,8 +105,8 @@ class JobStore(JobIntake):
                 job_id,
                 outcome.state,
                 GROUP,
-                keys.answers(""),
-                TOLD_BYTES,
+                keys.reply_channel(""),
+                MAX_PUBLISHED_BYTES,
                 keys.payload(job_id, ""),
                 *ids,
             ]
@@ -118,10 +118,10 @@ class JobStore(JobIntake):
         streams = {self._keys.clips(entry.route, entry.job_class) for entry in entries}
         return list(streams), [entry.entry_id for entry in entries]
 
-    async def note_fault(self, job_id: str, fault: str) -> None:
+    async def record_failure(self, job_id: str, failure: str) -> None:
         """Remember what went wrong with clips of the job that were given back, for when they are given up."""
         with translate_redis_errors():
-            await self._note(keys=[self._keys.job(job_id)], args=[fault])
+            await self._record_failure(keys=[self._keys.job(job_id)], args=[failure])
 
     async def expire_overdue(self) -> list[str]:
         """Finish jobs whose deadline has passed, wherever their clips are; returns those that ended by this call."""

@@ -8,6 +8,19 @@ from service.contracts import JobClass
 
 GROUP = "workers"
 
+# Names that cross Redis and that earlier releases read and write, where the program calls the thing otherwise. The
+# scripts write them out.
+REPLY_TO_FIELD = "home"
+"""of a job's hash: the `reply_to` of the api process that waits for it"""
+CACHE_KEY_FIELD = "same"
+"""of a job's hash: its entry in the result cache"""
+FAILURE_FIELD = "fault"
+"""of a job's hash: what went wrong when its clips were last given back"""
+MORE_COMING_FIELD = "followed"
+"""of a clip's stream entry: 1 where clips of other uploads come soon"""
+LETTER_CREATED_FIELD = "buried_at"
+"""of a dead letter: when it was written, in Unix seconds"""
+
 
 @dataclass(frozen=True)
 class RedisKeys:
@@ -55,9 +68,9 @@ class RedisKeys:
         """What became of an Idempotency-Key, by the SHA-256 of the key."""
         return f"{self.prefix}:idempotency:{digest}"
 
-    def same(self, digest: str) -> str:
-        """Id of the job that has scored an upload, by the SHA-256 of all that decides about its result."""
-        return f"{self.prefix}:same:{digest}"
+    def result_cache(self, digest: str) -> str:
+        """Id of the job that has scored an upload, by the SHA-256 of everything that decides its result."""
+        return f"{self.prefix}:result-cache:{digest}"
 
     def worker(self, worker: str) -> str:
         """WorkerStatus of a live worker; lives as long as its heartbeat."""
@@ -123,12 +136,10 @@ class RedisKeys:
         """Pub/sub channel on which the ids of finished jobs are published."""
         return f"{self.prefix}:finished"
 
-    def answers(self, home: str) -> str:
-        """Pub/sub channel of one api process: ids and outcomes of the jobs that it waits for.
-
-        With an empty `home`, what all these channels begin with.
-        """
-        return f"{self.prefix}:answers:{home}"
+    def reply_channel(self, reply_to: str) -> str:
+        """Pub/sub channel of one api process: ids and outcomes of the jobs that it waits for; empty for the prefix."""
+        # The word of earlier releases, whose workers publish on it.
+        return f"{self.prefix}:answers:{reply_to}"
 
     @property
     def progress(self) -> str:

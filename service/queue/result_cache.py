@@ -33,9 +33,9 @@ class ResultCache:
         return self._life_s > 0
 
     def key(self, owner: str, spec: ModelSpec, fingerprint: str) -> str:
-        """Where the job of an upload stands. Each owner has entries of their own: nobody learns what another sent."""
+        """The cache key of an upload. Each owner has entries of its own: no caller learns what another has sent."""
         text = "\n".join((owner, spec.name, spec.version, spec.weights_sha256, fingerprint))
-        return self._keys.same(hashlib.sha256(text.encode()).hexdigest())
+        return self._keys.result_cache(hashlib.sha256(text.encode()).hexdigest())
 
     async def find(self, key: str) -> JobStatus | None:
         """The job with the result of such an upload, if there is one."""

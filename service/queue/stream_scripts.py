@@ -11,8 +11,8 @@ end
 """
 
 # What a worker has to know of clips; of a job without scores all of whose clips are among them, its record too.
-FACTS = """
-local function facts_of(clips, inline)
+CLIP_STATE = """
+local function clip_states(clips, inline)
   local of_job, facts = {}, {}
   for _, clip in ipairs(clips) do of_job[clip.job] = (of_job[clip.job] or 0) + 1 end
   for i, clip in ipairs(clips) do
@@ -32,7 +32,7 @@ end
 # the most entries of each stream.
 TAKE = (
     FIELDS
-    + FACTS
+    + CLIP_STATE
     + """
 local function known(entries)
   local clips, bytes = {}, 0
@@ -46,7 +46,7 @@ local function known(entries)
     for length in fields['shape']:gmatch('%d+') do size = size * length end
     bytes = bytes + size
   end
-  return bytes <= tonumber(ARGV[3]) and facts_of(clips, true)
+  return bytes <= tonumber(ARGV[3]) and clip_states(clips, true)
 end
 for i, key in ipairs(KEYS) do
   local found = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[6 + i], 'STREAMS', key, '>')
@@ -58,13 +58,13 @@ return false
 
 # KEYS: job, scores and payload of each clip. ARGV: whether payloads are to come along, then the number of each clip.
 LOOK_UP = (
-    FACTS
+    CLIP_STATE
     + """
 local clips = {}
 for i = 1, #ARGV - 1 do
   clips[i] = {job = KEYS[3 * i - 2], scores = KEYS[3 * i - 1], payload = KEYS[3 * i], number = ARGV[i + 1]}
 end
-return facts_of(clips, ARGV[1] == '1')
+return clip_states(clips, ARGV[1] == '1')
 """
 )
 
@@ -124,7 +124,7 @@ return found
 
 # A worker may find out late that its lease ended; it must not take the entry back from the one who has it now.
 # ARGV: group, consumer, idle time to set, then the id of each entry and how often it has been delivered from now on.
-HOLD = """
+RENEW_LEASE = """
 local held = {}
 for i = 4, #ARGV, 2 do
   if redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1] then
@@ -146,7 +146,7 @@ end
 """
 
 # Deleting a consumer that holds entries would lose them.
-LEAVE = """
+DELETE_IDLE_CONSUMERS = """
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local facts = {}
   for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end

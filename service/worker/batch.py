@@ -13,7 +13,7 @@ import numpy as np
 from service.contracts import ClipScores
 from service.errors import BackendFailed, DeadlineExceeded, VidtrError
 from service.inference.backend import Backend, Scores
-from service.queue.clip_entries import ClipEntry, ClipState, Taken
+from service.queue.clip_entries import ClipEntry, ClipState, Delivery
 from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
 from service.telemetry import metrics, traces
@@ -87,7 +87,7 @@ class Found:
 
 async def load(
     stream: ClipStream,
-    taken: Taken,
+    delivery: Delivery,
     entries: Sequence[ClipEntry],
     max_deliveries: int,
     served: Collection[tuple[str, str, str]],
@@ -99,8 +99,8 @@ async def load(
     is not for one of the `served`: name, version and SHA-256 of the weights of each.
     """
     with metrics.stage("batch"):
-        came_along = all(entry in taken.known for entry in entries)
-        states = [taken.known[entry] for entry in entries] if came_along else await stream.look_up(entries)
+        came_along = all(entry in delivery.prefetched for entry in entries)
+        states = [delivery.prefetched[entry] for entry in entries] if came_along else await stream.look_up(entries)
         unnamed = [entry for entry in entries if not entry.weights]
         weights = await stream.weights(unnamed) if unnamed else {}
     found = Found()
@@ -127,7 +127,7 @@ def _loaded(entry: ClipEntry, state: ClipState, now: float, max_deliveries: int)
         raise DeadlineExceeded("the clip's payload is gone: it outlived its time in Redis, or was dropped")
     if entry.deliveries > max_deliveries:
         raise BackendFailed(
-            f"the clip was handed out too often without being scored; {state.fault or 'workers died over it'}",
+            f"the clip was handed out too often without being scored; {state.failure or 'workers died over it'}",
             limit=max_deliveries,
             actual=entry.deliveries,
         )

@@ -28,5 +28,5 @@ class BatchDelay:
 
     def record(self, entries: Sequence[ClipEntry], most: int) -> None:
         """A batch of `entries` begins, of at most `most`."""
-        wait = len(entries) < most and any(entry.followed for entry in entries)
+        wait = len(entries) < most and any(entry.more_coming for entry in entries)
         self._next_at = self._clock() + self._pause_s if wait else 0.0

@@ -79,7 +79,7 @@ class Completion:
         if late:
             ended = await self._store.finish(entry.job_id, outcome)
         else:
-            ended = await self._dead.bury(_letter(entry, error, self._clock.now()), outcome)
+            ended = await self._dead.add(_letter(entry, error, self._clock.now()), outcome)
             metrics.DEAD_LETTERS.inc(int(ended))
         if ended:
             metrics.JOBS.labels(state).inc()
@@ -87,12 +87,12 @@ class Completion:
         metrics.CLIPS.labels(state).inc()
         await self._stream.ack([entry])
 
-    async def given_back(self, entries: Collection[ClipEntry], blame: str | None) -> None:
-        """Leave entries to whoever looks next; `blame` says what went wrong with them, None that nothing did."""
-        if blame is not None:
+    async def nack(self, entries: Collection[ClipEntry], failure: str | None = None) -> None:
+        """Give entries back to the queue at once; `failure` says what went wrong with them, if anything did."""
+        if failure is not None:
             for job_id in {entry.job_id for entry in entries}:
-                await self._store.note_fault(job_id, blame)
-        await self._stream.give_back(entries, blame=blame is not None)
+                await self._store.record_failure(job_id, failure)
+        await self._stream.nack(entries, failed=failure is not None)
 
     async def sweep(self) -> None:
         """Expire the jobs whose deadline has passed, and forget dead letters that are too old."""
@@ -118,7 +118,7 @@ class Completion:
                 )
 
 
-def _letter(entry: ClipEntry, error: VidtrError, buried_at: float) -> DeadLetter:
+def _letter(entry: ClipEntry, error: VidtrError, created_at: float) -> DeadLetter:
     return DeadLetter(
         job_id=entry.job_id,
         clip=entry.clip,
@@ -127,6 +127,6 @@ def _letter(entry: ClipEntry, error: VidtrError, buried_at: float) -> DeadLetter
         model=entry.model,
         version=entry.version,
         deliveries=entry.deliveries,
-        buried_at=buried_at,
+        created_at=created_at,
         clip_bytes=math.prod(entry.shape),
     )

@@ -15,7 +15,7 @@ class WorkerConfig:
     worker_heartbeat_s: float
     worker_interactive_weight: int
     worker_bulk_batch_ms: int
-    worker_gather_ms: int
+    worker_batch_delay_ms: int
     breaker_failures: int
     breaker_open_s: float
 

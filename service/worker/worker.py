@@ -12,7 +12,7 @@ import structlog
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import BackendFailed, BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
-from service.queue.clip_entries import ClipEntry, Taken
+from service.queue.clip_entries import ClipEntry, Delivery
 from service.queue.clip_routes import model_of, route_of, routes
 from service.queue.clip_stream import ClipStream
 from service.queue.model_directory import ModelDirectory
@@ -57,7 +57,7 @@ class Worker:
         self._leases = Leases(stream, config.worker_lease_s)
         self._breaker = Breaker(config.breaker_failures, config.breaker_open_s)
         self._scheduler = ClassScheduler(config.worker_interactive_weight, config.worker_bulk_batch_ms / 1000)
-        self._batch_delay = BatchDelay(config.worker_gather_ms / 1000)
+        self._batch_delay = BatchDelay(config.worker_batch_delay_ms / 1000)
         self._rate = DrainRate()
         self._specs: list[ModelSpec] = []
         # The routes that it reads, with the most clips of a batch.
@@ -104,7 +104,7 @@ class Worker:
             await self._pause(0.1)
         elif self._breaker.state == "open":
             await self._pause(min(self._breaker.retry_in_s, BREAKER_CHECK_S))
-        elif (taken := Taken(await self._lost())).entries or (taken := await self._next()).entries:
+        elif (taken := Delivery(await self._lost())).entries or (taken := await self._next()).entries:
             await self._process(taken)
 
     async def _lost(self) -> list[ClipEntry]:
@@ -122,7 +122,7 @@ class Worker:
         self._reclaim_at = time.monotonic() + self._config.reclaim_every_s
         return []
 
-    async def _next(self) -> Taken:
+    async def _next(self) -> Delivery:
         if (left_s := self._batch_delay.left_s) > 0:
             await self._pause(left_s)
         order = [
@@ -131,7 +131,7 @@ class Worker:
         ]
         taken = await self._stream.take(order)
         if not taken.entries:
-            taken = Taken(await self._first(min(most for *_, most in order)))
+            taken = Delivery(await self._first(min(most for *_, most in order)))
         for entry in taken.entries[:1]:
             self._scheduler.record(entry.job_class, entry.route)
             self._batch_delay.record(taken.entries, self._most(entry.job_class, entry.route))
@@ -149,11 +149,11 @@ class Worker:
     def _most(self, job_class: JobClass, route: str) -> int:
         return self._scheduler.most(job_class, self._routes.get(route, 1), self._rate.of(model_of(route)))
 
-    async def _process(self, taken: Taken) -> None:
+    async def _process(self, taken: Delivery) -> None:
         entries = taken.entries
         sizes = {(spec.name, spec.version): spec.max_batch_size for spec in self._specs}
         unfinished = set(entries)
-        blame: str | None = None
+        failure: str | None = None
         async with self._leases.hold(entries):
             try:
                 for batch in batches(entries, sizes):
@@ -168,29 +168,29 @@ class Worker:
             except QueueUnavailable:
                 raise
             except Exception as error:
-                blame = f"{type(error).__name__}: {error}"
+                failure = f"{type(error).__name__}: {error}"
                 raise
             finally:
                 if unfinished:
                     with contextlib.suppress(QueueUnavailable):
-                        await self._completion.given_back(unfinished, blame)
+                        await self._completion.nack(unfinished, failure)
                         self._reclaim_at = 0.0
 
-    async def _batch(self, taken: Taken, entries: Sequence[ClipEntry], *, full: bool) -> None:
+    async def _batch(self, taken: Delivery, entries: Sequence[ClipEntry], *, full: bool) -> None:
         started = time.monotonic()
         clips = await self._loaded(taken, entries)
         if clips:
             await self._score(clips)
             self._rate.observe(entries[0].model, len(clips), time.monotonic() - started, full=full)
 
-    async def _loaded(self, taken: Taken, entries: Sequence[ClipEntry]) -> list[LoadedClip]:
+    async def _loaded(self, taken: Delivery, entries: Sequence[ClipEntry]) -> list[LoadedClip]:
         if not entries:
             return []
         served = {(spec.name, spec.version, spec.weights_sha256) for spec in self._specs}
         found = await load(self._stream, taken, entries, self._config.worker_max_deliveries, served, self._clock.now())
         if found.foreign:
             self._leases.done(found.foreign)
-            await self._completion.given_back(found.foreign, None)
+            await self._completion.nack(found.foreign)
         for reject in found.rejected:
             await self._completion.failed(reject.entry, reject.error)
         await self._completion.dropped(found.over)

@@ -91,14 +91,14 @@ async def written(tmp_path: Path, binary: Path) -> Written:
         )
         crashed.jobs[job.id] = job
         await store.accept(job, clips=memoryview(clip(number, SHAPE) * CLIPS))
-        await durability.keep(job.id)
+        await durability.wait_persisted(job.id)
         crashed.accepted[job.id] = crashed.size
         of_clip, found = right_scores(job), await stream.read(["tiny"], CLIPS, 10)
         if number % 3 == 0:
             result = aggregate(job, of_clip, 1.0)
             [won] = await store.finish_all([End(job.id, Outcome(JobState.SUCCEEDED, result=result), found, False)])
             assert won
-            await durability.keep(job.id)
+            await durability.wait_persisted(job.id)
             crashed.ended[job.id] = crashed.size
         elif number % 3 == 1:
             await store.record_scores({(job.id, 0): of_clip[0]}, found[:1])

@@ -88,7 +88,7 @@ async def test_work_given_back_is_taken_over_at_once_and_without_blame(
     store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=3)))
-    await stream.give_back(await stream.read(["tiny"], 8, 10))
+    await stream.nack(await stream.read(["tiny"], 8, 10))
     taken = await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8)
     assert [(entry.clip, entry.deliveries) for entry in taken] == [(0, 1), (1, 1), (2, 1)]
 
@@ -97,7 +97,7 @@ async def test_work_given_back_with_blame_goes_out_alone(
     store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     await store.accept(record(decoded=decoded(windows=3)))
-    await stream.give_back(await stream.read(["tiny"], 8, 10), blame=True)
+    await stream.nack(await stream.read(["tiny"], 8, 10), failed=True)
     other = ClipStream(redis, keys, "two")
     taken = [await other.reclaim("tiny", 60.0, 8) for _ in range(4)]
     assert [[(entry.clip, entry.deliveries) for entry in batch] for batch in taken] == [
@@ -114,7 +114,7 @@ async def test_of_work_given_back_a_worker_takes_what_it_can_score_and_what_is_o
     jobs = [record(spec=spec(version=version)) for version in ("1", "2", "3")]
     for job in jobs:
         await store.accept(job)
-    await stream.give_back(await stream.read(["tiny"], 8, 10))
+    await stream.nack(await stream.read(["tiny"], 8, 10))
     await store.cancel(jobs[2].id)
     taken = await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8, [spec(version="1")])
     assert [entry.job_id for entry in taken] == [jobs[0].id, jobs[2].id]
@@ -174,19 +174,19 @@ async def test_what_comes_along_with_entries_is_what_looking_them_up_gives(
     open_, partly, finished, faulty, lost = [job.id for job in jobs]
     await store.record_scores({(partly, 1): scores()})
     await store.finish(finished, Outcome(JobState.FAILED, error=BackendFailed("x")))
-    await store.note_fault(faulty, "it went wrong")
+    await store.record_failure(faulty, "it went wrong")
     await redis.delete(keys.payload(lost, 0))
     taken = await stream.take([(JobClass.INTERACTIVE, "tiny", 16)])
     looked_up = await stream.look_up(taken.entries)
-    assert [taken.known[entry] for entry in taken.entries] == looked_up
-    assert {entry.job_id for entry in taken.entries if taken.known[entry].record} == {open_, faulty, lost}
+    assert [taken.prefetched[entry] for entry in taken.entries] == looked_up
+    assert {entry.job_id for entry in taken.entries if taken.prefetched[entry].record} == {open_, faulty, lost}
 
 
 async def test_a_job_that_is_not_taken_whole_comes_without_its_record(store: JobStore, stream: ClipStream) -> None:
     await store.accept(record(decoded=decoded(windows=3)), clips=memoryview(3 * clip(0)))
     for count in (2, 1):
         taken = await stream.take([(JobClass.INTERACTIVE, "tiny", count)])
-        assert [taken.known[entry].record for entry in taken.entries] == count * [None]
+        assert [taken.prefetched[entry].record for entry in taken.entries] == count * [None]
 
 
 async def test_large_clips_do_not_come_along(
@@ -196,7 +196,7 @@ async def test_large_clips_do_not_come_along(
     await store.accept(record(decoded=decoded(windows=2)), clips=memoryview(2 * clip(0)))
     taken = await stream.take([(JobClass.INTERACTIVE, "tiny", 8)])
     assert len(taken.entries) == 2
-    assert not taken.known
+    assert not taken.prefetched
 
 
 async def test_large_clips_are_looked_up_like_small_ones(

@@ -30,10 +30,10 @@ async def buried(store: JobStore, dead: DeadLetters, windows: int = 2, **changes
         model="tiny",
         version="1",
         deliveries=3,
-        buried_at=1.5,
+        created_at=1.5,
         clip_bytes=len(clip(0)),
     )
-    assert await dead.bury(letter, Outcome(JobState.FAILED, error=cause))
+    assert await dead.add(letter, Outcome(JobState.FAILED, error=cause))
     return job
 
 
@@ -141,7 +141,7 @@ async def test_deleting_a_dead_job_takes_its_letter_and_its_record_along(
 async def test_a_job_that_has_ended_is_not_buried(store: JobStore, dead: DeadLetters) -> None:
     job = await buried(store, dead)
     [letter] = await dead.letters()
-    assert not await dead.bury(letter, Outcome(JobState.FAILED, error=BackendFailed("again")))
+    assert not await dead.add(letter, Outcome(JobState.FAILED, error=BackendFailed("again")))
     assert len(await dead.letters()) == 1
     assert job.id == letter.job_id
 
@@ -150,7 +150,7 @@ async def test_a_job_that_was_deleted_is_not_buried(store: JobStore, dead: DeadL
     job = await buried(store, dead)
     [letter] = await dead.letters()
     await store.cancel(job.id)
-    assert not await dead.bury(letter, Outcome(JobState.FAILED, error=BackendFailed("again")))
+    assert not await dead.add(letter, Outcome(JobState.FAILED, error=BackendFailed("again")))
     assert await dead.letters() == []
 
 

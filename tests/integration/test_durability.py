@@ -45,12 +45,12 @@ async def accepted(client: Redis, keys: RedisKeys) -> str:
 
 
 async def test_a_server_that_can_wait_is_recognised(client: Redis, keys: RedisKeys) -> None:
-    assert await Durability(client, keys, CONFIG).missing() is None
+    assert await Durability(client, keys, CONFIG).unavailable_reason() is None
 
 
 async def test_a_job_is_on_disk_once_it_is_kept(newer: LocalRedis, client: Redis, keys: RedisKeys) -> None:
     job_id = await accepted(client, keys)
-    await Durability(client, keys, CONFIG).keep(job_id)
+    await Durability(client, keys, CONFIG).wait_persisted(job_id)
     info = await client.info("persistence")
     assert info["aof_pending_bio_fsync"] == 0
     written = b"".join(path.read_bytes() for path in newer.directory.rglob("*.aof"))
@@ -61,38 +61,38 @@ async def test_a_job_that_is_not_on_disk_in_time_is_refused(client: Redis, keys:
     await client.config_set("appendfsync", "no")
     job_id = await accepted(client, keys)
     with pytest.raises(QueueUnavailable, match=r"not written the job to disk within 0\.05 s"):
-        await Durability(client, keys, DurabilityConfig(redis_waitaof_s=0.05)).keep(job_id)
+        await Durability(client, keys, DurabilityConfig(redis_waitaof_s=0.05)).wait_persisted(job_id)
 
 
 async def test_a_job_that_the_server_has_lost_is_not_promised(client: Redis, keys: RedisKeys) -> None:
     with pytest.raises(QueueUnavailable, match="lost the job"):
-        await Durability(client, keys, CONFIG).keep("0" * 32)
+        await Durability(client, keys, CONFIG).wait_persisted("0" * 32)
 
 
 async def test_the_life_of_a_job_stays_as_it_was(client: Redis, keys: RedisKeys) -> None:
     job_id = await accepted(client, keys)
     before = await client.pttl(keys.job(job_id))
-    await Durability(client, keys, CONFIG).keep(job_id)
+    await Durability(client, keys, CONFIG).wait_persisted(job_id)
     assert 0 < await client.pttl(keys.job(job_id)) <= before
 
 
 async def test_a_full_server_can_still_keep_a_job(client: Redis, keys: RedisKeys) -> None:
     job_id = await accepted(client, keys)
     await client.config_set("maxmemory", 1)
-    await Durability(client, keys, CONFIG).keep(job_id)
+    await Durability(client, keys, CONFIG).wait_persisted(job_id)
 
 
 async def test_nobody_waits_where_that_is_not_asked_for(client: Redis, keys: RedisKeys) -> None:
     durability = Durability(client, keys, DurabilityConfig(redis_waitaof_s=0))
-    assert await durability.missing() == "redis_waitaof_s is 0"
-    await durability.keep("0" * 32)
+    assert await durability.unavailable_reason() == "redis_waitaof_s is 0"
+    await durability.wait_persisted("0" * 32)
 
 
 async def test_a_server_without_an_append_only_file_is_named_and_not_waited_for(client: Redis, keys: RedisKeys) -> None:
     await client.config_set("appendonly", "no")
     durability = Durability(client, keys, CONFIG)
-    assert await durability.missing() == "this Redis keeps no append-only file"
-    await durability.keep(await accepted(client, keys))
+    assert await durability.unavailable_reason() == "this Redis keeps no append-only file"
+    await durability.wait_persisted(await accepted(client, keys))
 
 
 async def test_a_user_who_may_not_wait_is_named_and_does_not_wait(
@@ -102,8 +102,8 @@ async def test_a_user_who_may_not_wait_is_named_and_does_not_wait(
     narrow = Redis(unix_socket_path=str(newer.socket_path), username="narrow", password="any")  # noqa: S106
     try:
         durability = Durability(narrow, keys, CONFIG)
-        assert await durability.missing() == "the user of redis_url may not run WAITAOF"
-        await durability.keep(await accepted(client, keys))
+        assert await durability.unavailable_reason() == "the user of redis_url may not run WAITAOF"
+        await durability.wait_persisted(await accepted(client, keys))
     finally:
         await narrow.aclose()
 
@@ -113,13 +113,13 @@ async def test_a_server_that_is_too_old_is_named_and_not_waited_for(redis: Redis
     if tuple(map(int, version.split(".")[:2])) >= (7, 2):
         pytest.skip("the server of the other tests is new enough")
     durability = Durability(redis, keys, CONFIG)
-    assert await durability.missing() == "this Redis has no WAITAOF, which came with 7.2"
-    await durability.keep(await accepted(redis, keys))
+    assert await durability.unavailable_reason() == "this Redis has no WAITAOF, which came with 7.2"
+    await durability.wait_persisted(await accepted(redis, keys))
 
 
 async def test_a_kept_job_survives_a_kill_of_the_server(newer: LocalRedis, client: Redis, keys: RedisKeys) -> None:
     job_id = await accepted(client, keys)
-    await Durability(client, keys, CONFIG).keep(job_id)
+    await Durability(client, keys, CONFIG).wait_persisted(job_id)
     assert newer.pid is not None
     os.kill(newer.pid, signal.SIGKILL)
     newer.stop()

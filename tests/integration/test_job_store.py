@@ -187,7 +187,7 @@ async def test_results_can_be_written_while_redis_is_full(tmp_path: Path) -> Non
 async def test_a_fault_of_a_job_that_is_gone_leaves_nothing_behind(
     store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
-    await store.note_fault("0" * 32, "the network said no")
+    await store.record_failure("0" * 32, "the network said no")
     assert not await redis.exists(keys.job("0" * 32))
 
 

@@ -101,5 +101,5 @@ async def test_a_worker_that_wakes_up_late_does_not_take_its_work_back(
     other = ClipStream(redis, keys, "two")
     assert [entry.entry_id for entry in await other.reclaim("tiny", 0.0, 1)] == [first.entry_id]
     assert await stream.renew([first, second]) == {second}
-    await stream.give_back([first])
+    await stream.nack([first])
     assert await ClipStream(redis, keys, "three").reclaim("tiny", 60.0, 8) == []

@@ -46,7 +46,7 @@ async def accepted(store: JobStore, windows: int = 1, **changes: Any) -> JobReco
 async def bury(dead: DeadLetters, job: JobRecord) -> bool:
     """Let the first clip of a job end it."""
     cause = BackendFailed("the network said no")
-    return await dead.bury(
+    return await dead.add(
         DeadLetter(
             job_id=job.id,
             clip=0,
@@ -55,7 +55,7 @@ async def bury(dead: DeadLetters, job: JobRecord) -> bool:
             model="tiny",
             version="1",
             deliveries=3,
-            buried_at=0.0,
+            created_at=0.0,
             clip_bytes=len(clip(0)),
         ),
         Outcome(JobState.FAILED, error=cause),
@@ -95,8 +95,8 @@ async def test_a_repeated_delete_leaves_the_key_to_the_request_that_has_it_now(
 async def test_a_repeated_delete_leaves_the_cache_to_the_job_that_it_leads_to_now(
     store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
-    first, place = record(), keys.same("upload")
-    await store.accept(first, same=place)
+    first, place = record(), keys.result_cache("upload")
+    await store.accept(first, cache_key=place)
     await redis.set(place, first.id, ex=100)
     await store.cancel(first.id)
     assert await redis.get(place) is None
@@ -355,8 +355,8 @@ async def test_work_given_back_twice_is_forgiven_once(
     await accepted(store)
     await ClipStream(redis, keys, "vanished").read(["tiny"], 8, 10)
     taken = await stream.reclaim("tiny", 0.0, 8)
-    answer_lost(monkeypatch, stream, "_hold")
-    await stream.give_back(taken)
+    answer_lost(monkeypatch, stream, "_renew_lease")
+    await stream.nack(taken)
     [entry] = await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8)
     assert entry.deliveries == 2
 

@@ -84,7 +84,7 @@ async def test_a_job_that_ends_between_its_acceptance_and_the_wait_is_answered_a
     unpolled: ResultBus, store: JobStore
 ) -> None:
     job = record()
-    ended = unpolled.end_of(job.id)
+    ended = unpolled.completion(job.id)
     await store.accept(job)
     await unpolled.wait(job.id, 0.05)
     await store.finish(job.id, FAILED)
@@ -96,9 +96,9 @@ async def test_at_its_home_a_job_ends_with_its_outcome_in_the_message(
     unpolled: ResultBus, store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     job = record()
-    ended = unpolled.end_of(job.id)
+    ended = unpolled.completion(job.id)
     await unpolled.wait("subscribed", 0.05)
-    await store.accept(job, home=unpolled.home)
+    await store.accept(job, reply_to=unpolled.reply_to)
     await store.finish(job.id, FAILED)
     await redis.delete(keys.outcome(job.id))
     outcome = await asyncio.wait_for(unpolled.wait(job.id, 1000, ended), 10)
@@ -110,11 +110,11 @@ async def test_at_its_home_a_job_ends_with_its_outcome_in_the_message(
 async def test_an_outcome_that_does_not_come_along_is_fetched(
     unpolled: ResultBus, store: JobStore, monkeypatch: pytest.MonkeyPatch, home: str | None, most: int
 ) -> None:
-    monkeypatch.setattr("service.queue.job_store.TOLD_BYTES", most)
+    monkeypatch.setattr("service.queue.job_store.MAX_PUBLISHED_BYTES", most)
     job = record()
-    ended = unpolled.end_of(job.id)
+    ended = unpolled.completion(job.id)
     await unpolled.wait("subscribed", 0.05)
-    await store.accept(job, home=unpolled.home if home is None else home)
+    await store.accept(job, reply_to=unpolled.reply_to if home is None else home)
     await store.finish(job.id, FAILED)
     await asyncio.wait_for(ended.wait(), 10)
     assert ended.outcome is None
@@ -122,7 +122,7 @@ async def test_an_outcome_that_does_not_come_along_is_fetched(
 
 
 async def test_a_wait_goes_on_while_a_job_has_ended_and_its_outcome_cannot_be_read(bus: ResultBus) -> None:
-    ended = bus.end_of("gone")
+    ended = bus.completion("gone")
     ended.set()
     assert await bus.wait("gone", 0.1, ended) is None
 
@@ -132,8 +132,8 @@ async def test_waits_end_when_they_are_let_go_and_the_first_word_counts(unpolled
     await store.accept(job)
     waiting = asyncio.create_task(unpolled.wait(job.id, 1000))
     await asyncio.sleep(0.05)
-    unpolled.let_go(0.05)
-    unpolled.let_go(1000)
+    unpolled.release_waiters(0.05)
+    unpolled.release_waiters(1000)
     assert await asyncio.wait_for(waiting, 10) is None
     assert await asyncio.wait_for(unpolled.wait(job.id, 1000), 10) is None
 
@@ -164,7 +164,7 @@ async def test_an_accepted_job_survives_a_restart_of_redis(tmp_path: Path) -> No
 
 async def test_nothing_is_kept_for_waiters_that_have_gone(bus: ResultBus) -> None:
     await bus.wait("nobody", 0.01)
-    assert not len(bus._ends)
+    assert not len(bus._completions)
 
 
 async def test_those_who_wait_for_one_job_ask_for_its_outcome_together(
@@ -189,7 +189,7 @@ async def test_those_who_wait_for_one_job_ask_for_its_outcome_together(
 async def told_of_an_end(bus: ResultBus, store: JobStore) -> bool:
     """Whether news of the end of a job comes within a moment."""
     job = record()
-    ending = bus.end_of(job.id)
+    ending = bus.completion(job.id)
     await store.accept(job)
     await store.finish(job.id, FAILED)
     with suppress(TimeoutError):

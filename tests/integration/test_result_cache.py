@@ -20,7 +20,7 @@ async def accepted(store: JobStore, found: ResultCache) -> tuple[JobRecord, str]
     """A job and its place in the cache."""
     job = record()
     same = found.key("alice", job.spec, "fingerprint")
-    await store.accept(job, same=same)
+    await store.accept(job, cache_key=same)
     await found.remember(same, job.id)
     return job, same
 

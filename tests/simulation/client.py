@@ -113,21 +113,21 @@ async def _upload(world: World, api: Api, op: Op) -> None:
             owner=op.owner,
         )
         world.ledger.jobs[job_id] = Job(job, op, began_s)
-        unended = api.waiter.end_of(job_id)
+        unended = api.waiter.completion(job_id)
         await api.store.accept(
             job,
             clips=memoryview(b"".join(clip_bytes(op.body, clip, clip == op.bad) for clip in range(op.clips))),
             reservation=admitted.reservation,
             claim=claim,
             fingerprint=_fingerprint(op),
-            same=same,
-            home=api.waiter.home,
+            cache_key=same,
+            reply_to=api.waiter.reply_to,
         )
         admitted.accepted = True
         if same is not None:
             await api.cache.remember(same, job_id)
     if op.asynchronous:
-        await api.waiter._durability.keep(job_id)
+        await api.waiter._durability.wait_persisted(job_id)
         told = True
     else:
         told = await api.bus.wait(job_id, op.deadline_s, unended) is not None

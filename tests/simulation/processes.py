@@ -83,7 +83,7 @@ WORKER = Leisurely(
     worker_heartbeat_s=6.0,
     worker_interactive_weight=2,
     worker_bulk_batch_ms=0,
-    worker_gather_ms=0,
+    worker_batch_delay_ms=0,
     breaker_failures=3,
     breaker_open_s=1.0,
 )

@@ -12,6 +12,25 @@ def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) ->
     assert Settings().max_upload_bytes == 1000
 
 
+@pytest.mark.parametrize("in_file", [False, True], ids=["environment", "file"])
+def test_a_renamed_setting_is_read_under_its_old_name_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_file: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if in_file:
+        (tmp_path / ".env").write_text("VIDTR_WORKER_GATHER_MS=7\n")
+    else:
+        monkeypatch.setenv("VIDTR_WORKER_GATHER_MS", "7")
+    with pytest.warns(FutureWarning, match="VIDTR_WORKER_GATHER_MS is now VIDTR_WORKER_BATCH_DELAY_MS"):
+        assert Settings().worker_batch_delay_ms == 7
+
+
+def test_the_new_name_of_a_setting_goes_before_its_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDTR_WORKER_GATHER_MS", "7")
+    monkeypatch.setenv("VIDTR_WORKER_BATCH_DELAY_MS", "8")
+    assert Settings().worker_batch_delay_ms == 8
+
+
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDTR_ALLOWED_CODECS", "h264, vp9")
     assert Settings().allowed_codecs == ("h264", "vp9")

@@ -32,7 +32,7 @@ CONFIG = WorkerConfig(
     worker_heartbeat_s=0.1,
     worker_interactive_weight=2,
     worker_bulk_batch_ms=0,
-    worker_gather_ms=0,
+    worker_batch_delay_ms=0,
     breaker_failures=3,
     breaker_open_s=0.1,
 )
@@ -57,12 +57,12 @@ class Rig:
         return spec
 
     async def submit(
-        self, clips: Clips, *, spec: ModelSpec | None = None, followed: bool = False, **changes: object
+        self, clips: Clips, *, spec: ModelSpec | None = None, more_coming: bool = False, **changes: object
     ) -> JobRecord:
         spec = spec or await self.spec()
         job = record(spec=spec, decoded=decoded(windows=len(clips), clip_shape=CLIP_SHAPE), **changes)
         await self.store.put_payloads(job.id, memoryview(clips.tobytes()), spec.clip_bytes)
-        await self.store.accept(job, followed=followed)
+        await self.store.accept(job, more_coming=more_coming)
         return job
 
     def worker(self, name: str = "one", backend: Backend | None = None, config: WorkerConfig = CONFIG) -> Worker:

@@ -38,8 +38,8 @@ async def test_clips_that_wait_are_scored_together(rig: Rig) -> None:
 
 async def test_where_uploads_queue_for_decoding_a_batch_waits_for_their_clips(rig: Rig) -> None:
     backend = Counting(rig.backend)
-    async with rig.working(backend, replace(CONFIG, worker_gather_ms=1000)):
-        await rig.ended(await rig.submit(random_clips(1, seed=1), followed=True))
+    async with rig.working(backend, replace(CONFIG, worker_batch_delay_ms=1000)):
+        await rig.ended(await rig.submit(random_clips(1, seed=1), more_coming=True))
         jobs = [await rig.submit(random_clips(1, seed=seed)) for seed in (2, 3)]
         for job in jobs:
             await rig.ended(job)
