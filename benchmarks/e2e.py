@@ -41,7 +41,7 @@ from benchmarks.common.models import NAMES, cpu_s_per_clip, model_of, raw
 from benchmarks.decode_pool import Cell, bare, cell_of
 from benchmarks.decode_videos import video
 from service.contracts import JobRequest
-from service.inference.allocator import keep_buffers
+from service.inference.allocator import tune_malloc
 from service.inference.registry import ModelFile
 from service.local.process import ServerProcess, free_ports
 from testing.program import Program
@@ -138,7 +138,7 @@ _PREPARED: dict[str, Any] = {}
 
 
 def _prepare(path: Path, shape: tuple[int, ...], batch: int, cells: list[Cell]) -> None:
-    keep_buffers()
+    tune_malloc()
     torch.set_num_threads(1)
     clips = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2 * batch, *shape), dtype=np.uint8))
     forward = raw(path)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from service.inference.cpu import Forward, rewritten
-from service.inference.graph import Before, constant, inputs, sole_relu
+from service.inference.graph import GraphEditor, constant, fused_relu_user, inputs
 
 Engine = Literal["onednn", "x86"]
 
@@ -29,7 +29,7 @@ def quantised(weight: Tensor) -> Tensor:
 
 
 def in_int8(module: torch.jit.ScriptModule, engine: Engine = "onednn") -> Forward:
-    """What `service.inference.cpu.for_cpu` makes of a module of float32 weights, with its linear maps in int8."""
+    """What `service.inference.cpu.optimize_for_cpu` makes of a float32 module, with its linear maps in int8."""
 
     def pack(graph: Any, node: Any) -> Any:
         x, weight, bias = inputs(node)
@@ -40,8 +40,8 @@ def in_int8(module: torch.jit.ScriptModule, engine: Engine = "onednn") -> Forwar
             torch.backends.quantized.engine = before
         argument = graph.addInput()
         argument.setType(packed._type())
-        relu = sole_relu(node)
-        code = Before(graph, relu or node)
+        relu = fused_relu_user(node)
+        code = GraphEditor(graph, relu or node)
         kind = "quantized::linear_relu_dynamic" if relu else "quantized::linear_dynamic"
         code.replace(code.emit(kind, x, argument, code.constant(False)))
         return packed

@@ -32,9 +32,9 @@ from torch.nn import functional as F
 
 from benchmarks.pooling_margins import clearest_clips
 from benchmarks.reference_impl import cvidtr, vidtr
-from service.inference.allocator import keep_buffers
-from service.inference.cpu import for_cpu
-from service.inference.microbatch import in_passes
+from service.inference.allocator import tune_malloc
+from service.inference.cpu import optimize_for_cpu
+from service.inference.microbatch import microbatch
 from service.inference.torchscript_archive import load_archive
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import measure
@@ -127,7 +127,7 @@ def exported(name: str, network: Network, precision: Any, directory: Path) -> Pa
 
 def as_served(path: Path) -> Callable[[Tensor], Any]:
     """The forward of the in-process backend, from uint8 clips to the four outputs."""
-    forward = in_passes(for_cpu(load_archive(path)))
+    forward = microbatch(optimize_for_cpu(load_archive(path)))
 
     def run(clips: Tensor) -> Any:
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/model.json"))
     parser.add_argument("--peak", nargs="?", const="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    keep_buffers()
+    tune_malloc()
     if arguments.peak is not None:
         print(measure_peak(arguments.models[0], arguments.batches[0], arguments.peak))
         return

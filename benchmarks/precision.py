@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.int8 import in_int8
-from service.inference.allocator import keep_buffers
-from service.inference.cpu import Forward, for_cpu
+from service.inference.allocator import tune_malloc
+from service.inference.cpu import Forward, optimize_for_cpu
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.training.camera_motion.generator import CameraMotion, GeneratorConfig
@@ -84,8 +84,8 @@ def compare(variants: dict[str, Forward], clips: Iterator[Tensor]) -> tuple[dict
 def variants_of(path: Path) -> dict[str, Forward]:
     """The kinds of arithmetic for the `model.pt` of a model in float32."""
     return {
-        "fp32": for_cpu(load_archive(path)),
-        "bf16": for_cpu(in_bf16(load_archive(path))),
+        "fp32": optimize_for_cpu(load_archive(path)),
+        "bf16": optimize_for_cpu(in_bf16(load_archive(path))),
         "int8 (onednn)": in_int8(load_archive(path), "onednn"),
         "int8 (x86)": in_int8(load_archive(path), "x86"),
     }
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/precision.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    keep_buffers()
+    tune_malloc()
     file = model_file(arguments.model)
     if file.spec.precision != "fp32":
         parser.error(f"{arguments.model} is of precision {file.spec.precision}: give one exported in fp32")

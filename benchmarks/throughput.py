@@ -34,7 +34,7 @@ from benchmarks.common.cpu import Meter
 from benchmarks.common.enqueue import broker
 from benchmarks.common.models import NAMES, as_served, model_of, rate, raw
 from service.contracts import ModelSpec
-from service.inference.allocator import keep_buffers
+from service.inference.allocator import tune_malloc
 from service.inference.registry import ModelFile
 from service.inference.spec import INPUT, OUTPUTS
 from service.local.triton_process import LocalTriton
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of one forward, the same on both sides")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    keep_buffers()
+    tune_malloc()
     began = record.machine()
     found = run(arguments)
     beside = f"{arguments.model}, {arguments.engine}: service over"

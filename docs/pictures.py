@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 from torch import Tensor
 
-from docs.looked import CUT, Looked, cut_goes_first, example, shipped_network
+from docs.figure_data import CUT, ClipExplanation, cut_goes_first, example, shipped_network
 from service.cli.attention_figure import DROPPED, FAINT, KEPT
 from service.model.config import VidTrConfig
 from service.model.vidtr import VidTr
@@ -33,7 +33,7 @@ _CLEAR: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 _STYLE: Any = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "vidtr", "font.family": "DejaVu Sans"}
 
 
-def draw_grid(network: VidTr, looked: Looked) -> Figure:
+def draw_grid(network: VidTr, looked: ClipExplanation) -> Figure:
     """The grid of tokens with both directions of attention, and how many rows of it each layer has."""
     config = network.config
     figure = Figure(figsize=(11, 5.6))
@@ -83,7 +83,7 @@ def _outline(axes: Axes, x: float, y: float, width: float, height: float, colour
     axes.add_patch(Rectangle(place, width, height, fill=False, edgecolor=colour, linewidth=2.2, zorder=3))
 
 
-def _layers(axes: Axes, config: VidTrConfig, looked: Looked) -> None:
+def _layers(axes: Axes, config: VidTrConfig, looked: ClipExplanation) -> None:
     step, width = 6.2, 2.0
     kept: list[tuple[int, ...]] = [tuple(range(config.frames))]
     for layer in range(config.depth):
@@ -118,7 +118,7 @@ def _layers(axes: Axes, config: VidTrConfig, looked: Looked) -> None:
     axes.axis("off")
 
 
-def draw_dropping(network: VidTr, looked: Looked) -> Figure:
+def draw_dropping(network: VidTr, looked: ClipExplanation) -> Figure:
     """Which frames each layer keeps, and the deviations by which it chose."""
     config = network.config
     figure = Figure(figsize=(10.4, 5.0))
@@ -144,7 +144,7 @@ def draw_dropping(network: VidTr, looked: Looked) -> Figure:
     return figure
 
 
-def draw_attention(network: VidTr, looked: Looked) -> Figure:
+def draw_attention(network: VidTr, looked: ClipExplanation) -> Figure:
     """The rollout of a clip below its frames, and the class row of each layer from which it is made."""
     figure = Figure(figsize=(10.4, 6.6))
     strip, axes, rows = _under_frames(figure, looked, height=1.9, extra=1.7)
@@ -180,7 +180,7 @@ def draw_attention(network: VidTr, looked: Looked) -> Figure:
     return figure
 
 
-def _under_frames(figure: Figure, looked: Looked, height: float, extra: float | None = None) -> list[Axes]:
+def _under_frames(figure: Figure, looked: ClipExplanation, height: float, extra: float | None = None) -> list[Axes]:
     """Axes with a place for each frame, the first of which shows the frames."""
     heights = [1.0, height, *([] if extra is None else [extra])]
     grid = GridSpec(
@@ -201,18 +201,18 @@ def _under_frames(figure: Figure, looked: Looked, height: float, extra: float | 
     return every
 
 
-def _cut_line(axes: Axes, looked: Looked) -> None:
+def _cut_line(axes: Axes, looked: ClipExplanation) -> None:
     axes.axvline(looked.cut + 0.5, color=CUT_LINE, linewidth=2)
 
 
-PICTURES: dict[str, Callable[[VidTr, Looked], Figure]] = {
+PICTURES: dict[str, Callable[[VidTr, ClipExplanation], Figure]] = {
     "model_grid.svg": draw_grid,
     "model_dropping.svg": draw_dropping,
     "model_attention.svg": draw_attention,
 }
 
 
-def as_svg(draw: Callable[[VidTr, Looked], Figure], network: VidTr, looked: Looked) -> bytes:
+def as_svg(draw: Callable[[VidTr, ClipExplanation], Figure], network: VidTr, looked: ClipExplanation) -> bytes:
     """One picture; the same bytes each time."""
     with rc_context(_STYLE):
         figure = draw(network, looked)

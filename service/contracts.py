@@ -22,7 +22,7 @@ Framing = Literal["crop", "whole"]
 AttentionDetail = Literal["none", "frames", "layers"]
 
 
-class Lenient(BaseModel):
+class WireModel(BaseModel):
     """Base of what crosses Redis: a field that a newer writer added is ignored, so old and new processes mix."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -31,7 +31,7 @@ class Lenient(BaseModel):
 # --- the model ---------------------------------------------------------------------------------------------------
 
 
-class ModelSpec(Lenient):
+class ModelSpec(WireModel):
     """What a served model needs and means, read from its `config.pbtxt` (see `service.inference.spec`)."""
 
     schema_version: int = SCHEMA_VERSION
@@ -81,7 +81,7 @@ class ModelSpec(Lenient):
 # --- the request -------------------------------------------------------------------------------------------------
 
 
-class JobRequest(Lenient):
+class JobRequest(WireModel):
     """Options of one classification, as the caller gave them."""
 
     model: ModelName | None = Field(None, description="model to use; the server's default when absent")
@@ -101,7 +101,7 @@ class JobRequest(Lenient):
 # --- the video ---------------------------------------------------------------------------------------------------
 
 
-class VideoInfo(Lenient):
+class VideoInfo(WireModel):
     """What the upload is, as found by probing and decoding it."""
 
     duration_s: float = Field(description="seconds from the first presented frame to the end of the last")
@@ -114,14 +114,14 @@ class VideoInfo(Lenient):
     frames_decoded: int
 
 
-class AnswerWarning(Lenient):
+class AnswerWarning(WireModel):
     """Something the caller should know about an answer that was still given."""
 
     code: str
     detail: str
 
 
-class SampledWindow(Lenient):
+class SampledWindow(WireModel):
     """One temporal window and the real times of the frames that were sampled from it."""
 
     start_s: float
@@ -129,14 +129,14 @@ class SampledWindow(Lenient):
     times_s: tuple[float, ...] = Field(description="presentation time of each of the T frames, in slot order")
 
 
-class ClipPlan(Lenient):
+class ClipPlan(WireModel):
     """Which view of a video a clip is. Clip number = window * crops + crop."""
 
     window: int = Field(ge=0)
     crop: int = Field(ge=0)
 
 
-class DecodedVideo(Lenient):
+class DecodedVideo(WireModel):
     """What the video room returns beside the clips themselves."""
 
     video: VideoInfo
@@ -174,7 +174,7 @@ class JobClass(StrEnum):
     BULK = "bulk"
 
 
-class JobRecord(Lenient):
+class JobRecord(WireModel):
     """Everything the worker needs to turn a job's clip scores into its answer. Times are Unix seconds."""
 
     schema_version: int = SCHEMA_VERSION
@@ -192,7 +192,7 @@ class JobRecord(Lenient):
     owner: str = Field("", description="the tenant that sent it: `service.api.auth.Principal.tenant`")
 
 
-class ClipScores(Lenient):
+class ClipScores(WireModel):
     """What the network said of one clip. Lists hold Python floats of the FP32 outputs."""
 
     logits: tuple[float, ...] = Field(description="[K]")
@@ -203,7 +203,7 @@ class ClipScores(Lenient):
     inference_ms: float = 0.0
 
 
-class DeadLetter(Lenient):
+class DeadLetter(WireModel):
     """A job that was given up because of one of its clips, kept for a person to look at. Times are Unix seconds."""
 
     job_id: str
@@ -220,7 +220,7 @@ class DeadLetter(Lenient):
 BreakerState = Literal["closed", "half_open", "open"]
 
 
-class WorkerStatus(Lenient):
+class WorkerStatus(WireModel):
     """What one live worker says of itself with every heartbeat."""
 
     worker: str = Field(description="its consumer name")
@@ -234,7 +234,7 @@ class WorkerStatus(Lenient):
 # --- the answer --------------------------------------------------------------------------------------------------
 
 
-class Prediction(Lenient):
+class Prediction(WireModel):
     """One label with its score."""
 
     label: str
@@ -242,7 +242,7 @@ class Prediction(Lenient):
     score: float
 
 
-class FrameAttention(Lenient):
+class FrameAttention(WireModel):
     """How much one sampled frame counted."""
 
     time_s: float = Field(description="presentation time of the frame, seconds from the first presented frame")
@@ -253,7 +253,7 @@ class FrameAttention(Lenient):
     layer_retention: tuple[float, ...] | None = Field(None, description="retention after each layer")
 
 
-class WindowResult(Lenient):
+class WindowResult(WireModel):
     """Labels and attention of one temporal window, averaged over its crops."""
 
     start_s: float
@@ -262,7 +262,7 @@ class WindowResult(Lenient):
     attention: tuple[FrameAttention, ...] | None = Field(None, description="null with `attention=none`")
 
 
-class ModelRef(Lenient):
+class ModelRef(WireModel):
     """Which model answered."""
 
     name: str
@@ -271,7 +271,7 @@ class ModelRef(Lenient):
     weights_sha256: str
 
 
-class Timings(Lenient):
+class Timings(WireModel):
     """Milliseconds spent in each stage. `queue` and `inference` are those of the slowest clip."""
 
     upload: float
@@ -281,7 +281,7 @@ class Timings(Lenient):
     total: float
 
 
-class JobResult(Lenient):
+class JobResult(WireModel):
     """The answer to a classification."""
 
     id: str
@@ -295,7 +295,7 @@ class JobResult(Lenient):
     warnings: tuple[AnswerWarning, ...] = ()
 
 
-class JobSummary(Lenient):
+class JobSummary(WireModel):
     """How a job stands. Times are Unix seconds."""
 
     id: str

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from service.contracts import Activation, JobState, JobSummary, Lenient, ModelSpec, Sampling
+from service.contracts import Activation, JobState, JobSummary, ModelSpec, Sampling, WireModel
 
 
-class ServedModel(BaseModel):
+class ModelInfo(BaseModel):
     """A model version that a live worker serves."""
 
     name: str
@@ -28,7 +28,7 @@ class ServedModel(BaseModel):
     height: int
 
     @classmethod
-    def of(cls, spec: ModelSpec, *, default: bool) -> ServedModel:
+    def of(cls, spec: ModelSpec, *, default: bool) -> ModelInfo:
         """The public part of `spec`."""
         return cls(
             name=spec.name,
@@ -53,7 +53,7 @@ class ServedModel(BaseModel):
 class ModelList(BaseModel):
     """All served model versions, by name and then newest version first."""
 
-    models: list[ServedModel]
+    models: list[ModelInfo]
 
 
 class JobPage(BaseModel):
@@ -63,7 +63,7 @@ class JobPage(BaseModel):
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last")
 
 
-class JobEvent(Lenient):
+class JobEvent(WireModel):
     """One event of a followed job: it reached a state, with so many of its clips scored."""
 
     id: str = Field(description="id of the job")

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.inference.cpu import for_cpu
-from service.inference.microbatch import in_passes
+from service.inference.cpu import optimize_for_cpu
+from service.inference.microbatch import microbatch
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.presets import PRESETS, export_preset
@@ -43,7 +43,7 @@ def raw(path: Path) -> Forward:
 
 def as_served(path: Path) -> Forward:
     """The file as the in-process backend runs it."""
-    return _unprofiled(in_passes(for_cpu(load_archive(path))))
+    return _unprofiled(microbatch(optimize_for_cpu(load_archive(path))))
 
 
 def _unprofiled(forward: Forward) -> Forward:

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol, cast
 import typer
 
 import service
-from service.client import Client, Options, Retry, ServedModel
+from service.client import Client, ModelInfo, Options, Retry
 from service.contracts import JobRequest, JobResult, ModelRef
 from service.errors import UnknownModel
 from service.settings import Settings
@@ -31,7 +31,7 @@ class Engine(Protocol):
     def classify(self, path: Path, options: JobRequest) -> JobResult:
         """The answer for a file. Raises OSError as well."""
 
-    def model(self, ref: ModelRef) -> ServedModel:
+    def model(self, ref: ModelRef) -> ModelInfo:
         """The model that gave an answer."""
 
 
@@ -71,7 +71,7 @@ class _Remote:
         given = options.model_dump(exclude_none=True, exclude_defaults=True)
         return self._client.classify(path, **cast(Options, given))
 
-    def model(self, ref: ModelRef) -> ServedModel:
+    def model(self, ref: ModelRef) -> ModelInfo:
         for model in self._client.models():
             if (model.name, model.version) == (ref.name, ref.version):
                 return model

@@ -33,12 +33,12 @@ def footage(
     """Make a test set of real footage: windows moved along known camera paths over shots of still cameras."""
     import torch
 
-    from service.evaluation.real_test_set import FootageConfig, build_footage
+    from service.evaluation.real_test_set import RealTestSetConfig, build_real_test_set
 
     torch.set_num_threads(1)  # frames of a small window gain nothing from more
     try:
         with _progress() as tell:
-            entries = build_footage(sources, out, FootageConfig(each=each, seed=seed), tell)
+            entries = build_real_test_set(sources, out, RealTestSetConfig(each=each, seed=seed), tell)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="SOURCES") from error
     still = sum(entry.unaltered for entry in entries)
@@ -191,7 +191,7 @@ def _camera_motion(
 
     from service.evaluation.assessment_report import write_motion_report
     from service.evaluation.camera_motion import assess, flattened
-    from service.evaluation.decoded import decode_footage
+    from service.evaluation.decoded import decode_real_test_set
     from service.evaluation.examples import attention_picture, spread_cuts
     from service.evaluation.held_out import HeldOutMotion
     from service.training.intervals import shown
@@ -201,7 +201,7 @@ def _camera_motion(
     spec = candidate.spec
     made = HeldOutMotion(data, spec.frames, spec.height, 0)
     with _progress() as tell:
-        real = decode_footage(footage, spec, _limits(), tell) if footage else None
+        real = decode_real_test_set(footage, spec, _limits(), tell) if footage else None
     found = assess(candidate, made.clips(each), made.cuts(max(1, each // 4)), real, untrained)
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures.json").write_text(json.dumps(found.figures, indent=2) + "\n", encoding="utf-8")

@@ -87,7 +87,7 @@ def configure(
 ) -> None:
     """Write anew how Triton serves a model; what is not given gets its default. `vidtr models reload` applies it."""
     from service.model.model_export import configure_model
-    from service.model.triton_options import Serving
+    from service.model.triton_options import TritonOptions
 
     try:
         chosen = serving.serving_of(
@@ -101,7 +101,7 @@ def configure(
             threads=threads,
             versions=versions,
         )
-        path = configure_model(repository or Settings().model_repository, name=name, serving=chosen or Serving())
+        path = configure_model(repository or Settings().model_repository, name=name, serving=chosen or TritonOptions())
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     Console().print(f"wrote {path / 'config.pbtxt'}", highlight=False, soft_wrap=True)

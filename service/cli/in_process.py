@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.video.config import DecodeConfig
 from service.video.held_clips import HeldClips
 from service.video.pool import DecodePool
-from service.wire import ServedModel
+from service.wire import ModelInfo
 from service.worker.batch import clip_scores
 
 
@@ -45,10 +45,10 @@ class InProcess:
         """The answer for a file."""
         return self._portal.call(self._rooms.classify, path, options)
 
-    def model(self, ref: ModelRef) -> ServedModel:
+    def model(self, ref: ModelRef) -> ModelInfo:
         """The model that gave an answer."""
         options = JobRequest(model=ref.name, version=ref.version)
-        return ServedModel.of(self._portal.call(self._rooms.spec, options), default=False)
+        return ModelInfo.of(self._portal.call(self._rooms.spec, options), default=False)
 
 
 class _Rooms:

@@ -186,9 +186,9 @@ def worker() -> None:
         }
         backend = next(iter(servers.values())) if len(servers) == 1 else BalancedBackend(servers)
     else:
-        from service.inference.threads import spin_briefly
+        from service.inference.threads import limit_omp_spin
 
-        spin_briefly(os.environ)  # read when torch is loaded
+        limit_omp_spin(os.environ)  # read when torch is loaded
 
         from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 

@@ -13,14 +13,14 @@ from service.contracts import JobRequest, ModelSpec, VideoInfo
 from service.settings import Settings
 from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
-from service.wire import ServedModel
+from service.wire import ModelInfo
 
 SHORT_SIDE = 96
 LONGEST_SIDE = 3 * SHORT_SIDE
 
 
 def thumbnails(
-    path: Path, model: ServedModel, video: VideoInfo, options: JobRequest, settings: Settings
+    path: Path, model: ModelInfo, video: VideoInfo, options: JobRequest, settings: Settings
 ) -> NDArray[np.uint8]:
     """Pictures `[N, T, h, w, 3]` of the T frames of each of the N windows that `model` saw with `options`.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from service.model.triton_options import Serving
+    from service.model.triton_options import TritonOptions
 
 Instances = Annotated[int | None, typer.Option(min=1, help="Copies of the network, on each GPU or on the CPU.")]
 InstanceKind = Annotated[str | None, typer.Option(help="Where they run: auto, cpu or gpu.")]
@@ -22,9 +22,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of one for
 Versions = Annotated[str | None, typer.Option(help="Versions served: latest:N, all, or numbers such as 1,3.")]
 
 
-def serving_of(**options: Any) -> Serving | None:
+def serving_of(**options: Any) -> TritonOptions | None:
     """The options that were given, the others at their defaults; None where none was given. Raises ValueError."""
-    from service.model.triton_options import Serving
+    from service.model.triton_options import TritonOptions
 
     given = {name: value for name, value in options.items() if value is not None}
     for name in ("gpus", "preferred_batches"):
@@ -32,7 +32,7 @@ def serving_of(**options: Any) -> Serving | None:
             given[name] = _numbers(name, given[name])
     if given.get("kind", "auto") not in ("auto", "cpu", "gpu"):
         raise ValueError(f"--instance-kind must be auto, cpu or gpu, not {given['kind']!r}")
-    return Serving(**given) if given else None
+    return TritonOptions(**given) if given else None
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

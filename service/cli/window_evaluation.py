@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from service.evaluation.scoring import Candidate
     from service.video.config import VideoLimits
 
-Tell = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 
 def evaluate_windows(
@@ -26,7 +26,7 @@ def evaluate_windows(
     beside: Sequence[Path],
     limits: VideoLimits,
     out: Path,
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> None:
     """Write `windows.json` and `windows.html` of the table `truth`, and print the same figures."""
     import torch
@@ -39,10 +39,10 @@ def evaluate_windows(
     try:
         windows = read_windows(truth)
         others = {path.stem: read_answers(path, windows) for path in beside}
-        clips = decode_windows(windows, videos, candidate.spec, limits, tell)
+        clips = decode_windows(windows, videos, candidate.spec, limits, on_progress)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error), param_hint="--truth") from error
-    methods = {candidate.name: answer_windows(candidate, clips, tell), **others}
+    methods = {candidate.name: answer_windows(candidate, clips, on_progress), **others}
     figures = {name: window_figures(windows, answers, candidate.spec.labels) for name, answers in methods.items()}
     out.mkdir(parents=True, exist_ok=True)
     (out / "windows.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

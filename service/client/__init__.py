@@ -10,7 +10,7 @@ from service.client.sync import Client
 from service.client.uploads import Video
 from service.contracts import JobRequest, JobResult, JobState, JobStatus, JobSummary
 from service.errors import RequestError, ServiceError, TemporaryError, VideoError, VidtrError
-from service.wire import JobEvent, ServedModel
+from service.wire import JobEvent, ModelInfo
 
 __all__ = [
     "AsyncClient",
@@ -21,12 +21,12 @@ __all__ = [
     "JobState",
     "JobStatus",
     "JobSummary",
+    "ModelInfo",
     "OnProgress",
     "Options",
     "Progress",
     "RequestError",
     "Retry",
-    "ServedModel",
     "ServiceError",
     "TemporaryError",
     "Video",

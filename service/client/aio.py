@@ -18,7 +18,7 @@ from service.client.transport import TIMEOUT_S, connection
 from service.client.uploads import Upload, Video
 from service.contracts import JobResult, JobStatus, JobSummary
 from service.errors import VidtrError
-from service.wire import JobEvent, ServedModel
+from service.wire import JobEvent, ModelInfo
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class AsyncClient:
             except (httpx.TransportError, VidtrError) as error:
                 await anyio.sleep(reader.pause_s(error))
 
-    async def models(self) -> list[ServedModel]:
+    async def models(self) -> list[ModelInfo]:
         """See `Client.models`."""
         return (await self._run(self._flow.models())).models
 

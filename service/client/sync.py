@@ -18,7 +18,7 @@ from service.client.transport import TIMEOUT_S, connection
 from service.client.uploads import Upload, Video
 from service.contracts import JobResult, JobStatus, JobSummary
 from service.errors import VidtrError
-from service.wire import JobEvent, ServedModel
+from service.wire import JobEvent, ModelInfo
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ class Client:
             except (httpx.TransportError, VidtrError) as error:
                 time.sleep(reader.pause_s(error))
 
-    def models(self) -> list[ServedModel]:
+    def models(self) -> list[ModelInfo]:
         """The model versions that can be asked now."""
         return self._run(self._flow.models()).models
 

@@ -30,7 +30,7 @@ def write_motion_report(path: Path, title: str, found: Assessment) -> None:
         ]
         if "speeds" in figures:
             parts += ["<h3>By speed</h3>", _shares("motion", figures["speeds"])]
-        parts += ["<h3>Reading time</h3>", _shares("check", figures["reads_time"])]
+        parts += ["<h3>Reading time</h3>", _shares("check", figures["temporal_sanity"])]
         parts += ["<h3>Cuts</h3>", _cuts(figures["cuts"])]
         parts.append(gallery(LABELS, tested.result, list(tested.clips), _ERRORS))
     if "unaltered" in found.figures:

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from service.evaluation import cuts
 from service.evaluation.camera_paths import RANGES
-from service.evaluation.decoded import Footage
+from service.evaluation.decoded import RealTestSet
 from service.evaluation.scoring import Candidate, Score, score_all
-from service.evaluation.temporal_sanity import PAIRS, reads_time
+from service.evaluation.temporal_sanity import PAIRS, temporal_sanity
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.evaluate import Evaluation
 from service.training.intervals import Share, wilson
@@ -77,7 +77,7 @@ class Assessment:
         for name in self.sets:
             figures = self.figures[name]
             found.append(Target(f"{name}: cuts found", 0.90, figures["cuts"]["all"]["share"]))
-            times = figures["reads_time"]
+            times = figures["temporal_sanity"]
             found.append(Target(f"{name}: one frame repeated is static", 0.90, times["repeated_is_static"]["share"]))
             found.append(
                 Target(
@@ -97,7 +97,7 @@ def assess(
     candidate: Candidate,
     generated: tuple[Tensor, Tensor, Tensor],
     generated_cuts: tuple[Tensor, Tensor],
-    footage: Footage | None,
+    footage: RealTestSet | None,
     untrained: Score | None,
 ) -> Assessment:
     """Evaluate on generated clips with their classes and cuts, on many cuts with their positions, on real footage."""
@@ -130,7 +130,7 @@ def _figures(candidate: Candidate, tested: TestSet) -> dict[str, Any]:
         "ece": tested.result.figures["ece"],
         "mean_confidence": float(tested.result.scores.amax(1).mean()),
         "classes": {label: _share(hits[labels == i]) for i, label in enumerate(LABELS)},
-        "reads_time": reads_time(candidate.score, tested.clips, labels),
+        "temporal_sanity": temporal_sanity(candidate.score, tested.clips, labels),
     }
 
 
@@ -147,7 +147,7 @@ def _cuts(candidate: Candidate, clips: Tensor, cut: Tensor, untrained: Score | N
     return found
 
 
-def _speeds(footage: Footage, hits: Tensor) -> dict[str, Share]:
+def _speeds(footage: RealTestSet, hits: Tensor) -> dict[str, Share]:
     """Accuracy of each kind of motion in the slow, medium and fast third of its range."""
     found = {}
     for kind, (low, high) in RANGES.items():
@@ -162,7 +162,7 @@ def _speeds(footage: Footage, hits: Tensor) -> dict[str, Share]:
     return found
 
 
-def _unaltered(score: Score, footage: Footage) -> dict[str, Any]:
+def _unaltered(score: Score, footage: RealTestSet) -> dict[str, Any]:
     called = score_all(score, footage.clips).logits.argmax(1)
     return {
         "static": _share(called == LABELS.index("static")),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from service.evaluation.scoring import Score, score_all, score_of
 from service.model.factory import Network
-from service.model.layers import Scores
+from service.model.layers import NetworkOutput
 from service.model.vidtr import GridLayer, VidTr
 from service.training.intervals import Share, wilson
 
@@ -31,7 +31,7 @@ def localisation(signal: Tensor, cut: Tensor) -> tuple[Share, list[Share]]:
     return wilson(int(hits.sum()), len(hits)), [wilson(int(part.sum()), len(part)) for part in by_position]
 
 
-def signals(scores: Scores) -> dict[str, Tensor]:
+def signals(scores: NetworkOutput) -> dict[str, Tensor]:
     """The per-frame signals `(B, T)` that a served model gives out: its rollout, and the class row of each layer."""
     layers = scores.layer_attention
     return {"temporal_attention": scores.temporal_attention} | {

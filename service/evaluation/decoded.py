@@ -14,14 +14,14 @@ from torch import Tensor
 
 from service.contracts import DecodedVideo, JobRequest, ModelSpec
 from service.errors import VidtrError
-from service.evaluation.real_test_set import TABLE, Entry, read_footage
+from service.evaluation.real_test_set import TABLE, Entry, read_real_test_set
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
 
 
 @dataclass(frozen=True)
-class Footage:
+class RealTestSet:
     """Clips of N entries, one window each, in the order of the table."""
 
     entries: list[Entry]
@@ -35,21 +35,21 @@ class Footage:
         """int64 `(N,)`, classes of `CAMERA_MOTION_LABELS`."""
         return torch.tensor([LABELS.index(entry.label) for entry in self.entries])
 
-    def part(self, keep: Callable[[Entry], bool]) -> Footage:
+    def part(self, keep: Callable[[Entry], bool]) -> RealTestSet:
         """The entries for which `keep` holds."""
         chosen = [i for i, entry in enumerate(self.entries) if keep(entry)]
-        return Footage([self.entries[i] for i in chosen], self.clips[chosen], self.cut[chosen])
+        return RealTestSet([self.entries[i] for i in chosen], self.clips[chosen], self.cut[chosen])
 
 
-def decode_footage(
-    folder: Path, spec: ModelSpec, limits: VideoLimits, tell: Callable[[str, int, int], None]
-) -> Footage:
+def decode_real_test_set(
+    folder: Path, spec: ModelSpec, limits: VideoLimits, on_progress: Callable[[str, int, int], None]
+) -> RealTestSet:
     """Decode each entry of a set for the model; the clips are kept beside the table, so that it is done once.
 
     Raises OSError where the folder holds no set and ValueError naming a file that the video room refuses, or that does
     not hold the cut that the table gives.
     """
-    entries = read_footage(folder)
+    entries = read_real_test_set(folder)
     key = (folder / TABLE).read_text(encoding="utf-8")
     key += repr((spec.clip_shape, spec.frame_step, spec.reference_fps, spec.resize_short_side, spec.resize))
     cache = folder / f"clips-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
@@ -59,14 +59,14 @@ def decode_footage(
         with tempfile.TemporaryDirectory(dir=folder, prefix="decoding-") as scratch:
             raw, partial = Path(scratch) / "clip.raw", Path(scratch) / "clips.npz"
             for number, entry in enumerate(entries):
-                tell("decoding", number, len(entries))
+                on_progress("decoding", number, len(entries))
                 clip, cut = _decoded(folder, entry, raw, spec, limits)
                 clips.append(clip)
                 cuts.append(cut)
             np.savez(partial, clips=np.stack(clips), cut=np.array(cuts))
             partial.replace(cache)
     with np.load(cache) as kept:
-        return Footage(entries, torch.from_numpy(kept["clips"]), torch.from_numpy(kept["cut"]))
+        return RealTestSet(entries, torch.from_numpy(kept["clips"]), torch.from_numpy(kept["cut"]))
 
 
 def _decoded(folder: Path, entry: Entry, raw: Path, spec: ModelSpec, limits: VideoLimits) -> tuple[np.ndarray, int]:

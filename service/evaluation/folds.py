@@ -36,7 +36,7 @@ class CrossValidation:
 
 
 def cross_validate(
-    config: TrainConfig, out: Path, limits: VideoLimits, windows: int, tell: Callable[[str], None]
+    config: TrainConfig, out: Path, limits: VideoLimits, windows: int, on_progress: Callable[[str], None]
 ) -> CrossValidation:
     """Train and evaluate every fold; `out` gets a run's folder for each. What is there already goes on.
 
@@ -71,7 +71,7 @@ def cross_validate(
         rows.append({"top1": result.figures["top1"], **_baselines(source, held_out)})
         results.append(result)
         examples += held_out
-        tell(f"fold {fold}: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in rows[-1].items()))
+        on_progress(f"fold {fold}: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in rows[-1].items()))
     return CrossValidation(labels, _joined(results), examples, _summary(rows))
 
 

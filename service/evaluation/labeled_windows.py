@@ -29,7 +29,7 @@ BESIDE = frozenset({"handheld"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class LabeledWindow:
     """A row of the table."""
 
     file: str
@@ -52,7 +52,7 @@ class Answer:
     cpu_s: float | None = None
 
 
-def read_windows(table: Path) -> list[Window]:
+def read_windows(table: Path) -> list[LabeledWindow]:
     """The windows of a table.
 
     Raises OSError where it cannot be read, and ValueError naming the line and column of a value that does not fit.
@@ -64,7 +64,7 @@ def read_windows(table: Path) -> list[Window]:
         if not (0 <= start < end and weight > 0):
             raise ValueError(f"{table.name}, line {number}: {start} to {end} s with weight {weight} is no window")
         windows.append(
-            Window(
+            LabeledWindow(
                 file=row["file"],
                 start_s=start,
                 end_s=end,
@@ -79,7 +79,7 @@ def read_windows(table: Path) -> list[Window]:
     return windows
 
 
-def read_answers(file: Path, windows: Sequence[Window]) -> list[Answer]:
+def read_answers(file: Path, windows: Sequence[LabeledWindow]) -> list[Answer]:
     """The answers to all windows out of a CSV file with their `file`, `start_s` and `end_s`, and a `label`.
 
     `score` and `cpu_s` may be there as well. Raises OSError where it cannot be read, and ValueError where a window has
@@ -100,11 +100,11 @@ def read_answers(file: Path, windows: Sequence[Window]) -> list[Answer]:
 
 
 def decode_windows(
-    windows: Sequence[Window],
+    windows: Sequence[LabeledWindow],
     videos: Path,
     spec: ModelSpec,
     limits: VideoLimits,
-    tell: Callable[[str, int, int], None],
+    on_progress: Callable[[str, int, int], None],
 ) -> Tensor:
     """The clips of the windows, uint8 `(N, T, H, W, 3)`, as the service's own video room decodes them for the model.
 
@@ -114,7 +114,7 @@ def decode_windows(
     with tempfile.TemporaryDirectory(prefix="windows-") as scratch:
         raw = Path(scratch) / "clip.raw"
         for number, window in enumerate(windows):
-            tell("decoding", number, len(windows))
+            on_progress("decoding", number, len(windows))
             request = JobRequest(windows=1, start=window.start_s, end=window.end_s)
             try:
                 decode_file(videos / window.file, raw, spec, request, limits)
@@ -125,12 +125,12 @@ def decode_windows(
     return torch.from_numpy(np.stack(clips))
 
 
-def answer_windows(candidate: Candidate, clips: Tensor, tell: Callable[[str, int, int], None]) -> list[Answer]:
+def answer_windows(candidate: Candidate, clips: Tensor, on_progress: Callable[[str, int, int], None]) -> list[Answer]:
     """The best label of each clip `(N, T, H, W, 3)`, with its score and the CPU time of the network, one by one."""
     _best(candidate.score, candidate.spec, clips[:1])  # the first forward prepares itself
     answers = []
     for number in range(len(clips)):
-        tell("classifying", number, len(clips))
+        on_progress("classifying", number, len(clips))
         began = time.process_time()
         label, score = _best(candidate.score, candidate.spec, clips[number : number + 1])
         answers.append(Answer(label, score, time.process_time() - began))

@@ -50,7 +50,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class FootageConfig:
+class RealTestSetConfig:
     """What a set is made of and for which clips: `frames` of them, `interval_s` apart."""
 
     each: int = 60
@@ -60,10 +60,10 @@ class FootageConfig:
     seed: int = 0
 
 
-def build_footage(
-    sources: Sequence[Path], out: Path, config: FootageConfig, tell: Callable[[str, int, int], None]
+def build_real_test_set(
+    sources: Sequence[Path], out: Path, config: RealTestSetConfig, on_progress: Callable[[str, int, int], None]
 ) -> list[Entry]:
-    """Make the set in the folder `out` and return its table; `tell(what, done, all)` hears of the progress.
+    """Make the set in the folder `out` and return its table; `on_progress(what, done, all)` hears of the progress.
 
     Raises ValueError where no still shot of two different videos is found, or too few for some class.
     """
@@ -73,7 +73,7 @@ def build_footage(
     unaltered: list[Entry] = []
     files = video_files(sources)
     for number, path in enumerate(files):
-        tell("looking for still cameras", number, len(files))
+        on_progress("looking for still cameras", number, len(files))
         for shot in read_shots(path, length, config.shots_each):
             still, edges = stillness(shot.frames)
             if still >= _STILL and edges >= _EDGES:
@@ -98,7 +98,7 @@ def build_footage(
             if entry:
                 made.append(entry)
                 done += 1
-                tell(f"cropping {label}", len(made), config.each * len(LABELS))
+                on_progress(f"cropping {label}", len(made), config.each * len(LABELS))
     (out / "unaltered").mkdir(exist_ok=True)
     for entry in unaltered:
         if not (out / entry.file).exists():
@@ -107,7 +107,7 @@ def build_footage(
     return [*made, *unaltered]
 
 
-def read_footage(folder: Path) -> list[Entry]:
+def read_real_test_set(folder: Path) -> list[Entry]:
     """The table of a set.
 
     Raises OSError where there is none.
@@ -142,7 +142,7 @@ def _make(
     stills: Sequence[Shot],
     out: Path,
     number: int,
-    config: FootageConfig,
+    config: RealTestSetConfig,
     rng: np.random.Generator,
 ) -> Entry | None:
     """Write one clip; None where chance chose a window that does not fit or shows nothing."""
@@ -182,7 +182,7 @@ def _second_shot(
     first: int,
     aspect: float,
     times: NDArray[np.float64],
-    config: FootageConfig,
+    config: RealTestSetConfig,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8] | None:
     other = stills[int(rng.integers(len(stills)))]

@@ -13,13 +13,13 @@ from service.contracts import ModelSpec
 from service.inference.registry import scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.factory import Network
-from service.model.layers import Scores
+from service.model.layers import NetworkOutput
 from service.model.preprocess import Normalise
 from service.training.config import TrainConfig
 from service.training.start import clip_spec
 from service.training.trained_run import read_run
 
-Score = Callable[[Tensor], Scores]
+Score = Callable[[Tensor], NetworkOutput]
 """Clips uint8 `(B, T, H, W, 3)` to their scores, on the CPU."""
 _BATCH = 32
 
@@ -55,9 +55,9 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
     )
     module = load_archive(file.path, operators)
 
-    def score(clips: Tensor) -> Scores:
+    def score(clips: Tensor) -> NetworkOutput:
         with torch.inference_mode():
-            return Scores(*module(clips))
+            return NetworkOutput(*module(clips))
 
     return Candidate(file.spec.name, file.spec, score)
 
@@ -66,15 +66,15 @@ def score_of(network: Network) -> Score:
     """A function that scores clips with the network as it is, in eval mode."""
     normalise = Normalise()
 
-    def score(clips: Tensor) -> Scores:
+    def score(clips: Tensor) -> NetworkOutput:
         with torch.inference_mode():
-            scores: Scores = network(normalise(clips))
+            scores: NetworkOutput = network(normalise(clips))
             return scores
 
     return score
 
 
-def score_all(score: Score, clips: Tensor) -> Scores:
+def score_all(score: Score, clips: Tensor) -> NetworkOutput:
     """Score many clips in batches."""
     parts = [score(part) for part in torch.split(clips, _BATCH)]
-    return Scores(*(torch.cat([getattr(part, name) for part in parts]) for name in Scores._fields))
+    return NetworkOutput(*(torch.cat([getattr(part, name) for part in parts]) for name in NetworkOutput._fields))

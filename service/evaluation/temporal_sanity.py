@@ -15,7 +15,7 @@ _NEITHER_WAY = 2
 """A shuffled order ascends and descends at least so often: one that does not is nearly the motion itself."""
 
 
-def reads_time(score: Score, clips: Tensor, labels: Tensor, seed: int = 0) -> dict[str, Share]:
+def temporal_sanity(score: Score, clips: Tensor, labels: Tensor, seed: int = 0) -> dict[str, Share]:
     """Shares over the pans, tilts, zooms and rolls among clips uint8 `(B, T, H, W, 3)` of classes `(B,)`.
 
     `repeated_is_static`: the middle frame repeated is called static. `shuffled_keeps_class`: frames in a random order

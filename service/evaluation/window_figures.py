@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
-from service.evaluation.labeled_windows import Answer, Window
+from service.evaluation.labeled_windows import Answer, LabeledWindow
 from service.training.intervals import Share, shown, weighted_share, wilson
 
 SEVERAL = frozenset({"mixed", "hand"})
 """Truths of windows in which something moves, but for which no single label is right."""
 CONFIDENT = 0.9
 
-Said = tuple[Window, Answer]
+Said = tuple[LabeledWindow, Answer]
 
 
-def window_figures(windows: Sequence[Window], answers: Sequence[Answer], labels: Sequence[str]) -> dict[str, Any]:
+def window_figures(
+    windows: Sequence[LabeledWindow], answers: Sequence[Answer], labels: Sequence[str]
+) -> dict[str, Any]:
     """Figures of one row of answers, ready for JSON.
 
     `clean` are the windows whose truth is one of `labels`. A label counts as wrong where the truth is another one;

@@ -11,7 +11,7 @@ _M_ARENA_MAX = -8
 _NEVER = 2**31 - 1
 
 
-def keep_buffers() -> bool:
+def tune_malloc() -> bool:
     """Make this process keep the memory of freed tensors for the next ones; True where the C library can.
 
     By default glibc gives every buffer of some megabytes back at once, and the next forward pays for fresh pages, which

@@ -66,7 +66,7 @@ def served_order(spec: ModelSpec) -> tuple[str, int]:
     return (spec.name, int(spec.version))
 
 
-def brief(message: str) -> str:
+def summarize_error(message: str) -> str:
     """First and last line of an engine's message: what failed and why, without the stack trace in between."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
     return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from service.inference.graph import Before, constant, inputs, sole_relu
+from service.inference.graph import GraphEditor, constant, fused_relu_user, inputs
 
 Forward: TypeAlias = Callable[[Tensor], Any]
 Pack: TypeAlias = Callable[[Any, Any], Any]
@@ -30,7 +30,7 @@ _ROWS = 1568
 _OPTIONAL_SCALARS: Any = torch._C.ListType(torch._C.OptionalType(torch._C.NumberType.get()))
 
 
-def for_cpu(module: torch.jit.ScriptModule) -> Forward:
+def optimize_for_cpu(module: torch.jit.ScriptModule) -> Forward:
     """A function that computes what `module` does, up to rounding, faster.
 
     The module itself where this build of torch has no oneDNN or the module cannot be rewritten.
@@ -45,7 +45,7 @@ def for_cpu(module: torch.jit.ScriptModule) -> Forward:
 
 
 def rewritten(module: torch.jit.ScriptModule, pack: Pack) -> Forward:
-    """`for_cpu` with a choice of linear maps: `pack` replaces the node of one, given the graph and the node.
+    """`optimize_for_cpu` with a choice of linear maps: `pack` replaces the node of one, given the graph and the node.
 
     It returns what the replacement takes as a new input of the graph. Raises RuntimeError or AttributeError where the
     module cannot be rewritten.
@@ -76,7 +76,7 @@ def _take_columns(graph: Any, node: Any) -> None:
     x, dim, dtype = inputs(node)
     if constant(dim) != -1:
         return
-    code = Before(graph, node)
+    code = GraphEditor(graph, node)
     first = code.constant(0)
     columns = code.emit("aten::t", code.emit("aten::flatten", x, first, code.constant(-2)))
     softmax = code.emit("aten::t", code.emit("aten::softmax", columns, first, dtype))
@@ -93,7 +93,7 @@ def _read_half_precision(graph: Any, node: Any) -> None:
     x, target = inputs(widened.node())[0], inputs(narrowed)[1].node()
     if target.kind() != "prim::dtype" or inputs(target)[0].unique() != x.unique():
         return
-    code = Before(graph, narrowed)
+    code = GraphEditor(graph, narrowed)
     # The kernel computes in float32 whatever it reads and writes.
     code.replace(code.emit("aten::layer_norm", x, *others))
 
@@ -102,7 +102,7 @@ def _attend_by_products(graph: Any, node: Any) -> None:
     query, key, value, *options = inputs(node)
     if [constant(option) for option in options] != [None, 0.0, False, None, False]:
         return
-    code = Before(graph, node)
+    code = GraphEditor(graph, node)
     last, none = code.constant(-1), code.constant(None)
     channels = code.emit("aten::size", query, last, type_=torch._C.IntType.get())
     by = code.emit("aten::pow", channels, code.constant(-0.5), type_=torch._C.FloatType.get())
@@ -116,8 +116,8 @@ def _pack(graph: Any, node: Any) -> Tensor:
     x, weight, bias = inputs(node)
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(constant(weight).detach().contiguous(), _ROWS)
     argument = graph.addInput()
-    relu = sole_relu(node)
-    code = Before(graph, relu or node)
+    relu = fused_relu_user(node)
+    code = GraphEditor(graph, relu or node)
     scalars = code.emit("prim::ListConstruct", type_=_OPTIONAL_SCALARS)
     activation, algorithm = code.constant("relu" if relu else "none"), code.constant("")
     code.replace(code.emit("mkldnn::_linear_pointwise", x, argument, bias, activation, scalars, algorithm))

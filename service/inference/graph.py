@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Before:
+class GraphEditor:
     """Inserts operations before a node and puts their result in its place."""
 
     def __init__(self, graph: Any, node: Any) -> None:
@@ -42,7 +42,7 @@ def constant(value: Any) -> Any:
     return value.toIValue() if value.node().kind() == "prim::Constant" else None
 
 
-def sole_relu(node: Any) -> Any:
+def fused_relu_user(node: Any) -> Any:
     """The ReLU that alone reads a node's result; None where something else does."""
     uses = node.output().uses()
     return uses[0].user if [use.user.kind() for use in uses] in (["aten::relu"], ["aten::relu_"]) else None

@@ -1,4 +1,4 @@
-"""Several engines behind one: each call goes to the least busy healthy one, and sick ones rest for a while."""
+"""Several engines behind one: each call goes to the least busy healthy one; unhealthy ones get a break."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from service.inference.backend import Backend, Clips, Scores, served_order
 
 logger = logging.getLogger(__name__)
 
-REST_FIRST_S = 0.5
-REST_LAST_S = 15.0
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 15.0
 
 
 @dataclass(slots=True)
@@ -25,25 +25,25 @@ class _Endpoint:
     served: set[tuple[str, str]] = field(default_factory=set)
     in_flight: int = 0
     failures: int = 0
-    resting_until: float = 0.0
+    backoff_until: float = 0.0
 
     def failed(self, error: BackendUnavailable) -> None:
-        rest_s = min(REST_FIRST_S * 2**self.failures, REST_LAST_S)
+        backoff_s = min(BACKOFF_FIRST_S * 2**self.failures, BACKOFF_MAX_S)
         self.failures += 1
-        self.resting_until = time.monotonic() + rest_s
-        logger.warning("%s rests for %.1f s: %s", self.name, rest_s, error.detail)
+        self.backoff_until = time.monotonic() + backoff_s
+        logger.warning("%s is unhealthy, backing off for %.1f s: %s", self.name, backoff_s, error.detail)
 
     def answered(self) -> None:
         self.failures = 0
-        self.resting_until = 0.0
+        self.backoff_until = 0.0
 
 
 class BalancedBackend:
     """A `service.inference.backend.Backend` over several of them.
 
-    An endpoint that is unavailable rests, twice as long each time up to `REST_LAST_S`; meanwhile the others are asked,
-    and the call that met the failure too. When all rest, the one that has rested longest is tried: with one endpoint
-    left there is nothing to lose.
+    An unavailable endpoint gets no calls during a backoff that doubles with each failure, up to `BACKOFF_MAX_S`. The
+    others take its calls, the failed one included. When all are in backoff, the one whose backoff ends first is tried:
+    with no healthy endpoint left there is nothing to lose.
     """
 
     def __init__(self, backends: dict[str, Backend]) -> None:
@@ -100,7 +100,7 @@ class BalancedBackend:
         now = time.monotonic()
         return min(
             candidates,
-            key=lambda e: (wanted not in e.served, max(0.0, e.resting_until - now), e.in_flight),
+            key=lambda e: (wanted not in e.served, max(0.0, e.backoff_until - now), e.in_flight),
         )
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ PASS_BYTES = 5 * 2**19
 """Bytes of uint8 clips in one pass: two clips of 8 frames of 224 x 224 pixels."""
 
 
-def in_passes(forward: Forward, limit: int = PASS_BYTES) -> Forward:
+def microbatch(forward: Forward, limit: int = PASS_BYTES) -> Forward:
     """A forward of any batch by one that gets as few clips at once as `limit` bytes hold, but at least one.
 
     A CPU gains nothing from more: the products of a clip of that size are as fast as those of eight. Activations grow

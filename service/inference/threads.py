@@ -16,13 +16,13 @@ WORTH = 0.8
 _RUNS = 3
 
 
-def spin_briefly(environment: MutableMapping[str, str]) -> None:
+def limit_omp_spin(environment: MutableMapping[str, str]) -> None:
     """Shorten the spinning, unless the environment says something about it; before torch is loaded, which reads it."""
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & environment.keys():
         environment.update(SPIN)
 
 
-def worthwhile(timed: Callable[[int], float], most: int) -> int:
+def pick_thread_count(timed: Callable[[int], float], most: int) -> int:
     """How many threads a forward should take, of 1, 2, 4 … and `most`.
 
     `timed(n)` runs it on n threads and returns CPU seconds of all of them. It is the largest count at which they

@@ -17,13 +17,13 @@ import torch
 from service.contracts import ModelSpec
 from service.cores import usable_cores
 from service.errors import BackendFailed, BackendUnavailable
-from service.inference.allocator import keep_buffers
-from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
-from service.inference.cpu import for_cpu
-from service.inference.microbatch import in_passes
+from service.inference.allocator import tune_malloc
+from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
+from service.inference.cpu import optimize_for_cpu
+from service.inference.microbatch import microbatch
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.spec import OUTPUTS, ModelConfigError
-from service.inference.threads import cpu_seconds, worthwhile
+from service.inference.threads import cpu_seconds, pick_thread_count
 from service.inference.torchscript_archive import load_archive
 
 _WARM_UP_RUNS = 2
@@ -66,7 +66,7 @@ class TorchScriptBackend:
             NotADirectoryError: there is no repository.
             BackendFailed: a network fails on a clip of zeros, or its outputs are not what the configuration says.
         """
-        keep_buffers()
+        tune_malloc()
         self._executor = ThreadPoolExecutor(
             max_workers=1,
             thread_name_prefix="torchscript",
@@ -134,12 +134,12 @@ class _LoadedModel:
         self.clip_s = inf
         """seconds that a forward of one clip takes"""
         try:
-            self._forward = in_passes(for_cpu(load_archive(file.path, operators)))
+            self._forward = microbatch(optimize_for_cpu(load_archive(file.path, operators)))
         except RuntimeError as error:
             raise ModelConfigError(
                 self.spec.name,
                 f"file {file.spec.version}/{file.path.name}",
-                f"not loadable ({brief(str(error))})",
+                f"not loadable ({summarize_error(str(error))})",
                 "a TorchScript file",
             ) from error
 
@@ -156,7 +156,7 @@ class _LoadedModel:
             with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
                 result = self._forward(batch)
         except Exception as error:  # TorchScript's own errors derive from no narrower class
-            raise BackendFailed(f"model {self.spec.name!r} failed: {brief(str(error))}") from error
+            raise BackendFailed(f"model {self.spec.name!r} failed: {summarize_error(str(error))}") from error
         if not isinstance(result, tuple) or len(result) != len(OUTPUTS):
             raise BackendFailed(f"model {self.spec.name!r} does not return the {len(OUTPUTS)} tensors {list(OUTPUTS)}")
         outputs = {name: tensor.numpy() for name, tensor in zip(OUTPUTS, result, strict=True)}
@@ -184,7 +184,7 @@ class _LoadedModel:
             self.threads = threads
             return cpu_seconds(lambda: self.forward(clips))
 
-        self.threads = worthwhile(timed, most)
+        self.threads = pick_thread_count(timed, most)
         log.info("threads_chosen", model=self.spec.name, version=self.spec.version, threads=self.threads, cores=most)
 
     def _black(self, clips: int) -> Clips:

@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from service.contracts import ModelSpec
 from service.errors import BackendFailed, BackendUnavailable, VidtrError
-from service.inference.backend import Clips, Scores, brief, checked_scores, served_order
+from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
 from service.inference.shared_memory import UNKNOWN_REGION, SharedInputs, Slot
 from service.inference.spec import INPUT, OUTPUTS, ModelConfigError, spec_from_config
 from service.inference.triton_access import client
@@ -206,7 +206,7 @@ def translate(error: InferenceServerException) -> VidtrError:
     """
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = str(error.message())
-    detail = f"Triton answered {status or 'without a status'}: {brief(message)}"
+    detail = f"Triton answered {status or 'without a status'}: {summarize_error(message)}"
     # A stopping server unloads its models before it closes its port, and then no longer knows them.
     stopping = status == "NOT_FOUND" and "has no available versions" in message
     return BackendUnavailable(detail) if stopping or status in _TRANSIENT else BackendFailed(detail)

@@ -65,8 +65,8 @@ class SharedProjectionAttention(nn.Module):
 
     def forward(self, x: Tensor, class_only: bool = False) -> Attended:
         """Attend over normalised tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
-        asking = x[:, :1] if class_only and self.pool is None else x
-        query = project(asking, self.in_proj_weight, self.in_proj_bias, 0)
+        queries = x[:, :1] if class_only and self.pool is None else x
+        query = project(queries, self.in_proj_weight, self.in_proj_bias, 0)
         key = project(x, self.in_proj_weight, self.in_proj_bias, 1)
         value = project(x, self.in_proj_weight, self.in_proj_bias, 2)
         temporal = temporal_map(query, key, self.heads)
@@ -84,7 +84,7 @@ class SharedProjectionAttention(nn.Module):
         in_space = spatial_attention(query, key, value, self.heads, dropout)
         return Attended(self.out_proj(in_space), temporal, rows)
 
-    def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
+    def residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream `(B, R, P, d)` keeps beside the attention: `(B, Q, P, d)`."""
         return x if self.pool is None else self.pool.tokens(x, rows)
 
@@ -107,8 +107,8 @@ class SeparateProjectionAttention(nn.Module):
 
     def forward(self, x: Tensor, class_only: bool = False) -> Attended:
         """Attend over normalised tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
-        asking = x[:, :1] if class_only and self.pool is None else x
-        query = project(asking, self.temporal_proj.weight, self.temporal_proj.bias, 0)
+        queries = x[:, :1] if class_only and self.pool is None else x
+        query = project(queries, self.temporal_proj.weight, self.temporal_proj.bias, 0)
         key = project(x, self.temporal_proj.weight, self.temporal_proj.bias, 1)
         value = project(x, self.temporal_proj.weight, self.temporal_proj.bias, 2)
         temporal = temporal_map(query, key, self.heads)
@@ -121,15 +121,15 @@ class SeparateProjectionAttention(nn.Module):
             in_time = along_time(F.dropout(temporal, self.dropout, self.training), value)
         if class_only:
             in_time = in_time[:, :1]
-        asking = in_time[:, :, :1] if class_only else in_time
-        query = project(asking, self.spatial_proj.weight, self.spatial_proj.bias, 0)
+        queries = in_time[:, :, :1] if class_only else in_time
+        query = project(queries, self.spatial_proj.weight, self.spatial_proj.bias, 0)
         key = project(in_time, self.spatial_proj.weight, self.spatial_proj.bias, 1)
         value = project(in_time, self.spatial_proj.weight, self.spatial_proj.bias, 2)
         dropout = self.dropout if self.training else 0.0
         in_space = spatial_attention(query, key, value, self.heads, dropout)
         return Attended(self.out_proj(in_space), temporal, rows)
 
-    def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
+    def residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream `(B, R, P, d)` keeps beside the attention: `(B, Q, P, d)`."""
         return x if self.pool is None else self.pool.tokens(x, rows)
 
@@ -160,6 +160,6 @@ class SpatialFirstAttention(nn.Module):
             in_time = in_time[:, :1, :1]
         return Attended(self.out_proj(in_time), temporal, None)
 
-    def carried(self, x: Tensor, rows: Tensor | None) -> Tensor:
+    def residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream keeps beside the attention: all of it."""
         return x

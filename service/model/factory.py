@@ -11,7 +11,7 @@ from service.model.sequence import SequenceVidTr
 from service.model.vidtr import VidTr
 
 Network: TypeAlias = VidTr | SequenceVidTr
-"""Takes normalised clips, floating `(B, 3, T, H, W)`, and returns `Scores`; `config` is what it was built from."""
+"""Takes normalised clips, floating `(B, 3, T, H, W)`, and returns `NetworkOutput`; `config` describes it."""
 
 
 def build_network(config: VidTrConfig | SequenceConfig) -> Network:
@@ -27,5 +27,5 @@ def for_inference(network: Network) -> Network:
     """
     served = copy.deepcopy(network).eval()
     if isinstance(served, SequenceVidTr) or served.config.class_tokens == "both":
-        cast(EncoderLayer, served.encoder.layers[-1]).classified_only = True
+        cast(EncoderLayer, served.encoder.layers[-1]).cls_only = True
     return served

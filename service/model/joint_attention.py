@@ -48,8 +48,8 @@ class JointAttention(nn.Module):
         With `class_only` the query is that of the class token alone, `(B, h, 1, c)`.
         """
         placed = x if positions is None else x + positions
-        asking = placed[:, :1] if class_only else placed
-        query = self.split(project(asking, self.in_proj_weight, self.in_proj_bias, 0))
+        queries = placed[:, :1] if class_only else placed
+        query = self.split(project(queries, self.in_proj_weight, self.in_proj_bias, 0))
         key = self.split(project(placed, self.in_proj_weight, self.in_proj_bias, 1))
         valued = placed if self.value_positions else x
         return query, key, self.split(project(valued, self.in_proj_weight, self.in_proj_bias, 2))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from service.model.config import NetworkConfig
 
 
-class Scores(NamedTuple):
+class NetworkOutput(NamedTuple):
     """What the network says of a batch of clips; attention and retention are float32."""
 
     logits: Tensor
@@ -73,14 +73,14 @@ class PatchEmbedding(nn.Module):
 class EncoderLayer(nn.Module):
     """A pre-norm transformer layer without its forward: norms, the given attention, and the MLP.
 
-    Parameters have the names of the released weights. With `classified_only`
+    Parameters have the names of the released weights. With `cls_only`
     (see `service.model.factory.for_inference`) it continues with the first token alone once its attention has seen all
     of them.
     """
 
     def __init__(self, config: NetworkConfig, attention: nn.Module) -> None:
         super().__init__()
-        self.classified_only = False
+        self.cls_only = False
         self.norm1 = LayerNorm32(config.dim, eps=config.ln_eps)
         self.self_attn = attention
         self.norm2 = LayerNorm32(config.dim, eps=config.ln_eps)

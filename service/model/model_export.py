@@ -17,7 +17,7 @@ from service.model.card import ModelCard
 from service.model.factory import Network, for_inference
 from service.model.preprocess import fold_normalisation
 from service.model.triton_config import read_parameter, triton_config, without_parameters
-from service.model.triton_options import Serving, read_block, with_block
+from service.model.triton_options import TritonOptions, read_block, with_block
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 # What may differ between versions of one model, since Triton keeps one configuration for all of them.
@@ -25,7 +25,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _OF_A_VERSION = frozenset({"weights_sha256", "description"})
 
 
-class Served(nn.Module):
+class ExportModule(nn.Module):
     """The network as it is served: uint8 clips in, a flat tuple of float32 tensors out.
 
     A copy for inference, in float32 or lower precision, of which norms, the softmax of the temporal map and the
@@ -59,7 +59,7 @@ class Served(nn.Module):
 
 
 def export_model(
-    model: Network, directory: Path, *, name: str, version: int, card: ModelCard, serving: Serving | None = None
+    model: Network, directory: Path, *, name: str, version: int, card: ModelCard, serving: TritonOptions | None = None
 ) -> Path:
     """Write `<directory>/<name>/<version>/model.pt` and `<directory>/<name>/config.pbtxt`; return the model's folder.
 
@@ -94,7 +94,7 @@ def export_model(
     return folder
 
 
-def configure_model(directory: Path, *, name: str, serving: Serving) -> Path:
+def configure_model(directory: Path, *, name: str, serving: TritonOptions) -> Path:
     """Write anew how Triton serves a model of the repository; return the model's folder.
 
     Raises ValueError where `serving` does not fit the model or its config.pbtxt was not written by the exporter, and
@@ -133,7 +133,7 @@ def _hashes(config: str | None, name: str) -> dict[str, str]:
 
 
 def _archive(model: Network, precision: Precision) -> bytes:
-    served = Served(model, precision).to("cpu").eval()
+    served = ExportModule(model, precision).to("cpu").eval()
     for module in served.modules():
         # Scripting writes constants in the order of a set of strings, which differs from process to process, so that
         # equal weights gave unequal files. Attributes keep their order; only a shape has to be a constant.

@@ -15,7 +15,7 @@ from service.model.config import Positions, SequenceConfig, VidTrConfig
 from service.model.factory import Network, build_network
 from service.model.labels import packaged_labels
 from service.model.model_export import export_model
-from service.model.triton_options import Serving
+from service.model.triton_options import TritonOptions
 
 CAMERA_MOTION_LABELS = (
     "static",
@@ -162,7 +162,9 @@ def build_preset(name: str) -> Network:
         return build_network(preset.config).eval()
 
 
-def export_preset(name: str, repository: Path, precision: Precision = "fp32", serving: Serving | None = None) -> Path:
+def export_preset(
+    name: str, repository: Path, precision: Precision = "fp32", serving: TritonOptions | None = None
+) -> Path:
     """Write the preset as version 1 of the model of that name into a model repository; return the model's folder.
 
     Raises ValueError as `build_preset` and `export_model` do.

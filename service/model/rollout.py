@@ -55,10 +55,10 @@ def joint_flow(weights: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     return torch.cat([class_row, carry[:, 1:]], dim=1), carry
 
 
-def rollout(attention: list[Tensor], carry: list[Tensor], bypassing: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def rollout(attention: list[Tensor], carry: list[Tensor], num_separable: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Follow attention back to the T input frames through L layers.
 
-    `attention[l]` and `carry[l]` are the matrices of layer l; in the first `bypassing` layers the frames do not meet
+    `attention[l]` and `carry[l]` are the matrices of layer l. In the first `num_separable` layers frames do not meet
     slot 0. With A and P for the matrices, R <- (A/2 + P/2) R from R = I, and C = P_l ... P_1. Returns, all float32 for
     the frame columns only:
     `temporal_attention (B, T)`, the class row of R, summing to 1; where all layers bypass, the mean of the frame rows,
@@ -74,12 +74,12 @@ def rollout(attention: list[Tensor], carry: list[Tensor], bypassing: int = 0) ->
     scores: list[Tensor] = []
     retention: list[Tensor] = []
     for i, (a, p) in enumerate(zip(attention, carry)):  # noqa: B905 - TorchScript knows no strict
-        weights = a[:, 1:, 1:].mean(dim=1, keepdim=True) if i < bypassing else a[:, :1, 1:]  # (B, 1, t)
+        weights = a[:, 1:, 1:].mean(dim=1, keepdim=True) if i < num_separable else a[:, :1, 1:]  # (B, 1, t)
         scores.append(torch.matmul(weights, carried[:, 1:, 1:]).squeeze(1))  # (B, T)
         carried = torch.matmul(p, carried)
         retention.append(carried[:, 1:, 1:].sum(dim=1))  # (B, T)
         reach = torch.matmul(0.5 * (a + p), reach)
-    read = reach[:, 1:, 1:].mean(dim=1) if bypassing == len(attention) else reach[:, 0, 1:]
+    read = reach[:, 1:, 1:].mean(dim=1) if num_separable == len(attention) else reach[:, 0, 1:]
     return _normalise(read), _normalise(torch.stack(scores, dim=1)), torch.stack(retention, dim=1)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from service.model.attention import SharedProjectionAttention
 from service.model.config import SequenceConfig
 from service.model.joint_attention import JointAttention
-from service.model.layers import EncoderLayer, LayerNorm32, PatchEmbedding, Scores, check_clips, initialise
+from service.model.layers import EncoderLayer, LayerNorm32, NetworkOutput, PatchEmbedding, check_clips, initialise
 from service.model.pooling import TopKStd
 from service.model.rollout import joint_flow, layer_flow, rollout
 
@@ -47,7 +47,7 @@ class BypassedLayer(EncoderLayer):
             normed = normed + positions[:, 1:].view(normed.shape[1:]).unsqueeze(0)
         attended = self.self_attn(normed)
         cls = cls + self.dropout(passed)
-        x = self.self_attn.carried(x, attended.rows) + self.dropout(attended.tokens)
+        x = self.self_attn.residual(x, attended.rows) + self.dropout(attended.tokens)
         attention, carry = layer_flow(attended.temporal, attended.rows, False)
         return self.feed_forward(cls), self.feed_forward(x), attention, carry
 
@@ -61,15 +61,15 @@ class JointLayer(EncoderLayer):
         self.frames = frames
 
     def forward(self, cls: Tensor, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The whole sequence `x (B, N, d)` to the same shape, or with `classified_only` to the class token `(B, 1, d)`.
+        """The whole sequence `x (B, N, d)` to the same shape, or with `cls_only` to the class token `(B, 1, d)`.
 
         `cls`, which the sequence contains, is not read; what is returned in its place is the class token of the result.
 
         `positions`, `(1, N, d)`, join the attention input only. Also returns the layer's rollout matrices, both
         `(B, t+1, t+1)`.
         """
-        attended = self.self_attn(self.norm1(x), positions, self.classified_only)
-        if self.classified_only:
+        attended = self.self_attn(self.norm1(x), positions, self.cls_only)
+        if self.cls_only:
             x = x[:, :1]
         x = x + self.dropout(attended.tokens)
         attention, carry = joint_flow(attended.class_weights, self.frames)
@@ -121,7 +121,7 @@ class SequenceVidTr(nn.Module):
         super().__init__()
         self.config = config
         self.frames, self.height, self.width = config.frames, config.height, config.width
-        self.bypassing = config.separable_layers
+        self.num_separable = config.separable_layers
         self.conv_stem = PatchEmbedding(config.patch, config.dim)
         self.cls = nn.Parameter(torch.empty(1, 1, config.dim))
         self.pos_embedding = nn.Parameter(torch.empty(1, 1 + config.frames * config.locations, config.dim))
@@ -130,7 +130,7 @@ class SequenceVidTr(nn.Module):
         self.fc = nn.Linear(config.dim, config.classes)
         initialise(self.encoder, self.conv_stem, (self.cls, self.pos_embedding), self.fc)
 
-    def forward(self, clips: Tensor) -> Scores:
+    def forward(self, clips: Tensor) -> NetworkOutput:
         """Score normalised RGB clips, floating `(B, 3, T, H, W)`.
 
         Raises ValueError where the shape is not the configured one.
@@ -138,5 +138,5 @@ class SequenceVidTr(nn.Module):
         check_clips(clips, self.frames, self.height, self.width)
         feature, attention, carry = self.encoder(self.cls, self.conv_stem(clips), self.pos_embedding)
         logits = self.fc(self.dropout(feature))
-        temporal_attention, layer_attention, layer_retention = rollout(attention, carry, self.bypassing)
-        return Scores(logits, temporal_attention, layer_attention, layer_retention)
+        temporal_attention, layer_attention, layer_retention = rollout(attention, carry, self.num_separable)
+        return NetworkOutput(logits, temporal_attention, layer_attention, layer_retention)

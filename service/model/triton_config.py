@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from service.contracts import SCHEMA_VERSION
 from service.model.card import ModelCard
 from service.model.config import SequenceConfig, VidTrConfig
-from service.model.triton_options import Serving
+from service.model.triton_options import TritonOptions
 
 _WARMUP_RUNS = 3
 
@@ -29,7 +29,7 @@ def triton_config(
 ) -> str:
     """Protobuf text of the ModelConfig that serves `config` under `name`.
 
-    `weights_sha256` maps each version to the SHA-256 of its model.pt; `serving` is a `Serving.block`, that of the
+    `weights_sha256` maps each version to the SHA-256 of its model.pt; `serving` is a `TritonOptions.block`, that of the
     defaults when None. Equal arguments give equal text.
 
     By default there is no batching delay, because the worker already sends whole batches; the queue holds back what
@@ -50,7 +50,7 @@ def triton_config(
         f"max_batch_size: {card.max_batch_size}",
         f'input {{ name: "clips" data_type: TYPE_UINT8 dims: {clip} }}',
         *(f'output {{ name: "{key}" data_type: TYPE_FP32 dims: {dims} }}' for key, dims in outputs.items()),
-        (serving or Serving().block(card.max_batch_size)).removesuffix("\n"),
+        (serving or TritonOptions().block(card.max_batch_size)).removesuffix("\n"),
         *(_warmup(size, clip) for size in warmup_sizes(card.max_batch_size)),
         *(_parameter(key, value) for key, value in _parameters(config, card, weights_sha256).items()),
     ]

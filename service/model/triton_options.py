@@ -18,7 +18,7 @@ _LIST = re.compile(r"[1-9]\d{0,17}(,[1-9]\d{0,17})*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serving:
+class TritonOptions:
     """What an operator may set. The defaults fit one worker in front of one Triton.
 
     Raises ValueError naming the field that cannot work.

@@ -18,7 +18,7 @@ from service.model.attention import (
     SpatialFirstAttention,
 )
 from service.model.config import VidTrConfig
-from service.model.layers import EncoderLayer, LayerNorm32, PatchEmbedding, Scores, check_clips, initialise
+from service.model.layers import EncoderLayer, LayerNorm32, NetworkOutput, PatchEmbedding, check_clips, initialise
 from service.model.pair_pooling import PairConv, PairMean
 from service.model.pooling import TopKStd
 from service.model.rollout import layer_flow, rollout
@@ -58,16 +58,16 @@ class GridLayer(EncoderLayer):
     def forward(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Grid `(B, R, P, d)` to grid `(B, Q, P, d)`, with the layer's rollout matrices, both `(B, u+1, t+1)`.
 
-        With `classified_only` the grid that leaves is S^(0,0) alone, `(B, 1, 1, d)`.
+        With `cls_only` the grid that leaves is S^(0,0) alone, `(B, 1, 1, d)`.
 
         `positions`, `(1, R, P, d)`, join the attention input only and never the residual stream.
         """
         normed = self.norm1(x)
         if positions is not None:
             normed = normed + positions
-        attended = self.self_attn(normed, self.classified_only)
-        x = self.self_attn.carried(x, attended.rows)
-        if self.classified_only:
+        attended = self.self_attn(normed, self.cls_only)
+        x = self.self_attn.residual(x, attended.rows)
+        if self.cls_only:
             x = x[:, :1, :1]
         x = x + self.dropout(attended.tokens)
         attention, carry = layer_flow(attended.temporal, attended.rows, self.class_row)
@@ -124,7 +124,7 @@ class VidTr(nn.Module):
         self.frames, self.height, self.width = config.frames, config.height, config.width
         self.rows, self.columns = config.rows, config.columns
         spatial, temporal = config.class_tokens != "none", config.class_tokens == "both"
-        self.bypassing = 0 if temporal else config.depth
+        self.num_separable = 0 if temporal else config.depth
         self.conv_stem = PatchEmbedding(config.patch, config.dim)
         cls_s = nn.Parameter(torch.empty(config.frames, 1, config.dim)) if spatial else None
         cls_t = nn.Parameter(torch.empty(1, config.columns, config.dim)) if temporal else None
@@ -137,7 +137,7 @@ class VidTr(nn.Module):
         tables = [table for table in (cls_s, cls_t, self.pos_embedding) if table is not None]
         initialise(self.encoder, self.conv_stem, tables, self.fc)
 
-    def forward(self, clips: Tensor) -> Scores:
+    def forward(self, clips: Tensor) -> NetworkOutput:
         """Score normalised RGB clips, floating `(B, 3, T, H, W)`.
 
         Raises ValueError where the shape is not the configured one.
@@ -152,5 +152,5 @@ class VidTr(nn.Module):
         positions = self.pos_embedding.view(1, self.rows, self.columns, dim)
         feature, attention, carry = self.encoder(x, positions)
         logits = self.fc(self.dropout(feature))
-        temporal_attention, layer_attention, layer_retention = rollout(attention, carry, self.bypassing)
-        return Scores(logits, temporal_attention, layer_attention, layer_retention)
+        temporal_attention, layer_attention, layer_retention = rollout(attention, carry, self.num_separable)
+        return NetworkOutput(logits, temporal_attention, layer_attention, layer_retention)

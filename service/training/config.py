@@ -90,7 +90,7 @@ class Recipe(_Section):
     cut_attention: float = Field(0.0, ge=0, description="weight of the loss that draws attention to generated cuts")
 
 
-class Run(_Section):
+class RunConfig(_Section):
     """How and where a run goes."""
 
     seed: int = 0
@@ -111,7 +111,7 @@ class TrainConfig(_Section):
     network: dict[str, Any] = Field(description="fields of VidTrConfig, or of SequenceConfig with family = 'sequence'")
     data: GeneratedData | MovesData | LabelledData = Field(discriminator="kind")
     recipe: Recipe
-    run: Run = Run()
+    run: RunConfig = RunConfig()
 
     @property
     def multi_label(self) -> bool:

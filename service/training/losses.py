@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.model.layers import Scores
+from service.model.layers import NetworkOutput
 from service.model.preprocess import Normalise
 from service.training.camera_motion.flow import MotionScores, flow_loss
 from service.training.config import Recipe
@@ -24,7 +24,7 @@ def examples_loss(
         share = float(torch.distributions.Beta(recipe.mixup, recipe.mixup).sample())
         clips = share * clips + (1 - share) * clips.roll(1, 0)
         targets = share * targets + (1 - share) * targets.roll(1, 0)
-    output: Scores | MotionScores = network(clips)
+    output: NetworkOutput | MotionScores = network(clips)
     scores = output.scores if isinstance(output, MotionScores) else output
     logits = scores.logits.float()
     if multi_label:

@@ -8,10 +8,10 @@ import os
 import torch.distributed
 from lightning_fabric import Fabric
 
-from service.training.config import Run
+from service.training.config import RunConfig
 
 
-def join_processes(run: Run) -> Fabric:
+def join_process_group(run: RunConfig) -> Fabric:
     """This process as one of those that `torchrun` started, or alone."""
     processes, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     fabric = Fabric(
@@ -25,7 +25,7 @@ def join_processes(run: Run) -> Fabric:
     return fabric
 
 
-def leave_processes() -> None:
+def leave_process_group() -> None:
     """End the threads that talked to the other processes; whatever trained across them must be out of scope.
 
     A thread that still lets go of a tensor while the interpreter shuts down aborts the process, and with it the run.

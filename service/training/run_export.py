@@ -7,7 +7,7 @@ from pathlib import Path
 from service.contracts import Precision
 from service.model.card import ModelCard
 from service.model.model_export import export_model
-from service.model.triton_options import Serving
+from service.model.triton_options import TritonOptions
 from service.training.start import clip_spec
 from service.training.trained_run import read_run
 
@@ -20,7 +20,7 @@ def export_run(
     version: int,
     description: str,
     precision: Precision = "fp32",
-    serving: Serving | None = None,
+    serving: TritonOptions | None = None,
 ) -> Path:
     """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
 

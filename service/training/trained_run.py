@@ -17,7 +17,7 @@ _LABELS, _BEST = "labels.json", "best.safetensors"
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """What a run has come to."""
 
     config: TrainConfig
@@ -36,7 +36,7 @@ def describe_run(folder: Path, config: TrainConfig, labels: Sequence[str]) -> No
     (folder / _LABELS).write_text(json.dumps(labels), encoding="utf-8")
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> TrainedRun:
     """The run of a folder.
 
     Raises OSError where the folder is not that of a run or has no weights yet, and RuntimeError or ValueError where its
@@ -48,4 +48,4 @@ def read_run(folder: Path) -> Run:
         config = config.model_copy(update={"network": {**config.network, "start": "xavier"}})
     network = make_network(config, len(labels)).eval()
     load_weights(network, folder / _BEST)
-    return Run(config, labels, read_thresholds(folder, labels), network)
+    return TrainedRun(config, labels, read_thresholds(folder, labels), network)

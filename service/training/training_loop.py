@@ -24,7 +24,7 @@ from service.training.config import Recipe, TrainConfig
 from service.training.evaluate import evaluate
 from service.training.losses import examples_loss
 from service.training.optimise import make_optimizer, rate_at
-from service.training.process_group import join_processes, leave_processes
+from service.training.process_group import join_process_group, leave_process_group
 from service.training.sources import Source, generator_for
 from service.training.training_state import load_state, save_state
 
@@ -39,8 +39,8 @@ def train(network: Network, source: Source, config: TrainConfig, out: Path, *, s
     Raises ValueError where the batch cannot be divided among the processes or the recipe does not fit the network.
     """
     torch.set_num_threads(config.run.threads)
-    last_loss = _train(join_processes(config.run), network, source, config, out, stop_after)
-    leave_processes()
+    last_loss = _train(join_process_group(config.run), network, source, config, out, stop_after)
+    leave_process_group()
     return last_loss
 
 

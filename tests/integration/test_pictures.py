@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from docs.looked import CUT, Looked, example, shipped_network
+from docs.figure_data import CUT, ClipExplanation, example, shipped_network
 from docs.pictures import PICTURES, as_svg
 from service.inference.torchscript_archive import load_archive
-from service.model.layers import Scores
+from service.model.layers import NetworkOutput
 from service.model.vidtr import VidTr
 from tests.fixtures.servers import REPOSITORY_ROOT, SHIPPED_REPOSITORY
 
@@ -27,16 +27,16 @@ def network() -> VidTr:
 
 
 @pytest.fixture(scope="module")
-def looked(network: VidTr) -> Looked:
+def looked(network: VidTr) -> ClipExplanation:
     return example(network)[0]
 
 
 @pytest.fixture(scope="module")
-def served(looked: Looked) -> Scores:
+def served(looked: ClipExplanation) -> NetworkOutput:
     """What the file that is served makes of the clip."""
     module = load_archive(SHIPPED_REPOSITORY / "camera_motion" / "1" / "model.pt")
     with torch.inference_mode():
-        return Scores(*(values[0] for values in module(looked.clip[None])))
+        return NetworkOutput(*(values[0] for values in module(looked.clip[None])))
 
 
 def texts(svg: bytes) -> list[str]:
@@ -59,7 +59,9 @@ def test_there_are_no_other_pictures_of_the_model() -> None:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_the_picture_of_the_page_says_what_the_model_computes_today(name: str, network: VidTr, looked: Looked) -> None:
+def test_the_picture_of_the_page_says_what_the_model_computes_today(
+    name: str, network: VidTr, looked: ClipExplanation
+) -> None:
     committed, drawn = (DOCS / name).read_bytes(), as_svg(PICTURES[name], network, looked)
 
     def words(svg: bytes) -> list[str]:
@@ -82,14 +84,16 @@ def test_the_program_writes_all_pictures_and_counts_what_the_page_says(tmp_path:
     assert f"of {counted[2]} generated clips {counted[1]} lose both frames" in page
 
 
-def test_the_bars_are_the_attention_that_is_served(network: VidTr, looked: Looked, served: Scores) -> None:
+def test_the_bars_are_the_attention_that_is_served(
+    network: VidTr, looked: ClipExplanation, served: NetworkOutput
+) -> None:
     drawn = numbers(as_svg(PICTURES["model_attention.svg"], network, looked), 3)
     even = 1 / network.frames
     assert sorted(drawn) == pytest.approx(sorted([*served.temporal_attention.tolist(), even]), abs=6e-4)
 
 
 def test_the_table_is_the_attention_of_each_layer_as_it_is_served(
-    network: VidTr, looked: Looked, served: Scores
+    network: VidTr, looked: ClipExplanation, served: NetworkOutput
 ) -> None:
     written = texts(as_svg(PICTURES["model_attention.svg"], network, looked))
     cells = network.config.depth * network.config.frames
@@ -99,12 +103,14 @@ def test_the_table_is_the_attention_of_each_layer_as_it_is_served(
     assert table == [f"{share:.2f}" if there else "gone" for share, there in zip(shares, carried, strict=True)]
 
 
-def test_the_frames_that_are_drawn_as_kept_are_those_of_the_served_retention(looked: Looked, served: Scores) -> None:
+def test_the_frames_that_are_drawn_as_kept_are_those_of_the_served_retention(
+    looked: ClipExplanation, served: NetworkOutput
+) -> None:
     for choice in looked.choices:
         assert list(choice.kept) == served.layer_retention[choice.layer - 1].nonzero().flatten().tolist()
 
 
-def test_the_deviations_that_are_drawn_explain_the_choice(network: VidTr, looked: Looked) -> None:
+def test_the_deviations_that_are_drawn_explain_the_choice(network: VidTr, looked: ClipExplanation) -> None:
     written = numbers(as_svg(PICTURES["model_dropping.svg"], network, looked), 4)
     assert written == [round(value, 4) for choice in looked.choices for value in choice.deviations.values()]
     for choice in looked.choices:
@@ -112,7 +118,7 @@ def test_the_deviations_that_are_drawn_explain_the_choice(network: VidTr, looked
         assert sorted(best) == list(choice.kept)
 
 
-def test_the_schedule_that_is_drawn_is_that_of_the_network(network: VidTr, looked: Looked) -> None:
+def test_the_schedule_that_is_drawn_is_that_of_the_network(network: VidTr, looked: ClipExplanation) -> None:
     written = texts(as_svg(PICTURES["model_grid.svg"], network, looked))
     alive = network.frames
     for _, keep in network.config.pooling:
@@ -121,5 +127,5 @@ def test_the_schedule_that_is_drawn_is_that_of_the_network(network: VidTr, looke
     assert f"{alive} frames + class row" in written
 
 
-def test_the_clip_is_called_a_cut(served: Scores) -> None:
+def test_the_clip_is_called_a_cut(served: NetworkOutput) -> None:
     assert int(served.logits.argmax()) == CUT

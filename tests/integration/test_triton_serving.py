@@ -15,12 +15,12 @@ from service.inference.backend import Scores
 from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
 from service.model.presets import export_preset
-from service.model.triton_options import Serving
+from service.model.triton_options import TritonOptions
 from tests.fixtures.tiny_models import BUSY, MAX_BATCH_SIZE, random_clips, write_repository
 
 
 @contextmanager
-def serving(triton_directory: Path, tmp_path: Path, block: Serving) -> Iterator[LocalTriton]:
+def serving(triton_directory: Path, tmp_path: Path, block: TritonOptions) -> Iterator[LocalTriton]:
     repository = write_repository(tmp_path / "models", serving=block.block(MAX_BATCH_SIZE))
     with LocalTriton(triton_directory, repository, log=tmp_path / "triton.log") as server:
         yield server
@@ -43,7 +43,7 @@ async def flood(server: LocalTriton, calls: int) -> tuple[list[Scores], list[str
 async def test_a_request_beyond_the_queue_s_size_is_unavailable_and_the_others_are_answered(
     triton_directory: Path, tmp_path: Path
 ):
-    with serving(triton_directory, tmp_path, Serving(queue_size=1)) as server:
+    with serving(triton_directory, tmp_path, TritonOptions(queue_size=1)) as server:
         answered, refused = await flood(server, 8)
 
     assert answered
@@ -51,7 +51,7 @@ async def test_a_request_beyond_the_queue_s_size_is_unavailable_and_the_others_a
 
 
 async def test_a_request_that_waits_beyond_the_queue_s_timeout_is_unavailable(triton_directory: Path, tmp_path: Path):
-    with serving(triton_directory, tmp_path, Serving(queue_timeout_ms=1)) as server:
+    with serving(triton_directory, tmp_path, TritonOptions(queue_timeout_ms=1)) as server:
         answered, refused = await flood(server, 8)
 
     assert answered
@@ -59,7 +59,7 @@ async def test_a_request_that_waits_beyond_the_queue_s_timeout_is_unavailable(tr
 
 
 async def test_triton_takes_every_option_as_it_was_exported(triton_directory: Path, tmp_path: Path):
-    options = Serving(
+    options = TritonOptions(
         instances=2,
         kind="cpu",
         queue_size=5,

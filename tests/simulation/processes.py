@@ -98,7 +98,7 @@ def connected(world: World, process: Process) -> Redis:
         **client.connection_pool.connection_kwargs,
         "step": lambda commands: world.scheduler.step(process, commands),
         "health_check_interval": 0,
-        # Looked up in the metadata of packages, again for each connection.
+        # ClipExplanation up in the metadata of packages, again for each connection.
         "driver_info": None,
     }
     return in_simulated_time(client, world.server)

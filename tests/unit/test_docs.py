@@ -26,7 +26,7 @@ from service.cli.main import app as cli
 from service.errors import error_types
 from service.model.presets import PRESETS
 from service.model.triton_config import triton_config
-from service.model.triton_options import Serving
+from service.model.triton_options import TritonOptions
 from service.queue.redis_keys import RedisKeys
 from service.settings import Settings
 from service.telemetry import metrics
@@ -254,7 +254,7 @@ def test_the_table_of_statuses_holds_every_status_of_an_error() -> None:
 
 def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over() -> None:
     preset = PRESETS["untrained_tiny"]
-    block = Serving(threads=1).block(preset.card.max_batch_size)
+    block = TritonOptions(threads=1).block(preset.card.max_batch_size)
     # Written where they are not the default.
     unusual = {"framing": "whole", "activation": "sigmoid", "thresholds": (0.5,) * len(preset.card.labels)}
     card = replace(preset.card, **unusual)

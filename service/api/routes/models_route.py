@@ -9,7 +9,7 @@ from service.api.auth import identified
 from service.api.problems import responses
 from service.contracts import ModelSpec
 from service.errors import UnknownModel
-from service.wire import ModelList, ServedModel
+from service.wire import ModelInfo, ModelList
 
 router = APIRouter(tags=["models"], dependencies=[Depends(identified)])
 
@@ -46,7 +46,7 @@ def _listed(state: ApiState, specs: list[ModelSpec]) -> ModelList:
         newest.setdefault(spec.name, spec.version)
     return ModelList(
         models=[
-            ServedModel.of(spec, default=spec.name == state.default_model and newest[spec.name] == spec.version)
+            ModelInfo.of(spec, default=spec.name == state.default_model and newest[spec.name] == spec.version)
             for spec in specs
         ]
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from service.model.layers import Scores
+from service.model.layers import NetworkOutput
 from service.model.vidtr import VidTr
 
 UNIT = 0.04
@@ -27,7 +27,7 @@ _LAYERS = 2
 class MotionScores(NamedTuple):
     """What the network says of clips, and the motion read from its tokens."""
 
-    scores: Scores
+    scores: NetworkOutput
     flows: list[Tensor]
     """`(B, T, S, 4)` of each layer read, in `UNIT`s; components as in `render.camera_flow`."""
 

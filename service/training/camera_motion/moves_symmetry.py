@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from service.training.camera_motion.mixed_moves import MovesBatch
-from service.training.camera_motion.moves import INDEX, MOVE_LABELS
+from service.training.camera_motion.moves import MOVE_LABELS
+from service.training.camera_motion.swaps import PAN, ROLL, TILT, ZOOM, swapped
 
-
-def _exchanged(*pairs: tuple[str, str]) -> Tensor:
-    order = torch.arange(len(MOVE_LABELS))
-    for one, other in pairs:
-        order[INDEX[one]], order[INDEX[other]] = INDEX[other], INDEX[one]
-    return order
-
-
-_PAN, _TILT = ("pan_left", "pan_right"), ("tilt_up", "tilt_down")
-_ZOOM, _ROLL = ("zoom_in", "zoom_out"), ("roll_cw", "roll_ccw")
-MIRRORED = _exchanged(_PAN, _ROLL)
+MIRRORED = swapped(MOVE_LABELS, PAN, ROLL)
 """Whose score each label has in a clip whose left and right are exchanged."""
-FLIPPED = _exchanged(_TILT, _ROLL)
+FLIPPED = swapped(MOVE_LABELS, TILT, ROLL)
 """The same of a clip that is upside down by a mirror."""
-REVERSED = _exchanged(_PAN, _TILT, _ZOOM, _ROLL)
+REVERSED = swapped(MOVE_LABELS, PAN, TILT, ZOOM, ROLL)
 """The same of a clip that runs backwards."""
 
 

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.camera_motion.generator import Batch
-from service.training.camera_motion.trajectories import INDEX
+from service.training.camera_motion.swaps import PAN, ROLL, TILT, ZOOM, swapped
 
-
-def _swap(*pairs: tuple[str, str]) -> Tensor:
-    table = torch.arange(len(LABELS))
-    for one, other in pairs:
-        table[INDEX[one]], table[INDEX[other]] = INDEX[other], INDEX[one]
-    return table
-
-
-_PAN, _TILT = ("pan_left", "pan_right"), ("tilt_up", "tilt_down")
-_ZOOM, _ROLL = ("zoom_in", "zoom_out"), ("roll_cw", "roll_ccw")
-MIRRORED = _swap(_PAN, _ROLL)
+MIRRORED = swapped(LABELS, PAN, ROLL)
 """Class of a clip whose left and right are exchanged."""
-FLIPPED = _swap(_TILT, _ROLL)
+FLIPPED = swapped(LABELS, TILT, ROLL)
 """Class of a clip that is upside down by a mirror."""
-TRANSPOSED = _swap(("pan_left", "tilt_up"), ("pan_right", "tilt_down"), _ROLL)
+TRANSPOSED = swapped(LABELS, ("pan_left", "tilt_up"), ("pan_right", "tilt_down"), ROLL)
 """Class of a clip whose rows and columns are exchanged."""
-REVERSED = _swap(_PAN, _TILT, _ZOOM, _ROLL)
+REVERSED = swapped(LABELS, PAN, TILT, ZOOM, ROLL)
 """Class of a clip that runs backwards."""
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.inference.cpu import for_cpu
+from service.inference.cpu import optimize_for_cpu
 from service.inference.torchscript_archive import load_archive
 from service.model.card import ModelCard
 from service.model.model_export import export_model
@@ -38,7 +38,7 @@ def exported(variant: str, directory: Path, precision: Any = "fp32") -> torch.ji
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_network_scores_as_it_was_loaded(variant: str, tmp_path: Path) -> None:
     module = exported(variant, tmp_path)
-    forward = for_cpu(module)
+    forward = optimize_for_cpu(module)
     assert forward is not module
     with torch.inference_mode():
         for batch in (1, 3):
@@ -52,7 +52,7 @@ def test_networks_of_half_precision_score_as_they_were_loaded(variant: str, tmp_
     module = exported(variant, tmp_path, "bf16")
     clips = random_uint8(VARIANTS[variant], 2)
     with torch.inference_mode():
-        ours, theirs = for_cpu(module)(clips)[0], module(clips)[0]
+        ours, theirs = optimize_for_cpu(module)(clips)[0], module(clips)[0]
     # Both round at each operation, in another order.
     torch.testing.assert_close(ours, theirs, atol=0.1 * float(theirs.abs().max()), rtol=0)
 
@@ -60,7 +60,7 @@ def test_networks_of_half_precision_score_as_they_were_loaded(variant: str, tmp_
 def test_memory_of_the_loaded_weights_is_not_kept_beside_the_packed_ones(tmp_path: Path) -> None:
     module = exported("vidtr", tmp_path)
     names = [name for name, _ in module.named_parameters()]
-    forward: Any = for_cpu(module)
+    forward: Any = optimize_for_cpu(module)
     packed = next(cell.cell_contents for cell in forward.__closure__ if isinstance(cell.cell_contents, list))
     assert all(weight.is_mkldnn for weight in packed)
     assert len(packed) == sum("in_proj_weight" in name for name in names) * 3 + sum(
@@ -76,7 +76,7 @@ def scripted(module: nn.Module) -> torch.jit.ScriptModule:
 
 def agrees(module: nn.Module, x: Tensor) -> bool:
     with torch.inference_mode():
-        ours, theirs = for_cpu(scripted(module))(x), module(x)
+        ours, theirs = optimize_for_cpu(scripted(module))(x), module(x)
     return ours.dtype == theirs.dtype and torch.allclose(ours.float(), theirs.float(), atol=1e-2)
 
 
@@ -147,7 +147,7 @@ class Counter(nn.Module):
 
 def test_a_module_with_state_of_its_own_runs_as_it_was_loaded() -> None:
     module = scripted(Counter())
-    assert for_cpu(module) is module
+    assert optimize_for_cpu(module) is module
 
 
 class OfDoubles(nn.Module):
@@ -162,7 +162,7 @@ class OfDoubles(nn.Module):
 def test_weights_that_cannot_be_packed_leave_the_module_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     module = scripted(OfDoubles())
     with caplog.at_level(logging.WARNING):
-        forward = for_cpu(module)
+        forward = optimize_for_cpu(module)
     x = torch.randn(2, 8, dtype=torch.float64)
     assert torch.equal(forward(x), module(x))
     assert "could not be rewritten" in caplog.text

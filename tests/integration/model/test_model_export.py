@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from service.model.card import ModelCard
 from service.model.factory import Network
-from service.model.model_export import Served, export_model
+from service.model.model_export import ExportModule, export_model
 from service.model.preprocess import Normalise
 from service.model.triton_config import read_parameter
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp, tiny_network
@@ -67,7 +67,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_the_exported_file_agrees_with_the_network_at_every_batch_size(exported: Exported) -> None:
-    served = Served(exported.network).eval()
+    served = ExportModule(exported.network).eval()
     with torch.inference_mode():
         # Twice each, since TorchScript may run another program once it has seen the shapes.
         for batch in (1, 1, 2, 2, 5, 5):

@@ -14,9 +14,9 @@ from service.evaluation.assessment_report import write_motion_report
 from service.evaluation.camera_motion import Assessment, assess, flattened
 from service.evaluation.examples import attention_picture, spread_cuts
 from service.evaluation.scoring import Candidate, Score, score_of
-from service.evaluation.temporal_sanity import reads_time
+from service.evaluation.temporal_sanity import temporal_sanity
 from service.model.config import VidTrConfig
-from service.model.layers import Scores
+from service.model.layers import NetworkOutput
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.model.vidtr import VidTr
 from service.training.config import TrainConfig
@@ -33,15 +33,15 @@ def rising(labels: Tensor) -> Tensor:
     return level[..., None, None, None].expand(-1, -1, 2, 2, 3).to(torch.uint8)
 
 
-def scores(labels: Tensor, attention: Tensor | None = None) -> Scores:
+def scores(labels: Tensor, attention: Tensor | None = None) -> NetworkOutput:
     logits = 9.0 * F.one_hot(labels, len(LABELS)).float()
     if attention is None:
         attention = torch.full((len(labels), FRAMES), 1 / FRAMES)
     layers = attention[:, None].expand(-1, 2, -1)
-    return Scores(logits, attention, layers, layers)
+    return NetworkOutput(logits, attention, layers, layers)
 
 
-def reader(clips: Tensor) -> Scores:
+def reader(clips: Tensor) -> NetworkOutput:
     """Reads the order: what rises all the way is `pan_right`, what falls `pan_left`, what stays static, else shake."""
     step = clips[:, :, 0, 0, 0].int().diff(dim=1)
     labels = torch.full((len(clips),), LABELS.index("shake"))
@@ -52,7 +52,7 @@ def reader(clips: Tensor) -> Scores:
     return scores(labels, change / change.sum(1, True))
 
 
-def ignorant(clips: Tensor) -> Scores:
+def ignorant(clips: Tensor) -> NetworkOutput:
     """Looks at the last frame only."""
     return scores(torch.where(clips[:, -1, 0, 0, 0] > 100, PAN_RIGHT, PAN_LEFT))
 
@@ -61,21 +61,21 @@ PANS = torch.tensor([PAN_LEFT, PAN_RIGHT] * 8)
 
 
 def test_a_model_that_reads_order_passes() -> None:
-    found = reads_time(reader, rising(PANS), PANS)
+    found = temporal_sanity(reader, rising(PANS), PANS)
     assert found["repeated_is_static"]["share"] == 1.0
     assert found["shuffled_keeps_class"]["share"] == 0.0
     assert found["reversed_swaps_pan"]["share"] == 1.0
 
 
 def test_a_model_that_looks_at_one_frame_fails() -> None:
-    found = reads_time(ignorant, rising(PANS), PANS)
+    found = temporal_sanity(ignorant, rising(PANS), PANS)
     assert found["repeated_is_static"]["share"] == 0.0
     assert found["shuffled_keeps_class"]["share"] > 0.7
 
 
 def test_other_classes_are_left_out_of_the_checks() -> None:
     labels = torch.cat([PANS, torch.full((5,), LABELS.index("static"))])
-    assert reads_time(reader, rising(labels), labels)["repeated_is_static"]["count"] == len(PANS)
+    assert temporal_sanity(reader, rising(labels), labels)["repeated_is_static"]["count"] == len(PANS)
 
 
 def test_a_peak_on_either_side_of_the_cut_counts() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from service.contracts import ModelSpec
 from service.evaluation.labeled_windows import (
     Answer,
-    Window,
+    LabeledWindow,
     answer_windows,
     decode_windows,
     read_answers,
@@ -20,7 +20,7 @@ from service.evaluation.labeled_windows import (
 )
 from service.evaluation.scoring import Candidate
 from service.evaluation.window_figures import window_figures, window_rows
-from service.model.layers import Scores
+from service.model.layers import NetworkOutput
 from service.settings import Settings
 from service.video.config import VideoLimits
 from tests.unit.evaluation.scenes import write_still
@@ -61,24 +61,26 @@ def spec(**fields: Any) -> ModelSpec:
 
 
 def saying(logits: list[float], activation: str) -> Candidate:
-    def score(clips: Tensor) -> Scores:
-        return Scores(torch.tensor([logits]).expand(len(clips), -1), *(torch.zeros(len(clips), 1) for _ in range(3)))
+    def score(clips: Tensor) -> NetworkOutput:
+        return NetworkOutput(
+            torch.tensor([logits]).expand(len(clips), -1), *(torch.zeros(len(clips), 1) for _ in range(3))
+        )
 
     return Candidate("camera", spec(activation=activation), score)
 
 
-def window(truth: str, weight: float = 1.0, slow: bool = False, components: tuple[str, ...] = ()) -> Window:
-    return Window(file="a", start_s=0, end_s=1, truth=truth, weight=weight, slow=slow, components=components)
+def window(truth: str, weight: float = 1.0, slow: bool = False, components: tuple[str, ...] = ()) -> LabeledWindow:
+    return LabeledWindow(file="a", start_s=0, end_s=1, truth=truth, weight=weight, slow=slow, components=components)
 
 
-def figures(*pairs: tuple[Window, Answer]) -> dict[str, Any]:
+def figures(*pairs: tuple[LabeledWindow, Answer]) -> dict[str, Any]:
     return window_figures([pair[0] for pair in pairs], [pair[1] for pair in pairs], LABELS)
 
 
 def test_a_table_says_what_is_known_of_each_window(tmp_path: Path) -> None:
     path = table(tmp_path, "a.mp4,1.5,2.5,mixed,1,6.25,pan_left cut", "b.mp4,0,1,static,,,")
     mixed, still = read_windows(path)
-    assert mixed == Window(
+    assert mixed == LabeledWindow(
         file="a.mp4", start_s=1.5, end_s=2.5, truth="mixed", slow=True, weight=6.25, components=("pan_left", "cut")
     )
     assert (still.slow, still.weight, still.components) == (False, 1.0, ())
@@ -122,7 +124,7 @@ def test_a_window_without_an_answer_is_named(tmp_path: Path) -> None:
 
 def test_windows_are_decoded_where_they_lie(tmp_path: Path) -> None:
     write_still(tmp_path / "a.mp4", 1, frames=80, panned=2)
-    windows = [Window(file="a.mp4", start_s=s, end_s=s + 32 / 30, truth="pan_right") for s in (0.0, 4 / 30, 1.0)]
+    windows = [LabeledWindow(file="a.mp4", start_s=s, end_s=s + 32 / 30, truth="pan_right") for s in (0.0, 4 / 30, 1.0)]
     clips = decode_windows(windows, tmp_path, spec(), Settings().narrowed(VideoLimits), lambda *_: None)
     assert clips.shape == (3, 8, 16, 16, 3)
     torch.testing.assert_close(clips[0, 1:], clips[1, :-1])
@@ -131,7 +133,7 @@ def test_windows_are_decoded_where_they_lie(tmp_path: Path) -> None:
 
 def test_a_window_that_does_not_decode_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
-    missing, broken = (Window(file=name, start_s=3, end_s=4, truth="cut") for name in ("b.mp4", "a.mp4"))
+    missing, broken = (LabeledWindow(file=name, start_s=3, end_s=4, truth="cut") for name in ("b.mp4", "a.mp4"))
     for one in (missing, broken):
         with pytest.raises(ValueError, match=rf"{one.file} at 3 s does not decode"):
             decode_windows([one], tmp_path, spec(), Settings().narrowed(VideoLimits), lambda *_: None)

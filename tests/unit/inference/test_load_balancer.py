@@ -70,7 +70,9 @@ async def test_the_call_that_meets_a_sick_endpoint_is_answered_by_the_other(
     assert [engine.calls for engine in engines] == [1, 1]
 
 
-async def test_a_sick_endpoint_is_left_alone_while_it_rests(backend: BalancedBackend, engines: list[Engine]) -> None:
+async def test_an_unhealthy_endpoint_gets_no_calls_during_its_backoff(
+    backend: BalancedBackend, engines: list[Engine]
+) -> None:
     engines[0].error = BackendUnavailable("away")
     for _ in range(5):
         await backend.infer("m", "1", CLIPS)

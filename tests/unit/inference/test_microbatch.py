@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.inference.microbatch import in_passes
+from service.inference.microbatch import microbatch
 
 CLIP_BYTES = 2 * 4 * 4 * 3
 
@@ -40,14 +40,14 @@ def clips_of(batch: int) -> Tensor:
 )
 def test_no_pass_is_larger_than_the_limit_and_all_are_alike(batch: int, limit: int, batches: Sequence[int]) -> None:
     recorder = Recorder()
-    in_passes(recorder, limit)(clips_of(batch))
+    microbatch(recorder, limit)(clips_of(batch))
     assert recorder.batches == batches
 
 
 def test_the_scores_of_all_passes_come_in_the_order_of_the_clips() -> None:
     clips = clips_of(7)
     together = Recorder()(clips)
-    apart = in_passes(Recorder(), 2 * CLIP_BYTES)(clips)
+    apart = microbatch(Recorder(), 2 * CLIP_BYTES)(clips)
     assert len(apart) == 2
     for ours, theirs in zip(apart, together, strict=True):
         assert torch.equal(ours, theirs)

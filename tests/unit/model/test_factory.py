@@ -18,4 +18,4 @@ def test_the_network_itself_stays_as_it_was() -> None:
     network = build_network(VARIANTS["vidtr"]).train()
     for_inference(network)
     assert network.training
-    assert not any(layer.classified_only for layer in network.encoder.layers)
+    assert not any(layer.cls_only for layer in network.encoder.layers)

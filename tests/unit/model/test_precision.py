@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from service.model.layers import LayerNorm32, PatchEmbedding, softmax32
-from service.model.model_export import Served
+from service.model.model_export import ExportModule
 from service.model.pooling import TopKStd
 from service.model.preprocess import Normalise, fold_normalisation
 from service.model.presets import export_preset
@@ -30,7 +30,7 @@ def test_a_folded_embedding_takes_the_pixels_as_they_are() -> None:
 
 @pytest.mark.parametrize("precision", HALVES)
 def test_only_norms_stay_in_float32(precision: str) -> None:
-    served = Served(sharp(VARIANTS["released"]), precision)
+    served = ExportModule(sharp(VARIANTS["released"]), precision)
     of_norms = {id(p) for m in served.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
     assert of_norms
     for parameter in served.parameters():
@@ -56,7 +56,7 @@ def test_softmax_of_half_precision_scores_is_float32(dtype: torch.dtype) -> None
 @pytest.mark.parametrize("precision", HALVES)
 @pytest.mark.parametrize("variant", ["frame", "head and location", "released"])
 def test_pooling_chooses_by_maps_in_float32(variant: str, precision: str) -> None:
-    served = Served(sharp(VARIANTS[variant]), precision).eval()
+    served = ExportModule(sharp(VARIANTS[variant]), precision).eval()
     seen: list[torch.dtype] = []
 
     def note(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -75,7 +75,7 @@ def test_pooling_chooses_by_maps_in_float32(variant: str, precision: str) -> Non
 def test_outputs_are_float32_and_close_to_those_of_float32(variant: str, precision: str) -> None:
     network, clips = sharp(VARIANTS[variant], sharpness=1.0), random_uint8(VARIANTS[variant], 3)
     with torch.inference_mode():
-        full, half = Served(network).eval()(clips), Served(network, precision).eval()(clips)
+        full, half = ExportModule(network).eval()(clips), ExportModule(network, precision).eval()(clips)
     assert {output.dtype for output in half} == {torch.float32}
     torch.testing.assert_close(half[0], full[0], atol=0.1 * float(full[0].abs().max()), rtol=0)
     torch.testing.assert_close(half[1].sum(dim=-1), torch.ones(3), atol=1e-5, rtol=0)

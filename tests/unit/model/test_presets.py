@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.model.model_export import Served
+from service.model.model_export import ExportModule
 from service.model.presets import PRESETS, build_preset, export_preset
 from tests.unit.model.networks import random_uint8
 
@@ -29,8 +29,8 @@ def test_building_a_preset_leaves_the_global_random_state_alone() -> None:
 def test_an_untrained_preset_still_tells_clips_apart() -> None:
     network = build_preset("untrained_tiny")
     with torch.inference_mode():
-        logits = Served(network).eval()(random_uint8(network.config, 1))[0]
-        other = Served(network).eval()(torch.zeros_like(random_uint8(network.config, 1)))[0]
+        logits = ExportModule(network).eval()(random_uint8(network.config, 1))[0]
+        other = ExportModule(network).eval()(torch.zeros_like(random_uint8(network.config, 1)))[0]
     assert (logits - other).abs().max() > 0.1
 
 
@@ -110,6 +110,6 @@ def test_the_reported_cost_is_that_of_the_five_models_whose_authors_report_one()
 def test_a_released_preset_scores_a_clip_of_its_size() -> None:
     network = build_preset("cvidtr_s_8x8")
     with torch.inference_mode():
-        logits = Served(network).eval()(random_uint8(network.config, 1))[0]
+        logits = ExportModule(network).eval()(random_uint8(network.config, 1))[0]
     assert logits.shape == (1, 400)
     assert logits.isfinite().all()

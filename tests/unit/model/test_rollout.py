@@ -40,20 +40,20 @@ def mean_row(matrix: Matrix) -> list[float]:
 
 
 def slow_rollout(
-    attention: list[Matrix], carry: list[Matrix], bypassing: int = 0
+    attention: list[Matrix], carry: list[Matrix], num_separable: int = 0
 ) -> tuple[list[float], Matrix, Matrix]:
     slots = len(attention[0][0])
     reach = carried = identity(slots)
     scores, retention = [], []
     for i, (a, p) in enumerate(zip(attention, carry, strict=True)):
         frames = [row[1:] for row in carried[1:]]
-        row = mean_row(a[1:]) if i < bypassing else a[0]
+        row = mean_row(a[1:]) if i < num_separable else a[0]
         scores.append(normalised(product([row[1:]], frames)[0]))
         carried = product(p, carried)
         retention.append([sum(row[j] for row in carried[1:]) for j in range(1, slots)])
         half = [[(x + y) / 2 for x, y in zip(u, v, strict=True)] for u, v in zip(a, p, strict=True)]
         reach = product(half, reach)
-    read = mean_row(reach[1:]) if bypassing == len(attention) else reach[0]
+    read = mean_row(reach[1:]) if num_separable == len(attention) else reach[0]
     return normalised(read[1:]), scores, retention
 
 
@@ -131,8 +131,8 @@ def test_a_sequence_reports_the_rollout_of_its_own_maps(form: dict[str, Any]) ->
         scores = network(random_clips(network, 2))
     for b in range(2):
         steps = [flow[b] for flow in flows]
-        bypassing = network.config.separable_layers
-        temporal, layers, retention = slow_rollout([a for a, _ in steps], [p for _, p in steps], bypassing)
+        num_separable = network.config.separable_layers
+        temporal, layers, retention = slow_rollout([a for a, _ in steps], [p for _, p in steps], num_separable)
         torch.testing.assert_close(scores.temporal_attention[b], torch.tensor(temporal), atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(scores.layer_attention[b], torch.tensor(layers), atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(scores.layer_retention[b], torch.tensor(retention), atol=1e-6, rtol=1e-5)
@@ -167,7 +167,7 @@ def test_without_a_temporal_class_row_the_mean_frame_row_is_reported(form: dict[
     with torch.inference_mode():
         scores = network(random_clips(network, 1))
     flows = [slow_bypassed_flow(s.temporal[0], None) for s in seen]
-    temporal, layers, _ = slow_rollout([a for a, _ in flows], [p for _, p in flows], bypassing=3)
+    temporal, layers, _ = slow_rollout([a for a, _ in flows], [p for _, p in flows], num_separable=3)
     torch.testing.assert_close(scores.temporal_attention[0], torch.tensor(temporal), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(scores.layer_attention[0], torch.tensor(layers), atol=1e-6, rtol=1e-5)
 

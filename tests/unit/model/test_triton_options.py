@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.model.model_export import configure_model, export_model
-from service.model.triton_options import Serving, read_block, with_block
+from service.model.triton_options import TritonOptions, read_block, with_block
 from tests.unit.model.networks import tiny_network
 from tests.unit.model.test_triton_config import card
 
-EVERYTHING = Serving(
+EVERYTHING = TritonOptions(
     instances=3,
     kind="gpu",
     gpus=(0, 2),
@@ -35,7 +35,7 @@ def config(folder: Path) -> Any:
     return parse((folder / "config.pbtxt").read_text())
 
 
-def export(directory: Path, version: int = 1, serving: Serving | None = None) -> Path:
+def export(directory: Path, version: int = 1, serving: TritonOptions | None = None) -> Path:
     return export_model(tiny_network(), directory, name="tiny", version=version, card=card(), serving=serving)
 
 
@@ -53,7 +53,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("versions", "choice"), [("all", "all"), ("latest:4", "latest"), ("7", "specific")])
 def test_each_way_to_say_which_versions_are_served_is_written(versions: str, choice: str) -> None:
-    policy = parse(Serving(versions=versions).block(8)).version_policy
+    policy = parse(TritonOptions(versions=versions).block(8)).version_policy
     assert policy.WhichOneof("policy_choice") == choice
 
 
@@ -71,7 +71,7 @@ def test_what_an_operator_wrote_by_hand_survives_the_next_export(tmp_path: Path)
 
 def test_a_new_version_may_be_served_in_another_way(tmp_path: Path) -> None:
     export(tmp_path)
-    assert config(export(tmp_path, version=2, serving=Serving(instances=2))).instance_group[0].count == 2
+    assert config(export(tmp_path, version=2, serving=TritonOptions(instances=2))).instance_group[0].count == 2
 
 
 def test_configuring_changes_nothing_else(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_configuring_changes_nothing_else(tmp_path: Path) -> None:
     before = path.read_text()
     configure_model(tmp_path, name="tiny", serving=EVERYTHING)
     assert path.read_text() != before
-    assert with_block(path.read_text(), Serving().block(6)) == before
+    assert with_block(path.read_text(), TritonOptions().block(6)) == before
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_configuring_changes_nothing_else(tmp_path: Path) -> None:
 )
 def test_a_value_that_cannot_work_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Serving(**changes)
+        TritonOptions(**changes)
 
 
 def test_a_preferred_batch_beyond_the_largest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"preferred_batches must be at most 6, the largest batch, not \[8\]"):
-        export(tmp_path, serving=Serving(preferred_batches=(4, 8)))
+        export(tmp_path, serving=TritonOptions(preferred_batches=(4, 8)))
     assert not (tmp_path / "tiny").exists()
 
 

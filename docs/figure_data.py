@@ -11,7 +11,7 @@ from torch import Tensor
 from service.inference.torchscript_archive import load_archive
 from service.model.config import VidTrConfig
 from service.model.factory import build_network, for_inference
-from service.model.layers import Scores
+from service.model.layers import NetworkOutput
 from service.model.pooling import TopKStd
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.model.vidtr import VidTr
@@ -43,14 +43,14 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Looked:
+class ClipExplanation:
     """One clip with a cut, and what the model made of it."""
 
     clip: Tensor
     """uint8 `(T, H, W, 3)`."""
     cut: int
     """The last frame before the cut."""
-    scores: Scores
+    scores: NetworkOutput
     """Without the dimension of the batch."""
     choices: tuple[Choice, ...]
 
@@ -73,10 +73,10 @@ def shipped_network(root: Path = ROOT) -> VidTr:
     return network
 
 
-def score(network: VidTr, clips: Tensor) -> Scores:
+def score(network: VidTr, clips: Tensor) -> NetworkOutput:
     """The scores of clips uint8 `(B, T, H, W, 3)`; the network's first layer standardises colours."""
     with torch.inference_mode():
-        scores: Scores = network(clips.permute(0, 4, 1, 2, 3))
+        scores: NetworkOutput = network(clips.permute(0, 4, 1, 2, 3))
         return scores
 
 
@@ -87,7 +87,7 @@ def cut_clips(config: VidTrConfig, count: int) -> Batch:
     return CameraMotion(bank, generator, seed=0).batch(torch.full((count,), CUT))
 
 
-def look(network: VidTr, batch: Batch) -> list[Looked]:
+def look(network: VidTr, batch: Batch) -> list[ClipExplanation]:
     """What the network makes of each clip, and how topK_std chose in it."""
     layers = [number for number, _ in network.config.pooling]
     maps: list[Tensor] = []
@@ -106,12 +106,12 @@ def look(network: VidTr, batch: Batch) -> list[Looked]:
             kept = tuple(scores.layer_retention[i, layer].nonzero().flatten().tolist())
             choices.append(Choice(layer + 1, dict(zip(alive, sigma[i].tolist(), strict=True)), kept))
             alive = kept
-        own = Scores(*(values[i] for values in scores))
-        looked.append(Looked(clip, int(batch.cut[i]), own, tuple(choices)))
+        own = NetworkOutput(*(values[i] for values in scores))
+        looked.append(ClipExplanation(clip, int(batch.cut[i]), own, tuple(choices)))
     return looked
 
 
-def example(network: VidTr) -> tuple[Looked, list[Looked]]:
+def example(network: VidTr) -> tuple[ClipExplanation, list[ClipExplanation]]:
     """The clip of the pictures, and all that it was chosen from.
 
     It is the one whose choices were least close, so that rounding draws the same picture everywhere, among those that
@@ -123,11 +123,11 @@ def example(network: VidTr) -> tuple[Looked, list[Looked]]:
     return max(fitting, key=lambda each: min(choice.gap for choice in each.choices)), candidates
 
 
-def cut_goes_first(looked: Looked) -> bool:
+def cut_goes_first(looked: ClipExplanation) -> bool:
     """Whether the first layer that drops frames drops both frames beside the cut."""
     return not {looked.cut, looked.cut + 1} & set(looked.choices[0].kept)
 
 
-def _contrast(looked: Looked) -> float:
+def _contrast(looked: ClipExplanation) -> float:
     before, after = (looked.clip[slot].float().mean(dim=(0, 1)) for slot in (looked.cut, looked.cut + 1))
     return float((before - after).abs().mean())
