@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.api.decode_scheduler import DecodeScheduler
-from service.api.periodic import Periodic
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
 from service.errors import BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
+from service.periodic import Periodic
 from service.queue.capacity import QueueCapacity, Reservation, drain_rate, retry_after
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
 from service.queue.model_directory import ModelDirectory

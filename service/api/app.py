@@ -28,7 +28,6 @@ from service.api.job_waiter import JobWaiter
 from service.api.middleware import RequestContext
 from service.api.origin import ANY, Origins
 from service.api.overdue import Overdue
-from service.api.periodic import Periodic
 from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
 from service.api.routes import classify_route, jobs_route, models_route, operations_route
@@ -38,6 +37,7 @@ from service.api.streaming import Streaming
 from service.api.upload import UploadTimes
 from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.errors import QueueUnavailable
+from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 from service.errors import QueueUnavailable
+from service.periodic import wait_or_timeout
 from service.queue.events import JobEvent, JobEvents
 from service.queue.result_bus import ResultBus
 
@@ -79,9 +80,7 @@ class Feeds:
                     feed._events += events
                     told, feed.news = feed.news, asyncio.Event()
                     told.set()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await news.wait()
+                await wait_or_timeout(news, POLL_S)
 
 
 def _place(event_id: str) -> tuple[int, ...]:

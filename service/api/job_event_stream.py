@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +12,7 @@ from service.api.feeds import POLL_S, Feeds
 from service.api.shares import Shared
 from service.contracts import JobSummary
 from service.errors import QueueFull
+from service.periodic import wait_or_timeout
 from service.queue.clock import Clock
 from service.queue.events import JobEvent, JobEvents
 from service.queue.result_bus import ResultBus
@@ -77,9 +76,7 @@ class JobEventStream:
                         yield _line(job, event)
                     if event.final:
                         return
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await news.wait()
+                if await wait_or_timeout(news, POLL_S):
                     continue
                 quiet += 1
                 if quiet % KEEPALIVE_POLLS == 0:

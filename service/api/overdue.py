@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from service.api.periodic import Periodic
 from service.contracts import JobState
 from service.errors import DeadlineExceeded, QueueUnavailable
+from service.periodic import Periodic
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.telemetry import metrics

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from redis.asyncio import Redis
 
-from service.api.periodic import Periodic
 from service.contracts import BreakerState, JobClass
 from service.errors import QueueUnavailable
+from service.periodic import Periodic
 from service.queue.backlog import Backlog, backlogs
 from service.queue.connection import translate_redis_errors
 from service.queue.model_directory import ModelDirectory

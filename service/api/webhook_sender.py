@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import httpcore
 import structlog
 
-from service.api.periodic import Periodic
 from service.api.shares import Shares
 from service.api.webhook_message import Problem, send
 from service.api.webhook_targets import PinnedBackend, check_url
 from service.errors import InvalidOption, QueueUnavailable
+from service.periodic import Periodic
 from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from service.telemetry import metrics
 

@@ -1,40 +1,20 @@
-"""One batch: fetch the payloads, drop what is not worth scoring, call the backend, split its answer."""
+"""Batches: clips that go to the backend together, and its answer split into their scores."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby, islice
 
 import numpy as np
 
 from service.contracts import ClipScores
-from service.errors import BackendFailed, DeadlineExceeded, VidtrError
 from service.inference.backend import Backend, Scores
-from service.queue.clip_entries import ClipEntry, ClipState, Delivery
-from service.queue.clip_stream import ClipStream
+from service.queue.clip_entries import ClipEntry
 from service.queue.clock import Clock
 from service.telemetry import metrics, traces
-
-
-@dataclass(frozen=True)
-class LoadedClip:
-    """A stream entry with its clip: uint8 `[T, H, W, 3]`."""
-
-    entry: ClipEntry
-    frames: np.ndarray
-    record: bytes | None = None
-    """of the clip's job, where `ClipState` has it"""
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A clip that cannot be scored, and why."""
-
-    entry: ClipEntry
-    error: VidtrError
+from service.worker.triage import LoadedClip
 
 
 def batches(entries: Sequence[ClipEntry], max_batch: dict[tuple[str, str], int]) -> list[list[ClipEntry]]:
@@ -60,86 +40,9 @@ def batches(entries: Sequence[ClipEntry], max_batch: dict[tuple[str, str], int])
     return split
 
 
-def expiry(entry: ClipEntry, now: float) -> DeadlineExceeded | None:
-    """The error of a clip whose job is too late at `now`, in Unix seconds; None for one that is in time."""
-    if entry.deadline_at > now:
-        return None
-    return DeadlineExceeded(
-        "the job's deadline passed before this clip was scored",
-        limit=round(entry.deadline_at - entry.enqueued_at, 3),
-        actual=round(now - entry.enqueued_at, 3),
-    )
-
-
 @dataclass(frozen=True)
-class Found:
-    """What became of the entries of a batch before it is scored."""
-
-    clips: list[LoadedClip] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    over: list[tuple[ClipEntry, ClipState]] = field(default_factory=list)
-    """entries whose job has ended or is unknown"""
-    scored: list[ClipEntry] = field(default_factory=list)
-    """entries whose scores another worker has written"""
-    foreign: list[ClipEntry] = field(default_factory=list)
-    """entries that other versions or weights are to score than this worker serves"""
-
-
-async def load(
-    stream: ClipStream,
-    delivery: Delivery,
-    entries: Sequence[ClipEntry],
-    max_deliveries: int,
-    served: Collection[tuple[str, str, str]],
-    now: float,
-) -> Found:
-    """Fetch the payloads of these of the taken entries, in one round trip where they did not come along.
-
-    What is over, scored, expired at `now` (Unix seconds of Redis), gone or delivered too often is set apart, and what
-    is not for one of the `served`: name, version and SHA-256 of the weights of each.
-    """
-    with metrics.stage("batch"):
-        came_along = all(entry in delivery.prefetched for entry in entries)
-        states = [delivery.prefetched[entry] for entry in entries] if came_along else await stream.look_up(entries)
-        unnamed = [entry for entry in entries if not entry.weights]
-        weights = await stream.weights(unnamed) if unnamed else {}
-    found = Found()
-    for entry, state in zip(entries, states, strict=True):
-        if state.job != "open":
-            found.over.append((entry, state))
-        elif state.scored:
-            found.scored.append(entry)
-        elif (entry.model, entry.version, entry.weights or weights[entry.job_id]) not in served:
-            found.foreign.append(entry)
-        else:
-            try:
-                found.clips.append(_loaded(entry, state, now, max_deliveries))
-            except VidtrError as error:
-                found.rejected.append(Rejected(entry, error))
-    return found
-
-
-def _loaded(entry: ClipEntry, state: ClipState, now: float, max_deliveries: int) -> LoadedClip:
-    payload = state.payload
-    if late := expiry(entry, now):
-        raise late
-    if payload is None:
-        raise DeadlineExceeded("the clip's payload is gone: it outlived its time in Redis, or was dropped")
-    if entry.deliveries > max_deliveries:
-        raise BackendFailed(
-            f"the clip was handed out too often without being scored; {state.failure or 'workers died over it'}",
-            limit=max_deliveries,
-            actual=entry.deliveries,
-        )
-    size = math.prod(entry.shape)
-    if len(payload) != size:
-        raise BackendFailed("the clip's payload has the wrong size", limit=size, actual=len(payload))
-    return LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape), state.record)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores of a batch, and when the backend had it: Unix seconds."""
+class ScoredBatch:
+    """Scores of a batch, and from when to when the backend computed them, in Unix seconds."""
 
     scores: dict[ClipEntry, ClipScores]
     started: float
@@ -148,16 +51,16 @@ class Scored:
     """the trace of the batch"""
 
 
-async def score(backend: Backend, clips: Sequence[LoadedClip], clock: Clock) -> Scored:
+async def score(backend: Backend, clips: Sequence[LoadedClip], clock: Clock) -> ScoredBatch:
     """Scores of clips of one model, version and shape. Raises BackendUnavailable or BackendFailed for all of them.
 
-    The backend gets as long as the last of their deadlines allows.
+    The backend may take until the latest of their deadlines.
     """
     first = clips[0].entry
     batch = np.stack([clip.frames for clip in clips])  # [B, T, H, W, 3]
     started, started_clock = time.perf_counter(), clock.now()
     left_s = max(clip.entry.deadline_at for clip in clips) - started_clock
-    # A batch belongs to no one request: it is a trace of its own, linked with those of its clips.
+    # A batch belongs to several requests: it has a trace of its own, which is linked to those of its clips.
     links = [clip.entry.trace for clip in clips]
     with traces.span("batch", kind="consumer", parent="", links=links, model=first.model, clips=len(clips)):
         with traces.span("inference", kind="client"), metrics.stage("inference"):
@@ -168,11 +71,11 @@ async def score(backend: Backend, clips: Sequence[LoadedClip], clock: Clock) -> 
         clip.entry: clip_scores(outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms)
         for row, clip in enumerate(clips)
     }
-    return Scored(scores, started_clock, started_clock + inference_ms / 1000, together)
+    return ScoredBatch(scores, started_clock, started_clock + inference_ms / 1000, together)
 
 
-def observe(scored: Scored) -> None:
-    """Count a batch, once its callers have their answers."""
+def observe(scored: ScoredBatch) -> None:
+    """Record metrics and traces of a batch, after its callers have their answers."""
     first, clips = next(iter(scored.scores)), len(scored.scores)
     metrics.BATCH_CLIPS.labels(first.model).observe(clips)
     metrics.MODEL_CLIPS.labels(first.model, first.version).inc(clips)
@@ -185,6 +88,7 @@ def observe(scored: Scored) -> None:
 
 
 def clip_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float) -> ClipScores:
+    """The scores of one clip of a batch, in row `row` of its outputs."""
     return ClipScores(
         logits=tuple(outputs.logits[row].tolist()),
         temporal_attention=tuple(outputs.temporal_attention[row].tolist()),

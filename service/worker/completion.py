@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 import structlog
@@ -10,7 +11,7 @@ import structlog
 from service.aggregate import aggregate
 from service.contracts import ClipScores, DeadLetter, JobRecord, JobState
 from service.errors import DeadlineExceeded, VidtrError
-from service.queue.clip_entries import ClipEntry, ClipState
+from service.queue.clip_entries import ClipEntry
 from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
 from service.queue.codec import Outcome
@@ -18,6 +19,7 @@ from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import End, JobStore
 from service.queue.scored_job import ScoredJob, by_job
 from service.telemetry import metrics
+from service.worker.triage import LoadedClip, Triage, Verdict
 
 log = structlog.get_logger()
 
@@ -29,21 +31,37 @@ class Completion:
     """
 
     def __init__(self, store: JobStore, stream: ClipStream, dead: DeadLetters, clock: Clock) -> None:
-        """By `clock` jobs are done."""
+        """Jobs end at the time of `clock`."""
         self._store = store
         self._stream = stream
         self._dead = dead
         self._clock = clock
 
-    async def scored(self, scores: Mapping[ClipEntry, ClipScores], whole: Mapping[str, bytes]) -> None:
+    async def settle(self, triage: Sequence[Triage]) -> list[LoadedClip]:
+        """Settle every entry that is not to be scored, and return the clips of the others."""
+        by_verdict: defaultdict[Verdict, list[ClipEntry]] = defaultdict(list)
+        for one in triage:
+            by_verdict[one.verdict].append(one.entry)
+        if foreign := by_verdict[Verdict.FOREIGN]:
+            await self.nack(foreign)
+        for one in triage:
+            if one.error is not None:
+                await self.failed(one.entry, one.error)
+        if dropped := by_verdict[Verdict.DROP]:
+            metrics.CLIPS.labels("dropped").inc(len(dropped))
+            await self._stream.ack(dropped)
+        await self._scored_before(by_verdict[Verdict.SCORED_BEFORE])
+        return [one.clip for one in triage if one.clip is not None]
+
+    async def scored(self, scores: Mapping[ClipEntry, ClipScores], complete_records: Mapping[str, bytes]) -> None:
         """Keep the scores, and finish each job whose last clip is among them.
 
-        `whole` are the records of jobs that had no scores before and may have all theirs now, by their ids.
+        `complete_records` has the records, by job id, of jobs that had no scores before and may have all of them now.
         """
         finished: list[ScoredJob] = []
         partly: list[ClipEntry] = []
         for job_id, entries in by_job(scores).items():
-            record = JobRecord.model_validate_json(whole[job_id]) if job_id in whole else None
+            record = JobRecord.model_validate_json(data) if (data := complete_records.get(job_id)) else None
             if record is not None and len(entries) == len(record.decoded.clips):
                 in_order = [scores[entry] for entry in sorted(entries, key=lambda entry: entry.clip)]
                 finished.append(ScoredJob(job_id, record, in_order, entries, recorded=False))
@@ -54,22 +72,6 @@ class Completion:
             finished += await self._store.record_scores(by_clip, partly)
         await self._finish(finished)
         metrics.CLIPS.labels("scored").inc(len(scores))
-
-    async def scored_before(self, entries: Sequence[ClipEntry]) -> None:
-        """Entries whose scores stand already: whoever wrote them may have died before it finished the job."""
-        unfinished = []
-        for job_id, of_job in by_job(entries).items():
-            if found := await self._store.scored(job_id, of_job):
-                unfinished.append(found)
-            else:
-                await self._stream.ack(of_job)
-        await self._finish(unfinished)
-
-    async def dropped(self, entries: Sequence[tuple[ClipEntry, ClipState]]) -> None:
-        """Entries of jobs that have ended: cancelled, expired, failed by another clip, or forgotten."""
-        if entries:
-            metrics.CLIPS.labels("dropped").inc(len(entries))
-        await self._stream.ack([entry for entry, _ in entries])
 
     async def failed(self, entry: ClipEntry, error: VidtrError) -> None:
         """End the clip's job. One that is not merely late becomes a dead letter."""
@@ -100,6 +102,16 @@ class Completion:
             metrics.JOBS.labels(JobState.EXPIRED).inc()
             log.warning("job_failed", job=job_id, state=JobState.EXPIRED, code=DeadlineExceeded.code)
         await self._dead.trim()
+
+    async def _scored_before(self, entries: Sequence[ClipEntry]) -> None:
+        """Entries that have their scores: the worker that wrote them may have died before it finished the job."""
+        unfinished = []
+        for job_id, of_job in by_job(entries).items():
+            if found := await self._store.scored(job_id, of_job):
+                unfinished.append(found)
+            else:
+                await self._stream.ack(of_job)
+        await self._finish(unfinished)
 
     async def _finish(self, jobs: Sequence[ScoredJob]) -> None:
         results = [aggregate(job.record, job.scores, self._clock.now()) for job in jobs]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from service.errors import QueueUnavailable
+from service.periodic import wait_or_timeout
 from service.queue.clip_entries import ClipEntry
 from service.queue.clip_stream import ClipStream
 
@@ -19,7 +20,7 @@ RENEWALS_PER_LEASE = 3
 
 
 class Leases:
-    """What one worker holds now. An entry leaves when it is done, or when a renewal finds it in other hands."""
+    """The entries that one worker holds. One leaves when it is done, or when a renewal finds it at another worker."""
 
     def __init__(self, stream: ClipStream, lease_s: float) -> None:
         self._stream = stream
@@ -35,7 +36,6 @@ class Leases:
         try:
             yield
         finally:
-            # Not cancelled: in Python 3.11 a cancellation that meets the end of a Redis command is lost with it.
             done.set()
             await renewal
             self._held.difference_update(entries)
@@ -57,12 +57,7 @@ class Leases:
         return self.kept(entries)
 
     async def _renew(self, done: asyncio.Event) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s):
-                    await done.wait()
-            if done.is_set():
-                return
-            # The next renewal may come in time; a lease that ends meanwhile costs a second scoring and nothing else.
+        while not await wait_or_timeout(done, self._every_s):
+            # The next renewal may be in time; a lease that ends meanwhile only costs a second scoring.
             with contextlib.suppress(QueueUnavailable):
                 await self.check(list(self._held))

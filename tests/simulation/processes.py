@@ -14,8 +14,8 @@ from service.api.admission import Admission, AdmissionConfig
 from service.api.decode_scheduler import DecodeScheduler
 from service.api.job_waiter import JobWaiter
 from service.api.overdue import Overdue
-from service.api.periodic import Periodic
 from service.api.webhook_sender import WebhookConfig, Webhooks
+from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock

@@ -172,7 +172,7 @@ def _small() -> Iterator[None]:
         mock.patch("service.queue.job_intake.TOGETHER_BYTES", SMALL_BYTES),
         mock.patch("service.queue.job_intake.PIPELINE_BYTES", SMALL_BYTES),
         mock.patch("service.queue.clip_stream.INLINE_BYTES", SMALL_BYTES),
-        mock.patch("service.worker.worker.UPKEEP_S", UPKEEP_S),
+        mock.patch("service.worker.upkeep.UPKEEP_S", UPKEEP_S),
     ):
         yield
 

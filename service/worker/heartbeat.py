@@ -1,0 +1,132 @@
+"""What a worker serves, and the announcement of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import structlog
+
+from service.contracts import ModelSpec, WorkerStatus
+from service.errors import BackendUnavailable, VidtrError
+from service.inference.backend import Backend
+from service.periodic import Periodic
+from service.queue.clip_routes import route_of, routes
+from service.queue.clip_stream import ClipStream
+from service.queue.model_directory import ModelDirectory
+from service.worker.breaker import Breaker
+from service.worker.config import WorkerConfig
+from service.worker.drain_rate import DrainRate
+from service.worker.watchdog import Watchdog
+
+log = structlog.get_logger()
+
+BREAKER_CHECK_S = 0.5
+MAX_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True)
+class ServedModels:
+    """The models of the backend, as the worker last saw them."""
+
+    specs: tuple[ModelSpec, ...] = ()
+
+    @cached_property
+    def max_batch_by_route(self) -> dict[str, int]:
+        """The routes to read, with the most clips of one batch."""
+        return {route: spec.max_batch_size for route, spec in sorted(routes(self.specs).items())}
+
+    @cached_property
+    def max_batch_by_version(self) -> dict[tuple[str, str], int]:
+        """The most clips of one batch, by name and version."""
+        return {(spec.name, spec.version): spec.max_batch_size for spec in self.specs}
+
+    @cached_property
+    def identities(self) -> frozenset[tuple[str, str, str]]:
+        """Name, version and SHA-256 of the weights of each model."""
+        return frozenset((spec.name, spec.version, spec.weights_sha256) for spec in self.specs)
+
+    def named(self, name: str) -> list[ModelSpec]:
+        """The versions of one model."""
+        return [spec for spec in self.specs if spec.name == name]
+
+
+class Heartbeat:
+    """Looks at the backend, and announces its models and the state of the worker, until it is closed.
+
+    Attributes:
+        served: what the worker serves now; empty until the backend has been reached once.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        backend: Backend,
+        stream: ClipStream,
+        directory: ModelDirectory,
+        breaker: Breaker,
+        rate: DrainRate,
+        watchdog: Watchdog,
+    ) -> None:
+        self.served = ServedModels()
+        self._config = config
+        self._backend = backend
+        self._stream = stream
+        self._directory = directory
+        self._breaker = breaker
+        self._rate = rate
+        self._watchdog = watchdog
+        self._backend_down = False
+        self._beating = Periodic("heartbeat", self._interval_s, self._beat)
+
+    def start(self) -> None:
+        """Begin; call once, in the event loop."""
+        self._beating.start()
+
+    def wake(self) -> None:
+        """Announce now: the state of the breaker has changed."""
+        self._beating.wake()
+
+    async def close(self) -> None:
+        """End after the present announcement; the last one holds until it runs out or is withdrawn."""
+        await self._beating.close()
+
+    def _interval_s(self) -> float:
+        closed = self._breaker.state == "closed"
+        return min(self._config.worker_heartbeat_s, MAX_INTERVAL_S if closed else BREAKER_CHECK_S)
+
+    async def _beat(self) -> None:
+        self._watchdog.touch("heartbeat")
+        try:
+            await self._look_at_backend()
+            await self._directory.announce(self.served.specs, self._status(), self._config.announcement_ttl_s)
+        except VidtrError as error:
+            log.warning("heartbeat_failed", code=error.code, detail=error.detail)
+
+    async def _look_at_backend(self) -> None:
+        try:
+            specs = tuple(await self._backend.models())
+        except BackendUnavailable as error:
+            log.warning("backend_unavailable", detail=error.detail)
+            self._breaker.failed()
+            self._backend_down = True
+            return
+        if self._backend_down:
+            self._backend_down = False
+            self._breaker.probe()
+        if specs != self.served.specs:
+            served = ServedModels(specs)
+            await self._stream.join(served.max_batch_by_route)
+            log.info("serving", models=[f"{spec.name}:{spec.version}" for spec in specs])
+            self.served = served
+
+    def _status(self) -> WorkerStatus:
+        specs = self.served.specs
+        return WorkerStatus(
+            worker=self._stream.consumer,
+            models=tuple(f"{spec.name}:{spec.version}" for spec in specs),
+            routes=tuple(map(route_of, specs)),
+            breaker=self._breaker.state,
+            retry_in_s=self._breaker.retry_in_s,
+            clips_per_s=self._rate.by_model(),
+        )
