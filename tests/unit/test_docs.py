@@ -14,7 +14,7 @@ import pytest
 import typer
 from google.protobuf import text_format
 from prometheus_client.metrics import MetricWrapperBase
-from pydantic import AliasChoices
+from pydantic import AliasChoices, ValidationError
 from pydantic.fields import FieldInfo
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -312,6 +312,18 @@ def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
 def test_every_json_example_of_a_page_can_be_parsed(page: Path) -> None:
     for block in re.findall(r"^```json$(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S):
         json.loads(block)
+
+
+@pytest.mark.parametrize("message", re.findall(r"^### `([^`]+)`$", (DOCS / "troubleshooting.md").read_text(), re.M))
+def test_a_message_that_troubleshooting_quotes_is_one_of_the_program(message: str) -> None:
+    # Pydantic words the messages about values.
+    if message == "Input should be a valid":
+        with pytest.raises(ValidationError, match=message):
+            Settings.model_validate({"port": "x"})
+        return
+    sources = [*(ROOT / "service").rglob("*.py"), ROOT / "Makefile"]
+    joined = (re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in sources)
+    assert any(message.lower() in text.lower() for text in joined)
 
 
 def test_no_text_of_the_repository_names_a_place_on_one_machine() -> None:
