@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE))
 
 project = "vidtr-serve"
 author = "the vidtr-serve authors"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinxcontrib.mermaid"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = project
@@ -20,6 +20,8 @@ html_show_copyright = False
 html_show_sphinx = False
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
+# GitHub draws these blocks too.
+myst_fence_as_directive = ["mermaid"]
 # A shortened answer is no JSON; PromQL has no lexer; entries of a page that is one list keep the level that they have
 # on pages with chapters.
 suppress_warnings = ["misc.highlighting_failure", "myst.header"]
