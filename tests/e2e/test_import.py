@@ -19,8 +19,8 @@ from service.model.presets import PRESETS
 from service.model.weights.importing import import_checkpoint
 from testing.program import Program, upload
 from testing.videos import write_video
+from tests.integration.model.weights.test_importing import LABELS, preset
 from tests.unit.model.weights.files import CVIDTR, network, save_as_trained
-from tests.unit.model.weights.test_importing import LABELS, preset
 from tests.unit.video.common import decode
 
 

@@ -11,8 +11,8 @@ from service.cli.main import app
 from service.inference.spec import read_config, spec_from_config
 from service.model.presets import PRESETS
 from service.model.weights import save_weights
+from tests.integration.model.weights.test_importing import LABELS, preset
 from tests.unit.model.weights.files import CVIDTR, network
-from tests.unit.model.weights.test_importing import LABELS, preset
 from tests.unit.model.weights.test_inflate import image
 
 
