@@ -166,6 +166,11 @@ class JobState(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended: its state changes no more, unless it is replayed."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
 
 class JobClass(StrEnum):
     """Which of a model's two queues a job waits in; workers read them with weights."""

@@ -6,6 +6,9 @@ from typing import Any
 
 Number = int | float
 
+# Seconds after which a caller may try again where nothing tells how long the obstacle will last.
+RETRY_AFTER_S = 2.0
+
 
 class VidtrError(Exception):
     """Base of everything the service reports to a caller.

@@ -9,19 +9,18 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from service.api.decode_scheduler import DecodeScheduler
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
-from service.errors import BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
+from service.errors import RETRY_AFTER_S, BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
 from service.periodic import Periodic
 from service.queue.capacity import QueueCapacity, Reservation, drain_rate, retry_after
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
 from service.queue.model_directory import ModelDirectory
 from service.telemetry import metrics
+from service.video.decode_scheduler import DecodeScheduler
 
 log = structlog.get_logger()
 
-RETRY_AFTER_S = 2.0
 RENEWALS_PER_TTL = 3
 LIVE_S = 0.1
 
@@ -50,8 +49,6 @@ class Admitted:
     """what its options allow, of which the reservation may be a part"""
     deadline_s: float
     claim: Claim | None
-    accepted: bool = False
-    """whether the job has taken over what was held"""
 
 
 class Admission:
@@ -75,6 +72,7 @@ class Admission:
         self._shares = shares or Shares(1.0)
         self._uploads = self._shares.of("uploads", config.max_concurrent_uploads)
         self._held: dict[str, Admitted] = {}
+        self._claims: dict[str, Claim] = {}
         self._live: tuple[list[ModelSpec], list[WorkerStatus]] | None = None
         self._live_until = 0.0
         self._renewal = Periodic("admission", config.reservation_ttl_s / RENEWALS_PER_TTL, self._renew)
@@ -128,6 +126,8 @@ class Admission:
 
         Raises QueueFull, BackendUnavailable or UnknownModel.
         """
+        if claim is not None:
+            self._claims[job_id] = claim
         try:
             with self.slot(caller, deadline_s):
                 with metrics.stage("admission"), _counted():
@@ -136,16 +136,18 @@ class Admission:
                 try:
                     yield admitted
                 finally:
-                    del self._held[job_id]
-                    if admitted.accepted:
-                        claim = None
-                    else:
+                    if self._held.pop(job_id, None) is not None:
                         with contextlib.suppress(QueueUnavailable):
                             await self._capacity.release(admitted.reservation)
         finally:
-            if claim is not None:
+            if (kept := self._claims.pop(job_id, None)) is not None:
                 with contextlib.suppress(QueueUnavailable):
-                    await self._keys.release(claim)
+                    await self._keys.release(kept)
+
+    def hand_over(self, job_id: str) -> None:
+        """The accepted job owns its reservation and its Idempotency-Key: `admit` releases neither any more."""
+        del self._held[job_id]
+        self._claims.pop(job_id, None)
 
     async def complete(self, admitted: Admitted) -> None:
         """Reserve the capacity that is still missing, now that the upload is there.
@@ -226,14 +228,13 @@ class Admission:
         return min(int(windows) * options.crops, self._config.max_clips_per_job)
 
     async def _renew(self) -> None:
-        held = dict(self._held)
-        kept = [admitted.reservation for admitted in held.values()]
+        kept = [admitted.reservation for admitted in self._held.values()]
         try:
             await self._capacity.renew(kept)
             # What ended, or grew, while its renewal was on its way may have come back by it.
             now = {admitted.reservation for admitted in self._held.values()}
             await self._capacity.drop(reservation for reservation in kept if reservation not in now)
-            await self._keys.renew([admitted.claim for admitted in held.values() if admitted.claim is not None])
+            await self._keys.renew(list(self._claims.values()))
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)
 

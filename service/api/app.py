@@ -20,7 +20,6 @@ from service.api.api_keys import ApiKeyConfig, ApiKeyStore
 from service.api.app_state import ApiState
 from service.api.auth import AuthConfig, Authenticator
 from service.api.classification import Classifier
-from service.api.decode_scheduler import DecodeScheduler
 from service.api.decoding import start_decoding
 from service.api.early_response import EarlyResponseMiddleware
 from service.api.job_event_stream import JobEventStream
@@ -34,7 +33,7 @@ from service.api.routes import classify_route, jobs_route, models_route, operati
 from service.api.shares import Shares
 from service.api.spool import SpoolConfig
 from service.api.streaming import Streaming
-from service.api.upload import UploadTimes
+from service.api.upload import UploadReceiver, UploadTimes
 from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.errors import QueueUnavailable
 from service.periodic import Periodic
@@ -132,7 +131,6 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     spool_dir.mkdir(parents=True, exist_ok=True)
     await _announce(durability)
     pool = await start_decoding(settings, stack)
-    scheduler = DecodeScheduler(pool.processes)
     sampler = QueueSampler(redis, keys, directory, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
@@ -149,7 +147,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         directory,
         QueueCapacity(redis, keys, settings.narrowed(CapacityConfig)),
         IdempotencyKeys(redis, keys, settings.narrowed(IdempotencyTimes)),
-        scheduler,
+        pool.scheduler,
         shares,
     )
     admission.start()
@@ -161,17 +159,17 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     webhooks.start()
     stack.push_async_callback(webhooks.close)
     waiter = JobWaiter(store, bus, durability, settings.shutdown_grace_s * DRAIN_WAIT_SHARE, directory.clock)
+    spool = SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes)
     classifier = Classifier(
-        SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes),
-        shares.of("spool", 0),
-        settings.narrowed(UploadTimes),
+        UploadReceiver(spool, shares.of("spool", 0), settings.narrowed(UploadTimes)),
         pool,
-        scheduler,
         store,
         auth,
         admission,
-        waiter,
+        bus,
         ResultCache(redis, keys, store, min(settings.result_cache_s, settings.result_ttl_s)),
+        lambda: waiter.draining,
+        directory.clock,
     )
     places = shares.of("followers", settings.max_followers)
     event_stream = JobEventStream(JobEvents(redis, keys), bus, lambda: waiter.draining, places, directory.clock)

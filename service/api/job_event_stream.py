@@ -23,7 +23,7 @@ KEEPALIVE_POLLS = 15
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 # Overdue jobs are ended by a sweep that needs a moment, and a Redis that answers.
 PATIENCE_S = 120.0
-RETRY_AFTER_S = 5.0
+FOLLOWERS_RETRY_AFTER_S = 5.0
 
 
 class JobEventStream:
@@ -57,7 +57,7 @@ class JobEventStream:
         if refused is not None:
             whose = " of this caller" if refused.own else ""
             detail = f"{refused.actual} followers{whose} are served by this process; at most {refused.limit} may"
-            raise QueueFull(detail, limit=refused.limit, actual=refused.actual, retry_after_s=RETRY_AFTER_S)
+            raise QueueFull(detail, limit=refused.limit, actual=refused.actual, retry_after_s=FOLLOWERS_RETRY_AFTER_S)
         return _Placed(self.stream(job, last_id), self._places, caller)
 
     async def stream(self, job: JobSummary, last_id: str | None, *, ending: bool = True) -> AsyncIterator[bytes]:

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 
 import structlog
 from fastapi import Request
 
 from service.api.disconnect import cancel_on_disconnect
 from service.api.request_headers import WaitPolicy
-from service.contracts import JobState, JobStatus
+from service.api.submission import Submitted
+from service.contracts import JobState
 from service.errors import DeadlineExceeded, MalformedRequest, QueueUnavailable, UnknownJob
 from service.queue.clock import Clock
 from service.queue.codec import Outcome
 from service.queue.durability import Durability
 from service.queue.job_store import JobStore
-from service.queue.result_bus import JobCompletion, ResultBus
+from service.queue.result_bus import ResultBus
 from service.telemetry import metrics
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A job that was accepted, by this request or by an earlier one."""
-
-    status: JobStatus
-    keyed: bool
-    """whether somebody may ask for it later, so that it outlives a caller who goes away"""
-    cached: bool = False
-    unended: JobCompletion | None = None
-    """of a job that was accepted just now: set when it ends"""
 
 
 class JobWaiter:
@@ -45,17 +33,13 @@ class JobWaiter:
         drain_wait_s: float,
         clock: Clock,
     ) -> None:
+        """`clock` decides which jobs are past their deadline."""
         self._store = store
         self._bus = bus
         self._durability = durability
         self._drain_wait_s = drain_wait_s
         self._clock = clock
         self._draining = False
-
-    @property
-    def clock(self) -> Clock:
-        """By which jobs are late."""
-        return self._clock
 
     @property
     def draining(self) -> bool:
@@ -66,15 +50,6 @@ class JobWaiter:
         """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
         self._draining = True
         self._bus.release_waiters(self._drain_wait_s)
-
-    @property
-    def reply_to(self) -> str:
-        """See `ResultBus.reply_to`."""
-        return self._bus.reply_to
-
-    def completion(self, job_id: str) -> JobCompletion:
-        """See `ResultBus.completion`."""
-        return self._bus.completion(job_id)
 
     async def wait(self, request: Request, job: Submitted, wait_policy: WaitPolicy) -> Outcome | None:
         """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded.

@@ -19,7 +19,7 @@ from service.errors import DiskFull, UploadTooLarge
 
 # What is written to disk at a time; a smaller upload never gets there.
 WRITE_BYTES = 1 << 20
-RETRY_AFTER_S = 10.0
+DISK_RETRY_AFTER_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -173,13 +173,13 @@ class Spool:
         free = shutil.disk_usage(self._config.directory).free
         if free - more < least:
             detail = f"the spool has {free} bytes free and keeps {least} in reserve"
-            raise DiskFull(detail, limit=least, actual=free, retry_after_s=RETRY_AFTER_S)
+            raise DiskFull(detail, limit=least, actual=free, retry_after_s=DISK_RETRY_AFTER_S)
         if self._shared is None or not more:
             return
         refused = self._shared.take(self._caller, more, free=free - least)
         if refused is not None:
             detail = f"uploads of this caller take {refused.actual} bytes of the spool; the rest is kept for others"
-            raise DiskFull(detail, limit=refused.limit, actual=refused.actual + more, retry_after_s=RETRY_AFTER_S)
+            raise DiskFull(detail, limit=refused.limit, actual=refused.actual + more, retry_after_s=DISK_RETRY_AFTER_S)
         self._on_disk += more
 
     def _write(self, data: bytearray) -> None:
@@ -195,5 +195,5 @@ class Spool:
 
     def _disk_error(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return DiskFull("the spool is full", retry_after_s=RETRY_AFTER_S)
+            return DiskFull("the spool is full", retry_after_s=DISK_RETRY_AFTER_S)
         return error

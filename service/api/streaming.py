@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import structlog
-from fastapi import Request
 from fastapi.sse import format_sse_event
 
-from service.api.auth import Principal
 from service.api.classification import Classifier
 from service.api.job_event_stream import JobEventStream
-from service.api.job_waiter import JobWaiter, Submitted
+from service.api.job_waiter import JobWaiter
 from service.api.problems import problem_body, retry_after
-from service.api.request_headers import WaitPolicy
-from service.contracts import JobRequest
+from service.api.submission import Submission, Submitted
 from service.errors import InternalError, VidtrError
 from service.queue.codec import Outcome
 
@@ -46,16 +44,14 @@ class Streaming:
         # The event loop itself holds tasks only weakly.
         self._running: set[asyncio.Task[None]] = set()
 
-    async def start(
-        self, request: Request, options: JobRequest, wait_policy: WaitPolicy, key: str | None, caller: Principal
-    ) -> AsyncIterator[bytes]:
+    async def start(self, submission: Submission) -> AsyncIterator[bytes]:
         """Take the upload in, and return the events that follow it; the last is a `result` or a `problem`.
 
         While the process shuts down the stream may end without either: the job goes on. Raises what
         `Classifier.submit` raises before the upload is complete.
         """
         told: asyncio.Queue[bytes | None] = asyncio.Queue()
-        running = asyncio.create_task(self._run(request, options, wait_policy, key, caller, told))
+        running = asyncio.create_task(self._run(submission, told))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         first = await told.get()
@@ -73,15 +69,7 @@ class Streaming:
             except TimeoutError:
                 line = format_sse_event(comment="")
 
-    async def _run(
-        self,
-        request: Request,
-        options: JobRequest,
-        wait_policy: WaitPolicy,
-        key: str | None,
-        caller: Principal,
-        told: asyncio.Queue[bytes | None],
-    ) -> None:
+    async def _run(self, submission: Submission, told: asyncio.Queue[bytes | None]) -> None:
         """Classify. A client that goes away is noticed here, as it is without a stream."""
         started = False
 
@@ -91,8 +79,8 @@ class Streaming:
             told.put_nowait(_event(stage, known))
 
         try:
-            job = await self._classifier.submit(request, options, wait_policy, key, caller, report)
-            outcome = await self._outcome(request, job, wait_policy, told)
+            job = await self._classifier.submit(replace(submission, report=report))
+            outcome = await self._outcome(submission, job, told)
             if outcome is not None and outcome.result is not None:
                 told.put_nowait(_event("result", outcome.result.model_dump(mode="json", exclude_none=True)))
             elif outcome is not None:
@@ -100,16 +88,16 @@ class Streaming:
         except Exception as error:
             if not started:
                 raise
-            told.put_nowait(_problem(error, request.state.request_id))
+            told.put_nowait(_problem(error, submission.request.state.request_id))
         finally:
             told.put_nowait(None)
 
     async def _outcome(
-        self, request: Request, job: Submitted, wait_policy: WaitPolicy, told: asyncio.Queue[bytes | None]
+        self, submission: Submission, job: Submitted, told: asyncio.Queue[bytes | None]
     ) -> Outcome | None:
         following = asyncio.create_task(self._follow(job, told))
         try:
-            outcome = await self._waiter.wait(request, job, wait_policy)
+            outcome = await self._waiter.wait(submission.request, job, submission.wait_policy)
             await asyncio.wait({following}, timeout=LAST_EVENT_S)
             return outcome
         finally:

@@ -16,9 +16,10 @@ from service.api.auth import Principal
 from service.api.request_headers import WaitPolicy
 from service.api.spool import Spool
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobState, JobStatus
+from service.queue.result_bus import JobCompletion
 from service.telemetry import traces
 
-# Called with the name of a stage that is over, and with what is known then.
+# Called with the name of a stage that is complete, and with what is known then.
 Report = Callable[[str, dict[str, Any]], None]
 
 
@@ -30,7 +31,9 @@ class Submission:
     options: JobRequest
     wait_policy: WaitPolicy
     caller: Principal
-    report: Report
+    idempotency_key: str | None = None
+    report: Report = lambda stage, known: None
+    """called with `uploaded` when the upload is complete, and with `decoded` when its clips are made"""
     job_id: str = field(default_factory=lambda: uuid4().hex)
     began: float = field(default_factory=time.monotonic)
     trace: str = field(default_factory=traces.traceparent)
@@ -53,13 +56,25 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class Submitted:
+    """A job that was accepted, by this request or by an earlier one."""
+
+    status: JobStatus
+    keyed: bool
+    """whether somebody may ask for it later, so that it outlives a caller who goes away"""
+    cached: bool = False
+    unended: JobCompletion | None = None
+    """of a job that was accepted just now: set when it ends"""
+
+
+@dataclass(frozen=True)
 class CacheLookup:
-    """What an upload is recognised by; empty where nobody asks."""
+    """How to find an earlier result of the same upload; empty where the upload was not hashed."""
 
     fingerprint: str = ""
     """of its bytes and options"""
-    same: str | None = None
-    """where the result of such an upload would stand; None without a cache, and where a webhook waits for a job"""
+    cache_key: str | None = None
+    """key of such a result; None without a cache, and for jobs with a webhook, each of which notifies for itself"""
 
 
 def fingerprint(spool: Spool, options: JobRequest) -> str:

@@ -12,7 +12,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from service.api.spool import Spool
+from service.api.shares import Shared
+from service.api.spool import Spool, SpoolConfig
 from service.errors import EmptyUpload, InvalidOption, MalformedRequest, UnsupportedMediaType, UploadTimeout
 
 if TYPE_CHECKING:
@@ -31,6 +32,23 @@ class UploadTimes:
     upload_timeout_s: float
     upload_min_bytes_per_s: int = 0
     upload_grace_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class UploadReceiver:
+    """Receives the uploads of one process: where they go, how callers share that space, how slow they may be."""
+
+    config: SpoolConfig
+    shared: Shared
+    times: UploadTimes
+
+    def spool(self, caller: str, *, hashed: bool) -> Spool:
+        """Place for an upload of this caller; `hashed` where it will be compared with others."""
+        return Spool(self.config, hashed=hashed, shared=self.shared, caller=caller)
+
+    async def receive(self, request: Request, spool: Spool) -> None:
+        """See `receive`."""
+        await receive(request, spool, self.times)
 
 
 class _Patience:

@@ -1,1 +1,1 @@
-"""The `vidtr` command. Each module is a command or two, a few lines over the rooms."""
+"""The `vidtr` command. Each module is a command or two, a few lines over the packages."""

@@ -1,4 +1,4 @@
-"""`vidtr classify`: files to labels, through a server or with the same rooms in this process."""
+"""`vidtr classify`: files to labels, through a server or with the same pipeline in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What classifies a file for the command line: a running service, or the same rooms in this process."""
+"""What classifies a file for the command line: a running service, or the same pipeline in this process."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def engine(
     """The service at `server`; without one, the models of the settings in this process."""
     if server:
         return _remote(server, api_key, retry_for_s)
-    from service.cli.in_process import rooms
+    from service.cli.in_process import classifier_in_process
 
-    return rooms(settings)
+    return classifier_in_process(settings)
 
 
 def chosen_settings(server: str | None, repository: Path | None, env_file: Path | None) -> Settings:

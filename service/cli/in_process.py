@@ -14,7 +14,7 @@ import numpy as np
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from service.aggregate import aggregate
-from service.contracts import ClipScores, JobRecord, JobRequest, JobResult, ModelRef, ModelSpec
+from service.contracts import ClipScores, DecodedVideo, JobRecord, JobRequest, JobResult, ModelRef, ModelSpec
 from service.cores import usable_cores
 from service.errors import UnknownModel
 from service.inference.backend import Backend
@@ -28,30 +28,30 @@ from service.worker.batch import clip_scores
 
 
 @contextmanager
-def rooms(settings: Settings) -> Iterator[InProcess]:
-    """The rooms of a service, started; threads may use them side by side."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_rooms(settings)) as started:
+def classifier_in_process(settings: Settings) -> Iterator[InProcess]:
+    """Decode pool, engine and aggregation, started; threads may use them at the same time."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_pipeline(settings)) as started:
         yield InProcess(portal, started)
 
 
 class InProcess:
     """Classifies with the models of the repository."""
 
-    def __init__(self, portal: BlockingPortal, rooms: _Rooms) -> None:
+    def __init__(self, portal: BlockingPortal, pipeline: _Pipeline) -> None:
         self._portal = portal
-        self._rooms = rooms
+        self._pipeline = pipeline
 
     def classify(self, path: Path, options: JobRequest) -> JobResult:
         """The answer for a file."""
-        return self._portal.call(self._rooms.classify, path, options)
+        return self._portal.call(self._pipeline.classify, path, options)
 
     def model(self, ref: ModelRef) -> ModelInfo:
         """The model that gave an answer."""
         options = JobRequest(model=ref.name, version=ref.version)
-        return ModelInfo.of(self._portal.call(self._rooms.spec, options), default=False)
+        return ModelInfo.of(self._portal.call(self._pipeline.spec, options), default=False)
 
 
-class _Rooms:
+class _Pipeline:
     def __init__(self, settings: Settings, pool: DecodePool, backend: Backend, scratch: Path) -> None:
         self._settings = settings
         self._pool = pool
@@ -63,17 +63,10 @@ class _Rooms:
         created_at, began = time.time(), time.monotonic()
         spec = await self.spec(options)
         clips_path = self._scratch / uuid4().hex
-        decoded = await self._pool.decode(path, clips_path, spec, options)
-        scores: list[ClipScores] = []
-        batch_bytes = spec.max_batch_size * spec.clip_bytes
-        with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:
-            for first in range(0, len(pixels), batch_bytes):
-                clips = np.frombuffer(pixels[first : first + batch_bytes], np.uint8).reshape(-1, *spec.clip_shape)
-                started = time.perf_counter()
-                outputs = await self._backend.infer(spec.name, spec.version, clips)
-                inference_ms = (time.perf_counter() - started) * 1000
-                scores += [clip_scores(outputs, row, 0.0, inference_ms) for row in range(len(outputs.logits))]
-        clips_path.unlink()
+        try:
+            decoded, scores = await self._scored(path, clips_path, spec, options)
+        finally:
+            clips_path.unlink(missing_ok=True)
         record = JobRecord(
             id=uuid4().hex,
             request=options,
@@ -85,6 +78,22 @@ class _Rooms:
             upload_ms=0.0,
         )
         return aggregate(record, scores, created_at + time.monotonic() - began)
+
+    async def _scored(
+        self, path: Path, clips_path: Path, spec: ModelSpec, options: JobRequest
+    ) -> tuple[DecodedVideo, list[ClipScores]]:
+        """What was decoded to `clips_path`, and the scores of its clips."""
+        decoded = await self._pool.decode(path, clips_path, spec, options)
+        scores: list[ClipScores] = []
+        batch_bytes = spec.max_batch_size * spec.clip_bytes
+        with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:
+            for first in range(0, len(pixels), batch_bytes):
+                clips = np.frombuffer(pixels[first : first + batch_bytes], np.uint8).reshape(-1, *spec.clip_shape)
+                started = time.perf_counter()
+                outputs = await self._backend.infer(spec.name, spec.version, clips)
+                inference_ms = (time.perf_counter() - started) * 1000
+                scores += [clip_scores(outputs, row, 0.0, inference_ms) for row in range(len(outputs.logits))]
+        return decoded, scores
 
     async def spec(self, options: JobRequest) -> ModelSpec:
         """The model that `options` ask for. Raises UnknownModel."""
@@ -101,7 +110,7 @@ class _Rooms:
 
 
 @asynccontextmanager
-async def _rooms(settings: Settings) -> AsyncIterator[_Rooms]:
+async def _pipeline(settings: Settings) -> AsyncIterator[_Pipeline]:
     pool = DecodePool(settings.narrowed(DecodeConfig))
     backend = TorchScriptBackend(
         TorchScriptConfig(
@@ -111,6 +120,6 @@ async def _rooms(settings: Settings) -> AsyncIterator[_Rooms]:
     with tempfile.TemporaryDirectory(prefix="vidtr-classify-") as scratch:
         try:
             await asyncio.gather(pool.start(), backend.start())
-            yield _Rooms(settings, pool, backend, Path(scratch))
+            yield _Pipeline(settings, pool, backend, Path(scratch))
         finally:
             await asyncio.gather(pool.close(), backend.close())

@@ -1,4 +1,4 @@
-"""Entry point of `vidtr`: the commands and what they share. Rooms are imported inside the commands that need them,
+"""Entry point of `vidtr`: the commands and what they share. Packages are imported inside the commands that need them,
 
 so that `vidtr classify --server` runs where neither torch nor the server's dependencies are installed.
 """

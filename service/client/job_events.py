@@ -9,10 +9,7 @@ from httpx_sse import ServerSentEvent
 
 from service.client.client_errors import Reply, error_of
 from service.client.retries import Retry
-from service.contracts import JobState
 from service.wire import JobEvent
-
-_ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED})
 
 
 class JobEventReader:
@@ -52,7 +49,7 @@ class JobEventReader:
         """An event that came."""
         event = JobEvent.model_validate_json(sent.data).model_copy(update={"event_id": sent.id})
         self._last_id, self._failed_since, self._tries = sent.id, None, 0
-        self.ended = event.status in _ENDED
+        self.ended = event.status.is_final
         return event
 
     def pause_s(self, error: Exception) -> float:

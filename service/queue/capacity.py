@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec, WorkerStatus
-from service.errors import QueueFull
+from service.errors import RETRY_AFTER_S, QueueFull
 from service.queue.capacity_scripts import RELEASE, RENEW, RESERVE
 from service.queue.clip_routes import routes
 from service.queue.connection import translate_redis_errors
@@ -19,7 +19,6 @@ from service.queue.fair_share import FairShare
 from service.queue.redis_keys import RedisKeys
 
 # Used while no worker has measured anything.
-RETRY_AFTER_S = 2.0
 MOST_SPREAD_S = 10.0
 _random = SystemRandom()
 # How the refusals of the script end that are about the caller's share.

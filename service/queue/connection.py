@@ -13,14 +13,13 @@ from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
 
-from service.errors import QueueUnavailable
+from service.errors import RETRY_AFTER_S, QueueUnavailable
 
 SOCKET_TIMEOUT_S = 10.0
 READ_SIZE = 1 << 20
 # Commands that one client has on their way at a time; more wait for one of them to end. Each 202 has one until its job
 # is on disk.
 MAX_CONNECTIONS = 1000
-RETRY_AFTER_S = 2.0
 FULL = "Redis has reached its memory budget"
 
 

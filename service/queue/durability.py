@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from service.errors import QueueUnavailable
-from service.queue.connection import RETRY_AFTER_S, translate_redis_errors
+from service.errors import RETRY_AFTER_S, QueueUnavailable
+from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import RedisKeys
 
 # WAITAOF waits for the writes of its own connection, so there has to be one. The file is written in order: with this

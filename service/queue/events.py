@@ -14,8 +14,6 @@ from service.queue.redis_keys import RedisKeys
 
 EVENT_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
-ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED})
-
 
 @dataclass(frozen=True)
 class JobEvent:
@@ -28,7 +26,7 @@ class JobEvent:
     @property
     def final(self) -> bool:
         """Whether nothing comes after it, unless the job is replayed from the dead letters."""
-        return self.state in ENDED
+        return JobState(self.state).is_final
 
 
 class JobEvents:

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from redis.asyncio import Redis
 
 from service.contracts import JobRecord
-from service.errors import IdempotencyInProgress, QueueUnavailable
+from service.errors import RETRY_AFTER_S, IdempotencyInProgress, QueueUnavailable
 from service.queue.capacity import Reservation
-from service.queue.connection import RETRY_AFTER_S, finish_before_cancel, translate_redis_errors
+from service.queue.connection import finish_before_cancel, translate_redis_errors
 from service.queue.idempotency import Claim
 from service.queue.job_list import listed_as
 from service.queue.job_reader import JobReader

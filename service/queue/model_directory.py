@@ -10,10 +10,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec, WorkerStatus
-from service.errors import BackendUnavailable, UnknownModel
+from service.errors import RETRY_AFTER_S, BackendUnavailable, UnknownModel
 from service.queue.clip_routes import route_of
 from service.queue.clock import NOW, Clock
-from service.queue.connection import RETRY_AFTER_S, translate_redis_errors
+from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import RedisKeys
 from service.queue.stream_scripts import FIELDS
 

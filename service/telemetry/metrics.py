@@ -166,7 +166,7 @@ for _stage in STAGES:
     STAGE.labels(_stage)
 for _code in error_types():
     ERRORS.labels(_code)
-for _state in (JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED):
+for _state in filter(lambda state: state.is_final, JobState):
     JOBS.labels(_state)
 for _outcome in ("scored", "failed", "expired", "dropped"):
     CLIPS.labels(_outcome)

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from service.contracts import DecodedVideo, JobRequest, ModelSpec
+from service.contracts import DecodedVideo, JobClass, JobRequest, ModelSpec
 from service.cores import usable_cores
 from service.errors import DecoderCrash, DecodeTimeout, Draining, InternalError, SandboxMissing, VidtrError
 from service.video.config import DecodeConfig
 from service.video.crashes import Crashes
 from service.video.decode_report import Asked, clean, read_report
+from service.video.decode_scheduler import DecodeScheduler
 from service.video.exit_errors import crash
 from service.video.forkserver_client import Exit, ForkServer, ServerGone
 from service.video.forkserver_main import prepare_decoder, task_of
@@ -34,6 +35,7 @@ class DecodePool:
 
     Attributes:
         processes: how many uploads are decoded at a time.
+        scheduler: which upload is next, and how long the others wait.
         sandbox: what shuts the decodes in on this machine, beyond their limits; known once started.
     """
 
@@ -42,7 +44,7 @@ class DecodePool:
         self._config = config
         self._told = told
         self.processes = config.decode_workers or usable_cores()
-        self._free = asyncio.Semaphore(self.processes)
+        self.scheduler = DecodeScheduler(self.processes)
         self._layouts = Layouts(self._cells, config.decode_crashes_per_layout)
         self._crashes = Crashes(config.decode_crashes_per_caller, config.decode_crash_window_s)
         self._closed = False
@@ -70,45 +72,42 @@ class DecodePool:
         """Raise TooManyCrashes for a caller whose uploads have crashed too often lately."""
         self._crashes.check(caller)
 
+    @contextlib.asynccontextmanager
+    async def slot(self, job_class: JobClass, caller: str = "") -> AsyncIterator[DecodeSlot]:
+        """Wait for a free process, and hold it inside. No process sees the uploads of two callers."""
+        async with self.scheduler.slot(job_class, caller):
+            yield DecodeSlot(self, caller)
+
     async def decode(
+        self, path: Path, out: Path, spec: ModelSpec, request: JobRequest, caller: str = "", job: str = ""
+    ) -> DecodedVideo:
+        """`DecodeSlot.decode` as soon as a process is free."""
+        async with self.slot(JobClass.INTERACTIVE, caller) as slot:
+            return await slot.decode(path, out, spec, request, job=job)
+
+    async def _decode_upload(
         self,
         path: Path,
         out: Path,
         spec: ModelSpec,
         request: JobRequest,
-        caller: str = "",
-        most_clips: int | None = None,
-        job: str = "",
+        caller: str,
+        most_clips: int | None,
+        job: str,
     ) -> DecodedVideo:
-        """Decode the upload at `path` and write its clips to `out`; see `service.video.clips.decode_file`.
-
-        No process sees the uploads of two callers. Waits for a free process. Cancelling kills the decode; when the
-        cancellation comes out, nothing writes any more. `most_clips` says for how many there is room, of the
-        `max_clips_per_job` that there may be, and `job` is what the log calls it. Read `out` by
-        `service.video.held_clips`: what has decoded it may hold it still.
-
-        Raises:
-            DecodeTimeout: it took longer than `decode_timeout_s`, waiting not counted.
-            DecodeCpuLimit, DecodeMemoryLimit: it used up what it may use.
-            DecoderCrash: its process ended, or reported what cannot be.
-            TooManyCrashes: so did those of too many uploads of this caller before.
-            Draining: the pool is closing.
-            VidtrError: whatever `decode_file` found.
-        """
         limit = self._config.max_clips_per_job
         asked = Asked(spec, request, self._config, limit if most_clips is None else min(most_clips, limit))
-        async with self._free:
-            self.admit(caller)
+        self.admit(caller)
+        try:
             try:
-                try:
-                    return await self._decode(path, out, asked, caller, job)
-                except ServerGone:
-                    # Whatever ended it, the upload is innocent: again, on a new one.
-                    return await self._decode(path, out, asked, caller, job)
-            except ServerGone as error:
-                if self._closed:
-                    raise Draining("The decode pool closed before the upload was decoded.") from None
-                raise InternalError("The decode processes do not start.") from error
+                return await self._decode(path, out, asked, caller, job)
+            except ServerGone:
+                # Whatever ended it, the upload is innocent: again, on a new one.
+                return await self._decode(path, out, asked, caller, job)
+        except ServerGone as error:
+            if self._closed:
+                raise Draining("The decode pool closed before the upload was decoded.") from None
+            raise InternalError("The decode processes do not start.") from error
 
     async def close(self) -> None:
         """Kill all decodes and processes. Decodes that are awaited end with Draining."""
@@ -192,6 +191,40 @@ class DecodePool:
             else:
                 break
         return cell
+
+
+class DecodeSlot:
+    """A free decode process of a pool, for one upload of one caller."""
+
+    def __init__(self, pool: DecodePool, caller: str) -> None:
+        self._pool = pool
+        self._caller = caller
+
+    async def decode(
+        self,
+        path: Path,
+        out: Path,
+        spec: ModelSpec,
+        request: JobRequest,
+        *,
+        most_clips: int | None = None,
+        job: str = "",
+    ) -> DecodedVideo:
+        """Decode the upload at `path` and write its clips to `out`; see `service.video.clips.decode_file`.
+
+        Cancelling kills the decode; once the cancellation is raised here, nothing writes any more. `most_clips` is
+        how many clips the queue has capacity for, `max_clips_per_job` at most; `job` names the upload in the log. Read
+        `out` by `service.video.held_clips`: the process that decoded it may still have it open.
+
+        Raises:
+            DecodeTimeout: it took longer than `decode_timeout_s`, waiting not counted.
+            DecodeCpuLimit, DecodeMemoryLimit: it used up what it may use.
+            DecoderCrash: its process ended, or reported what cannot be.
+            TooManyCrashes: so did those of too many uploads of this caller before.
+            Draining: the pool is closing.
+            VidtrError: whatever `decode_file` found.
+        """
+        return await self._pool._decode_upload(path, out, spec, request, self._caller, most_clips, job)
 
 
 async def _ended(cells: Cells, cell: Cell) -> None:

@@ -16,11 +16,10 @@ import pytest
 from redis import Redis
 
 from service.client import AsyncClient, Retry
-from service.contracts import JobResult
+from service.contracts import JobResult, JobState
 from service.errors import VidtrError
 from service.local.redis import redis_in_package
 from service.queue.connection import SOCKET_TIMEOUT_S
-from service.queue.events import ENDED
 from service.queue.redis_keys import RedisKeys
 from testing.videos import numbered, quadrants, write_video
 from tests.chaos.rig import JOBS, PATIENCE_S, PREFIX, Service
@@ -169,4 +168,4 @@ async def test_an_api_cut_off_from_redis_in_any_way_loses_repeats_and_mistakes_n
         assert not account.failures
         assert len(set(account.ids.values())) == len(account.answers) == JOBS
         assert (lost, twice, wrong, late) == (0, 0, 0, 0)
-        assert {fields[b"state"].decode() for _, fields, _ in jobs.values()} <= ENDED
+        assert all(JobState(fields[b"state"].decode()).is_final for _, fields, _ in jobs.values())

@@ -5,7 +5,6 @@ import pytest
 from redis.asyncio import Redis
 
 from service.api.admission import Admission, AdmissionConfig
-from service.api.decode_scheduler import DecodeScheduler
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, WorkerStatus
 from service.errors import QueueFull
@@ -13,6 +12,7 @@ from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
 from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
+from service.video.decode_scheduler import DecodeScheduler
 from testing.factories import spec
 
 CONFIG = AdmissionConfig(

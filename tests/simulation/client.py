@@ -100,7 +100,7 @@ async def _upload(world: World, api: Api, op: Op) -> None:
             world.ledger.told[op.number].append(found.id)
             return
         await api.admission.complete(admitted)
-        now, spent_s = api.waiter.clock.now(), world.loop.now - began_s
+        now, spent_s = api.directory.clock.now(), world.loop.now - began_s
         job = record(
             id=job_id,
             request=options,
@@ -113,7 +113,7 @@ async def _upload(world: World, api: Api, op: Op) -> None:
             owner=op.owner,
         )
         world.ledger.jobs[job_id] = Job(job, op, began_s)
-        unended = api.waiter.completion(job_id)
+        unended = api.bus.completion(job_id)
         await api.store.accept(
             job,
             clips=memoryview(b"".join(clip_bytes(op.body, clip, clip == op.bad) for clip in range(op.clips))),
@@ -121,9 +121,9 @@ async def _upload(world: World, api: Api, op: Op) -> None:
             claim=claim,
             fingerprint=_fingerprint(op),
             cache_key=same,
-            reply_to=api.waiter.reply_to,
+            reply_to=api.bus.reply_to,
         )
-        admitted.accepted = True
+        api.admission.hand_over(job_id)
         if same is not None:
             await api.cache.remember(same, job_id)
     if op.asynchronous:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 
 from service.api.admission import Admission, AdmissionConfig
-from service.api.decode_scheduler import DecodeScheduler
 from service.api.job_waiter import JobWaiter
 from service.api.overdue import Overdue
 from service.api.webhook_sender import WebhookConfig, Webhooks
@@ -32,6 +31,7 @@ from service.queue.redis_keys import RedisKeys
 from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
 from service.queue.webhook_queue import WebhookQueue
+from service.video.decode_scheduler import DecodeScheduler
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.watchdog import Watchdog

@@ -10,7 +10,6 @@ from service.contracts import JobClass, JobState
 from service.errors import UnknownDeadLetter
 from service.queue.clip_routes import route_of
 from service.queue.codec import Outcome
-from service.queue.events import ENDED
 from service.queue.idempotency import Earlier
 from service.queue.redis_keys import GROUP
 from tests.fixtures.keyspace import lasting
@@ -151,7 +150,7 @@ def _check_events(world: World, job_id: str, job: Job, state: JobState) -> None:
     if not states or states[-1] != state:
         world.ledger.violated("the last event is not how the job ended")
         return
-    ends = [(at, state) for at, state in found if state in ENDED]
+    ends = [(at, state) for at, state in found if JobState(state).is_final]
     if len(ends) > 1 + job.replays:
         world.ledger.violated("a job ended more often than it began")
     due_s = job.began_s + job.op.deadline_s

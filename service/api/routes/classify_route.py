@@ -16,6 +16,7 @@ from service.api.job_event_stream import STREAM_HEADERS
 from service.api.problems import responses
 from service.api.request_headers import KEY, checked_key, read_wait_policy
 from service.api.schemas import RESULT_EXAMPLE, STREAMED_EVENT, UPLOAD_BODY, ClassifyOptions, shaped
+from service.api.submission import Submission
 from service.contracts import JobResult, JobStatus, Timings
 from service.errors import InternalError
 
@@ -108,12 +109,13 @@ async def classify(
     wait_policy = read_wait_policy(prefer, x_deadline_s, state.sync_wait_s, state.job_deadline_s)
     state.webhooks.check(options.webhook)
     key = checked_key(idempotency_key)
+    submission = Submission(request, options, wait_policy, caller, key)
     try:
         if streaming.asked_for(request.headers.get("accept")):
-            whole = replace(wait_policy, wait_s=wait_policy.deadline_s, applied=None)
-            events = await state.streaming.start(request, options, whole, key, caller)
+            until_the_end = replace(wait_policy, wait_s=wait_policy.deadline_s, applied=None)
+            events = await state.streaming.start(replace(submission, wait_policy=until_the_end))
             return EventSourceResponse(events, headers=STREAM_HEADERS)
-        job = await state.classifier.submit(request, options, wait_policy, key, caller)
+        job = await state.classifier.submit(submission)
     finally:
         request.state.headers.update(await state.auth.headers(caller))
     outcome = None if wait_policy.asynchronous else await state.waiter.wait(request, job, wait_policy)

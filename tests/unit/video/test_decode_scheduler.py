@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.api.decode_scheduler import DecodeScheduler
 from service.contracts import JobClass
 from service.errors import Undecodable
+from service.video.decode_scheduler import DecodeScheduler
 
 
 def test_before_the_first_decode_no_wait_is_expected() -> None:
