@@ -22,6 +22,7 @@ FILES = sorted(path for path in K8S.glob("*.yaml") if path.name != "kustomizatio
 # Custom resources, whose schemas their operators bring.
 CUSTOM = ("scaling.yaml", "monitoring.yaml")
 DEPLOYMENT = ROOT / "docs" / "deployment.md"
+TABLE = ROOT / "docs" / "deployment-settings.md"
 
 
 @functools.cache
@@ -188,7 +189,7 @@ def row(name: str) -> str:
 
 
 def test_the_table_maps_every_setting_to_compose_and_kubernetes() -> None:
-    table = re.findall(r"^\| \[`\w+`\]\(settings\.md#.*$", DEPLOYMENT.read_text(), re.M)
+    table = re.findall(r"^\| \[`\w+`\]\(settings\.md#.*$", TABLE.read_text(), re.M)
     assert table == [row(name) for name in Settings.model_fields], "run: python -m tests.compose.test_kubernetes"
 
 
@@ -199,8 +200,8 @@ def test_the_table_of_services_holds_every_service_of_compose() -> None:
 
 
 if __name__ == "__main__":
-    text = DEPLOYMENT.read_text()
+    text = TABLE.read_text()
     head = "| setting | Docker Compose | Kubernetes |\n|---|---|---|\n"
     before, _, after = text.partition(head)
     lines = "".join(row(name) + "\n" for name in Settings.model_fields)
-    DEPLOYMENT.write_text(before + head + lines + re.sub(r"\A(\|.*\n)*", "", after))
+    TABLE.write_text(before + head + lines + re.sub(r"\A(\|.*\n)*", "", after))
