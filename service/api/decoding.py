@@ -14,7 +14,7 @@ from service.settings import Settings
 from service.telemetry import metrics
 from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
-from service.video.sandbox import LAYERS
+from service.video.sandbox import SANDBOX_LAYERS
 
 log = structlog.get_logger()
 
@@ -43,5 +43,5 @@ async def start_decoding(settings: Settings, stack: contextlib.AsyncExitStack) -
 
 
 def _show(active: Collection[str]) -> None:
-    for layer in LAYERS:
+    for layer in SANDBOX_LAYERS:
         metrics.SANDBOX_LAYER.labels(layer).set(layer in active)

@@ -162,7 +162,7 @@ def sandbox(settings: Settings) -> Iterator[Finding]:
     """Starts the decode processes and asks what they are shut in by."""
     from service.api.decoding import decode_config
     from service.errors import SandboxMissing, VidtrError
-    from service.video.sandbox import LAYERS
+    from service.video.sandbox import SANDBOX_LAYERS
 
     try:
         active = asyncio.run(_layers(decode_config(settings)))
@@ -173,7 +173,7 @@ def sandbox(settings: Settings) -> Iterator[Finding]:
     except (VidtrError, OSError) as error:
         yield Finding("decode sandbox", "failed", str(error), "the messages above say why the processes end")
         return
-    missing = [layer for layer in LAYERS if layer not in active]
+    missing = [layer for layer in SANDBOX_LAYERS if layer not in active]
     if not missing:
         yield Finding("decode sandbox", "ok", ", ".join(active))
     elif sys.platform != "linux":

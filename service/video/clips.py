@@ -19,7 +19,7 @@ from service.contracts import AnswerWarning, DecodedVideo, JobRequest, ModelSpec
 from service.errors import DiskFull, Undecodable, VideoTooShort
 from service.video.config import VideoLimits
 from service.video.decode import pick_frames
-from service.video.decoder import Picked
+from service.video.decoder import DecodeStats
 from service.video.probe import Probe, Video, open_video
 from service.video.resize import Resizer
 from service.video.source import Openable
@@ -56,13 +56,13 @@ class ClipFile:
         """
         place = window * self._steps[0] + crop * self._steps[1] + slot * self._steps[2]
         data = memoryview(picture.tobytes())
-        with self._room():
+        with self._translate_disk_full():
             while data:
                 written = os.pwrite(self._descriptor, data, place)
                 data, place = data[written:], place + written
 
     @contextmanager
-    def _room(self) -> Iterator[None]:
+    def _translate_disk_full(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -71,10 +71,10 @@ class ClipFile:
             raise DiskFull(f"There is no room for {self._bytes} bytes of decoded clips.", actual=self._bytes) from error
 
 
-def _warnings(found: Probe, windows: list[Window], picked: Picked, transfer: int) -> list[AnswerWarning]:
+def _warnings(probe: Probe, windows: list[Window], stats: DecodeStats, transfer: int) -> list[AnswerWarning]:
     warnings = []
-    timeline = found.timeline
-    declared = found.declared_s or 0.0
+    timeline = probe.timeline
+    declared = probe.declared_s or 0.0
     if timeline.duration_s < declared * _TRUNCATED_SHARE and declared - timeline.duration_s > _TRUNCATED_S:
         warnings.append(
             AnswerWarning(
@@ -82,12 +82,12 @@ def _warnings(found: Probe, windows: list[Window], picked: Picked, transfer: int
                 detail=f"The header promises {declared:.2f} s of video; the file holds {timeline.duration_s:.2f} s.",
             )
         )
-    if timeline.demux_error or picked.errors:
-        reason = timeline.demux_error or picked.last_error
+    if timeline.demux_error or stats.errors:
+        reason = timeline.demux_error or stats.last_error
         warnings.append(
             AnswerWarning(
                 code="damaged_video",
-                detail=f"The file is damaged ({reason}): of {timeline.packet_count} packets of video {picked.errors} "
+                detail=f"The file is damaged ({reason}): of {timeline.packet_count} packets of video {stats.errors} "
                 "did not decode whole; the nearest good frames stand in.",
             )
         )
@@ -110,11 +110,11 @@ def _warnings(found: Probe, windows: list[Window], picked: Picked, transfer: int
     return warnings
 
 
-def _check_distinct(found: Probe, picked: Picked, limits: VideoLimits) -> None:
-    distinct = len(set(picked.times_s))
+def _check_distinct(probe: Probe, stats: DecodeStats, limits: VideoLimits) -> None:
+    distinct = len(set(stats.times_s))
     if distinct >= limits.min_distinct_frames:
         return
-    if damage := found.timeline.demux_error or picked.last_error:
+    if damage := probe.timeline.demux_error or stats.last_error:
         raise Undecodable(
             f"The video is damaged ({damage}): of the frames to sample only {distinct} different ones decode; "
             f"at least {limits.min_distinct_frames} are needed.",
@@ -122,7 +122,7 @@ def _check_distinct(found: Probe, picked: Picked, limits: VideoLimits) -> None:
             actual=distinct,
         )
     raise VideoTooShort(
-        f"Only {distinct} different frames can be sampled from {found.timeline.duration_s:.3f} s of video; "
+        f"Only {distinct} different frames can be sampled from {probe.timeline.duration_s:.3f} s of video; "
         f"at least {limits.min_distinct_frames} are needed.",
         limit=limits.min_distinct_frames,
         actual=distinct,
@@ -147,50 +147,50 @@ def decode_file(
 
 
 def _decode(video: Video, out: Openable, spec: ModelSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
-    found = video.found
-    timeline = found.timeline
+    probe = video.probe
+    timeline = probe.timeline
     frame_times_s = timeline.frame_times_s if spec.sampling == "index" else ()
     windows = plan_windows(timeline.duration_s, frame_times_s, timeline.tick_s, spec, request, limits)
     slots: defaultdict[float, list[tuple[int, int]]] = defaultdict(list)
     for w, window in enumerate(windows):
-        for k, moment in enumerate(window.wanted_s):
-            slots[moment].append((w, k))
-    moments = sorted(slots)
+        for k, timestamp in enumerate(window.wanted_s):
+            slots[timestamp].append((w, k))
+    timestamps = sorted(slots)
 
-    resizer = Resizer(spec, request.crops, found.pixel_aspect, limits)
+    resizer = Resizer(spec, request.crops, probe.pixel_aspect, limits)
     with out.open("w+b") as file:
         clips = ClipFile(file, (len(windows), request.crops, *spec.clip_shape))
 
-        def take(index: int, frame: VideoFrame) -> None:
+        def sink(index: int, frame: VideoFrame) -> None:
             for c, crop in enumerate(resizer.crops(frame)):
-                for w, k in slots[moments[index]]:
+                for w, k in slots[timestamps[index]]:
                     clips.write(w, c, k, crop)
 
-        picked = pick_frames(video, moments, take, limits)
-    _check_distinct(found, picked, limits)
-    shown_at = dict(zip(moments, picked.times_s, strict=True))
+        stats = pick_frames(video, timestamps, sink, limits)
+    _check_distinct(probe, stats, limits)
+    shown_at = dict(zip(timestamps, stats.times_s, strict=True))
     return DecodedVideo(
         video=VideoInfo(
             duration_s=timeline.duration_s,
             width=resizer.display_width,
             height=resizer.display_height,
             fps=timeline.fps,
-            container=found.family.name,
-            codec=found.codec,
+            container=probe.family.name,
+            codec=probe.codec,
             rotation=resizer.rotation,
-            frames_decoded=picked.frames_decoded,
+            frames_decoded=stats.frames_decoded,
         ),
         coverage=coverage(windows, timeline.duration_s),
         windows=tuple(
             SampledWindow(
                 start_s=window.start_s,
                 end_s=window.end_s,
-                times_s=tuple(shown_at[moment] for moment in window.wanted_s),
+                times_s=tuple(shown_at[timestamp] for timestamp in window.wanted_s),
             )
             for window in windows
         ),
         crops=request.crops,
         clip_shape=spec.clip_shape,
-        warnings=tuple(_warnings(found, windows, picked, resizer.transfer)),
+        warnings=tuple(_warnings(probe, windows, stats, resizer.transfer)),
         decode_ms=0.0,
     )

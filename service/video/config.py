@@ -1,4 +1,4 @@
-"""What the video room needs to know. Field names equal those of `service.settings.Settings`, which describes them."""
+"""What the video package needs to know. `service.settings.Settings` describes the fields, under the same names."""
 
 from __future__ import annotations
 

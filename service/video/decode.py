@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.video.config import VideoLimits
-from service.video.decoder import Picked, Take
+from service.video.decoder import DecodeStats, FrameSink
 from service.video.packet_source import PlanUnsafe
 from service.video.probe import Video
 from service.video.seeking_decoder import pick_planned
 from service.video.sequential import pick_sequentially
 
 
-def pick_frames(video: Video, moments: Sequence[float], take: Take, limits: VideoLimits) -> Picked:
-    """Call `take(i, frame)` with the last frame presented at or before `moments[i]` (plus half a tick), for each i.
+def pick_frames(video: Video, timestamps: Sequence[float], sink: FrameSink, limits: VideoLimits) -> DecodeStats:
+    """Call `sink(i, frame)` with the last frame presented at or before `timestamps[i]` (plus half a tick), for each i.
 
     For frames that do not decode the nearest earlier good one stands in, at the start the first good one. Frames that
     the decoder mends without a word, from pictures before the damage, count as good.
-    `take` may be called again for an i that it has seen: the last call counts.
+    `sink` may be called again for an i that it has seen: the last call counts.
 
     Args:
         video: the open upload.
-        moments: seconds from the first presented frame, ascending.
-        take: receives each picked frame at once, so that no more than one decoded frame is held.
+        timestamps: seconds from the first presented frame, ascending.
+        sink: receives each picked frame at once, so that no more than one decoded frame is held.
         limits: gives the largest frame and the largest number of frames.
 
     Raises:
@@ -30,6 +30,6 @@ def pick_frames(video: Video, moments: Sequence[float], take: Take, limits: Vide
         FrameLimit, PixelLimit: the stream is larger than the limits allow.
     """
     try:
-        return pick_planned(video, moments, take, limits)
+        return pick_planned(video, timestamps, sink, limits)
     except PlanUnsafe:
-        return pick_sequentially(video, moments, take, limits)
+        return pick_sequentially(video, timestamps, sink, limits)

@@ -1,6 +1,7 @@
-"""What a cell says about an upload, checked against what was asked of it.
+"""What a sandbox worker says about an upload, checked against what was asked of it.
 
-A cell parses untrusted bytes, and whoever takes it over writes its report. So nothing in it is believed for its form
+A sandbox worker parses untrusted bytes, and whoever takes it over writes its report. So nothing in it is believed for
+its form
 alone: each value has to be one that decoding this upload can have given.
 """
 
@@ -36,7 +37,8 @@ from service.errors import (
 )
 from service.video.config import DecodeConfig
 
-# All that `service.video.clips.decode_file` raises; what ends a cell from outside, a cell does not say.
+# All that `service.video.clips.decode_file` raises; a worker does not report what ends it from
+# outside.
 _ERRORS: dict[str, type[VidtrError]] = {
     error.code: error
     for error in (
@@ -72,12 +74,12 @@ _LARGEST_FPS = 1e9
 
 
 class Unbelievable(DecoderCrash):
-    """A cell said what cannot be: something else than our decoder speaks."""
+    """A sandbox worker said what cannot be: something else than our decoder speaks."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of a cell: the measure of its report.
+    """What was asked of a sandbox worker: the measure of its report.
 
     Attributes:
         most_clips: the clips that there is room for.
@@ -126,11 +128,11 @@ class _Report(BaseModel):
 
 
 def read_report(report: bytes, asked: Asked, written_bytes: int) -> DecodedVideo:
-    """What a cell found, after it left `written_bytes` of clips.
+    """What a sandbox worker found, after it left `written_bytes` of clips.
 
     Raises:
         Unbelievable: it cannot have found this.
-        VidtrError: the upload cannot be decoded, as the cell says.
+        VidtrError: the upload cannot be decoded, as the sandbox worker says.
     """
     try:
         read = _Report.model_validate_json(report, strict=True)
@@ -234,7 +236,7 @@ def _unbelievable(why: str) -> Unbelievable:
 
 
 def report_of(found: DecodedVideo | VidtrError) -> dict[str, Any]:
-    """What a cell says, as plain data: `read_report` is its inverse."""
+    """What a sandbox worker says, as plain data: `read_report` is its inverse."""
     if isinstance(found, VidtrError):
         # What FFmpeg says of a file may hold bytes of it that are no text.
         said = {key: clean(value) if isinstance(value, str) else value for key, value in found.to_dict().items()}

@@ -14,15 +14,15 @@ from av.video.stream import VideoStream
 from service.errors import FrameLimit
 from service.video.config import VideoLimits
 
-Take = Callable[[int, VideoFrame], None]
+FrameSink = Callable[[int, VideoFrame], None]
 
 
 @dataclass(frozen=True)
-class Picked:
+class DecodeStats:
     """What the decoder did.
 
     Attributes:
-        times_s: the presentation time of the frame picked for each wanted moment, in the order of the moments.
+        times_s: the presentation time of the frame picked for each wanted timestamp, in the same order.
         frames_decoded: how many frames were decoded.
         errors: how many packets did not decode, or only in parts.
         last_error: what was wrong with the last of them.

@@ -8,7 +8,7 @@ from service.errors import DecodeCpuLimit, DecoderCrash, VidtrError
 from service.video.config import DecodeConfig
 
 
-def crash(exitcode: int, config: DecodeConfig, cpu_s: float | None = None) -> VidtrError:
+def exit_error(exitcode: int, config: DecodeConfig, cpu_s: float | None = None) -> VidtrError:
     """The error of a decode whose process ended with `exitcode`, negative for a signal, after `cpu_s` CPU seconds."""
     if exitcode == -signal.SIGXCPU:
         limit = config.decode_cpu_s

@@ -1,4 +1,4 @@
-"""The fork server, seen from the process that serves requests: asked for cells, and to end them."""
+"""The fork server, seen from the process that serves requests: asked for sandbox workers, and to end them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.video import forkserver_main
-from service.video.sandbox_worker import Cell
+from service.video.sandbox_worker import SandboxWorker
 
 # What its interpreter runs: with the modules of this one, of which it inherits nothing.
 _MAIN = (
@@ -28,12 +28,12 @@ _ANSWER_S = 60.0
 
 
 class ServerGone(Exception):
-    """The fork server has ended, and all its cells with it."""
+    """The fork server has ended, and all its sandbox workers with it."""
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How a cell ended: its exit status, negative for a signal, after `cpu_s` CPU seconds in all."""
+    """How a sandbox worker ended: its exit status, negative for a signal, after `cpu_s` CPU seconds in all."""
 
     code: int
     cpu_s: float
@@ -43,13 +43,13 @@ class ForkServer:
     """A running fork server; at its other end is `service.video.forkserver_main`.
 
     It starts as a program of its own, with an empty environment and no file of this process but the connection: what
-    is secret here, a cell that was taken over must not find. It is told what to prepare, and nothing else.
+    is secret here, a sandbox worker that was taken over must not find. It is told what to prepare, and nothing else.
 
     Its processes die with the thread that started it. Every method but `close` waits until it is ready, and raises
     ServerGone.
 
     Attributes:
-        layers: names of what shuts in all its cells on this machine; known with the first of them.
+        sandbox_layers: names of the layers that all its sandbox workers share; known with the first of them.
         gone: whether it has ended.
     """
 
@@ -71,21 +71,21 @@ class ForkServer:
         self._asking: set[asyncio.Task[Any]] = set()
         self._ready = False
         self.gone = False
-        self.layers: list[str] = []
+        self.sandbox_layers: list[str] = []
 
-    async def fork(self) -> Cell:
-        """A fresh cell."""
+    async def fork(self) -> SandboxWorker:
+        """A fresh sandbox worker."""
         answer, (control, output) = await self._ask(None)
-        return Cell(answer["pid"], socket.socket(fileno=control), output)
+        return SandboxWorker(answer["pid"], socket.socket(fileno=control), output)
 
-    async def end(self, cell: Cell) -> Exit:
-        """Kill a cell; when this returns, it is no more."""
-        cell.close()
-        answer, _ = await self._ask(cell.pid)
+    async def end(self, worker: SandboxWorker) -> Exit:
+        """Kill a sandbox worker; when this returns, it is no more."""
+        worker.close()
+        answer, _ = await self._ask(worker.pid)
         return Exit(answer["code"], answer["cpu_s"])
 
     async def close(self) -> None:
-        """Kill it and its cells."""
+        """Kill it and its sandbox workers."""
         self.gone = True
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -94,7 +94,7 @@ class ForkServer:
         self._control.close()
 
     async def _ask(self, pid: int | None) -> tuple[dict[str, Any], list[int]]:
-        """To fork, or to end the cell `pid`. Goes on where the caller is cancelled: answers come in turn."""
+        """To fork, or to end the sandbox worker `pid`. Goes on where the caller is cancelled: answers come in turn."""
         task = asyncio.create_task(self._asked(pid))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
@@ -107,7 +107,7 @@ class ForkServer:
             try:
                 async with asyncio.timeout(_ANSWER_S):
                     if not self._ready:
-                        self.layers = (await self._answer())[0]["layers"]
+                        self.sandbox_layers = (await self._answer())[0]["layers"]
                         self._ready = True
                     with contextlib.suppress(OSError):
                         await asyncio.get_running_loop().sock_sendall(self._control, json.dumps(pid).encode() + b"\n")

@@ -1,6 +1,7 @@
-"""What runs in the fork server: a process that has FFmpeg and all modules in memory, and makes cells of itself.
+"""The fork server: a process that has FFmpeg and all modules in memory, and forks sandbox workers.
 
-Only there and in cells is FFmpeg loaded: the process that serves requests never parses uploads, nor does this one.
+Only there and in sandbox workers is FFmpeg loaded: the process that serves requests never parses uploads, nor does this
+one.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from service.video.sandbox import bind_to_parent, confine, leave_network
 
 _OPTIONS = set(JobRequest.model_fields)
 
-# Called once in the fork server, before the first cell: what all cells are to have in memory, and what they do.
+# Called once in the fork server, before the first sandbox worker: loads what all need, and returns their work.
 Prepare = Callable[[], sandbox_child.Work]
 
 
-# What a cell may have written that nobody has read yet; more is lost, as nothing of it is needed.
+# What a sandbox worker may have written that nobody has read yet; more is lost, as nothing of it is needed.
 _OUTPUT_BYTES = 1 << 14
 
 
@@ -41,33 +42,33 @@ def main(control: int, parent: int) -> None:
     """Be the fork server of the process `parent` at the other end of `control`, until that is closed."""
     connection = socket.socket(fileno=control)
     with connection.makefile("rb") as requests:
-        # By the process that started this one, which is trusted; what cells say is never unpickled.
+        # By the process that started this one, which is trusted; what sandbox workers say is never unpickled.
         prepare: Prepare = pickle.load(requests)  # noqa: S301
         serve(prepare, connection, requests, parent)
 
 
 def serve(prepare: Prepare, control: socket.socket, requests: IO[bytes], parent: int) -> None:
-    """Fork cells, and end them, as `requests` ask; `control` takes the answers."""
-    layers = ["network namespace"] if leave_network() else []
+    """Fork sandbox workers, and end them, as `requests` ask; `control` takes the answers."""
+    sandbox_layers = ["network namespace"] if leave_network() else []
     bind_to_parent(parent)
     work = prepare()
     # A collection in a fork would touch, and so copy, every page that it shares with this process.
     gc.collect()
     gc.freeze()
-    _answer(control, {"layers": layers})
+    _answer(control, {"layers": sandbox_layers})
     for line in requests:
         pid = json.loads(line)
         if pid is None:
-            pid, cell, output = fork_cell(work)
-            with cell:
-                _answer(control, {"pid": pid}, cell.fileno(), output)
+            pid, worker, output = fork_worker(work)
+            with worker:
+                _answer(control, {"pid": pid}, worker.fileno(), output)
             os.close(output)
         else:
-            _answer(control, end_cell(pid))
+            _answer(control, end_worker(pid))
 
 
-def fork_cell(work: sandbox_child.Work) -> tuple[int, socket.socket, int]:
-    """A new cell of this process: its process id, a connection to it, and a pipe of all that it writes elsewhere."""
+def fork_worker(work: sandbox_child.Work) -> tuple[int, socket.socket, int]:
+    """A new sandbox worker: its process id, a connection to it, and a pipe of all that it writes elsewhere."""
     ours, theirs = socket.socketpair()
     output, written = _pipe()
     parent = os.getpid()
@@ -91,8 +92,8 @@ def _pipe() -> tuple[int, int]:
     return output, written
 
 
-def end_cell(pid: int) -> dict[str, Any]:
-    """Kill a cell of this process; how it ended, if it had ended before, and how much CPU it used in all."""
+def end_worker(pid: int) -> dict[str, Any]:
+    """Kill a sandbox worker of this process; how it ended, if it had ended before, and how much CPU it used in all."""
     # Its process id is its own until it is waited for here.
     os.kill(pid, signal.SIGKILL)
     _, status, used = os.wait4(pid, 0)
@@ -104,7 +105,7 @@ def _answer(control: socket.socket, answer: dict[str, Any], *descriptors: int) -
 
 
 def prepare_decoder(config: DecodeConfig) -> sandbox_child.Work:
-    """Load what decoding needs, take on its limits, and return what a cell does with an upload."""
+    """Load what decoding needs, take on its limits, and return what a sandbox worker does with an upload."""
     # The BLAS behind numpy reserves address space for every core of the machine, and none of it is used here.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # numpy and PyAV load these when they need them; that has to happen before memory is limited and files are denied.
@@ -121,7 +122,7 @@ def prepare_decoder(config: DecodeConfig) -> sandbox_child.Work:
     warm_up()
     confine(config.decode_memory_bytes)
 
-    def work(upload: sandbox_child.HeldFile, clips: sandbox_child.HeldFile, task: bytes) -> dict[str, Any]:
+    def work(upload: sandbox_child.FdFile, clips: sandbox_child.FdFile, task: bytes) -> dict[str, Any]:
         try:
             return report_of(decode_or_explain(upload, clips, *read_task(task), config))
         except VidtrError as error:
@@ -131,8 +132,9 @@ def prepare_decoder(config: DecodeConfig) -> sandbox_child.Work:
 
 
 def task_of(spec: ModelSpec, request: JobRequest) -> bytes:
-    """As JSON: to unpickle something, a cell might have to load a module, which it cannot."""
-    # Of the request no more than the base class has: a class of another room has fields that a cell does not know.
+    """As JSON: to unpickle something, a sandbox worker might have to load a module, which it cannot."""
+    # Of the request no more than the base class has: a class of another package has fields that a sandbox
+    # worker does not know.
     return _written(spec) + b"\n" + request.model_dump_json(include=_OPTIONS).encode()
 
 

@@ -1,4 +1,4 @@
-"""The clips that a cell has left, for whoever takes them from here on."""
+"""The clips that a sandbox worker has left, for the process that takes them over."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from service.errors import DecoderCrash
 class HeldClips:
     """The bytes of a file of clips, read where they are sliced; a context manager that closes the file.
 
-    Read, never mapped: the cell that wrote the file may hold it still, and if it could make it shorter, whoever touched
-    a mapping of it would be ended by SIGBUS. A read of what is gone is an error of this one upload. Each piece is a
-    copy, so nothing changes it afterwards, and only the pieces in use take memory.
+    Read, never mapped: the sandbox worker that wrote the file may hold it still, and if it could make it shorter,
+    whoever touched a mapping of it would be ended by SIGBUS. A read of what is gone is an error of this one upload.
+    Each piece is a copy, so nothing changes it afterwards, and only the pieces in use take memory.
     """
 
     def __init__(self, path: Path, size: int) -> None:

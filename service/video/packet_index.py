@@ -31,25 +31,25 @@ class Packets:
         pts: int64 [P], presentation timestamp of each packet in ticks.
         dts: int64 [P], decoding timestamp of each packet in ticks; the presentation timestamp where there is none.
         keyframe: bool [P], whether decoding can start at the packet.
-        resumes: bool [P], whether it is a keyframe of H.264 that does not reset the decoder (no IDR picture): what
-            follows may name pictures from before, as if they were lost.
+        non_idr_keyframe: bool [P], whether it is a keyframe of H.264 that does not reset the decoder (no IDR picture):
+            what follows may name pictures from before, as if they were lost.
         shown: bool [P], whether the packet's frame is presented (edit lists hide some, VP8 has hidden references).
         duration: int64 [P], ticks that the packet's frame is presented; 0 where unknown.
-        plain: whether every packet is intact, has its own timestamp and leaves the decoder's setup as it is.
+        uniform: whether every packet is intact, has its own timestamp and leaves the decoder's setup as it is.
         error: what FFmpeg said where reading broke off; None if it did not.
     """
 
     pts: NDArray[np.int64]
     dts: NDArray[np.int64]
     keyframe: NDArray[np.bool_]
-    resumes: NDArray[np.bool_]
+    non_idr_keyframe: NDArray[np.bool_]
     shown: NDArray[np.bool_]
     duration: NDArray[np.int64]
-    plain: bool
+    uniform: bool
     error: str | None
 
     @property
-    def orderly(self) -> bool:
+    def has_valid_timestamps(self) -> bool:
         """Whether timestamps are unique, and reordered no more than a decoder with few pictures in store can undo."""
         order = np.argsort(self.pts, kind="stable")
         unique = bool(np.all(np.diff(self.pts[order]) > 0))
@@ -57,27 +57,29 @@ class Packets:
         rank[order] = np.arange(len(order))
         moved = np.abs(rank - np.arange(len(order)))
         keys = self.pts[self.keyframe]
-        return self.plain and unique and int(moved.max(initial=0)) <= REORDER_DEPTH and bool(np.all(np.diff(keys) > 0))
+        return (
+            self.uniform and unique and int(moved.max(initial=0)) <= REORDER_DEPTH and bool(np.all(np.diff(keys) > 0))
+        )
 
-    def opens(self, number: int) -> bool:
+    def open_gop(self, number: int) -> bool:
         """Whether keyframe `number` starts a group whose pictures may refer to the group before."""
-        return bool(self.resumes[number]) or bool(
+        return bool(self.non_idr_keyframe[number]) or bool(
             np.any(self.pts[number + 1 : number + 1 + REORDER_DEPTH] < self.pts[number])
         )
 
 
 @dataclass
 class Kept:
-    """Packets that were read, for the decoder; none if they take more than `room` bytes of memory."""
+    """Packets that were read, for the decoder; none if they take more than `budget` bytes of memory."""
 
-    room: int
+    budget: int
     packets: list[Packet[Any]] = field(default_factory=list)
     _size: int = 0
 
     def add(self, packets: Sequence[Packet[Any]]) -> None:
         """Keep these too."""
         self._size += sum([packet.size for packet in packets]) + PACKET_BYTES * len(packets)
-        if self._size <= self.room:
+        if self._size <= self.budget:
             self.packets += packets
         else:
             self.packets.clear()
@@ -90,18 +92,18 @@ class _Columns:
         self._codec = codec
         self._following = 0
         self.pts, self.dts, self.durations = array("q"), array("q"), array("q")
-        self.keyframe, self.resumes, self.shown = bytearray(), bytearray(), bytearray()
-        self.plain = True
+        self.keyframe, self.non_idr_keyframe, self.shown = bytearray(), bytearray(), bytearray()
+        self.uniform = True
 
     def add(self, packets: Sequence[Packet[Any]]) -> None:
         stamps: list[Any] = [packet.pts for packet in packets]
         durations = [packet.duration or 0 for packet in packets]
         decoded = [packet.dts for packet in packets]
         if None in stamps:
-            self.plain = False
+            self.uniform = False
             self._replace(stamps, decoded, durations)
-        elif self.plain:
-            self.plain = not any([packet.is_corrupt for packet in packets]) and not any(map(changes_setup, packets))
+        elif self.uniform:
+            self.uniform = not any([packet.is_corrupt for packet in packets]) and not any(map(changes_setup, packets))
         self._following = stamps[-1] + max(durations[-1], 1)
         keyframe = [packet.is_keyframe for packet in packets]
         self.pts.extend(stamps)
@@ -110,9 +112,9 @@ class _Columns:
         self.keyframe.extend(keyframe)
         if self._codec == "h264":
             keyed = zip(keyframe, packets, strict=True)
-            self.resumes.extend([key and not _is_idr(memoryview(packet)) for key, packet in keyed])
+            self.non_idr_keyframe.extend([key and not _is_idr(memoryview(packet)) for key, packet in keyed])
         else:
-            self.resumes.extend(bytes(len(packets)))
+            self.non_idr_keyframe.extend(bytes(len(packets)))
         if self._codec == "vp8":
             self.shown.extend([not (packet.is_discard or _hidden_vp8(packet)) for packet in packets])
         else:
@@ -155,10 +157,10 @@ def collect(packets: Iterable[Packet[Any]], codec: str, max_packets: int, kept: 
         pts=np.array(columns.pts, dtype=np.int64),
         dts=np.array(columns.dts, dtype=np.int64),
         keyframe=np.array(columns.keyframe, dtype=np.bool_),
-        resumes=np.array(columns.resumes, dtype=np.bool_),
+        non_idr_keyframe=np.array(columns.non_idr_keyframe, dtype=np.bool_),
         shown=np.array(columns.shown, dtype=np.bool_),
         duration=np.array(columns.durations, dtype=np.int64),
-        plain=columns.plain,
+        uniform=columns.uniform,
         error=error,
     )
 

@@ -10,7 +10,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from service.video.packet_index import changes_setup
-from service.video.segments import Key
+from service.video.segments import Keyframe
 from service.video.source import read_packets
 
 # Nearer keyframes are reached by reading on.
@@ -22,14 +22,14 @@ class PlanUnsafe(Exception):
 
 
 class PacketSource(Protocol):
-    """Gives the packets of one run after the other."""
+    """Gives the packets of one segment after the other."""
 
-    def jump(self, key: Key | None, done: int) -> Packet[VideoStream]:
+    def jump(self, key: Keyframe | None, done: int) -> Packet[VideoStream]:
         """The packet of `key`, of the stream's first packet for None.
 
         Args:
             key: where to go.
-            done: place of the last packet of the run before; -1 at the first run.
+            done: place of the last packet of the segment before; -1 at the first segment.
 
         Raises:
             PlanUnsafe: it is not there.
@@ -50,7 +50,7 @@ class KeptPackets:
         self._packets = packets
         self._place = -1
 
-    def jump(self, key: Key | None, done: int) -> Packet[VideoStream]:
+    def jump(self, key: Keyframe | None, done: int) -> Packet[VideoStream]:
         if key is None and done >= 0:
             raise PlanUnsafe("there is no keyframe to start from")
         self._place = -1 if key is None else key.order - 1
@@ -72,7 +72,7 @@ class FilePackets:
         self._seekable = seekable
         self._packets = read_packets(container, stream)
 
-    def jump(self, key: Key | None, done: int) -> Packet[VideoStream]:
+    def jump(self, key: Keyframe | None, done: int) -> Packet[VideoStream]:
         if key is None:
             if done >= 0 or self._seekable:
                 raise PlanUnsafe("there is no keyframe to start from")

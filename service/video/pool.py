@@ -17,19 +17,19 @@ from service.video.config import DecodeConfig
 from service.video.crashes import Crashes
 from service.video.decode_report import Asked, clean, read_report
 from service.video.decode_scheduler import DecodeScheduler
-from service.video.exit_errors import crash
+from service.video.exit_errors import exit_error
 from service.video.forkserver_client import Exit, ForkServer, ServerGone
 from service.video.forkserver_main import prepare_decoder, task_of
 from service.video.layouts import Layouts
 from service.video.sandbox import lacking
-from service.video.sandbox_pool import Cells
-from service.video.sandbox_worker import Cell, CellGone
+from service.video.sandbox_pool import SandboxPool
+from service.video.sandbox_worker import SandboxWorker, SandboxWorkerGone
 
 log = logging.getLogger(__name__)
 
 
 class DecodePool:
-    """Decodes as many uploads at a time as there are to be decode processes, each in a cell, replaced when it ends.
+    """Decodes up to `processes` uploads at a time, each in a sandbox worker that is replaced when it ends.
 
     Start it in the thread that runs the event loop: the processes die with the thread that started them.
 
@@ -45,7 +45,7 @@ class DecodePool:
         self._told = told
         self.processes = config.decode_workers or usable_cores()
         self.scheduler = DecodeScheduler(self.processes)
-        self._layouts = Layouts(self._cells, config.decode_crashes_per_layout)
+        self._layouts = Layouts(self._pool, config.decode_crashes_per_layout)
         self._crashes = Crashes(config.decode_crashes_per_caller, config.decode_crash_window_s)
         self._closed = False
         self.sandbox: tuple[str, ...] = ()
@@ -58,10 +58,10 @@ class DecodePool:
             SandboxMissing: they are not shut in as `decode_sandbox` requires.
         """
         try:
-            layers = await (await self._layouts.cells()).fill()
-        except (ServerGone, CellGone) as error:
+            sandbox_layers = await (await self._layouts.pool()).fill()
+        except (ServerGone, SandboxWorkerGone) as error:
             raise InternalError("The decode processes do not start.") from error
-        self._check(layers)
+        self._check(sandbox_layers)
 
     @property
     def unsafe(self) -> str | None:
@@ -114,83 +114,85 @@ class DecodePool:
         self._closed = True
         await self._layouts.close()
 
-    def _cells(self) -> Cells:
+    def _pool(self) -> SandboxPool:
         """Those of a new fork server."""
         server = ForkServer(partial(prepare_decoder, self._config))
         uploads = 1 if self._config.decode_isolation == "upload" else self._config.decode_recycle_after
-        return Cells(server, self.processes, uploads)
+        return SandboxPool(server, self.processes, uploads)
 
-    def _check(self, layers: list[str]) -> None:
-        active = (f"process per {self._config.decode_isolation}", *layers)
+    def _check(self, sandbox_layers: list[str]) -> None:
+        active = (f"process per {self._config.decode_isolation}", *sandbox_layers)
         if active != self.sandbox:
             self.sandbox = active
             self._told(active)
         if missing := self.unsafe:
             raise SandboxMissing(
-                f"Decode processes are shut in by {', '.join(layers) or 'nothing'} on this machine; "
+                f"Decode processes are shut in by {', '.join(sandbox_layers) or 'nothing'} on this machine; "
                 f"decode_sandbox=require also needs {missing}."
             )
 
     async def _decode(self, path: Path, out: Path, asked: Asked, caller: str, job: str) -> DecodedVideo:
-        cells = await self._layouts.cells(suspect=self._crashes.suspects(caller))
+        pool = await self._layouts.pool(suspect=self._crashes.suspects(caller))
         with _opened(path, os.O_RDONLY) as upload, _opened(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as clips:
-            cell = await self._begun(cells, upload, clips, asked, caller)
+            worker = await self._begun(pool, upload, clips, asked, caller)
         try:
-            decoded = await self._decoded(cells, cell, asked, out, job)
+            decoded = await self._decoded(pool, worker, asked, out, job)
         except DecoderCrash:
             self._crashes.count(caller)
-            self._layouts.crashed(cells)
+            self._layouts.crashed(pool)
             raise
-        cells.give_back(cell, caller)
+        pool.give_back(worker, caller)
         return decoded
 
-    async def _decoded(self, cells: Cells, cell: Cell, asked: Asked, out: Path, job: str) -> DecodedVideo:
-        """What a cell finds; one that finds nothing is ended."""
+    async def _decoded(
+        self, pool: SandboxPool, worker: SandboxWorker, asked: Asked, out: Path, job: str
+    ) -> DecodedVideo:
+        """What a sandbox worker finds; one that finds nothing is ended."""
         limit = self._config.decode_timeout_s
         try:
             async with asyncio.timeout(limit):
-                report = await cell.report(asked.report_bytes)
+                report = await worker.report(asked.report_bytes)
         except TimeoutError as error:
-            await cells.end(cell)
+            await pool.end(worker)
             raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
-        except CellGone:
-            _listen(cell, job)
-            raise self._crash(cell, await cells.end(cell)) from None
+        except SandboxWorkerGone:
+            _listen(worker, job)
+            raise self._crash(worker, await pool.end(worker)) from None
         except asyncio.CancelledError:
-            await _ended(cells, cell)
+            await _ended(pool, worker)
             raise
-        _listen(cell, job)
+        _listen(worker, job)
         try:
             return read_report(report, asked, os.stat(out).st_size)
         except BaseException:
-            cells.discard(cell)
+            pool.discard(worker)
             raise
 
-    def _crash(self, cell: Cell, ended: Exit) -> VidtrError:
-        return crash(ended.code, self._config, None if cell.used_s is None else ended.cpu_s - cell.used_s)
+    def _crash(self, worker: SandboxWorker, ended: Exit) -> VidtrError:
+        return exit_error(ended.code, self._config, None if worker.used_s is None else ended.cpu_s - worker.used_s)
 
-    async def _begun(self, cells: Cells, upload: int, clips: int, asked: Asked, caller: str) -> Cell:
-        """A cell that has the upload. Raises ServerGone, and what cells end of where none lives to take it."""
+    async def _begun(self, pool: SandboxPool, upload: int, clips: int, asked: Asked, caller: str) -> SandboxWorker:
+        """A sandbox worker that has the upload. Raises ServerGone, and the last worker's error where none takes it."""
         task = task_of(asked.spec, asked.request)
         # One that died while it was idle did nothing to this upload, and so may all have that there are.
         for left in range(2 * self.processes, -1, -1):
-            cell = await cells.take(caller)
+            worker = await pool.take(caller)
             try:
-                self._check(await cells.layers(cell))
-                await cell.begin(upload, clips, task, cpu_s=self._config.decode_cpu_s, file_bytes=asked.most_bytes)
+                self._check(await pool.sandbox_layers(worker))
+                await worker.begin(upload, clips, task, cpu_s=self._config.decode_cpu_s, file_bytes=asked.most_bytes)
             except SandboxMissing:
-                cells.discard(cell)
+                pool.discard(worker)
                 raise
-            except CellGone:
-                ended = await cells.end(cell)
+            except SandboxWorkerGone:
+                ended = await pool.end(worker)
                 if not left:
-                    raise self._crash(cell, ended) from None
+                    raise self._crash(worker, ended) from None
             except asyncio.CancelledError:
-                await _ended(cells, cell)
+                await _ended(pool, worker)
                 raise
             else:
                 break
-        return cell
+        return worker
 
 
 class DecodeSlot:
@@ -227,17 +229,17 @@ class DecodeSlot:
         return await self._pool._decode_upload(path, out, spec, request, self._caller, most_clips, job)
 
 
-async def _ended(cells: Cells, cell: Cell) -> None:
-    """Return once the cell is no more, for one whose own task is cancelled."""
+async def _ended(pool: SandboxPool, worker: SandboxWorker) -> None:
+    """Return once the sandbox worker is no more, for one whose own task is cancelled."""
     with contextlib.suppress(ServerGone):
-        await asyncio.shield(cells.end(cell))
+        await asyncio.shield(pool.end(worker))
 
 
-def _listen(cell: Cell, job: str) -> None:
-    """Log, in one line, what a cell wrote to its standard streams: our decoder writes nothing but its last words."""
-    if written := cell.written():
+def _listen(worker: SandboxWorker, job: str) -> None:
+    """Log, in one line, what a sandbox worker wrote to its standard streams: the decoder writes only on a crash."""
+    if written := worker.written():
         log.warning(
-            "decode process %d of job %s wrote: %s", cell.pid, job or "-", clean(written.decode(errors="replace"))
+            "decode process %d of job %s wrote: %s", worker.pid, job or "-", clean(written.decode(errors="replace"))
         )
 
 

@@ -116,11 +116,11 @@ class Video:
     path: Openable
     container: InputContainer
     stream: VideoStream
-    found: Probe
+    probe: Probe
     packets: Sequence[Packet[VideoStream]]
 
 
-def _enough(stream: VideoStream, family: Family, until_s: float | None) -> int | None:
+def _packets_to_read(stream: VideoStream, family: Family, until_s: float | None) -> int | None:
     """How many packets to read at the beginning of a stream whose index names the others; None to read them all."""
     # The index of a fragmented MP4 grows while it is read, and the number of frames in its header is 0.
     if family.name != "mp4" or not 0 < stream.frames <= len(stream.index_entries):
@@ -149,10 +149,10 @@ def open_video(
     with path.open("rb") as raw:
         family = sniff(raw.read(HEAD_BYTES), limits.allowed_containers)
     # The quickest way first; the usual one a second time for an index that turns out wrong.
-    for lightly in (True, False, False) if family.name == "mp4" else (False,):
-        with open_upload(path, family, limits.max_pixels, lightly=lightly) as container:
+    for fast_open in (True, False, False) if family.name == "mp4" else (False,):
+        with open_upload(path, family, limits.max_pixels, fast_open=fast_open) as container:
             try:
-                video = _read(lightly, path, family, container, limits, every_frame, until_s)
+                video = _read(fast_open, path, family, container, limits, every_frame, until_s)
             except IndexUnreliable:
                 every_frame = True
                 continue
@@ -162,7 +162,7 @@ def open_video(
 
 
 def _read(
-    lightly: bool,
+    fast_open: bool,
     path: Openable,
     family: Family,
     container: InputContainer,
@@ -170,17 +170,17 @@ def _read(
     every_frame: bool,
     until_s: float | None,
 ) -> Video | None:
-    """What is learnt of the video in a container; None if it was opened `lightly` and its header does not tell all.
+    """What is learnt of the video in a container; None after a `fast_open` whose header does not tell all.
 
     Raises IndexUnreliable, but not where every packet is read, for `every_frame`.
     """
     stream = _video_stream(container, limits.max_streams)
-    header = _telling(container, stream) if lightly else None
-    if lightly and header is None:
+    header = _usable_sps(container, stream) if fast_open else None
+    if fast_open and header is None:
         return None
     codec = _codec(stream, limits.allowed_codecs)
     limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
-    first = None if every_frame else _enough(stream, family, until_s)
+    first = None if every_frame else _packets_to_read(stream, family, until_s)
     kept = Kept(_KEPT_BYTES)
     if first is None:
         timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
@@ -192,7 +192,7 @@ def _read(
     return _video(path, family, container, stream, codec, aspect, timeline, kept, limits)
 
 
-def _telling(container: InputContainer, stream: VideoStream) -> AvcHeader | None:
+def _usable_sps(container: InputContainer, stream: VideoStream) -> AvcHeader | None:
     """The header of the stream, if it tells all that opening the file the usual way would find out."""
     context = stream.codec_context
     # What `avc3` and fragments say of themselves comes later.
@@ -227,7 +227,7 @@ def _video(
             limit=limits.max_duration_s,
             actual=round(timeline.duration_s, 3),
         )
-    found = Probe(
+    probe = Probe(
         family=family,
         stream=stream.index,
         codec=codec,
@@ -235,4 +235,4 @@ def _video(
         timeline=timeline,
         declared_s=_declared_s(container, stream),
     )
-    return Video(path, container, stream, found, () if timeline.demux_error else kept.packets)
+    return Video(path, container, stream, probe, () if timeline.demux_error else kept.packets)

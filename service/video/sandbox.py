@@ -13,8 +13,8 @@ from collections.abc import Collection
 from service.video.landlock import give_up_paths
 from service.video.seccomp import filter_system_calls
 
-# What can shut a decode in beyond its limits, as `leave_network` and `lock_in` name it.
-LAYERS = ("network namespace", "landlock", "seccomp")
+# What can shut a decode in beyond its limits, as `leave_network` and `apply_sandbox` name it.
+SANDBOX_LAYERS = ("network namespace", "landlock", "seccomp")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -67,7 +67,7 @@ def lacking(active: Collection[str]) -> str | None:
     return None if {"landlock", "network namespace"} & set(active) else "landlock, or else a network namespace"
 
 
-def lock_in(control: int) -> list[str]:
+def apply_sandbox(control: int) -> list[str]:
     """Give up files, network and other processes for good; what is open stays. Returns the names of what is active.
 
     `control` is the descriptor by which tasks come.

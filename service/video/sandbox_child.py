@@ -1,4 +1,4 @@
-"""What runs in a cell: lock in, then decode one upload after the other, holding nothing but its two files."""
+"""The sandbox worker itself: apply the sandbox, then decode uploads in turn, holding only the two files of each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import traceback
 from collections.abc import Callable
 from typing import IO, Any, NoReturn
 
-from service.video.sandbox import allow, bind_to_parent, lock_in
+from service.video.sandbox import allow, apply_sandbox, bind_to_parent
 from service.video.sandbox_worker import HEAD, LENGTH, READ_BYTES
 
 
-class HeldFile:
+class FdFile:
     """An open file in the place of a path, for a process that may open nothing."""
 
     def __init__(self, descriptor: int) -> None:
@@ -28,25 +28,25 @@ class HeldFile:
         return file
 
 
-# Called in the cell with the upload, the file of the clips, and the task as it was handed over.
-Work = Callable[[HeldFile, HeldFile, bytes], dict[str, Any]]
+# Called in the sandbox worker with the upload, the file of the clips, and the task as it was handed over.
+Work = Callable[[FdFile, FdFile, bytes], dict[str, Any]]
 
 
 def serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
-    """Be a cell of the process `parent`, until the other end of `connection` is closed."""
+    """Be a sandbox worker of the process `parent`, until the other end of `connection` is closed."""
     control = connection.fileno()
     code = 1
     try:
         bind_to_parent(parent)
         _close_others(control)
-        _say(control, {"layers": lock_in(control)})
+        _say(control, {"layers": apply_sandbox(control)})
         while (received := socket.recv_fds(connection, HEAD.size, 2))[0]:
             head, (upload, clips), *_ = received
             size, cpu_s, file_bytes = HEAD.unpack(head + _exactly(control, HEAD.size - len(head)))
             if sys.platform != "linux":
                 # There it is allowed from outside: a locked process cannot raise its limits.
                 allow(cpu_s, file_bytes)
-            answer = work(HeldFile(upload), HeldFile(clips), _exactly(control, size))
+            answer = work(FdFile(upload), FdFile(clips), _exactly(control, size))
             os.close(upload)
             os.close(clips)
             _say(control, answer)

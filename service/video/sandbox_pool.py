@@ -1,4 +1,4 @@
-"""Which cell decodes which upload: one that has seen nobody else's."""
+"""Which sandbox worker decodes which upload: one that has seen no other caller's."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Coroutine
 from typing import Any
 
 from service.video.forkserver_client import Exit, ForkServer, ServerGone
-from service.video.sandbox_worker import Cell
+from service.video.sandbox_worker import SandboxWorker
 
 
-class Cells:
-    """The cells of one fork server: at most `most` that have seen uploads, and as many fresh ones.
+class SandboxPool:
+    """The sandbox workers of one fork server: at most `most` that have seen uploads, and as many fresh ones.
 
-    A cell is used for at most `uploads` of one caller, and never again once an upload has failed in it.
+    A sandbox worker is used for at most `uploads` of one caller, and never again once an upload has failed in it.
     """
 
     def __init__(self, server: ForkServer, most: int, uploads: int) -> None:
         self._server = server
         self._most = most
         self._uploads = uploads
-        self._idle: list[tuple[str, Cell]] = []
-        self._fresh: list[Cell] = []
+        self._idle: list[tuple[str, SandboxWorker]] = []
+        self._fresh: list[SandboxWorker] = []
         self._busy = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -31,66 +31,66 @@ class Cells:
 
     @property
     def gone(self) -> bool:
-        """Whether the fork server has ended, and with it all cells."""
+        """Whether the fork server has ended, and with it all sandbox workers."""
         return self._server.gone
 
     async def fill(self) -> list[str]:
-        """Fork as many fresh cells as there are to be; names of what shuts one in. Raises ServerGone, CellGone."""
+        """Fork all fresh workers; returns the sandbox layers of one. Raises ServerGone, SandboxWorkerGone."""
         while len(self._fresh) < self._most:
             await self._fork()
-        return await self.layers(self._fresh[-1])
+        return await self.sandbox_layers(self._fresh[-1])
 
-    async def layers(self, cell: Cell) -> list[str]:
-        """Names of what shuts in this one. Raises CellGone."""
-        return [*self._server.layers, *await cell.layers()]
+    async def sandbox_layers(self, worker: SandboxWorker) -> list[str]:
+        """The sandbox layers of this worker. Raises SandboxWorkerGone."""
+        return [*self._server.sandbox_layers, *await worker.sandbox_layers()]
 
-    async def take(self, caller: str) -> Cell:
-        """A cell for an upload of `caller`; it comes back by `give_back` or `end`. Raises ServerGone."""
+    async def take(self, caller: str) -> SandboxWorker:
+        """A sandbox worker for an upload of `caller`; it comes back by `give_back` or `end`. Raises ServerGone."""
         own = next((idle for idle in self._idle if idle[0] == caller), None)
         if own is not None:
             self._idle.remove(own)
-            cell = own[1]
+            worker = own[1]
         else:
             while not self._fresh:
                 await self._fork()
-            cell = self._fresh.pop(0)
+            worker = self._fresh.pop(0)
         self._busy += 1
         self._unused.clear()
         while self._idle and self._busy + len(self._idle) > self._most:
             self._spawn(self._server.end(self._idle.pop(0)[1]))
-        # The next caller's cell is made while this one works.
+        # The next caller's sandbox worker is made while this one works.
         self._refill()
-        return cell
+        return worker
 
-    def give_back(self, cell: Cell, caller: str) -> None:
-        """The cell has decoded an upload of `caller`."""
-        if cell.tasks < self._uploads:
+    def give_back(self, worker: SandboxWorker, caller: str) -> None:
+        """The sandbox worker has decoded an upload of `caller`."""
+        if worker.tasks < self._uploads:
             self._free()
-            self._idle.append((caller, cell))
+            self._idle.append((caller, worker))
         else:
-            self.discard(cell)
+            self.discard(worker)
 
-    def discard(self, cell: Cell) -> None:
-        """Kill a cell that was taken, without waiting for it."""
+    def discard(self, worker: SandboxWorker) -> None:
+        """Kill a sandbox worker that was taken, without waiting for it."""
         self._free()
-        self._spawn(self._server.end(cell))
+        self._spawn(self._server.end(worker))
 
-    async def end(self, cell: Cell) -> Exit:
-        """Kill a cell that was taken; when this returns, it is no more. Raises ServerGone."""
+    async def end(self, worker: SandboxWorker) -> Exit:
+        """Kill a sandbox worker that was taken; when this returns, it is no more. Raises ServerGone."""
         self._free()
-        return await self._server.end(cell)
+        return await self._server.end(worker)
 
     async def unused(self) -> None:
         """Wait until none is taken."""
         await self._unused.wait()
 
     async def close(self) -> None:
-        """Kill all cells, and the fork server."""
+        """Kill all sandbox workers, and the fork server."""
         await self._server.close()
         while self._beside:
             await asyncio.gather(*self._beside, return_exceptions=True)
-        for cell in (*(cell for _, cell in self._idle), *self._fresh):
-            cell.close()
+        for worker in (*(worker for _, worker in self._idle), *self._fresh):
+            worker.close()
 
     def _free(self) -> None:
         self._busy -= 1
@@ -98,7 +98,7 @@ class Cells:
             self._unused.set()
 
     async def _fork(self) -> None:
-        """Wait for one more fresh cell; others may wait for the same. Raises ServerGone."""
+        """Wait for one more fresh sandbox worker; others may wait for the same. Raises ServerGone."""
         self._refill()
         if self._forking is not None:
             await asyncio.shield(self._forking)

@@ -1,7 +1,7 @@
-"""A cell, seen from the process that serves requests: a locked process that decodes what is handed to it.
+"""A sandbox worker, seen from the process that serves requests: a locked process that decodes what is handed to it.
 
-A cell holds the two files of one upload at a time and can open no other. It parses untrusted bytes, so what it says is
-untrusted too: bounded, checked, never unpickled.
+A sandbox worker holds the two files of one upload at a time and can open no other. It parses untrusted bytes, so what
+it says is untrusted too: bounded, checked, never unpickled.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ LENGTH = struct.Struct("!Q")
 # What stands before a task: its length, CPU seconds and bytes of a file that it may use.
 HEAD = struct.Struct("!QQQ")
 READ_BYTES = 1 << 16
-_LAYERS_BYTES = 1 << 10
+_SANDBOX_LAYERS_BYTES = 1 << 10
 
 
-class CellGone(Exception):
-    """The cell has ended, or says something else than agreed."""
+class SandboxWorkerGone(Exception):
+    """The sandbox worker has ended, or says something else than agreed."""
 
 
-class Cell:
-    """One cell; `service.video.sandbox_child` is its other end.
+class SandboxWorker:
+    """One sandbox worker; `service.video.sandbox_child` is its other end.
 
-    Methods raise CellGone, except `written` and `close`.
+    Methods raise SandboxWorkerGone, except `written` and `close`.
 
     Attributes:
         pid: its process id.
@@ -46,24 +46,26 @@ class Cell:
         self._control = control
         self._output = output
         self._unread = bytearray()
-        self._layers: list[str] | None = None
+        self._sandbox_layers: list[str] | None = None
         self.pid = pid
         self.tasks = 0
         self.used_s: float | None = None
 
-    async def layers(self) -> list[str]:
-        """Names of what shuts it in on this machine; waits until it is locked in."""
-        if self._layers is None:
+    async def sandbox_layers(self) -> list[str]:
+        """Names of the sandbox layers that are active on this machine; waits until they are."""
+        if self._sandbox_layers is None:
             try:
-                self._layers = [str(name) for name in json.loads(await self.report(_LAYERS_BYTES))["layers"]]
+                self._sandbox_layers = [
+                    str(name) for name in json.loads(await self.report(_SANDBOX_LAYERS_BYTES))["layers"]
+                ]
             except (ValueError, KeyError, TypeError):
-                raise CellGone from None
-        return self._layers
+                raise SandboxWorkerGone from None
+        return self._sandbox_layers
 
     async def begin(self, upload: int, clips: int, task: bytes, *, cpu_s: int, file_bytes: int) -> None:
         """Hand over two descriptors and a task, with `cpu_s` more CPU seconds and files of up to `file_bytes`."""
         # Nothing of an upload comes to a process that has not locked itself in.
-        await self.layers()
+        await self.sandbox_layers()
         message = HEAD.pack(len(task), cpu_s, file_bytes) + task
         with _gone():
             if sys.platform == "linux":
@@ -77,7 +79,7 @@ class Cell:
         """What it says next: JSON, if it keeps to what was agreed."""
         (size,) = LENGTH.unpack(await self._exactly(LENGTH.size))
         if size > most_bytes:
-            raise CellGone
+            raise SandboxWorkerGone
         return await self._exactly(size)
 
     def written(self) -> bytes:
@@ -89,7 +91,7 @@ class Cell:
             return b""
 
     def close(self) -> None:
-        """Forget it; an idle cell ends then."""
+        """Forget it; an idle sandbox worker ends then."""
         self._control.close()
         if self._output >= 0:
             os.close(self._output)
@@ -100,7 +102,7 @@ class Cell:
             with _gone():
                 chunk = await asyncio.get_running_loop().sock_recv(self._control, READ_BYTES)
             if not chunk:
-                raise CellGone
+                raise SandboxWorkerGone
             self._unread += chunk
         data = bytes(self._unread[:size])
         del self._unread[:size]
@@ -112,7 +114,7 @@ def _gone() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CellGone from error
+        raise SandboxWorkerGone from error
 
 
 def _cpu_s(pid: int) -> float:

@@ -92,7 +92,7 @@ class _Program(ctypes.Structure):
 
 
 def permitted(machine: str, control: int) -> Sequence[Call]:
-    """The calls that a cell on such a `machine` may make; `control` is the connection that its tasks come by."""
+    """The calls that a sandbox worker on `machine` may make; tasks come by the connection `control`."""
     place = list(_ARCHITECTURES).index(machine)
     conditions = _conditions(control)
     return [Call(numbers[place], conditions.get(name, ())) for name, numbers in _ALLOWED.items()]

@@ -16,11 +16,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from service.video.config import VideoLimits
-from service.video.decoder import Decoder, Picked, Take
+from service.video.decoder import Decoder, DecodeStats, FrameSink
 from service.video.packet_index import Packets, changes_setup
 from service.video.packet_source import FilePackets, KeptPackets, PacketSource, PlanUnsafe
 from service.video.probe import Video
-from service.video.segments import IndexedRuns, Key, Run, passed, runs_of_packets
+from service.video.segments import DecodeSegment, IndexedSegments, Keyframe, passed, segments_of_packets
 from service.video.source import open_upload
 from service.video.timeline import IndexUnreliable
 
@@ -35,91 +35,91 @@ _MARKS_UNREFERENCED = ("h264", "mpeg4", "mpeg2video", "mpeg1video", "vp8")
 
 
 def _marks_unreferenced(video: Video) -> bool:
-    if video.found.codec == "hevc":
+    if video.probe.codec == "hevc":
         # Pictures that their own layer does not refer to may still be referred to by a higher one.
         header = bytes(video.stream.codec_context.extradata or b"")
         return len(header) > 22 and header[0] == 1 and (header[21] >> 3) & 7 == 1
-    return video.found.codec in _MARKS_UNREFERENCED
+    return video.probe.codec in _MARKS_UNREFERENCED
 
 
-def _plan_runs(video: Video, moments: Sequence[float], known: Packets | None) -> list[Run]:
-    """What to decode for `moments` (seconds, ascending), of which the packets are `known` or yet to be read.
+def _plan_segments(video: Video, timestamps: Sequence[float], known: Packets | None) -> list[DecodeSegment]:
+    """What to decode for `timestamps` (seconds, ascending), of which the packets are `known` or yet to be read.
 
     Raises:
         PlanUnsafe: the container or the codec does not allow a plan, or its timestamps are in disorder.
     """
-    found, timeline = video.found, video.found.timeline
-    if found.family.name not in _SEEKABLE_FAMILIES + _READABLE_FAMILIES or found.codec in _WITHOUT_KEYFRAMES:
-        raise PlanUnsafe(f"{found.codec} in {found.family.name} is always decoded whole")
+    probe, timeline = video.probe, video.probe.timeline
+    if probe.family.name not in _SEEKABLE_FAMILIES + _READABLE_FAMILIES or probe.codec in _WITHOUT_KEYFRAMES:
+        raise PlanUnsafe(f"{probe.codec} in {probe.family.name} is always decoded whole")
     if known is None:
         try:
-            return IndexedRuns(video.container, video.stream, found.codec).runs(timeline, moments)
+            return IndexedSegments(video.container, video.stream, probe.codec).segments(timeline, timestamps)
         except IndexUnreliable as error:
             raise PlanUnsafe("the index does not fit the packets") from error
-    if timeline.demux_error or not known.orderly:
+    if timeline.demux_error or not known.has_valid_timestamps:
         raise PlanUnsafe("the timestamps are in disorder")
-    return runs_of_packets(known, timeline, moments)
+    return segments_of_packets(known, timeline, timestamps)
 
 
-def _known(video: Video, moments: Sequence[float]) -> Packets | None:
-    """The packets that were read, if those for all `moments` are among them."""
-    timeline = video.found.timeline
-    if timeline.head is not None and passed(timeline.head, timeline.ticks(moments[-1])):
+def _known(video: Video, timestamps: Sequence[float]) -> Packets | None:
+    """The packets that were read, if those for all `timestamps` are among them."""
+    timeline = video.probe.timeline
+    if timeline.head is not None and passed(timeline.head, timeline.ticks(timestamps[-1])):
         return timeline.head
     return timeline.packets
 
 
 class _PlannedPass:
-    """Carries out the runs on one stream."""
+    """Decodes the segments of one stream."""
 
-    def __init__(self, video: Video, packets: PacketSource, take: Take, decoder: Decoder) -> None:
+    def __init__(self, video: Video, packets: PacketSource, sink: FrameSink, decoder: Decoder) -> None:
         self._packets = packets
-        self._take = take
+        self._sink = sink
         self._decoder = decoder
-        self._whole_frames = video.found.family.name in _SEEKABLE_FAMILIES
+        self._whole_frames = video.probe.family.name in _SEEKABLE_FAMILIES
         self._skips = _marks_unreferenced(video)
         self.stamps: dict[int, int] = {}
 
-    def carry_out(self, runs: Sequence[Run]) -> None:
+    def carry_out(self, segments: Sequence[DecodeSegment]) -> None:
         done = -1
-        for number, run in enumerate(runs):
-            first = self._packets.jump(run.start, done)
+        for number, segment in enumerate(segments):
+            first = self._packets.jump(segment.start, done)
             if number:
                 self._decoder.restart()
-            self._decode(run, first)
-            done = run.last
+            self._decode(segment, first)
+            done = segment.last
 
-    def _decode(self, run: Run, packet: Packet[VideoStream]) -> None:
-        check = _RunCheck(run.start, self._whole_frames)
-        left = set(run.wanted)
+    def _decode(self, segment: DecodeSegment, packet: Packet[VideoStream]) -> None:
+        check = _SegmentCheck(segment.start, self._whole_frames)
+        left = set(segment.wanted)
         while True:
             if changes_setup(packet):
                 raise PlanUnsafe("the decoder's setup changes")
             wanted = packet.pts in left
             left.discard(packet.pts)
             self._decoder.skip_unreferenced(self._skips and not wanted)
-            self._give(run, check.frames(self._decoder.decode(packet)))
+            self._give(segment, check.frames(self._decoder.decode(packet)))
             if not left:
                 break
             packet = self._packets.next()
         # What is still inside comes out now: no later packet has to push it.
-        self._give(run, check.frames(self._decoder.decode(None)))
-        if any(number not in self.stamps for numbers in run.wanted.values() for number in numbers):
+        self._give(segment, check.frames(self._decoder.decode(None)))
+        if any(number not in self.stamps for numbers in segment.wanted.values() for number in numbers):
             raise PlanUnsafe("a wanted frame did not come out")
 
-    def _give(self, run: Run, frames: Iterator[VideoFrame]) -> None:
+    def _give(self, segment: DecodeSegment, frames: Iterator[VideoFrame]) -> None:
         for frame in frames:
             if frame.pts is None:
                 raise PlanUnsafe("a frame has no timestamp")
-            for number in run.wanted.get(frame.pts, ()):
-                self._take(number, frame)
+            for number in segment.wanted.get(frame.pts, ()):
+                self._sink(number, frame)
                 self.stamps[number] = frame.pts
 
 
-class _RunCheck:
-    """Watches the frames of one run for signs that it did not start at a keyframe, or that the file is damaged."""
+class _SegmentCheck:
+    """Watches the frames of one segment for signs that it did not start at a keyframe, or that the file is damaged."""
 
-    def __init__(self, start: Key | None, whole_frames: bool) -> None:
+    def __init__(self, start: Keyframe | None, whole_frames: bool) -> None:
         self._start = start
         self._whole_frames = whole_frames
         self._last: int | None = None
@@ -150,18 +150,18 @@ def _same_stream(container: InputContainer, index: int) -> VideoStream:
     return stream
 
 
-def pick_planned(video: Video, moments: Sequence[float], take: Take, limits: VideoLimits) -> Picked:
+def pick_planned(video: Video, timestamps: Sequence[float], sink: FrameSink, limits: VideoLimits) -> DecodeStats:
     """`pick_frames` by carrying out a plan.
 
     Raises:
-        PlanUnsafe: something is not as planned. `take` may have been called.
+        PlanUnsafe: something is not as planned. `sink` may have been called.
     """
-    found, timeline = video.found, video.found.timeline
-    known = _known(video, moments)
-    runs = _plan_runs(video, moments, known)
+    probe, timeline = video.probe, video.probe.timeline
+    known = _known(video, timestamps)
+    segments = _plan_segments(video, timestamps, known)
     # Pictures that lead an open group miss their references, which is no damage.
-    mend = any(run.start is not None and run.start.opens for run in runs)
-    seekable = found.family.name in _SEEKABLE_FAMILIES
+    mend = any(segment.start is not None and segment.start.open_gop for segment in segments)
+    seekable = probe.family.name in _SEEKABLE_FAMILIES
     try:
         with ExitStack() as stack:
             stream = video.stream
@@ -170,15 +170,15 @@ def pick_planned(video: Video, moments: Sequence[float], take: Take, limits: Vid
             elif seekable:
                 source = FilePackets(video.container, stream, seekable)
             else:
-                container = stack.enter_context(open_upload(video.path, found.family, limits.max_pixels))
-                stream = _same_stream(container, found.stream)
+                container = stack.enter_context(open_upload(video.path, probe.family, limits.max_pixels))
+                stream = _same_stream(container, probe.stream)
                 source = FilePackets(container, stream, seekable)
             decoder = Decoder(stream.codec_context, limits, mend)
-            planned = _PlannedPass(video, source, take, decoder)
-            planned.carry_out(runs)
+            planned = _PlannedPass(video, source, sink, decoder)
+            planned.carry_out(segments)
     except MemoryError:
         raise
     except FFmpegError as error:
         raise PlanUnsafe(str(error.strerror)) from error
-    times = tuple(timeline.seconds(planned.stamps[number]) for number in range(len(moments)))
-    return Picked(times, decoder.frames, 0, "")
+    times = tuple(timeline.seconds(planned.stamps[number]) for number in range(len(timestamps)))
+    return DecodeStats(times, decoder.frames, 0, "")

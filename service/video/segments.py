@@ -1,7 +1,7 @@
-"""Which packets have to be decoded so that the wanted frames come out: runs that each start at a keyframe.
+"""Which packets have to be decoded so that the wanted frames come out: segments that each start at a keyframe.
 
-The timestamps of packets are those of the frames that they become, so the frames on screen at given moments are known
-before any is decoded, and so is the last keyframe before each.
+The timestamps of packets are those of the frames that they become, so the frames on screen at given timestamps are
+known before any is decoded, and so is the last keyframe before each.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ _SEEK_TRIES = 3
 
 
 @dataclass(frozen=True)
-class Key:
+class Keyframe:
     """A packet where decoding can start.
 
     Attributes:
         pts: when it is presented, in ticks.
         order: its place among the packets of the stream; only comparisons have a meaning.
-        opens: whether pictures may follow that refer to the group before.
+        open_gop: whether pictures may follow that refer to the group before.
     """
 
     pts: int
     order: int
-    opens: bool
+    open_gop: bool
 
 
 @dataclass
-class Run:
+class DecodeSegment:
     """A stretch of packets that is decoded without a break.
 
     Attributes:
         start: where it starts; None for the stream's first packet.
-        wanted: which moments, by number, show the frame of each timestamp.
+        wanted: for the frame of each presentation timestamp, the numbers of the wanted times that show it.
         last: place of the last packet that is needed.
     """
 
-    start: Key | None
+    start: Keyframe | None
     wanted: dict[int, list[int]] = field(default_factory=dict)
     last: int = -1
 
@@ -59,39 +59,39 @@ class _Target:
 
     pts: int
     order: int
-    key: Key | None
+    key: Keyframe | None
 
 
-def _merge(targets: Sequence[_Target]) -> list[Run]:
-    runs: list[Run] = []
+def _merge(targets: Sequence[_Target]) -> list[DecodeSegment]:
+    segments: list[DecodeSegment] = []
     for number, target in enumerate(targets):
-        # Pictures that lead an open group lie behind its keyframe in the file: the run is then already beyond it.
-        if not runs or (target.key is not None and target.key.order > runs[-1].last):
-            runs.append(Run(target.key))
-        runs[-1].wanted.setdefault(target.pts, []).append(number)
-        runs[-1].last = max(runs[-1].last, target.order)
-    return runs
+        # Pictures that lead an open group lie behind its keyframe in the file: the segment is then already beyond it.
+        if not segments or (target.key is not None and target.key.order > segments[-1].last):
+            segments.append(DecodeSegment(target.key))
+        segments[-1].wanted.setdefault(target.pts, []).append(number)
+        segments[-1].last = max(segments[-1].last, target.order)
+    return segments
 
 
-def runs_of_packets(packets: Packets, timeline: Timeline, moments: Sequence[float]) -> list[Run]:
-    """The runs for `moments` (seconds, ascending) where all packets are known."""
+def segments_of_packets(packets: Packets, timeline: Timeline, timestamps: Sequence[float]) -> list[DecodeSegment]:
+    """The segments for `timestamps` (seconds, ascending) where all packets are known."""
     numbers = np.flatnonzero(packets.shown & (packets.pts >= timeline.origin))
     numbers = numbers[np.argsort(packets.pts[numbers], kind="stable")]
     keys = np.flatnonzero(packets.keyframe & packets.shown)
-    bounds = np.array([timeline.ticks(moment) for moment in moments])
+    bounds = np.array([timeline.ticks(timestamp) for timestamp in timestamps])
     places = np.clip(np.searchsorted(packets.pts[numbers], bounds, side="right") - 1, 0, None)
     targets = []
     for number in numbers[places].tolist():
         pts = int(packets.pts[number])
         before = int(np.searchsorted(packets.pts[keys], pts, side="right")) - 1
         key = int(keys[before]) if before >= 0 else -1
-        start = Key(int(packets.pts[key]), key, packets.opens(key)) if key >= 0 else None
+        start = Keyframe(int(packets.pts[key]), key, packets.open_gop(key)) if key >= 0 else None
         targets.append(_Target(pts, number, start))
     return _merge(targets)
 
 
-class IndexedRuns:
-    """Finds runs in a stream whose index, in decoding time, is complete; reads the packets around each target only."""
+class IndexedSegments:
+    """Finds segments in a stream with a complete index in decoding time; reads only the packets around each target."""
 
     def __init__(self, container: InputContainer, stream: VideoStream, codec: str) -> None:
         self._container = container
@@ -99,16 +99,16 @@ class IndexedRuns:
         self._index = stream.index_entries
         self._codec = codec
 
-    def runs(self, timeline: Timeline, moments: Sequence[float]) -> list[Run]:
-        """The runs for `moments` (seconds, ascending).
+    def segments(self, timeline: Timeline, timestamps: Sequence[float]) -> list[DecodeSegment]:
+        """The segments for `timestamps` (seconds, ascending).
 
         Raises:
             IndexUnreliable: the packets are not what the index promises.
         """
         targets: list[_Target] = []
-        known: tuple[Key, Packets] | None = None
-        for moment in moments:
-            bound = timeline.ticks(moment)
+        known: tuple[Keyframe, Packets] | None = None
+        for timestamp in timestamps:
+            bound = timeline.ticks(timestamp)
             if known is None or not self._covers(known, bound):
                 known = self._read(bound)
             key, packets = known
@@ -119,21 +119,21 @@ class IndexedRuns:
             targets.append(_Target(int(packets.pts[number]), int(packets.dts[number]), key))
         return _merge(targets)
 
-    def _covers(self, known: tuple[Key, Packets], bound: float) -> bool:
+    def _covers(self, known: tuple[Keyframe, Packets], bound: float) -> bool:
         key, packets = known
         entry = self._index.search_timestamp(int(bound), backward=True)
         return entry >= 0 and self._index[entry].timestamp <= key.order and passed(packets, bound)
 
-    def _read(self, bound: float) -> tuple[Key, Packets]:
+    def _read(self, bound: float) -> tuple[Keyframe, Packets]:
         """The packets from the last keyframe shown by `bound` up to where none can be shown by then any more."""
         try:
             first, packets = self._seek(bound)
             found = collect(_until_passed(chain((first,), packets), bound), self._codec, len(self._index))
         except FFmpegError as error:
             raise IndexUnreliable from error
-        if not found.orderly or found.error:
+        if not found.has_valid_timestamps or found.error:
             raise IndexUnreliable
-        return Key(int(found.pts[0]), int(found.dts[0]), found.opens(0)), found
+        return Keyframe(int(found.pts[0]), int(found.dts[0]), found.open_gop(0)), found
 
     def _seek(self, bound: float) -> tuple[Packet[VideoStream], Iterator[Packet[VideoStream]]]:
         """The last keyframe shown by `bound`, and the packets after it."""

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from service.errors import Undecodable
 from service.video.config import VideoLimits
-from service.video.decoder import Decoder, Picked, Take
+from service.video.decoder import Decoder, DecodeStats, FrameSink
 from service.video.probe import Video
 from service.video.source import open_upload, read_packets
 
@@ -94,20 +94,20 @@ class _Pass:
         self.last_error = reason
 
 
-def pick_sequentially(video: Video, moments: Sequence[float], take: Take, limits: VideoLimits) -> Picked:
+def pick_sequentially(video: Video, timestamps: Sequence[float], sink: FrameSink, limits: VideoLimits) -> DecodeStats:
     """`pick_frames` by decoding everything up to the last wanted frame."""
-    found, timeline = video.found, video.found.timeline
-    bounds = [timeline.ticks(moment) for moment in moments]
+    probe, timeline = video.probe, video.probe.timeline
+    bounds = [timeline.ticks(timestamp) for timestamp in timestamps]
     times: list[float] = []
-    with open_upload(video.path, found.family, limits.max_pixels) as container:
-        stream = container.streams[found.stream]
+    with open_upload(video.path, probe.family, limits.max_pixels) as container:
+        stream = container.streams[probe.stream]
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise Undecodable("The video stream cannot be found again; the container is damaged.")
         decoder = Decoder(stream.codec_context, limits)
-        reading = _Pass(decoder, _REORDER_DEPTH if found.family.name in _REORDERED_FAMILIES else 0)
+        reading = _Pass(decoder, _REORDER_DEPTH if probe.family.name in _REORDERED_FAMILIES else 0)
 
         def give(frame: VideoFrame, stamp: int) -> None:
-            take(len(times), frame)
+            sink(len(times), frame)
             times.append(float(max(0, stamp - timeline.origin) * timeline.time_base))
 
         held: tuple[VideoFrame, int] | None = None
@@ -125,4 +125,4 @@ def pick_sequentially(video: Video, moments: Sequence[float], take: Take, limits
             )
         while len(times) < len(bounds):
             give(*held)
-    return Picked(tuple(times), decoder.frames, reading.errors, reading.last_error)
+    return DecodeStats(tuple(times), decoder.frames, reading.errors, reading.last_error)

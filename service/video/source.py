@@ -27,7 +27,7 @@ class Openable(Protocol):
         """The file, read or written from its beginning."""
 
 
-class _Nameless:
+class _AnonymousFile:
     """A binary file without its `name`: FFmpeg must neither guess a format nor resolve siblings from a path."""
 
     def __init__(self, raw: IO[bytes]) -> None:
@@ -50,10 +50,12 @@ def _refuse_open(url: str, flags: int, options: object) -> NoReturn:
 
 
 @contextmanager
-def open_upload(path: Openable, family: Family, max_pixels: int, *, lightly: bool = False) -> Iterator[InputContainer]:
+def open_upload(
+    path: Openable, family: Family, max_pixels: int, *, fast_open: bool = False
+) -> Iterator[InputContainer]:
     """The container at `path`, read by the family's demuxer.
 
-    With `lightly` no picture is decoded: what only pictures say, of the order in which they come above all, may be
+    With `fast_open` no picture is decoded: what only pictures say, of the order in which they come above all, may be
     missing.
 
     Raises:
@@ -62,12 +64,12 @@ def open_upload(path: Openable, family: Family, max_pixels: int, *, lightly: boo
     with path.open("rb") as raw:
         try:
             container = av.open(
-                _Nameless(raw),
+                _AnonymousFile(raw),
                 mode="r",
                 format=family.demuxer,
                 # These options reach the decoders that FFmpeg opens for itself while it looks for streams.
-                options={"max_pixels": str(max_pixels), **({"skip_frame": "all"} if lightly else {})},
-                container_options={"format_whitelist": family.demuxer, **({"probesize": "32"} if lightly else {})},
+                options={"max_pixels": str(max_pixels), **({"skip_frame": "all"} if fast_open else {})},
+                container_options={"format_whitelist": family.demuxer, **({"probesize": "32"} if fast_open else {})},
                 metadata_errors="replace",
                 io_open=_refuse_open,
             )

@@ -77,9 +77,9 @@ class Timeline:
         """Average frames per second; None for fewer than two frames."""
         return self.frames / self.duration_s if self.frames > 1 and self.duration_s > 0 else None
 
-    def ticks(self, moment_s: float) -> float:
+    def ticks(self, time_s: float) -> float:
         """The timestamp that a frame may have at most, to be on screen `moment_s` after the first."""
-        return self.origin + moment_s / self.tick_s + 0.5
+        return self.origin + time_s / self.tick_s + 0.5
 
 
 def presented(packets: Packets, origin: int) -> NDArray[np.int64]:
@@ -160,7 +160,7 @@ def read_ends(
     except FFmpegError as error:
         raise IndexUnreliable from error
     tail = collect(read_packets(container, stream), codec, max_packets)
-    if head.error or tail.error or not (head.orderly and tail.orderly and tail.shown.any()):
+    if head.error or tail.error or not (head.has_valid_timestamps and tail.has_valid_timestamps and tail.shown.any()):
         raise IndexUnreliable
     if len(tail.pts) > count or not tail.keyframe[0] or index[count - len(tail.pts)].timestamp != tail.dts[0]:
         raise IndexUnreliable

@@ -1,4 +1,4 @@
-"""Which moments of a video to look at. Pure: seconds in, seconds out, all from the first presented frame."""
+"""Which times of a video to sample. Pure: seconds in, seconds out, all from the first presented frame."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ import pytest
 from service.local.process import LocalServerError, ServerProcess, free_ports
 from service.local.redis import LocalRedis
 from testing.program import upload
-from tests.fixtures import access_list, bare_machine, evil_cell
+from tests.fixtures import access_list, bare_machine, evil_worker
 from tests.fixtures.access_list import restricted
-from tests.fixtures.evil_cell import program
+from tests.fixtures.evil_worker import program
 from tests.fixtures.servers import SHIPPED_REPOSITORY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="decode processes are shut in on Linux only")
@@ -133,7 +133,7 @@ def named(prepare: Callable[..., object]) -> str:
 def evil(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """An API with a sandbox, in which uploads that are programs run."""
     log = tmp_path_factory.mktemp("evil") / "log"
-    with serving(environment, log, named(evil_cell.prepare_evil), VIDTR_DECODE_SANDBOX="require") as client:
+    with serving(environment, log, named(evil_worker.prepare_evil), VIDTR_DECODE_SANDBOX="require") as client:
         yield client
 
 
@@ -197,7 +197,7 @@ def test_clips_that_are_taken_back_fail_their_upload_alone(
     prepare = named(bare_machine.prepare_evil_on_a_bare_machine)
     with serving(environment, tmp_path / "log", prepare, VIDTR_DECODE_SANDBOX="best_effort") as client:
         answers = []
-        # The cell may be the slower one; then its clips have been read already, and are scored.
+        # The sandbox worker may be the slower one; then its clips have been read already, and are scored.
         while not any(map(crashed, answers)) and len(answers) < 20:
             answers.append(sent(client, tmp_path, HONEST + TAKE_BACK))
         assert crashed(answers[-1])

@@ -1,4 +1,4 @@
-"""Crashes count: against their caller, and against the addresses that all cells share."""
+"""Crashes count: against their caller, and against the addresses that all sandbox workers share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.errors import DecoderCrash, TooManyCrashes, VidtrError
 from service.video.crashes import Crashes
 from service.video.pool import DecodePool
 from testing.videos import write_video
-from tests.fixtures.evil_cell import program, take_over
+from tests.fixtures.evil_worker import program, take_over
 from tests.integration.video.test_pool import SLOW, fork_servers, running, until_decoding
 from tests.unit.video.common import SPEC
 

@@ -19,7 +19,7 @@ from service.contracts import JobRequest
 from service.errors import VidtrError
 from service.video.pool import DecodePool
 from testing.videos import quadrants, remux, write_audio, write_video
-from tests.integration.video.test_pool import cells, fork_servers, running, until_decoding
+from tests.integration.video.test_pool import fork_servers, running, sandbox_workers, until_decoding
 from tests.unit.video.common import SPEC
 
 # A full run (`make test-full`) sets the number of files; CI fuzzes with fewer.
@@ -241,14 +241,14 @@ async def test_a_decoder_that_hangs_costs_its_own_request_only(tmp_path: Path) -
     async with running(decode_workers=2, decode_timeout_s=3.0) as pool:
         clips = tmp_path / "slow"
         decoding = asyncio.create_task(pool.decode(long, clips, slow, JobRequest()))
-        cell = await until_decoding(clips)
+        worker = await until_decoding(clips)
         # Stopped, it answers nothing and heeds no signal but the last one: as native code that never returns.
-        cell.suspend()
+        worker.suspend()
         assert await outcome(pool, long, tmp_path / "out") == "answered"
         with pytest.raises(VidtrError) as caught:
             await decoding
         assert caught.value.code == "decode_timeout"
-        assert not cell.is_running()
+        assert not worker.is_running()
         assert await outcome(pool, long, tmp_path / "out") == "answered"
 
 
@@ -316,13 +316,13 @@ async def test_mutated_files_are_answered_or_refused_and_leave_nothing_behind(tm
         await asyncio.gather(*(fuzz(worker) for worker in range(4)))
         # Those of the last caller and those of the next, once what has failed is gone.
         async with asyncio.timeout(10):
-            while len(cells()) > 4:  # noqa: ASYNC110 - they end in another process
+            while len(sandbox_workers()) > 4:  # noqa: ASYNC110 - they end in another process
                 await asyncio.sleep(0.01)
     print(f"{FUZZ_FILES} files: {codes}; processes, descriptors, MiB on the way: {rest[0]} to {rest[-1]}")
     assert sum(codes.values()) == FUZZ_FILES
     assert "internal_error" not in codes
     assert not fork_servers()
-    assert not cells()
+    assert not sandbox_workers()
     assert not list(inputs.iterdir())
     assert rest[-1][0] == 1
     assert rest[-1][1] <= rest[0][1] + 8

@@ -1,4 +1,4 @@
-"""What of the process that serves requests a cell can see, and where what it writes goes."""
+"""What of the process that serves requests a sandbox worker can see, and where what it writes goes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from service.contracts import JobRequest
 from service.errors import SandboxMissing, Undecodable
 from service.video.sandbox import lacking
 from tests.fixtures.bare_machine import prepare_on_a_bare_machine
-from tests.fixtures.evil_cell import program, take_over
-from tests.integration.video.test_pool import cells, fork_servers, running
+from tests.fixtures.evil_worker import program, take_over
+from tests.integration.video.test_pool import fork_servers, running, sandbox_workers
 from tests.unit.video.common import SPEC
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
@@ -55,7 +55,7 @@ async def test_no_secret_of_the_api_is_in_a_process_that_decodes(
         os.set_inheritable(held.fileno(), True)
         os.set_inheritable(theirs.fileno(), True)
         async with running():
-            for process in (*fork_servers(), *cells()):
+            for process in (*fork_servers(), *sandbox_workers()):
                 with open(f"/proc/{process.pid}/environ", "rb") as environment:  # noqa: ASYNC230 - it is no file
                     assert environment.read() == b""
                 assert not any(canary.encode() in piece for piece in memory(process))

@@ -41,25 +41,25 @@ def fork_servers() -> list[psutil.Process]:
     return found
 
 
-def cells() -> list[psutil.Process]:
-    """The cells of this test."""
-    return [cell for server in fork_servers() for cell in server.children()]
+def sandbox_workers() -> list[psutil.Process]:
+    """The sandbox workers of this test."""
+    return [worker for server in fork_servers() for worker in server.children()]
 
 
 def cell_with(clips: Path) -> psutil.Process | None:
-    """The cell that holds this file of clips."""
-    for cell in cells():
+    """The sandbox worker that holds this file of clips."""
+    for worker in sandbox_workers():
         with suppress(psutil.NoSuchProcess):
-            if str(clips) in [file.path for file in cell.open_files()]:
-                return cell
+            if str(clips) in [file.path for file in worker.open_files()]:
+                return worker
     return None
 
 
 async def until_decoding(clips: Path) -> psutil.Process:
-    """The cell that decodes to this file."""
-    while (cell := cell_with(clips)) is None:  # noqa: ASYNC110 - it is handed over to another process
+    """The sandbox worker that decodes to this file."""
+    while (worker := cell_with(clips)) is None:  # noqa: ASYNC110 - it is handed over to another process
         await asyncio.sleep(0.01)
-    return cell
+    return worker
 
 
 @asynccontextmanager
@@ -116,7 +116,7 @@ async def test_a_request_of_another_room_is_decoded_from_the_first_upload_on(vid
 
 async def test_start_brings_up_a_cell_for_every_upload_that_may_be_decoded_at_once() -> None:
     async with running(decode_workers=2):
-        assert len(cells()) == 2
+        assert len(sandbox_workers()) == 2
 
 
 async def test_errors_keep_their_type_limit_and_value_across_the_process(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ async def test_a_fork_server_that_hangs_is_replaced(
         monkeypatch.setattr("service.video.forkserver_client._ANSWER_S", 5.0)
         short = write_video(tmp_path / "short.mp4", frames=2)
         for _ in range(2):
-            # Its cell is not used again, so that others are needed.
+            # Its sandbox worker is not used again, so that others are needed.
             with pytest.raises(VideoTooShort):
                 await pool.decode(short, tmp_path / "out", SPEC, JobRequest())
         assert server not in fork_servers()
@@ -181,7 +181,7 @@ async def test_a_fork_server_that_hangs_is_replaced(
 async def test_processes_killed_while_idle_are_replaced(video: Path, tmp_path: Path) -> None:
     async with running(decode_workers=2) as pool:
         await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
-        for process in [*cells(), *fork_servers()]:
+        for process in [*sandbox_workers(), *fork_servers()]:
             process.kill()
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
@@ -208,11 +208,11 @@ async def test_cpu_seconds_are_limited(video: Path, tmp_path: Path) -> None:
 async def test_cpu_seconds_are_granted_anew_to_each_upload(video: Path, tmp_path: Path) -> None:
     async with running(decode_cpu_s=1, decode_recycle_after=1_000_000) as pool:
         await pool.decode(video, tmp_path / "first", SPEC, JobRequest())
-        before = {cell.pid for cell in cells()}
+        before = {worker.pid for worker in sandbox_workers()}
         used_s = 0.0
         while used_s < 3.0:
             used_s += (await pool.decode(video, tmp_path / "out", SPEC, JobRequest(windows="all"))).decode_ms / 1000
-        assert before <= {cell.pid for cell in cells()}
+        assert before <= {worker.pid for worker in sandbox_workers()}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited on Linux only")
@@ -229,11 +229,11 @@ async def test_memory_is_limited(video: Path, tmp_path: Path) -> None:
 async def test_cancelling_kills_the_decode(video: Path, tmp_path: Path) -> None:
     async with running() as pool:
         decoding = asyncio.create_task(pool.decode(video, tmp_path / "slow", SLOW, JobRequest()))
-        cell = await until_decoding(tmp_path / "slow")
+        worker = await until_decoding(tmp_path / "slow")
         decoding.cancel()
         with pytest.raises(asyncio.CancelledError):
             await decoding
-        assert not cell.is_running()
+        assert not worker.is_running()
         assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
 
 
@@ -253,7 +253,7 @@ async def test_cancelling_while_waiting_for_a_process_leaves_the_running_decode_
 
 async def test_closing_leaves_no_process_behind(video: Path) -> None:
     async with running(decode_workers=2):
-        processes = [*fork_servers(), *cells()]
+        processes = [*fork_servers(), *sandbox_workers()]
         assert len(processes) == 3
     assert not psutil.wait_procs(processes, timeout=10)[1]
 
@@ -277,7 +277,7 @@ async def test_a_closed_pool_takes_no_upload(video: Path, tmp_path: Path) -> Non
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 async def test_a_process_ignores_interrupts_and_can_gain_no_privileges() -> None:
     async with running():
-        child = cells()[0]
+        child = sandbox_workers()[0]
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
     assert status["NoNewPrivs"].strip() == "1"
     assert int(status["SigIgn"], 16) >> (signal.SIGINT - 1) & 1

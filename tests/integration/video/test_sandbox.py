@@ -17,32 +17,32 @@ from typing import Any
 import pytest
 
 from service.video import sandbox_child
-from service.video.forkserver_main import end_cell, fork_cell
-from service.video.sandbox_worker import Cell, CellGone
-from tests.integration.video.test_pool import cells, running
+from service.video.forkserver_main import end_worker, fork_worker
+from service.video.sandbox_worker import SandboxWorker, SandboxWorkerGone
+from tests.integration.video.test_pool import running, sandbox_workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's sandbox")
 
 
 async def report(work: sandbox_child.Work, task: bytes = b"") -> dict[str, Any]:
-    """What a cell that does this work says to a task with two files of no interest. Raises CellGone."""
-    pid, connection, output = fork_cell(work)
-    cell = Cell(pid, connection, output)
+    """What a sandbox worker that does this work says to a task with two empty files. Raises SandboxWorkerGone."""
+    pid, connection, output = fork_worker(work)
+    worker = SandboxWorker(pid, connection, output)
     try:
         with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230 - it is no file
-            await cell.begin(nothing.fileno(), nothing.fileno(), task, cpu_s=10, file_bytes=1)
-        return dict(json.loads(await cell.report(1 << 20)))
+            await worker.begin(nothing.fileno(), nothing.fileno(), task, cpu_s=10, file_bytes=1)
+        return dict(json.loads(await worker.report(1 << 20)))
     finally:
-        ended.append(end_cell(pid)["code"])
-        cell.close()
+        ended.append(end_worker(pid)["code"])
+        worker.close()
 
 
-# Exit statuses of the cells so far, negative for a signal.
+# Exit statuses of the sandbox workers so far, negative for a signal.
 ended: list[int] = []
 
 
 async def outcome(attempt: Callable[[], Any]) -> str:
-    """How `attempt` ends in a cell."""
+    """How `attempt` ends in a sandbox worker."""
 
     def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
         try:
@@ -61,7 +61,7 @@ def secret(tmp_path: Path) -> Path:
 
 async def test_a_decode_that_begins_interrupts_nobody() -> None:
     async with running():
-        assert {os.sched_getscheduler(cell.pid) for cell in cells()} == {os.SCHED_BATCH}
+        assert {os.sched_getscheduler(worker.pid) for worker in sandbox_workers()} == {os.SCHED_BATCH}
 
 
 async def test_it_opens_no_file(secret: Path) -> None:
@@ -99,19 +99,19 @@ async def test_it_holds_no_file_but_its_own(secret: Path) -> None:
 
 async def test_one_that_crashes_is_reported_by_its_signal() -> None:
     def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
-        # Its handler would raise the signal again, which a cell may not.
+        # Its handler would raise the signal again, which a sandbox worker may not.
         faulthandler.disable()
         ctypes.string_at(0)
         return {}
 
-    with pytest.raises(CellGone):
+    with pytest.raises(SandboxWorkerGone):
         await report(work)
     assert ended[-1] == -signal.SIGSEGV
 
 
 async def test_one_whose_work_raises_ends_with_an_exit_status() -> None:
     # It may not even signal itself.
-    with pytest.raises(CellGone):
+    with pytest.raises(SandboxWorkerGone):
         await report(lambda upload, clips, task: os.kill(os.getpid(), signal.SIGSEGV) or {})
     assert ended[-1] == 1
 

@@ -17,9 +17,9 @@ import pytest
 from service.video import sandbox_child
 from service.video.forkserver_client import ForkServer, ServerGone
 from service.video.forkserver_main import Prepare
-from service.video.sandbox_pool import Cells
-from tests.integration.video.test_pool import cells as running_cells
+from service.video.sandbox_pool import SandboxPool
 from tests.integration.video.test_pool import fork_servers
+from tests.integration.video.test_pool import sandbox_workers as running_workers
 
 
 def nothing_to_prepare() -> sandbox_child.Work:
@@ -40,7 +40,7 @@ class Circle:
 def circles() -> sandbox_child.Work:
     """The work: it says how many circles of uploads before are alive, and makes one."""
 
-    def work(upload: sandbox_child.HeldFile, clips: sandbox_child.HeldFile, task: bytes) -> dict[str, int]:
+    def work(upload: sandbox_child.FdFile, clips: sandbox_child.FdFile, task: bytes) -> dict[str, int]:
         before = len(Circle.alive)
         Circle()
         return {"before": before}
@@ -54,25 +54,25 @@ Ran = Callable[..., Awaitable[int]]
 @asynccontextmanager
 async def cells_of(
     most: int, uploads: int, prepare: Prepare = nothing_to_prepare, answer: bytes = b"{}"
-) -> AsyncIterator[tuple[Cells, Ran]]:
-    """Cells, and a way to hand one an upload of a caller and learn which process it is."""
-    cells = Cells(ForkServer(prepare), most, uploads)
+) -> AsyncIterator[tuple[SandboxPool, Ran]]:
+    """Sandbox workers, and a way to hand one an upload of a caller and learn which process it is."""
+    pool = SandboxPool(ForkServer(prepare), most, uploads)
 
     async def ran(caller: str, *, good: bool = True) -> int:
-        cell = await cells.take(caller)
+        worker = await pool.take(caller)
         with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230 - it is no file
-            await cell.begin(nothing.fileno(), nothing.fileno(), b"", cpu_s=10, file_bytes=1)
-        assert await cell.report(100) == answer
+            await worker.begin(nothing.fileno(), nothing.fileno(), b"", cpu_s=10, file_bytes=1)
+        assert await worker.report(100) == answer
         if good:
-            cells.give_back(cell, caller)
+            pool.give_back(worker, caller)
         else:
-            cells.discard(cell)
-        return cell.pid
+            pool.discard(worker)
+        return worker.pid
 
     try:
-        yield cells, ran
+        yield pool, ran
     finally:
-        await cells.close()
+        await pool.close()
 
 
 async def test_uploads_of_one_caller_share_a_process() -> None:
@@ -114,43 +114,43 @@ async def test_a_process_whose_upload_failed_is_not_used_again() -> None:
 
 
 async def test_more_may_be_taken_at_once_than_are_ready() -> None:
-    async with cells_of(1, 100) as (cells, _):
-        taken = [await cells.take("ann") for _ in range(4)]
-        assert len({cell.pid for cell in taken}) == 4
-        for cell in taken:
-            await cells.end(cell)
+    async with cells_of(1, 100) as (pool, _):
+        taken = [await pool.take("ann") for _ in range(4)]
+        assert len({worker.pid for worker in taken}) == 4
+        for worker in taken:
+            await pool.end(worker)
 
 
 async def test_there_are_no_more_processes_than_agreed_and_no_zombies() -> None:
-    async with cells_of(2, 3) as (cells, ran):
+    async with cells_of(2, 3) as (pool, ran):
         for number in range(30):
             await ran(f"caller {number % 5}", good=bool(number % 7))
-        await cells.end(await cells.take("last"))
+        await pool.end(await pool.take("last"))
         # Those whose place was needed are ended beside it.
-        while psutil.STATUS_ZOMBIE in [cell.status() for cell in running_cells()]:  # noqa: ASYNC110 - it has no event
+        while psutil.STATUS_ZOMBIE in [worker.status() for worker in running_workers()]:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
-        assert len(running_cells()) <= 4
+        assert len(running_workers()) <= 4
 
 
 async def test_how_one_ended_is_told() -> None:
-    async with cells_of(1, 100) as (cells, ran):
-        cell = await cells.take("ann")
-        await cell.layers()
-        os.kill(cell.pid, signal.SIGTERM)
-        while psutil.Process(cell.pid).status() != psutil.STATUS_ZOMBIE:
+    async with cells_of(1, 100) as (pool, ran):
+        worker = await pool.take("ann")
+        await worker.sandbox_layers()
+        os.kill(worker.pid, signal.SIGTERM)
+        while psutil.Process(worker.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)  # noqa: ASYNC251 - nothing else goes on
-        assert (await cells.end(cell)).code == -signal.SIGTERM
+        assert (await pool.end(worker)).code == -signal.SIGTERM
         assert await ran("ann")
 
 
 async def test_without_a_fork_server_nothing_is_handed_out() -> None:
-    async with cells_of(1, 100) as (cells, ran):
+    async with cells_of(1, 100) as (pool, ran):
         await ran("ann")
         # Bob's process is there before the server ends.
-        await cells.fill()
+        await pool.fill()
         [server] = fork_servers()
         server.kill()
-        taken = await cells.take("bob")
+        taken = await pool.take("bob")
         with pytest.raises(ServerGone):
-            await cells.end(taken)
-        assert cells.gone
+            await pool.end(taken)
+        assert pool.gone

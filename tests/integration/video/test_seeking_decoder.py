@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 
 from service.errors import VidtrError
 from service.video import probe
-from service.video.decoder import Picked
+from service.video.decoder import DecodeStats
 from service.video.packet_source import PlanUnsafe
 from service.video.probe import open_video
 from service.video.seeking_decoder import pick_planned
@@ -107,7 +107,7 @@ def picked(
     every_frame: bool,
     kept_bytes: int = 1 << 24,
     until_s: float | None = None,
-) -> tuple[Picked, dict[int, bytes]]:
+) -> tuple[DecodeStats, dict[int, bytes]]:
     """What is picked; with `planned` by a plan, from packets in memory if they come to at most `kept_bytes`."""
     frames: dict[int, bytes] = {}
 
@@ -121,7 +121,7 @@ def picked(
 def check(path: Path, dice: random.Random, plans: int = 2, every_frame: bool = False) -> int:
     """Compare on random window plans; how many plans were carried out rather than refused."""
     with open_video(path, LIMITS, every_frame) as video:
-        duration = video.found.timeline.duration_s
+        duration = video.probe.timeline.duration_s
     done = 0
     for _ in range(plans):
         span = dice.choice([0.1, 0.5, 2.0])

@@ -1,4 +1,4 @@
-"""What the kernel lets a cell do that has been taken over, also where a layer of the sandbox is missing."""
+"""What the kernel lets a sandbox worker do that has been taken over, also where a layer of the sandbox is missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ buffer = ctypes.create_string_buffer(b"/tmp/evil", 4096)
 
 @pytest.fixture(params=["nothing", "landlock", "landlock's scopes"])
 def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The layer that this machine does not have; none of these cells has a network namespace of its own."""
+    """The layer that this machine does not have; none of these sandbox workers has a network namespace of its own."""
     if request.param == "landlock":
         monkeypatch.setattr("service.video.sandbox.give_up_paths", lambda: False)
     if request.param == "landlock's scopes":

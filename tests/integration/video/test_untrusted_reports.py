@@ -18,7 +18,7 @@ from service.errors import DecoderCrash, VidtrError
 from service.video.decode_report import report_of
 from service.video.pool import DecodePool
 from testing.videos import write_video
-from tests.fixtures.evil_cell import program, take_over
+from tests.fixtures.evil_worker import program, take_over
 from tests.integration.video.test_pool import running
 from tests.unit.video.common import SPEC
 from tests.unit.video.test_decode_report import INFINITY, NAN, REQUEST, changed, honest, said
@@ -94,7 +94,7 @@ def framed(report: bytes) -> bytes:
 
 
 def evil_report(honest: DecodedVideo, dice: random.Random) -> bytes:
-    """What a cell says, with its length: mostly near an honest report, sometimes no JSON, or of another length."""
+    """A report with its length: mostly near an honest one, sometimes no JSON, or of another length."""
     errors = said()
     report = json.dumps(mutated(dice.choice((report_of(honest), report_of(honest), errors)), dice)).encode()
     kind = dice.random()

@@ -1,4 +1,4 @@
-"""Limits, models and a shorthand shared by the tests of the video room."""
+"""Limits, models and a shorthand shared by the tests of the video package."""
 
 from __future__ import annotations
 

@@ -44,11 +44,11 @@ def extradata(path: Path) -> bytes:
         return bytes(container.streams.video[0].codec_context.extradata or b"")
 
 
-def found(path: Path, *, lightly: bool, every_frame: bool = False) -> tuple[Probe, list[int]]:
-    """What is known of the video; without `lightly` by opening it the usual way. And the packets that were read."""
-    telling = probe._telling if lightly else lambda *_: None
-    with patch.object(probe, "_telling", telling), open_video(path, LIMITS, every_frame) as video:
-        return video.found, [packet.pts or 0 for packet in video.packets]
+def found(path: Path, *, fast_open: bool, every_frame: bool = False) -> tuple[Probe, list[int]]:
+    """What is known of the video; without `fast_open` by opening it the usual way. And the packets that were read."""
+    telling = probe._usable_sps if fast_open else lambda *_: None
+    with patch.object(probe, "_usable_sps", telling), open_video(path, LIMITS, every_frame) as video:
+        return video.probe, [packet.pts or 0 for packet in video.packets]
 
 
 @contextmanager
@@ -57,9 +57,9 @@ def opened_ways() -> Iterator[list[bool]]:
     ways: list[bool] = []
     opened = probe.open_upload
 
-    def noted(*arguments: Any, lightly: bool = False) -> Any:
-        ways.append(lightly)
-        return opened(*arguments, lightly=lightly)
+    def noted(*arguments: Any, fast_open: bool = False) -> Any:
+        ways.append(fast_open)
+        return opened(*arguments, fast_open=fast_open)
 
     with patch.object(probe, "open_upload", noted):
         yield ways
@@ -86,7 +86,7 @@ def test_a_video_is_the_same_whether_its_header_or_its_pictures_are_asked(
     tmp_path: Path, kind: str, every_frame: bool
 ) -> None:
     path = write_video(tmp_path / "v.mp4", **KINDS[kind])
-    (by_header, packets), (usual, same) = (found(path, lightly=way, every_frame=every_frame) for way in (True, False))
+    (by_header, packets), (usual, same) = (found(path, fast_open=way, every_frame=every_frame) for way in (True, False))
     assert packets == same
     assert replace(by_header, timeline=usual.timeline) == usual
     assert (by_header.timeline.duration_s, by_header.timeline.frames) == (
@@ -97,7 +97,7 @@ def test_a_video_is_the_same_whether_its_header_or_its_pictures_are_asked(
 
 def test_the_aspect_is_taken_from_the_header_where_the_container_has_none(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", **KINDS["an aspect that the container leaves out"])
-    assert found(path, lightly=True)[0].pixel_aspect == Fraction(4, 3)
+    assert found(path, fast_open=True)[0].pixel_aspect == Fraction(4, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +121,7 @@ def test_an_index_that_turned_out_wrong_is_not_tried_again(tmp_path: Path) -> No
         opened_ways() as ways,
         open_video(path, LIMITS, until_s=0.5) as video,
     ):
-        assert video.found.timeline.packets is not None
+        assert video.probe.timeline.packets is not None
     assert ways == [True, False]
     assert len(tried) == 1
 
@@ -137,22 +137,22 @@ def test_an_index_that_turned_out_wrong_is_not_tried_again(tmp_path: Path) -> No
 def test_other_videos_are_opened_the_usual_way(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     path = write_video(tmp_path / name, **options)
     with av.open(str(path)) as container:
-        assert probe._telling(container, container.streams.video[0]) is None
-    assert found(path, lightly=True)[0].timeline.frames == 60
+        assert probe._usable_sps(container, container.streams.video[0]) is None
+    assert found(path, fast_open=True)[0].timeline.frames == 60
 
 
 def test_a_header_that_wrongly_says_that_nothing_is_out_of_order_is_not_believed(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", b_frames=3)
     lie = AvcHeader(64, 64, progressive=True, reorder=0, pixel_aspect=Fraction(7, 5))
     with patch.object(probe, "read_header", lambda _: lie):
-        assert found(path, lightly=True)[0].pixel_aspect == 1
+        assert found(path, fast_open=True)[0].pixel_aspect == 1
 
 
 def test_a_header_that_contradicts_the_container_about_the_size_is_not_believed(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4")
     lie = AvcHeader(640, 64, progressive=True, reorder=2, pixel_aspect=Fraction(7, 5))
     with patch.object(probe, "read_header", lambda _: lie):
-        assert found(path, lightly=True)[0].pixel_aspect == 1
+        assert found(path, fast_open=True)[0].pixel_aspect == 1
 
 
 @pytest.mark.parametrize("kind", ["plain", "a model of buffers", "scaling lists"])

@@ -1,4 +1,4 @@
-"""What is believed of what a cell says: nothing that decoding this upload cannot have given."""
+"""What is believed of what a sandbox worker says: nothing that decoding this upload cannot have given."""
 
 from __future__ import annotations
 
