@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import pytest
 from service.contracts import DecodedVideo
 from service.errors import DecoderCrash, VidtrError
 from service.video.decode_report import report_of
+from service.video.held_clips import HeldClips
 from service.video.pool import DecodePool
 from testing.videos import write_video
+from tests.fixtures.bare_machine import prepare_evil_on_a_bare_machine
 from tests.fixtures.evil_worker import program, take_over
 from tests.integration.video.test_pool import running
 from tests.unit.video.common import SPEC
@@ -25,8 +28,9 @@ from tests.unit.video.test_decode_report import INFINITY, NAN, REQUEST, changed,
 
 __all__ = ["honest"]
 
-# A full run (`make test-full`) sets the number of reports; CI sends fewer.
+# A full run (`make test-full`) sets how many; CI does with fewer.
 REPORTS = int(os.environ.get("VIDTR_FUZZ_REPORTS", "1000"))
+RACES = int(os.environ.get("VIDTR_TRUNCATIONS", "20"))
 
 
 @pytest.fixture
@@ -45,6 +49,27 @@ said = {said!r}
 while said:
     said = said[os.write(frame.f_locals["control"], said):]
 time.sleep(60)
+"""
+# Goes on cutting its clips off and filling them up again while they are read.
+FLICKER = """
+import threading
+
+report = json.loads({report!r})
+file = clips.open("r+b")
+file.write(bytes({size}))
+file.flush()
+descriptor = os.dup(file.fileno())
+
+
+def flicker():
+    end = time.monotonic() + 0.05
+    while time.monotonic() < end:
+        os.ftruncate(descriptor, 0)
+        os.ftruncate(descriptor, {size})
+    os.close(descriptor)
+
+
+threading.Thread(target=flicker).start()
 """
 NASTY: list[Any] = [
     None,
@@ -138,6 +163,29 @@ async def test_no_report_harms_anything_but_its_own_upload(
     assert "answered" not in seen
     assert seen[DecoderCrash.code] > REPORTS // 2
     assert me.memory_info().rss - rest < 50 * 1024**2
+
+
+async def test_clips_that_are_cut_off_while_they_are_read_end_their_own_upload_alone(
+    monkeypatch: pytest.MonkeyPatch, honest: DecodedVideo, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("service.video.pool.prepare_decoder", prepare_evil_on_a_bare_machine)
+    size = len(honest.clips) * SPEC.clip_bytes
+    source = FLICKER.format(report=json.dumps(report_of(honest)), size=size)
+    upload, out = program(tmp_path / "evil", source), tmp_path / "clips"
+    video, read = write_video(tmp_path / "good.mp4"), Counter[str]()
+    async with running(decode_sandbox="best_effort") as pool:
+        for number in range(RACES):
+            # Its own crashes would keep a caller out after a few of them.
+            code = await outcome(pool, upload, out, f"mallory {number}")
+            assert code in ("answered", DecoderCrash.code)
+            for _ in range(100 if code == "answered" else 0):
+                with HeldClips(out, size) as clips:
+                    try:
+                        read["whole"] += len(clips[:]) == size
+                    except DecoderCrash:
+                        read["cut off"] += 1
+        assert await outcome(pool, video, out, "ann") == "answered"
+    assert min(read["whole"], read["cut off"]) > 0
 
 
 async def test_a_cell_that_claims_millions_of_crops_costs_its_upload_only(
