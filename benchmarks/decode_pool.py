@@ -37,7 +37,7 @@ from av.video.reformatter import VideoReformatter
 
 from benchmarks.common.cpu import tree_cpu_s
 from benchmarks.decode_videos import KINDS, LARGE, video
-from service.contracts import JobRequest, ModelSpec
+from service.contracts import ClipSpec, JobRequest
 from service.settings import Settings
 from service.video.clips import decode_file
 from service.video.config import DecodeConfig
@@ -45,14 +45,7 @@ from service.video.pool import DecodePool
 
 MIB = 1024 * 1024
 CONFIG = Settings(_env_file=None).narrowed(DecodeConfig)
-SPEC = ModelSpec(
-    name="benchmark",
-    version="1",
-    form="cvidtr_paper",
-    trained=False,
-    weights_sha256="0" * 64,
-    labels=("a", "b"),
-    activation="softmax",
+SPEC = ClipSpec(
     frames=8,
     frame_step=8,
     reference_fps=30.0,
@@ -61,8 +54,6 @@ SPEC = ModelSpec(
     width=224,
     resize_short_side=256,
     resize="swscale_bilinear",
-    layers=1,
-    max_batch_size=8,
 )
 NICENESS = 5
 LONGEST_S = 20.0  # further into a video the bare loop is hopeless, and not measured
@@ -78,7 +69,7 @@ class Cell:
     request: JobRequest
     frames: tuple[int, ...]
     size: tuple[int, int]
-    spec: ModelSpec = SPEC
+    spec: ClipSpec = SPEC
 
 
 def bare(cell: Cell, number: int) -> float:
@@ -142,7 +133,7 @@ async def in_pool(running: Running, cell: Cell, videos: int, folder: Path) -> tu
     return wall / videos, (tree_cpu_s(running.pids) + time.process_time() - before) / videos
 
 
-def cell_of(name: str, path: Path, request: JobRequest, folder: Path, spec: ModelSpec = SPEC) -> Cell | None:
+def cell_of(name: str, path: Path, request: JobRequest, folder: Path, spec: ClipSpec = SPEC) -> Cell | None:
     """The cell; None where the bare loop would have to decode too much."""
     decoded = decode_file(path, folder / "clips", spec, request, CONFIG)
     with av.open(str(path)) as container:

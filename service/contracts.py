@@ -31,21 +31,9 @@ class WireModel(BaseModel):
 # --- the model ---------------------------------------------------------------------------------------------------
 
 
-class ModelSpec(WireModel):
-    """What a served model needs and means, read from its `config.pbtxt` (see `service.inference.spec`)."""
+class ClipSpec(WireModel):
+    """How the clips of a model are made of a video: all that decoding needs to know of it."""
 
-    schema_version: int = SCHEMA_VERSION
-    name: ModelName
-    version: str
-    description: str = ""
-    form: str = Field(description="network family and form, for example `cvidtr_paper`")
-    trained: bool
-    weights_sha256: str = Field(description="SHA-256 of this version's model.pt")
-    labels: tuple[str, ...] = Field(min_length=1)
-    activation: Activation
-    thresholds: tuple[float, ...] = Field(
-        (), description="score of each label from which on it holds; empty where the model gives none"
-    )
     frames: int = Field(gt=0, description="T, frames in a clip")
     frame_step: int = Field(gt=0, description="distance of sampled frames, in frames of the reference rate")
     reference_fps: float = Field(gt=0)
@@ -57,10 +45,6 @@ class ModelSpec(WireModel):
     framing: Framing = Field(
         "crop", description="`crop` of the resized picture, or the `whole` picture squeezed to H x W"
     )
-    layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
-    max_batch_size: int = Field(gt=0, description="clips in one inference call")
-    precision: Precision = Field("fp32", description="number format of the served weights and products")
-    route: str = Field("", description="where its workers look for clips; empty where they know only its name")
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -76,6 +60,36 @@ class ModelSpec(WireModel):
     def span_s(self) -> float:
         """Seconds of video that one window covers."""
         return self.frames * self.frame_step / self.reference_fps
+
+
+class ModelSpec(ClipSpec):
+    """What a served model needs and means, read from its `config.pbtxt` (see `service.inference.spec`).
+
+    It extends `ClipSpec` instead of holding one, because every release reads these fields flat from Redis. Code that
+    makes clips takes a `ClipSpec`, and `clip` is one.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: ModelName
+    version: str
+    description: str = ""
+    form: str = Field(description="network family and form, for example `cvidtr_paper`")
+    trained: bool
+    weights_sha256: str = Field(description="SHA-256 of this version's model.pt")
+    labels: tuple[str, ...] = Field(min_length=1)
+    activation: Activation
+    thresholds: tuple[float, ...] = Field(
+        (), description="score of each label from which on it holds; empty where the model gives none"
+    )
+    layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
+    max_batch_size: int = Field(gt=0, description="clips in one inference call")
+    precision: Precision = Field("fp32", description="number format of the served weights and products")
+    route: str = Field("", description="where its workers look for clips; empty where they know only its name")
+
+    @property
+    def clip(self) -> ClipSpec:
+        """What decoding needs, without the labels and all else."""
+        return ClipSpec.model_construct(**{name: getattr(self, name) for name in ClipSpec.model_fields})
 
 
 # --- the request -------------------------------------------------------------------------------------------------

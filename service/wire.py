@@ -30,24 +30,7 @@ class ModelInfo(BaseModel):
     @classmethod
     def of(cls, spec: ModelSpec, *, default: bool) -> ModelInfo:
         """The public part of `spec`."""
-        return cls(
-            name=spec.name,
-            version=spec.version,
-            default=default,
-            trained=spec.trained,
-            description=spec.description,
-            form=spec.form,
-            weights_sha256=spec.weights_sha256,
-            activation=spec.activation,
-            labels=spec.labels,
-            frames=spec.frames,
-            frame_step=spec.frame_step,
-            reference_fps=spec.reference_fps,
-            sampling=spec.sampling,
-            span_s=spec.span_s,
-            width=spec.width,
-            height=spec.height,
-        )
+        return cls.model_validate({**spec.model_dump(), "span_s": spec.span_s, "default": default})
 
 
 class ModelList(BaseModel):

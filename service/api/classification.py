@@ -207,7 +207,7 @@ class Classifier:
                 return await slot.decode(
                     spool.upload,
                     spool.clips,
-                    admitted.spec,
+                    admitted.spec.clip,
                     submission.options,
                     most_clips=admitted.reservation.clips,
                     job=submission.job_id,

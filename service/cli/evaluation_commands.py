@@ -97,7 +97,7 @@ def evaluate(
             return
         if isinstance(settings.data, GeneratedData):
             data = settings.data
-        untrained = score_of(make_network(settings, len(candidate.spec.labels)).eval())
+        untrained = score_of(make_network(settings, len(candidate.labels)).eval())
     else:
         candidate = of_repository(target, Settings().torchscript_operators)
     if out is None and not is_run(target):
@@ -105,7 +105,7 @@ def evaluate(
     if truth is not None:
         _windows(candidate, truth, videos, beside or [], out or target)
         return
-    if candidate.spec.labels != CAMERA_MOTION_LABELS:
+    if candidate.labels != CAMERA_MOTION_LABELS:
         raise typer.BadParameter(f"{candidate.name} has other labels than camera motion", param_hint="TARGET")
     if pictures is not None:
         data = (data or GeneratedData(kind="camera_motion", pictures=pictures, held_out_pictures=pictures)).model_copy(
@@ -198,10 +198,10 @@ def _camera_motion(
     from service.training.run_report import png
 
     torch.set_num_threads(1)  # nor does a network of this size
-    spec = candidate.spec
-    made = HeldOutMotion(data, spec.frames, spec.height, 0)
+    clip = candidate.clip
+    made = HeldOutMotion(data, clip.frames, clip.height, 0)
     with _progress() as tell:
-        real = decode_real_test_set(footage, spec, _limits(), tell) if footage else None
+        real = decode_real_test_set(footage, clip, _limits(), tell) if footage else None
     found = assess(candidate, made.clips(each), made.cuts(max(1, each // 4)), real, untrained)
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures.json").write_text(json.dumps(found.figures, indent=2) + "\n", encoding="utf-8")

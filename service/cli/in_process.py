@@ -83,7 +83,7 @@ class _Pipeline:
         self, path: Path, clips_path: Path, spec: ModelSpec, options: JobRequest
     ) -> tuple[DecodedVideo, list[ClipScores]]:
         """What was decoded to `clips_path`, and the scores of its clips."""
-        decoded = await self._pool.decode(path, clips_path, spec, options)
+        decoded = await self._pool.decode(path, clips_path, spec.clip, options)
         scores: list[ClipScores] = []
         batch_bytes = spec.max_batch_size * spec.clip_bytes
         with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:

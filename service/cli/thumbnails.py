@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contracts import JobRequest, ModelSpec, VideoInfo
+from service.contracts import ClipSpec, JobRequest, VideoInfo
 from service.settings import Settings
 from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
@@ -27,14 +27,7 @@ def thumbnails(
     They show the whole picture, in the proportions of `video`. Raises what decoding raises.
     """
     width, height = _size(video)
-    spec = ModelSpec(
-        name=model.name,
-        version=model.version,
-        form=model.form,
-        trained=model.trained,
-        weights_sha256=model.weights_sha256,
-        labels=model.labels,
-        activation=model.activation,
+    clip = ClipSpec(
         frames=model.frames,
         frame_step=model.frame_step,
         reference_fps=model.reference_fps,
@@ -43,10 +36,8 @@ def thumbnails(
         width=width,
         resize_short_side=min(width, height),
         resize="swscale_bilinear",
-        layers=1,
-        max_batch_size=1,
     )
-    return asyncio.run(_decode(path, spec, options.model_copy(update={"crops": 1}), settings))
+    return asyncio.run(_decode(path, clip, options.model_copy(update={"crops": 1}), settings))
 
 
 def _size(video: VideoInfo) -> tuple[int, int]:
@@ -56,14 +47,14 @@ def _size(video: VideoInfo) -> tuple[int, int]:
     return width, height
 
 
-async def _decode(path: Path, spec: ModelSpec, options: JobRequest, settings: Settings) -> NDArray[np.uint8]:
+async def _decode(path: Path, clip: ClipSpec, options: JobRequest, settings: Settings) -> NDArray[np.uint8]:
     pool = DecodePool(settings.narrowed(DecodeConfig))
     with tempfile.TemporaryDirectory(prefix="vidtr-explain-") as scratch:
         try:
             await pool.start()
             out = Path(scratch) / "clips"
-            decoded = await pool.decode(path, out, spec, options)
+            decoded = await pool.decode(path, out, clip, options)
             pictures = np.fromfile(out, dtype=np.uint8)
-            return pictures.reshape(len(decoded.windows), *spec.clip_shape)
+            return pictures.reshape(len(decoded.windows), *clip.clip_shape)
         finally:
             await pool.close()

@@ -39,11 +39,11 @@ def evaluate_windows(
     try:
         windows = read_windows(truth)
         others = {path.stem: read_answers(path, windows) for path in beside}
-        clips = decode_windows(windows, videos, candidate.spec, limits, on_progress)
+        clips = decode_windows(windows, videos, candidate.clip, limits, on_progress)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error), param_hint="--truth") from error
     methods = {candidate.name: answer_windows(candidate, clips, on_progress), **others}
-    figures = {name: window_figures(windows, answers, candidate.spec.labels) for name, answers in methods.items()}
+    figures = {name: window_figures(windows, answers, candidate.labels) for name, answers in methods.items()}
     out.mkdir(parents=True, exist_ok=True)
     (out / "windows.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     head, *rows = window_rows(figures)

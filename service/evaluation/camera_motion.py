@@ -102,7 +102,7 @@ def assess(
 ) -> Assessment:
     """Evaluate on generated clips with their classes and cuts, on many cuts with their positions, on real footage."""
     sets = {"generated": _scored(candidate.score, *generated)}
-    figures: dict[str, Any] = {"model": candidate.name, "weights_sha256": candidate.spec.weights_sha256 or None}
+    figures: dict[str, Any] = {"model": candidate.name, "weights_sha256": candidate.weights_sha256}
     figures["generated"] = _figures(candidate, sets["generated"])
     figures["generated"]["cuts"] = _cuts(candidate, *generated_cuts, untrained)
     if footage is not None:

@@ -1,4 +1,4 @@
-"""A set of footage as the service's own video room decodes it for a model."""
+"""A set of footage as the service's own video package decodes it for a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.contracts import DecodedVideo, JobRequest, ModelSpec
+from service.contracts import ClipSpec, DecodedVideo, JobRequest
 from service.errors import VidtrError
 from service.evaluation.real_test_set import TABLE, Entry, read_real_test_set
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
@@ -42,12 +42,12 @@ class RealTestSet:
 
 
 def decode_real_test_set(
-    folder: Path, spec: ModelSpec, limits: VideoLimits, on_progress: Callable[[str, int, int], None]
+    folder: Path, spec: ClipSpec, limits: VideoLimits, on_progress: Callable[[str, int, int], None]
 ) -> RealTestSet:
     """Decode each entry of a set for the model; the clips are kept beside the table, so that it is done once.
 
-    Raises OSError where the folder holds no set and ValueError naming a file that the video room refuses, or that does
-    not hold the cut that the table gives.
+    Raises OSError where the folder holds no set and ValueError naming a file that cannot be decoded, or that does not
+    hold the cut that the table gives.
     """
     entries = read_real_test_set(folder)
     key = (folder / TABLE).read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def decode_real_test_set(
         return RealTestSet(entries, torch.from_numpy(kept["clips"]), torch.from_numpy(kept["cut"]))
 
 
-def _decoded(folder: Path, entry: Entry, raw: Path, spec: ModelSpec, limits: VideoLimits) -> tuple[np.ndarray, int]:
+def _decoded(folder: Path, entry: Entry, raw: Path, spec: ClipSpec, limits: VideoLimits) -> tuple[np.ndarray, int]:
     request = JobRequest(windows=1)
     if entry.unaltered:
         request = JobRequest(windows=1, start=entry.start_s, end=entry.start_s + spec.span_s + 0.1)

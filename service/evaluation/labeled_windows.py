@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.contracts import JobRequest, ModelSpec
+from service.contracts import ClipSpec, JobRequest
 from service.errors import VidtrError
-from service.evaluation.scoring import Candidate, Score
+from service.evaluation.scoring import Candidate
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
 
@@ -102,13 +102,13 @@ def read_answers(file: Path, windows: Sequence[LabeledWindow]) -> list[Answer]:
 def decode_windows(
     windows: Sequence[LabeledWindow],
     videos: Path,
-    spec: ModelSpec,
+    spec: ClipSpec,
     limits: VideoLimits,
     on_progress: Callable[[str, int, int], None],
 ) -> Tensor:
-    """The clips of the windows, uint8 `(N, T, H, W, 3)`, as the service's own video room decodes them for the model.
+    """The clips of the windows, uint8 `(N, T, H, W, 3)`, as the service's own video package decodes them for the model.
 
-    Raises ValueError naming a window that the video room refuses.
+    Raises ValueError naming a window that the video package refuses.
     """
     clips = []
     with tempfile.TemporaryDirectory(prefix="windows-") as scratch:
@@ -127,29 +127,29 @@ def decode_windows(
 
 def answer_windows(candidate: Candidate, clips: Tensor, on_progress: Callable[[str, int, int], None]) -> list[Answer]:
     """The best label of each clip `(N, T, H, W, 3)`, with its score and the CPU time of the network, one by one."""
-    _best(candidate.score, candidate.spec, clips[:1])  # the first forward prepares itself
+    _best(candidate, clips[:1])  # the first forward prepares itself
     answers = []
     for number in range(len(clips)):
         on_progress("classifying", number, len(clips))
         began = time.process_time()
-        label, score = _best(candidate.score, candidate.spec, clips[number : number + 1])
+        label, score = _best(candidate, clips[number : number + 1])
         answers.append(Answer(label, score, time.process_time() - began))
     return answers
 
 
-def _best(score: Score, spec: ModelSpec, clip: Tensor) -> tuple[str, float]:
-    logits = score(clip).logits[0].float()
-    scores = logits.softmax(0) if spec.activation == "softmax" else logits.sigmoid()
+def _best(candidate: Candidate, clip: Tensor) -> tuple[str, float]:
+    logits = candidate.score(clip).logits[0].float()
+    scores = logits.softmax(0) if candidate.activation == "softmax" else logits.sigmoid()
     # How the camera is held is said beside what it does.
-    scores[[label in BESIDE for label in spec.labels]] = 0.0
-    if spec.activation == "sigmoid":
+    scores[[label in BESIDE for label in candidate.labels]] = 0.0
+    if candidate.activation == "sigmoid":
         # Independent scores may all be low: then nothing is said.
-        holds = scores >= torch.tensor(spec.thresholds or [0.5] * len(scores))
+        holds = scores >= torch.tensor(candidate.thresholds or [0.5] * len(scores))
         if not holds.any():
             return "", float(scores.max())
         scores = scores * holds
     best = int(scores.argmax())
-    return spec.labels[best], float(scores[best])
+    return candidate.labels[best], float(scores[best])
 
 
 def _rows(file: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

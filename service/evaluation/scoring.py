@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from service.contracts import ModelSpec
+from service.contracts import Activation, ClipSpec
 from service.inference.registry import scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.factory import Network
@@ -29,9 +29,15 @@ class Candidate:
     """What is evaluated."""
 
     name: str
-    spec: ModelSpec
+    clip: ClipSpec
     """How clips are decoded for it."""
+    labels: tuple[str, ...]
+    activation: Activation
     score: Score
+    thresholds: tuple[float, ...] = ()
+    """Score of each label from which on it holds; empty where none is known."""
+    weights_sha256: str | None = None
+    """Of a served model."""
     network: Network | None = None
     """The network itself, where it is at hand: of a served model only its outputs are."""
 
@@ -39,8 +45,16 @@ class Candidate:
 def of_run(folder: Path) -> tuple[Candidate, TrainConfig]:
     """The best weights of a run's folder and the run's configuration. Raises what `read_run` raises."""
     run = read_run(folder)
-    spec = clip_spec(run.config).model_copy(update={"labels": run.labels, "thresholds": run.thresholds})
-    return Candidate(folder.name, spec, score_of(run.network), run.network), run.config
+    candidate = Candidate(
+        folder.name,
+        clip_spec(run.config),
+        run.labels,
+        run.config.activation,
+        score_of(run.network),
+        run.thresholds,
+        network=run.network,
+    )
+    return candidate, run.config
 
 
 def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
@@ -59,7 +73,8 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
         with torch.inference_mode():
             return NetworkOutput(*module(clips))
 
-    return Candidate(file.spec.name, file.spec, score)
+    spec = file.spec
+    return Candidate(spec.name, spec.clip, spec.labels, spec.activation, score, spec.thresholds, spec.weights_sha256)
 
 
 def score_of(network: Network) -> Score:

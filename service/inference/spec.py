@@ -21,22 +21,13 @@ from service.contracts import SCHEMA_VERSION, ModelSpec
 INPUT = "clips"
 OUTPUTS = ("logits", "temporal_attention", "layer_attention", "layer_retention")
 
-# Parameters that are copied into the ModelSpec as they stand; pydantic parses and checks their values.
-_PLAIN = (
-    "schema_version",
-    "description",
-    "form",
-    "trained",
-    "activation",
-    "frames",
-    "frame_step",
-    "reference_fps",
-    "sampling",
-    "resize_short_side",
-    "resize",
-    "framing",
-    "precision",
-)
+# Computed from the configuration. Every other field of a ModelSpec is copied from the parameter of its name; pydantic
+# parses and checks it.
+_DERIVED = {
+    *("name", "version", "weights_sha256", "labels", "thresholds", "height", "width"),
+    *("layers", "max_batch_size", "route"),
+}
+_PLAIN = [name for name in ModelSpec.model_fields if name not in _DERIVED]
 _IMAGE_SIZE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.contracts import Framing
+from service.contracts import Activation, Framing
 from service.model.config import SequenceConfig, VidTrConfig
 
 CONFIG_FILE = "config.json"
@@ -117,6 +117,11 @@ class TrainConfig(_Section):
     def multi_label(self) -> bool:
         """Whether scores are independent of each other."""
         return self.data.kind in ("charades", "camera_moves")
+
+    @property
+    def activation(self) -> Activation:
+        """How logits become scores."""
+        return "sigmoid" if self.multi_label else "softmax"
 
     def network_config(self, classes: int) -> VidTrConfig | SequenceConfig:
         """The network for so many classes.

@@ -27,18 +27,18 @@ def export_run(
     Raises what `read_run` and `export_model` raise.
     """
     finished = read_run(run)
-    spec = clip_spec(finished.config)
+    clip = clip_spec(finished.config)
     card = ModelCard(
         labels=finished.labels,
         trained=True,
         description=description,
-        frame_step=spec.frame_step,
-        reference_fps=spec.reference_fps,
-        resize_short_side=spec.resize_short_side,
-        sampling=spec.sampling,
-        resize=spec.resize,
-        framing=spec.framing,
-        activation=spec.activation,
+        frame_step=clip.frame_step,
+        reference_fps=clip.reference_fps,
+        resize_short_side=clip.resize_short_side,
+        sampling=clip.sampling,
+        resize=clip.resize,
+        framing=clip.framing,
+        activation=finished.config.activation,
         thresholds=finished.thresholds,
         precision=precision,
     )

@@ -1,4 +1,4 @@
-"""Where batches come from: generated clips, or labelled videos decoded by the video room.
+"""Where batches come from: generated clips, or labelled videos decoded by the video package.
 
 A batch depends on the seed, the step and the position in it, and on nothing that ran before: a resumed run sees what
 the uninterrupted one would have seen, and several processes together see what one process would.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.contracts import JobRequest, ModelSpec
+from service.contracts import ClipSpec, JobRequest
 from service.errors import VidtrError
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
@@ -136,10 +136,10 @@ def _examples(batch: Batch) -> Examples:
 
 
 class Videos:
-    """Labelled videos, decoded once each through the video room and kept as uint8 clips in `cache`."""
+    """Labelled videos, decoded once each through the video package and kept as uint8 clips in `cache`."""
 
     def __init__(
-        self, data: LabelledData, spec: ModelSpec, limits: VideoLimits, cache: Path, seed: int, *, margin: float = 8 / 7
+        self, data: LabelledData, spec: ClipSpec, limits: VideoLimits, cache: Path, seed: int, *, margin: float = 8 / 7
     ) -> None:
         reader = READERS[data.kind]
         samples = reader(data.videos, data.annotations)
@@ -164,7 +164,7 @@ class Videos:
         if not self._train:
             raise ValueError(f"none of {len(train)} videos could be decoded: {self.skipped[0]}")
 
-    def _decoded(self, samples: Sequence[Sample], spec: ModelSpec) -> list[tuple[Sample, Path]]:
+    def _decoded(self, samples: Sequence[Sample], spec: ClipSpec) -> list[tuple[Sample, Path]]:
         found = []
         for sample in samples:
             try:
@@ -173,10 +173,10 @@ class Videos:
                 self.skipped.append(f"{sample.path}: {error}")
         return found
 
-    def clips_of(self, sample: Sample, spec: ModelSpec, windows: int, crops: int) -> Path:
+    def clips_of(self, sample: Sample, spec: ClipSpec, windows: int, crops: int) -> Path:
         """The file with the clips uint8 `(views, T, H, W, 3)` of a video, decoded at the first call.
 
-        Raises VidtrError where the video room refuses the video and OSError where it is not there.
+        Raises VidtrError where the video package refuses the video and OSError where it is not there.
         """
         stat = sample.path.stat()
         key = repr((str(sample.path.resolve()), stat.st_size, stat.st_mtime_ns, spec.clip_shape, spec.frame_step))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from service.contracts import ModelSpec
+from service.contracts import ClipSpec
 from service.model.factory import Network, build_network
 from service.model.vidtr import VidTr
 from service.model.weights.checkpoint import read_checkpoint
@@ -19,17 +19,10 @@ from service.training.sources import Generated, Videos
 from service.video.config import VideoLimits
 
 
-def clip_spec(config: TrainConfig) -> ModelSpec:
+def clip_spec(config: TrainConfig) -> ClipSpec:
     """How clips are decoded for the network."""
     network, run = config.network_config(2), config.run
-    return ModelSpec(
-        name="training",
-        version="1",
-        form=network.form,
-        trained=False,
-        weights_sha256="",
-        labels=("0", "1"),
-        activation="sigmoid" if config.multi_label else "softmax",
+    return ClipSpec(
         frames=network.frames,
         frame_step=run.frame_step,
         reference_fps=run.reference_fps,
@@ -39,8 +32,6 @@ def clip_spec(config: TrainConfig) -> ModelSpec:
         resize_short_side=run.resize_short_side or round(8 / 7 * min(network.height, network.width)),
         resize="swscale_bilinear",
         framing=config.data.framing if isinstance(config.data, MovesData) else "crop",
-        layers=network.depth,
-        max_batch_size=8,
     )
 
 

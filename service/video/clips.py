@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from service.contracts import AnswerWarning, DecodedVideo, JobRequest, ModelSpec, SampledWindow, VideoInfo
+from service.contracts import AnswerWarning, ClipSpec, DecodedVideo, JobRequest, SampledWindow, VideoInfo
 from service.errors import DiskFull, Undecodable, VideoTooShort
 from service.video.config import VideoLimits
 from service.video.decode import pick_frames
@@ -130,7 +130,7 @@ def _check_distinct(probe: Probe, stats: DecodeStats, limits: VideoLimits) -> No
 
 
 def decode_file(
-    path: Openable, out: Openable, spec: ModelSpec, request: JobRequest, limits: VideoLimits
+    path: Openable, out: Openable, spec: ClipSpec, request: JobRequest, limits: VideoLimits
 ) -> DecodedVideo:
     """Decode the clips that `request` asks of the upload at `path`, and write them to `out`.
 
@@ -146,7 +146,7 @@ def decode_file(
     return decoded.model_copy(update={"decode_ms": (time.perf_counter() - began) * 1000})
 
 
-def _decode(video: Video, out: Openable, spec: ModelSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
+def _decode(video: Video, out: Openable, spec: ClipSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
     probe = video.probe
     timeline = probe.timeline
     frame_times_s = timeline.frame_times_s if spec.sampling == "index" else ()

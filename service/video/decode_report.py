@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from service.contracts import AnswerWarning, DecodedVideo, JobRequest, ModelSpec, SampledWindow, VideoInfo
+from service.contracts import AnswerWarning, ClipSpec, DecodedVideo, JobRequest, SampledWindow, VideoInfo
 from service.errors import (
     CodecNotAllowed,
     ContainerNotAllowed,
@@ -85,7 +85,7 @@ class Asked:
         most_clips: the clips that there is room for.
     """
 
-    spec: ModelSpec
+    spec: ClipSpec
     request: JobRequest
     config: DecodeConfig
     most_clips: int

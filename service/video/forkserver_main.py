@@ -18,17 +18,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from typing import IO, Any
 
-from service.contracts import DecodedVideo, JobRequest, ModelSpec
+from service.contracts import ClipSpec, DecodedVideo, JobRequest
 from service.errors import DecodeMemoryLimit, InternalError, VidtrError
 from service.video import sandbox_child
 from service.video.config import DecodeConfig
 from service.video.decode_report import report_of
 from service.video.sandbox import bind_to_parent, confine, leave_network
 
-_OPTIONS = set(JobRequest.model_fields)
+_CLIP, _OPTIONS = set(ClipSpec.model_fields), set(JobRequest.model_fields)
 
 # Called once in the fork server, before the first sandbox worker: loads what all need, and returns their work.
 Prepare = Callable[[], sandbox_child.Work]
@@ -131,31 +130,20 @@ def prepare_decoder(config: DecodeConfig) -> sandbox_child.Work:
     return work
 
 
-def task_of(spec: ModelSpec, request: JobRequest) -> bytes:
+def task_of(spec: ClipSpec, request: JobRequest) -> bytes:
     """As JSON: to unpickle something, a sandbox worker might have to load a module, which it cannot."""
     # Of the request no more than the base class has: a class of another package has fields that a sandbox
     # worker does not know.
-    return _written(spec) + b"\n" + request.model_dump_json(include=_OPTIONS).encode()
+    return spec.model_dump_json(include=_CLIP).encode() + b"\n" + request.model_dump_json(include=_OPTIONS).encode()
 
 
-def read_task(task: bytes) -> tuple[ModelSpec, JobRequest]:
+def read_task(task: bytes) -> tuple[ClipSpec, JobRequest]:
     """The inverse of `task_of`."""
     spec, _, request = task.partition(b"\n")
-    return _read(spec), JobRequest.model_validate_json(request)
+    return ClipSpec.model_validate_json(spec), JobRequest.model_validate_json(request)
 
 
-# The same few models come with every task, and a large one has hundreds of labels.
-@lru_cache(maxsize=8)
-def _written(spec: ModelSpec) -> bytes:
-    return spec.model_dump_json().encode()
-
-
-@lru_cache(maxsize=8)
-def _read(spec: bytes) -> ModelSpec:
-    return ModelSpec.model_validate_json(spec)
-
-
-def decode_or_explain(path: Any, out: Any, spec: ModelSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
+def decode_or_explain(path: Any, out: Any, spec: ClipSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
     """`decode_file`, raising nothing but VidtrError."""
     from service.video.clips import decode_file
 

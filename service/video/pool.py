@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from service.contracts import DecodedVideo, JobClass, JobRequest, ModelSpec
+from service.contracts import ClipSpec, DecodedVideo, JobClass, JobRequest
 from service.cores import usable_cores
 from service.errors import DecoderCrash, DecodeTimeout, Draining, InternalError, SandboxMissing, VidtrError
 from service.video.config import DecodeConfig
@@ -79,7 +79,7 @@ class DecodePool:
             yield DecodeSlot(self, caller)
 
     async def decode(
-        self, path: Path, out: Path, spec: ModelSpec, request: JobRequest, caller: str = "", job: str = ""
+        self, path: Path, out: Path, spec: ClipSpec, request: JobRequest, caller: str = "", job: str = ""
     ) -> DecodedVideo:
         """`DecodeSlot.decode` as soon as a process is free."""
         async with self.slot(JobClass.INTERACTIVE, caller) as slot:
@@ -89,7 +89,7 @@ class DecodePool:
         self,
         path: Path,
         out: Path,
-        spec: ModelSpec,
+        spec: ClipSpec,
         request: JobRequest,
         caller: str,
         most_clips: int | None,
@@ -206,7 +206,7 @@ class DecodeSlot:
         self,
         path: Path,
         out: Path,
-        spec: ModelSpec,
+        spec: ClipSpec,
         request: JobRequest,
         *,
         most_clips: int | None = None,

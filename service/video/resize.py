@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from service.contracts import ModelSpec
+from service.contracts import ClipSpec
 from service.errors import Undecodable
 from service.video.config import VideoLimits
 
@@ -69,7 +69,7 @@ def display_size(width: int, height: int, pixel_aspect: Fraction, orientation: O
     return (height, stretched) if orientation.transpose else (stretched, height)
 
 
-def resized_size(width: int, height: int, spec: ModelSpec) -> Size:
+def resized_size(width: int, height: int, spec: ClipSpec) -> Size:
     """(width, height) after resizing: the short side is `resize_short_side`, the long one is rounded down.
 
     Where that would not cover the model's `height` x `width`, the picture becomes just large enough to do so. A model
@@ -88,7 +88,7 @@ def resized_size(width: int, height: int, spec: ModelSpec) -> Size:
     return max(spec.width, int(width * scale)), max(spec.height, int(height * scale))
 
 
-def crop_corners(width: int, height: int, spec: ModelSpec, crops: int) -> list[tuple[int, int]]:
+def crop_corners(width: int, height: int, spec: ClipSpec, crops: int) -> list[tuple[int, int]]:
     """(left, top) of each crop of the model's size.
 
     One crop is the centre. Three lie along the long side at its start, its end and its middle, in this order; with an
@@ -147,7 +147,7 @@ class Resizer:
         transfer: how the latest frame's code values stand for light, a number of ISO/IEC 23091-2.
     """
 
-    def __init__(self, spec: ModelSpec, crops: int, pixel_aspect: Fraction, limits: VideoLimits) -> None:
+    def __init__(self, spec: ClipSpec, crops: int, pixel_aspect: Fraction, limits: VideoLimits) -> None:
         self._spec = spec
         self._crops = crops
         self._pixel_aspect = pixel_aspect

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.contracts import JobRequest, ModelSpec
+from service.contracts import ClipSpec, JobRequest
 from service.errors import InvalidOption, TooManyClips
 from service.video.config import VideoLimits
 
@@ -91,12 +91,12 @@ def window_count(length: float, span: float, request: JobRequest, limits: VideoL
     return 1 if length <= span else count
 
 
-def wanted_until_s(spec: ModelSpec, request: JobRequest) -> float | None:
+def wanted_until_s(spec: ClipSpec, request: JobRequest) -> float | None:
     """Seconds into a video beyond which `request` samples nothing, as far as that is known without its length."""
     return (request.start or 0.0) + spec.span_s if request.windows == 1 and spec.sampling == "time" else None
 
 
-def _by_time(part: Range, spec: ModelSpec, request: JobRequest, limits: VideoLimits, tick_s: float) -> list[Window]:
+def _by_time(part: Range, spec: ClipSpec, request: JobRequest, limits: VideoLimits, tick_s: float) -> list[Window]:
     span = spec.span_s
     count = window_count(part.length_s, span, request, limits)
     slack = max(0.0, part.length_s - span)
@@ -132,7 +132,7 @@ def index_clip(start: int, frames: int, stride: int, length: int) -> list[int]:
 
 
 def _by_index(
-    part: Range, spec: ModelSpec, request: JobRequest, limits: VideoLimits, frame_times_s: Sequence[float]
+    part: Range, spec: ClipSpec, request: JobRequest, limits: VideoLimits, frame_times_s: Sequence[float]
 ) -> list[Window]:
     times = [time for time in frame_times_s if part.start_s <= time < part.end_s] or [
         max((time for time in frame_times_s if time <= part.start_s), default=0.0)
@@ -156,7 +156,7 @@ def plan_windows(
     duration_s: float,
     frame_times_s: Sequence[float],
     tick_s: float,
-    spec: ModelSpec,
+    spec: ClipSpec,
     request: JobRequest,
     limits: VideoLimits,
 ) -> list[Window]:

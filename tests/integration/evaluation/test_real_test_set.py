@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.contracts import ModelSpec
+from service.contracts import ClipSpec
 from service.evaluation.decoded import RealTestSet, decode_real_test_set
 from service.evaluation.real_test_set import Entry, RealTestSetConfig, build_real_test_set, read_real_test_set
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
@@ -35,14 +35,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def spec() -> ModelSpec:
+def spec() -> ClipSpec:
     network = {"height": 32, "width": 32, "frames": 8, "patch": 8, "depth": 1, "heads": 1, "dim": 8, "mlp_dim": 8}
     data = {"kind": "folder", "videos": "none"}
     return clip_spec(TrainConfig.model_validate({"network": network, "data": data, "recipe": {"steps": 1}}))
 
 
 @pytest.fixture(scope="module")
-def footage(made: Path, spec: ModelSpec) -> RealTestSet:
+def footage(made: Path, spec: ClipSpec) -> RealTestSet:
     return decode_real_test_set(made, spec, Settings().narrowed(VideoLimits), silent)
 
 
@@ -73,7 +73,7 @@ def test_equal_seeds_make_equal_tables(made: Path, tmp_path: Path) -> None:
     assert one == other == read_real_test_set(tmp_path / "one")
 
 
-def test_clips_are_as_the_model_wants_them(footage: RealTestSet, spec: ModelSpec) -> None:
+def test_clips_are_as_the_model_wants_them(footage: RealTestSet, spec: ClipSpec) -> None:
     assert footage.clips.shape[1:] == spec.clip_shape
     assert footage.clips.dtype == torch.uint8
 
@@ -94,7 +94,7 @@ def test_still_clips_hardly_change(footage: RealTestSet) -> None:
     assert float(still.clips.float().diff(dim=1).abs().mean()) < 12
 
 
-def test_a_second_look_needs_no_decoding(made: Path, footage: RealTestSet, spec: ModelSpec, tmp_path: Path) -> None:
+def test_a_second_look_needs_no_decoding(made: Path, footage: RealTestSet, spec: ClipSpec, tmp_path: Path) -> None:
     def refuse(what: str, done: int, total: int) -> None:
         raise AssertionError(what)
 

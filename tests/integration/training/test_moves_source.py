@@ -91,6 +91,6 @@ def test_held_out_clips_are_scored_by_average_precision_and_cuts(tmp_path: Path)
 def test_the_shipped_configuration_describes_a_model_with_independent_scores_of_the_whole_frame() -> None:
     config = read_config(CONFIG)
     spec = clip_spec(config)
-    assert (spec.framing, spec.activation) == ("whole", "sigmoid")
+    assert (spec.framing, config.activation) == ("whole", "sigmoid")
     network = make_network(config, len(CAMERA_MOVE_LABELS))
     assert sum(p.numel() for p in network.parameters()) * 4 < 10e6

@@ -126,7 +126,8 @@ def test_inner_signals_leave_no_hooks_behind() -> None:
 def candidate(score: Score, network: VidTr | None = None) -> Candidate:
     fields = {"height": 16, "width": 16, "frames": 8, "patch": 8, "depth": 1, "heads": 1, "dim": 8, "mlp_dim": 8}
     settings = {"network": fields, "data": {"kind": "folder", "videos": "x"}, "recipe": {"steps": 1}}
-    return Candidate("reader", clip_spec(TrainConfig.model_validate(settings)), score, network)
+    clip = clip_spec(TrainConfig.model_validate(settings))
+    return Candidate("reader", clip, LABELS, "softmax", score, network=network)
 
 
 def cut_clips(slot: int) -> tuple[Tensor, Tensor]:

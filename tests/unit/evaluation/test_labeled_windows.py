@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.contracts import ModelSpec
+from service.contracts import Activation, ClipSpec
 from service.evaluation.labeled_windows import (
     Answer,
     LabeledWindow,
@@ -35,38 +36,25 @@ def table(folder: Path, *rows: str, head: str = HEAD) -> Path:
     return path
 
 
-def spec(**fields: Any) -> ModelSpec:
-    return ModelSpec(
-        **{
-            "name": "camera",
-            "version": "1",
-            "form": "vidtr",
-            "trained": True,
-            "weights_sha256": "",
-            "labels": LABELS,
-            "activation": "softmax",
-            "frames": 8,
-            "frame_step": 4,
-            "reference_fps": 30.0,
-            "sampling": "time",
-            "height": 16,
-            "width": 16,
-            "resize_short_side": 18,
-            "resize": "swscale_bilinear",
-            "layers": 1,
-            "max_batch_size": 8,
-            **fields,
-        }
-    )
+CLIP = ClipSpec(
+    frames=8,
+    frame_step=4,
+    reference_fps=30.0,
+    sampling="time",
+    height=16,
+    width=16,
+    resize_short_side=18,
+    resize="swscale_bilinear",
+)
 
 
-def saying(logits: list[float], activation: str) -> Candidate:
+def saying(logits: list[float], activation: Activation) -> Candidate:
     def score(clips: Tensor) -> NetworkOutput:
         return NetworkOutput(
             torch.tensor([logits]).expand(len(clips), -1), *(torch.zeros(len(clips), 1) for _ in range(3))
         )
 
-    return Candidate("camera", spec(activation=activation), score)
+    return Candidate("camera", CLIP, LABELS, activation, score)
 
 
 def window(truth: str, weight: float = 1.0, slow: bool = False, components: tuple[str, ...] = ()) -> LabeledWindow:
@@ -125,7 +113,7 @@ def test_a_window_without_an_answer_is_named(tmp_path: Path) -> None:
 def test_windows_are_decoded_where_they_lie(tmp_path: Path) -> None:
     write_still(tmp_path / "a.mp4", 1, frames=80, panned=2)
     windows = [LabeledWindow(file="a.mp4", start_s=s, end_s=s + 32 / 30, truth="pan_right") for s in (0.0, 4 / 30, 1.0)]
-    clips = decode_windows(windows, tmp_path, spec(), Settings().narrowed(VideoLimits), lambda *_: None)
+    clips = decode_windows(windows, tmp_path, CLIP, Settings().narrowed(VideoLimits), lambda *_: None)
     assert clips.shape == (3, 8, 16, 16, 3)
     torch.testing.assert_close(clips[0, 1:], clips[1, :-1])
     assert not torch.equal(clips[0], clips[2])
@@ -136,7 +124,7 @@ def test_a_window_that_does_not_decode_is_named(tmp_path: Path) -> None:
     missing, broken = (LabeledWindow(file=name, start_s=3, end_s=4, truth="cut") for name in ("b.mp4", "a.mp4"))
     for one in (missing, broken):
         with pytest.raises(ValueError, match=rf"{one.file} at 3 s does not decode"):
-            decode_windows([one], tmp_path, spec(), Settings().narrowed(VideoLimits), lambda *_: None)
+            decode_windows([one], tmp_path, CLIP, Settings().narrowed(VideoLimits), lambda *_: None)
 
 
 def test_a_model_with_classes_answers_with_the_likeliest() -> None:
@@ -154,21 +142,13 @@ def test_a_model_with_independent_scores_says_nothing_where_none_is_likely() -> 
 
 def test_a_label_holds_from_its_own_threshold_on() -> None:
     thresholds = (0.1, 0.9, 0.5)
-    candidate = Candidate(
-        "camera",
-        spec(activation="sigmoid", thresholds=thresholds),
-        saying([-2.0, 2.0, -1.0], "sigmoid").score,
-    )
+    candidate = replace(saying([-2.0, 2.0, -1.0], "sigmoid"), thresholds=thresholds)
     (answer,) = answer_windows(candidate, torch.zeros(1, 8, 16, 16, 3), lambda *_: None)
     assert (answer.label, answer.score) == ("static", pytest.approx(0.1192, abs=1e-4))
 
 
 def test_how_the_camera_is_held_is_no_answer() -> None:
-    held = Candidate(
-        "camera",
-        spec(activation="sigmoid", labels=("static", "pan_left", "handheld")),
-        saying([-2.0, 0.5, 3.0], "sigmoid").score,
-    )
+    held = replace(saying([-2.0, 0.5, 3.0], "sigmoid"), labels=("static", "pan_left", "handheld"))
     (answer,) = answer_windows(held, torch.zeros(1, 8, 16, 16, 3), lambda *_: None)
     assert (answer.label, answer.score) == ("pan_left", pytest.approx(0.6225, abs=1e-4))
 

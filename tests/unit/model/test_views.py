@@ -27,7 +27,7 @@ def frame_indices(views: Golden) -> list[list[int]]:
 def clips(views: Golden) -> Tensor:
     """All views, normalised `(30, 3, T, H, W)`, crop after crop."""
     video, size = views.tensors["video_uint8"], views.meta["crop_size"]
-    model = spec(height=size, width=size, resize_short_side=size)
+    model = spec(height=size, width=size, resize_short_side=size).clip
     corners = crop_corners(video.size(2), video.size(1), model, views.meta["crops"])
     cut = [
         video[torch.tensor(indices), top : top + size, left : left + size]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contracts import DecodedVideo, JobRequest, ModelSpec
+from service.contracts import ClipSpec, DecodedVideo, JobRequest
 from service.video.clips import decode_file
 from service.video.config import DecodeConfig, VideoLimits
 from service.video.decode_report import Asked, read_report, report_of
@@ -29,14 +29,7 @@ LIMITS = VideoLimits(
     max_clips_per_job=200,
     min_distinct_frames=4,
 )
-SPEC = ModelSpec(
-    name="tiny",
-    version="1",
-    form="cvidtr_paper",
-    trained=False,
-    weights_sha256="0" * 64,
-    labels=("a", "b"),
-    activation="softmax",
+SPEC = ClipSpec(
     frames=8,
     frame_step=4,
     reference_fps=30.0,
@@ -45,8 +38,6 @@ SPEC = ModelSpec(
     width=64,
     resize_short_side=64,
     resize="swscale_bilinear",
-    layers=1,
-    max_batch_size=8,
 )
 
 
@@ -54,7 +45,7 @@ def limits(**changes: Any) -> VideoLimits:
     return replace(LIMITS, **changes)
 
 
-def spec(**changes: Any) -> ModelSpec:
+def spec(**changes: Any) -> ClipSpec:
     return SPEC.model_copy(update=changes)
 
 
@@ -75,7 +66,7 @@ def config(**changes: Any) -> DecodeConfig:
 
 
 def decode(
-    path: Path, request: JobRequest | None = None, model: ModelSpec = SPEC, bounds: VideoLimits = LIMITS
+    path: Path, request: JobRequest | None = None, model: ClipSpec = SPEC, bounds: VideoLimits = LIMITS
 ) -> tuple[DecodedVideo, NDArray[np.uint8]]:
     """The answer, and the clips as `[windows, crops, T, H, W, 3]`."""
     request = request or JobRequest()
