@@ -16,6 +16,7 @@ import csv
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,10 @@ def _step(before: Any, after: Any, rules: Rules) -> NDArray[np.float64]:
     corners = cv2.goodFeaturesToTrack(before, 400, 0.01, 5)
     if corners is None or len(corners) < rules.points:
         return unknown
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(15, 15), maxLevel=4)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, winSize=(15, 15), maxLevel=4)
+    # The stubs of OpenCV do not know that the place of the result may be left to it.
+    track: Any = cv2.calcOpticalFlowPyrLK
+    there, found, _ = track(before, after, corners, None, winSize=(15, 15), maxLevel=4)
+    back, found_back, _ = track(after, before, there, None, winSize=(15, 15), maxLevel=4)
     agree = (np.abs(back - corners).reshape(-1, 2).max(1) < 0.7) & (found[:, 0] == 1) & (found_back[:, 0] == 1)
     if agree.sum() < rules.points:
         return unknown
@@ -212,8 +215,8 @@ def main() -> None:
     answers: dict[str, list[tuple[str, float]]] = {"classical": [], "pyscenedetect": []}
     for row in rows:
         sampled, between = read_window(root / row["file"], float(row["start_s"]), float(row["end_s"]))
-        answers["classical"].append(_timed(lambda s=sampled, b=between: label_of(measure(s, b, rules), rules)))
-        answers["pyscenedetect"].append(_timed(lambda b=between: "cut" if scene_cut(b) else ""))
+        answers["classical"].append(_timed(partial(_classical, sampled, between, rules)))
+        answers["pyscenedetect"].append(_timed(partial(_cut_or_nothing, between)))
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, said in answers.items():
         with (arguments.out / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
@@ -221,6 +224,14 @@ def main() -> None:
             writer.writerow(("file", "start_s", "end_s", "label", "cpu_s"))
             for row, (label, cpu_s) in zip(rows, said, strict=True):
                 writer.writerow((row["file"], row["start_s"], row["end_s"], label, f"{cpu_s:.4f}"))
+
+
+def _classical(sampled: Any, between: Any, rules: Rules) -> str:
+    return label_of(measure(sampled, between, rules), rules)
+
+
+def _cut_or_nothing(between: Any) -> str:
+    return "cut" if scene_cut(between) else ""
 
 
 def _timed(answer: Callable[[], str]) -> tuple[str, float]:

@@ -77,7 +77,8 @@ def ours(cell: Cell) -> tuple[NDArray[np.uint8], list[float]]:
 
 def everything(cell: Cell) -> tuple[NDArray[np.uint8], list[float]]:
     """Decode up to the last wanted frame, one thread, and convert the wanted frames only."""
-    pictures, times = np.empty((len(cell.moments), cell.height, cell.width, 3), np.uint8), []
+    pictures = np.empty((len(cell.moments), cell.height, cell.width, 3), np.uint8)
+    times: list[float] = []
     reformatter = VideoReformatter()
     wanted = set(cell.indices)
     with av.open(str(cell.path)) as container:
@@ -104,7 +105,7 @@ class Rivals:
 
     def run(self, tool: str, cell: Cell, save: bool) -> dict[str, Any]:
         moments = [moment + cell.origin for moment in cell.moments]
-        task = {"tool": tool, "path": str(cell.path), "moments": moments, "indices": cell.indices}
+        task: dict[str, Any] = {"tool": tool, "path": str(cell.path), "moments": moments, "indices": cell.indices}
         task |= {"width": cell.width, "height": cell.height, "save": str(self._pictures) if save else None}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -123,7 +124,7 @@ class Rivals:
 
 def cell_of(name: str, path: Path, b_frames: bool | None, windows: int) -> Cell:
     with open_video(path, LIMITS, every_frame=True) as found:
-        timeline = found.found.timeline
+        timeline = found.probe.timeline
         times, duration = timeline.frame_times_s, timeline.duration_s
         origin = float(timeline.origin * timeline.time_base)
         context = found.stream.codec_context
@@ -200,7 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vidtr-bench-") as scratch:
         folder = options.videos or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        videos = [
+        videos: list[tuple[str, Path, bool | None]] = [
             (f"{kind}, {'B-frames' if b else 'no B-frames'}", video(folder, kind, b), b)
             for kind in KINDS
             for b in (True, False)

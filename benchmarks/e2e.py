@@ -22,8 +22,9 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def program(scratch: Path, model: ModelFile, *arguments: str, **environment: str
     """`vidtr up` with that one model."""
     scratch.mkdir(parents=True, exist_ok=True)
     settings = {"VIDTR_MODEL_REPOSITORY": str(model.path.parents[2]), "VIDTR_DEFAULT_MODEL": model.spec.name}
-    running = Program(scratch, *arguments, **settings, **environment)
+    running = Program(scratch, *arguments, settings={**settings, **environment})
     try:
         running.start()
         yield running
@@ -262,9 +263,11 @@ async def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
             program(scratch / "up", model, "--engine", arguments.engine) as running,
         ):
             await capacity(running, messages, 1.0)
-            series = await record.interleaved(
-                arguments.rounds, {"work": work, "program": lambda: capacity(running, messages, arguments.seconds)}
-            )
+            ways: dict[str, Callable[[], Awaitable[Any]]] = {
+                "work": work,
+                "program": partial(capacity, running, messages, arguments.seconds),
+            }
+            series = await record.interleaved(arguments.rounds, ways)
             rounds = list(zip(series["program"], series["work"], strict=True))
             efficiencies = {
                 how: [efficiency(found, needed[how]) for (found, _), needed in rounds] for how in ("all cores", "alone")

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Rates:
         for (x, weight), blocks in zip(self._inputs, self._packed, strict=True):
             flops = 2.0 * x.size(0) * weight.numel()
             for _ in range(REPEATS):
-                plain = max(plain, flops / seconds(lambda x=x, weight=weight: F.linear(x, weight)))
+                plain = max(plain, flops / seconds(partial(F.linear, x, weight)))
                 by_blocks = lambda x=x, blocks=blocks: torch.ops.mkldnn._linear_pointwise(  # noqa: E731
                     x, blocks, None, "none", [], ""
                 )

@@ -87,7 +87,7 @@ def scene(folder: Path, connections: int, **settings: str) -> Iterator[Scene]:
     keys = "\n".join(
         f'[[keys]]\nname = "{name}"\nhash = "{hashed(key)}"' for name, key in (("good", good), ("bad", bad))
     )
-    program = Program(folder, **SETTINGS, VIDTR_API_KEYS=keys, **settings)
+    program = Program(folder, settings={**SETTINGS, "VIDTR_API_KEYS": keys, **settings})
     clip = write_video(folder / "clip.mp4", 75, fps=25, size=(96, 64)).read_bytes()
     film = write_video(folder / "film.mp4", 1500, fps=25, size=(96, 64)).read_bytes()
     try:

@@ -55,7 +55,7 @@ def clearest_clips(network: nn.Module, candidates: Tensor, count: int) -> Tensor
     gaps, normalise = SelectionGaps(network), Normalise()
     smallest = []
     with torch.inference_mode():
-        for clip in candidates.split(1):
+        for clip in torch.split(candidates, 1):
             network(normalise(clip))
             smallest.append(gaps.take())
     gaps.remove()

@@ -76,6 +76,7 @@ def compare(variants: dict[str, Forward], clips: Iterator[Tensor]) -> tuple[dict
             seconds = time.process_time() - started
             reference = logits if reference is None else reference
             compared[name].add(reference, logits, seconds)
+        assert reference is not None
         first, second = reference.topk(2)[0][0].tolist()
         margins.append(first - second)
     return compared, margins

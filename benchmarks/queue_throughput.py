@@ -19,6 +19,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ async def workers(scratch: Path, seconds: float, rounds: int, most: int, service
     found = await record.interleaved(
         rounds,
         {
-            str(number): lambda number=number: saturated(scratch / str(number), number, service_s, seconds)
+            str(number): partial(saturated, scratch / str(number), number, service_s, seconds)
             for number in range(1, most + 1)
         },
     )
@@ -259,13 +260,13 @@ async def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
                 ratios[f"queue over plain SET and GET, {kind}"] = found["ratio"]
                 ratios[f"CPU of plain SET and GET over CPU of the queue, {kind}"] = found["cpu_ratio"]
         if "workers" in parts:
-            found = await workers(
+            scaled = await workers(
                 scratch / "workers", arguments.seconds, arguments.rounds, arguments.workers, arguments.service_s
             )
-            figures["workers"] = found
-            ratios["mean batch over maximum at saturation"] = found[0]["mean_batch"] / BATCH
-            if len(found) > 1:
-                ratios["two workers over one"] = found[1]["clips_per_s"] / found[0]["clips_per_s"]
+            figures["workers"] = scaled
+            ratios["mean batch over maximum at saturation"] = scaled[0]["mean_batch"] / BATCH
+            if len(scaled) > 1:
+                ratios["two workers over one"] = scaled[1]["clips_per_s"] / scaled[0]["clips_per_s"]
         if "alone" in parts:
             figures["alone"] = await alone(scratch / "alone", arguments.alone_clips)
         if "memory" in parts:

@@ -20,6 +20,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,7 @@ async def measure(arguments: argparse.Namespace, model: ModelFile, scratch: Path
             return found
 
         figures: dict[str, Any] = {}
-        ways = {name: lambda name=name: bare(name) for name in forwards}
+        ways: dict[str, Callable[[], Awaitable[float]]] = {name: partial(bare, name) for name in forwards}
         if url:
             figures["sweep_clips_per_s"] = found = await sweep(url, spec, clips)
             size, in_flight = map(int, max(found, key=lambda cell: found[cell]).split(" x "))

@@ -60,7 +60,7 @@ def export(repository: Path) -> None:
 def held_mib(pid: int) -> float:
     """Resident memory of a process and its children."""
     process = psutil.Process(pid)
-    return sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / MIB
+    return float(sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))) / MIB
 
 
 async def client(url: str, calls: int, shared: bool) -> dict[str, float]:

@@ -77,7 +77,7 @@ def main(repository: str) -> None:
     folder = Path(repository) / NAME
     model = folder / "1" / "model.pt"
     model.parent.mkdir(parents=True, exist_ok=True)
-    torch.jit.script(Brightness().eval()).save(str(model))
+    torch.jit.save(torch.jit.script(Brightness().eval()), str(model))
     (folder / "config.pbtxt").write_text(configuration(hashlib.sha256(model.read_bytes()).hexdigest()))
     print(f"wrote {folder}")
 

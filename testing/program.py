@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ SIZE = Size(int(os.environ.get("VIDTR_TEST_APIS", "1")), int(os.environ.get("VID
 
 
 class Program:
-    """`vidtr up` on a free port, with its state in `directory` and settings from `environment`.
+    """`vidtr up` on a free port, with its state in `directory` and settings from `settings` and `environment`.
 
     In a larger `size` more API and worker processes share its Redis, and `port` spreads connections over all APIs.
     `code` is a folder with the code of another version, to be run instead of this one.
@@ -52,7 +52,13 @@ class Program:
     """those that have been started and not stopped"""
 
     def __init__(
-        self, directory: Path, *arguments: str, size: Size = SIZE, code: Path | None = None, **environment: str
+        self,
+        directory: Path,
+        *arguments: str,
+        size: Size = SIZE,
+        code: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        **environment: str,
     ) -> None:
         self.directory = directory
         self._ports = free_ports(size.apis)
@@ -63,7 +69,7 @@ class Program:
         self._size = size
         self._code = code
         self._arguments = arguments
-        self._environment = environment
+        self._environment = {**(settings or {}), **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._others: list[ServerProcess] = []
 

@@ -121,7 +121,7 @@ class Queue:
 
         `clips` `[N, T, H, W, 3]` are taken in turn; `each` is told how many are done.
         """
-        views = [memoryview(np.ascontiguousarray(clip)).cast("B") for clip in clips]
+        views = [memoryview(np.ascontiguousarray(clip).tobytes()) for clip in clips]
         numbers = iter(range(count))
         done = 0
 

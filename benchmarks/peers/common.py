@@ -47,7 +47,7 @@ def by_service(video: bytes) -> NDArray[np.uint8]:
 
 def plainly(video: bytes) -> NDArray[np.uint8]:
     """The same by PyAV as its examples show it: every frame is decoded, some are taken and resized."""
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         rate = float(container.streams.video[0].average_rate or 30)
         frames = list(container.decode(video=0))
     step = max(1, round(SPEC.span_s / SPEC.frames * rate))

@@ -212,7 +212,7 @@ class Row:
 
 async def sweep(row: Row, seconds: float) -> dict[str, Any]:
     """Capacity of the peer with each setting, and the best one."""
-    found = []
+    found: list[dict[str, Any]] = []
     for values in product(*(SWEEP if row.batches else {**SWEEP, "BATCH": [1]}).values()):
         settings = dict(zip(SWEEP, values, strict=True))
         found.append({"settings": settings, "videos_per_s": await row.capacity("peer", settings, seconds)})

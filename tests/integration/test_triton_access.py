@@ -17,7 +17,7 @@ from service.inference.triton_control import ModelControl
 from service.local.process import LocalServerError
 from service.local.triton_process import LocalTriton
 from tests.fixtures.tiny_models import config_text, random_clips, write_repository
-from tests.unit.inference.test_torchscript_archive import WritesInAPart, saved
+from tests.integration.inference.test_torchscript_archive import WritesInAPart, saved
 
 KEY = "0123456789abcdef"
 

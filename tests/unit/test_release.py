@@ -35,7 +35,9 @@ def test_the_changelog_has_a_section_for_the_version_of_the_code() -> None:
     assert sections[1] == service.__version__
 
 
-@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda page: page.name
+)
 def test_a_page_names_one_address_of_the_repository(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "example.org/vidtr-serve" not in text
