@@ -94,7 +94,7 @@ def model_warnings(spec: ModelSpec) -> tuple[AnswerWarning, ...]:
     return (
         AnswerWarning(
             code="untrained_model",
-            detail=f"model {spec.name} has random weights: its labels and attention mean nothing",
+            detail=f"Model {spec.name} has random weights. Its labels and attention mean nothing.",
         ),
     )
 

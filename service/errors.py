@@ -10,11 +10,17 @@ Number = int | float
 RETRY_AFTER_S = 2.0
 
 
+def sentence(text: str) -> str:
+    """A text of another program, such as a library's message, as the end of a message: with a full stop."""
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 class VidtrError(Exception):
     """Base of everything the service reports to a caller.
 
-    `detail` is one sentence for a person; `limit` and `actual` name the bound that was hit and the value that hit it;
-    `retry_after_s` says when the same request may succeed.
+    `detail` is for a person, in whole sentences: what happened, the limit and the actual value, and what to do. `limit`
+    and `actual` are the bound that was hit and the value that hit it. `retry_after_s` says when to try again.
     """
 
     code: str = "internal_error"

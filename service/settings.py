@@ -194,7 +194,7 @@ class Settings(BaseSettings):
         (), description="Operators that TorchScript files may use besides those that compute, such as `aten::rand`."
     )
     triton_url: str = Field(
-        "127.0.0.1:8001", description="gRPC address of Triton; several, separated by commas, share the work."
+        "127.0.0.1:8001", description="Address of Triton's gRPC endpoint; several, separated by commas, share the work."
     )
     triton_key: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_-]{16,}$", description="Key that Triton asks for; none is sent when unset."

@@ -101,9 +101,9 @@ class Admission:
             refused = self._uploads.take(caller)
             if refused is not None:
                 whose = " of this caller" if refused.own else ""
-                detail = f"{refused.actual} uploads{whose} are being received and decoded by this process;"
                 raise QueueFull(
-                    f"{detail} at most {refused.limit} may",
+                    f"This process already receives and decodes {refused.actual} uploads{whose}; its limit is"
+                    f" {refused.limit}. Try again later.",
                     limit=refused.limit,
                     actual=refused.actual,
                     retry_after_s=RETRY_AFTER_S,
@@ -213,7 +213,10 @@ class Admission:
         most_s, ready_s = deadline_s * self._config.max_wait_share, self._scheduler.estimated_wait_s(ahead)
         # An idle process takes everything: the next video may be a short one.
         if ahead and ready_s > most_s:
-            detail = f"{ahead} uploads would be decoded before this one, which is too long a wait for its deadline"
+            detail = (
+                f"{ahead} uploads are ahead of this one: it would be decoded in {ready_s:.1f} s, and its deadline"
+                f" allows {most_s:.1f} s. Try again later or allow a later deadline."
+            )
             raise QueueFull(
                 detail,
                 limit=round(most_s, 1),
@@ -259,5 +262,5 @@ def check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:
     ]
     if serving and all(worker.breaker == "open" for worker in serving):
         retry_in_s = min(worker.retry_in_s for worker in serving)
-        detail = f"the backend of model {spec.name} does not answer"
+        detail = f"The inference backend of model {spec.name} does not respond. Try again later."
         raise BackendUnavailable(detail, retry_after_s=max(1.0, retry_in_s))

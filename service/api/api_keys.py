@@ -15,7 +15,7 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from service.contracts import Quota
-from service.errors import InvalidKeys
+from service.errors import InvalidKeys, sentence
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ def new_key() -> str:
 def hashed(key: str) -> str:
     """How a key is written down. Raises InvalidKeys where it is so short that its hash could be reversed."""
     if len(key) < MIN_KEY_LENGTH:
-        detail = f"the key has {len(key)} characters; at least {MIN_KEY_LENGTH} random ones are needed"
+        detail = f"The API key has {len(key)} characters. Use at least {MIN_KEY_LENGTH} random ones."
         raise InvalidKeys(detail, limit=MIN_KEY_LENGTH, actual=len(key))
     return _digest(key)
 
@@ -69,11 +69,11 @@ def parse_keys(text: str, source: str) -> tuple[ApiKey, ...]:
     try:
         return _KeyList.model_validate(tomllib.loads(text)).keys
     except tomllib.TOMLDecodeError as error:
-        raise InvalidKeys(f"{source} is not TOML: {error}") from error
+        raise InvalidKeys(f"API keys in {source} are not valid TOML: {sentence(str(error))}") from error
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidKeys(f"{source}: {where}: {first['msg']}") from error
+        raise InvalidKeys(f"API keys in {source} are not valid at {where}: {sentence(first['msg'])}") from error
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class ApiKeyStore:
                 self._seen = _version(path)
                 keys += parse_keys(path.read_text(encoding="utf-8"), str(path))
             except (OSError, UnicodeDecodeError) as error:
-                raise InvalidKeys(f"the file of keys {path} cannot be read: {error}") from error
+                raise InvalidKeys(f"The API key file {path} cannot be read: {sentence(str(error))}") from error
         self.keys = keys
 
     async def refresh(self) -> None:

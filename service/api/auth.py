@@ -100,24 +100,26 @@ class Authenticator:
         log.info("access", keys=names, anonymous="let in" if self._config.open else "refused", host=self._config.host)
         if self._config.open and not self._config.loopback:
             log.warning(
-                "anonymous_access_enabled", detail="requests without a key are let in on an address others may reach"
+                "anonymous_access_enabled",
+                detail="Requests without an API key are accepted, and others may reach this address.",
             )
         if not self._config.open and not names:
             log.warning(
-                "no_api_keys_configured", detail="no API key is configured and requests without one are refused"
+                "no_api_keys_configured",
+                detail="All requests are refused: no API key is configured, and each needs one.",
             )
 
     def identify(self, key: str | None, address: str | None) -> Principal:
         """The caller with this key, or at this address. Raises Unauthorized."""
         if key is None:
             if not self._config.open:
-                raise self._refused("an API key is needed: send it as `Authorization: Bearer <key>`")
+                raise self._refused("The request has no API key. Send one as `Authorization: Bearer <key>`.")
             limits = QuotaLimits(self._config.quota_requests, self._config.quota_video_seconds)
             identity = f"{KEYLESS}{network(address)}"
             return Principal("", "" if self._config.loopback else identity, identity, limits)
         entry = self._api_keys.find(key)
         if entry is None:
-            raise self._refused("the API key is unknown or has expired")
+            raise self._refused("The API key is unknown or has expired. Ask the operator for a valid one.")
         limits = QuotaLimits(
             entry.requests or self._config.quota_requests, entry.video_seconds or self._config.quota_video_seconds
         )
@@ -128,8 +130,11 @@ class Authenticator:
         if self._proxy_warned or str(address) in map(str.strip, forwarded_for.split(",")):
             return
         self._proxy_warned = True
-        detail = "X-Forwarded-For came from an address that `trusted_proxies` does not name: all behind it who send no"
-        log.warning("proxy_not_trusted", detail=f"{detail} API key are one caller", address=address)
+        detail = (
+            "X-Forwarded-For was ignored: `trusted_proxies` does not list the address that sent it. All clients behind"
+            " it without an API key count as one caller."
+        )
+        log.warning("proxy_not_trusted", detail=detail, address=address)
 
     @property
     def only_one(self) -> bool:

@@ -74,7 +74,7 @@ class Classifier:
         submission.phases.begin("admission")
         if self._draining():
             metrics.ADMISSION_REJECTS.labels(Draining.code).inc()
-            raise Draining("this process is shutting down", retry_after_s=RETRY_AFTER_S)
+            raise Draining("This process is shutting down. Try again later.", retry_after_s=RETRY_AFTER_S)
         await self._auth.check(caller)
         self._pool.admit(caller.identity)
         claim = None if key is None else await self._admission.earlier(key, submission.job_id, caller.tenant)
@@ -192,7 +192,9 @@ class Classifier:
                 submission.report("uploaded", {"id": earlier.job_id, "bytes": spool.received})
                 submission.phases.begin("wait")
                 if fingerprint(spool, submission.options) != earlier.fingerprint:
-                    detail = "this Idempotency-Key was used for another video or with other options"
+                    detail = (
+                        "This Idempotency-Key belongs to a request with another video or other options. Use a new key."
+                    )
                     raise IdempotencyKeyReused(detail)
         return Submitted(await self._store.status(earlier.job_id), keyed=True)
 
@@ -214,7 +216,7 @@ class Classifier:
                 )
         except TimeoutError as error:
             deadline_s = submission.wait_policy.deadline_s
-            detail = f"the job's deadline of {deadline_s:g} s passed while its video was decoded"
+            detail = f"The job's deadline of {deadline_s:g} s passed before its video was decoded."
             raise DeadlineExceeded(detail, limit=deadline_s) from error
         except VidtrError as error:
             metrics.DECODE_FAILURES.labels(error.code).inc()

@@ -135,7 +135,7 @@ def _within_descriptors(config: ConnectionConfig, descriptors: int) -> int:
     if limit < config.max_connections:
         log.warning(
             "few_descriptors",
-            detail="the limit of open files (ulimit -n) leaves room for fewer connections than max_connections",
+            detail="The limit of open files (ulimit -n) allows fewer connections than `max_connections`.",
             descriptors=descriptors,
             descriptors_needed=config.max_connections + needed,
             max_connections=config.max_connections,

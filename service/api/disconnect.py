@@ -24,7 +24,7 @@ async def cancel_on_disconnect(request: Request, work: Coroutine[None, None, Ans
                 watch.cancel()
     except TimeoutError:
         if scope.expired():
-            raise MalformedRequest("the connection closed before the answer") from None
+            raise MalformedRequest("The client closed the connection before the response.") from None
         raise
 
 

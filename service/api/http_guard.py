@@ -123,7 +123,7 @@ class Guarded(_Base):
             return
         if self.heard:
             limit = self.limits.head_timeout_s
-            self.refuse(HeadTimeout(f"the head of the request was not complete after {limit:g} s", limit=limit))
+            self.refuse(HeadTimeout(f"The request head was not complete after {limit:g} s.", limit=limit))
         else:
             # Browsers open connections in advance and take an answer without a request for that to their next one.
             self.guard.closed("silent", self.address)
@@ -153,7 +153,7 @@ class Guarded(_Base):
         self.refused = True
         limit, address_limit = self.guard.limit, self.guard.limit_per_address
         error = TooManyConnections(
-            f"all of {limit} connections, or of {address_limit} from one address, have requests under way",
+            f"All {limit} connections, or all {address_limit} from this address, are busy. Try again later.",
             limit=limit,
             retry_after_s=CROWDED_RETRY_S,
         )
@@ -163,7 +163,7 @@ class Guarded(_Base):
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls for a request that cannot be parsed."""
-        self.refuse(self.refusal or MalformedRequest("the request is not valid HTTP/1.1"))
+        self.refuse(self.refusal or MalformedRequest("The request is not valid HTTP/1.1."))
 
     def refuse(self, error: VidtrError) -> None:
         """Answer with `error` and close. An answer that has begun, or one that is due before it, is not disturbed."""
@@ -191,15 +191,15 @@ class Guarded(_Base):
 
 
 def too_many_bytes(limit: int) -> VidtrError:
-    return HeadersTooLarge(f"the head of a request may have {limit} bytes", limit=limit)
+    return HeadersTooLarge(f"The request head is longer than {limit} bytes. Send shorter headers.", limit=limit)
 
 
 def too_many_headers(limit: int) -> VidtrError:
-    return HeadersTooLarge(f"a request may have {limit} headers", limit=limit)
+    return HeadersTooLarge(f"The request has more than {limit} headers. Send fewer.", limit=limit)
 
 
 def long_url(limit: int) -> VidtrError:
-    return UrlTooLong(f"the URL of a request may have {limit} bytes", limit=limit)
+    return UrlTooLong(f"The request URL is longer than {limit} bytes. Send a shorter one.", limit=limit)
 
 
 def _answer(error: VidtrError, default_headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -56,7 +56,10 @@ class JobEventStream:
         refused = self._places.take(caller)
         if refused is not None:
             whose = " of this caller" if refused.own else ""
-            detail = f"{refused.actual} followers{whose} are served by this process; at most {refused.limit} may"
+            detail = (
+                f"This process already serves {refused.actual} event streams{whose}; its limit is {refused.limit}."
+                " Try again later, or poll the job."
+            )
             raise QueueFull(detail, limit=refused.limit, actual=refused.actual, retry_after_s=FOLLOWERS_RETRY_AFTER_S)
         return _Placed(self.stream(job, last_id), self._places, caller)
 

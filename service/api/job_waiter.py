@@ -65,7 +65,7 @@ class JobWaiter:
             await self._cancel(status.id, "disconnected")
             raise
         if outcome is None and self._clock.now() >= status.deadline_at:
-            detail = f"the job's deadline of {wait_policy.deadline_s:g} s passed before its result"
+            detail = f"The job's deadline of {wait_policy.deadline_s:g} s passed before it had a result."
             raise DeadlineExceeded(detail, limit=wait_policy.deadline_s)
         return outcome
 

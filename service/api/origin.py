@@ -38,10 +38,12 @@ class Origins:
     def _fault(self, method: str, headers: Headers) -> VidtrError | None:
         for host in headers.getlist("host"):
             if not self._known(host):
-                return HostNotAllowed(f"this server is not {host!r}; `allowed_hosts` has the names it goes by")
+                return HostNotAllowed(f"The host {host!r} is not allowed. The operator can add it to `allowed_hosts`.")
         if method not in SAFE_METHODS and not self._may_change(headers):
             origin = headers.get("origin", "another site")
-            return CrossSiteRefused(f"a page of {origin} may not send this; `cors_origins` has those that may")
+            return CrossSiteRefused(
+                f"Pages of {origin} may not send this request. The operator can add the origin to `cors_origins`."
+            )
         return None
 
     def _known(self, host: str) -> bool:

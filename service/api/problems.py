@@ -13,7 +13,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from service.errors import InternalError, InvalidOption, MalformedRequest, MethodNotAllowed, NotFound, VidtrError
+from service.errors import (
+    InternalError,
+    InvalidOption,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    VidtrError,
+    sentence,
+)
 from service.telemetry import metrics
 
 log = structlog.get_logger()
@@ -72,6 +80,28 @@ STATUS: dict[str, int] = {
     "deadline_exceeded": 504,
 }
 
+# RFC 9110's reason phrases. Those of `http.HTTPStatus` differ between versions of Python.
+TITLES: dict[int, str] = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    415: "Unsupported Media Type",
+    421: "Misdirected Request",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
 
 class Problem(BaseModel):
     """Body of every error answer (RFC 9457)."""
@@ -84,7 +114,7 @@ class Problem(BaseModel):
     code: str = Field(description="stable name of the error", examples=["video_too_short"])
     detail: str = Field(
         description="what is wrong, for a person",
-        examples=["2 different frames can be sampled from this video; an answer needs at least 4"],
+        examples=["2 different frames can be sampled from this video; at least 4 are needed."],
     )
     request_id: str = Field(examples=["0f9a52f7c1d94f1c8c2f2f5d7d1f8a35"])
     limit: int | float | str | None = Field(None, description="the bound that was hit", examples=[4])
@@ -96,7 +126,7 @@ def problem_body(error: VidtrError, request_id: str) -> dict[str, Any]:
     status = STATUS[error.code]
     body: dict[str, Any] = {
         "type": f"urn:vidtr:error:{error.code}",
-        "title": HTTPStatus(status).phrase,
+        "title": TITLES[status],
         "status": status,
         "code": error.code,
         "detail": error.detail,
@@ -125,7 +155,7 @@ def problem(error: VidtrError, request_id: str) -> JSONResponse:
 def unexpected(error: Exception, request_id: str) -> JSONResponse:
     """The answer for what nobody foresaw; its cause goes to the log alone."""
     log.error("unhandled_error", exc_info=error)
-    return problem(InternalError("the service failed; the log has the cause"), request_id)
+    return problem(InternalError("The service failed. Its log has the cause under this request id."), request_id)
 
 
 def retry_after(seconds: float) -> int:
@@ -142,7 +172,7 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         first = cast(RequestValidationError, error).errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "request"
-        detail = f"option {where!r}: {first['msg']}"
+        detail = f"Option {where!r} is not valid: {sentence(first['msg'])}"
         actual = first.get("input")
         return problem(
             InvalidOption(detail, actual=actual if isinstance(actual, int | float | str) else None),
@@ -153,11 +183,11 @@ def install(app: FastAPI) -> None:
         error = cast(HTTPException, raised)
         known: VidtrError
         if error.status_code == HTTPStatus.NOT_FOUND:
-            known = NotFound(f"nothing is served at {request.url.path}")
+            known = NotFound(f"There is no resource at {request.url.path}.")
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            known = MethodNotAllowed(f"{request.method} is not served at {request.url.path}")
+            known = MethodNotAllowed(f"{request.method} is not allowed at {request.url.path}.")
         else:
-            known = MalformedRequest(str(error.detail))
+            known = MalformedRequest(sentence(str(error.detail)))
         answer = problem(known, request.state.request_id)
         for name, value in (error.headers or {}).items():
             answer.headers[name] = value
@@ -183,7 +213,7 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
         by_status.setdefault(STATUS[code], []).append(code)
     return {
         status: {
-            "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in names)}",
+            "description": f"{TITLES[status]}: {', '.join(f'`{code}`' for code in names)}",
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status, names in by_status.items()

@@ -53,7 +53,7 @@ def _deadline(text: str | None, limit: float) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        detail = f"X-Deadline-S must be a positive number of seconds, not {text!r}"
+        detail = f"X-Deadline-S must be a positive number of seconds, not {text!r}."
         raise InvalidOption(detail, limit=limit, actual=text)
     return min(seconds, limit)
 
@@ -61,6 +61,8 @@ def _deadline(text: str | None, limit: float) -> float:
 def checked_key(key: str | None) -> str | None:
     """The value of `Idempotency-Key`. Raises InvalidOption where it is empty, too long or not printable ASCII."""
     if key is not None and not KEY.fullmatch(key):
-        detail = f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters"
+        detail = (
+            f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters; this one has {len(key)} characters."
+        )
         raise InvalidOption(detail, limit=MAX_KEY, actual=len(key))
     return key

@@ -120,14 +120,14 @@ class Spool:
     def sha256(self) -> str:
         """SHA-256 of the bytes written so far, in hexadecimal. Raises ValueError for a spool that is not hashed."""
         if self._digest is None:
-            detail = "this spool keeps no SHA-256"
+            detail = "This spool keeps no SHA-256."
             raise ValueError(detail)
         return self._digest.hexdigest()
 
     def expect(self, length: int) -> None:
         """Refuse a body of `length` bytes before it arrives. Raises UploadTooLarge."""
         if length > self._config.max_upload_bytes:
-            detail = f"the upload has {length} bytes; at most {self._config.max_upload_bytes} are accepted"
+            detail = f"The upload has {length} bytes; the limit is {self._config.max_upload_bytes}."
             raise UploadTooLarge(detail, limit=self._config.max_upload_bytes, actual=length)
 
     def expect_clips(self, length: int) -> None:
@@ -172,13 +172,16 @@ class Spool:
         least = self._config.min_free_bytes
         free = shutil.disk_usage(self._config.directory).free
         if free - more < least:
-            detail = f"the spool has {free} bytes free and keeps {least} in reserve"
+            detail = f"The spool has {free} bytes free and keeps {least} in reserve. Try again later."
             raise DiskFull(detail, limit=least, actual=free, retry_after_s=DISK_RETRY_AFTER_S)
         if self._shared is None or not more:
             return
         refused = self._shared.take(self._caller, more, free=free - least)
         if refused is not None:
-            detail = f"uploads of this caller take {refused.actual} bytes of the spool; the rest is kept for others"
+            detail = (
+                f"Uploads of this caller take {refused.actual} bytes of the spool; {refused.limit} is its share."
+                " Try again later."
+            )
             raise DiskFull(detail, limit=refused.limit, actual=refused.actual + more, retry_after_s=DISK_RETRY_AFTER_S)
         self._on_disk += more
 
@@ -195,5 +198,5 @@ class Spool:
 
     def _disk_error(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return DiskFull("the spool is full", retry_after_s=DISK_RETRY_AFTER_S)
+            return DiskFull("The disk for uploads is full. Try again later.", retry_after_s=DISK_RETRY_AFTER_S)
         return error

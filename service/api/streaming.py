@@ -84,7 +84,7 @@ class Streaming:
             if outcome is not None and outcome.result is not None:
                 told.put_nowait(_event("result", outcome.result.model_dump(mode="json", exclude_none=True)))
             elif outcome is not None:
-                raise outcome.error or InternalError(f"job {job.status.id} ended as {outcome.state} without a cause")
+                raise outcome.error or InternalError(f"Job {job.status.id} ended as {outcome.state} without a cause.")
         except Exception as error:
             if not started:
                 raise
@@ -116,7 +116,7 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
 def _problem(error: Exception, request_id: str) -> bytes:
     if not isinstance(error, VidtrError):
         log.error("unhandled_error", exc_info=error)
-        error = InternalError("the service failed; the log has the cause")
+        error = InternalError("The service failed. Its log has the cause under this request id.")
     body = problem_body(error, request_id)
     if error.retry_after_s is not None:
         # The header of this name left before anybody knew.

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from service.api.shares import Shared
 from service.api.spool import Spool, SpoolConfig
-from service.errors import EmptyUpload, InvalidOption, MalformedRequest, UnsupportedMediaType, UploadTimeout
+from service.errors import EmptyUpload, InvalidOption, MalformedRequest, UnsupportedMediaType, UploadTimeout, sentence
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -88,12 +88,12 @@ class _Patience:
         times = self._times
         if reached == "whole":
             return UploadTimeout(
-                f"the upload took longer than {times.upload_timeout_s:g} s", limit=times.upload_timeout_s
+                f"The upload took longer than {times.upload_timeout_s:g} s.", limit=times.upload_timeout_s
             )
         if reached == "idle":
-            return UploadTimeout(f"no bytes arrived for {times.upload_idle_s:g} s", limit=times.upload_idle_s)
+            return UploadTimeout(f"No bytes arrived for {times.upload_idle_s:g} s.", limit=times.upload_idle_s)
         least, speed = times.upload_min_bytes_per_s, round(self._received / max(self._waited_s, 1e-3))
-        detail = f"{self._received} bytes arrived in {self._waited_s:.0f} s, which is less than {least} a second"
+        detail = f"{self._received} bytes arrived in {self._waited_s:.0f} s, less than {least} bytes per second."
         return UploadTimeout(detail, limit=least, actual=speed)
 
 
@@ -125,15 +125,13 @@ async def receive(request: Request, spool: Spool, times: UploadTimes) -> None:
                 await spool.write(chunk)
         else:
             named = kind.decode("latin-1")
-            detail = (
-                f"a body of type {named!r} is not accepted; send multipart/form-data with a part 'file', or video/*"
-            )
+            detail = f"Content type {named!r} is not accepted. Send multipart/form-data with a part 'file', or video/*."
             raise UnsupportedMediaType(detail, actual=named)
     except ClientDisconnect as error:
-        detail = "the connection closed before the upload was complete"
+        detail = "The client closed the connection before the upload was complete."
         raise MalformedRequest(detail, actual=spool.received) from error
     if await spool.finish() == 0:
-        detail = "the upload has no bytes"
+        detail = "The upload is empty: it has 0 bytes."
         raise EmptyUpload(detail)
 
 
@@ -147,13 +145,13 @@ async def _receive_form(chunks: AsyncIterator[bytes], spool: Spool, boundary: by
                 await spool.write(piece)
         parser.finalize()
     except FormParserError as error:
-        detail = f"the form cannot be parsed: {error}"
+        detail = f"The form cannot be parsed: {sentence(str(error))}"
         raise MalformedRequest(detail) from error
     if not form.ended:
-        detail = "the form ends before its closing boundary"
+        detail = "The form ends before its closing boundary."
         raise MalformedRequest(detail)
     if form.files == 0:
-        detail = "the form has no part named 'file'"
+        detail = "The form has no part named 'file'. Send the video as this part."
         raise MalformedRequest(detail)
 
 
@@ -202,11 +200,11 @@ class _FileForm:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name != "file":
-            detail = f"form field {name!r} is unknown: the form has one part, 'file'; options are query parameters"
+            detail = f"Form field {name!r} is unknown. The form has one part, 'file'; send options as query parameters."
             raise InvalidOption(detail, actual=name)
         self.files += 1
         if self.files > 1:
-            detail = "the form has more than one part named 'file': one video is classified per request"
+            detail = "The form has more than one part named 'file'. Send one video per request."
             raise InvalidOption(detail, limit=1, actual=self.files)
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:

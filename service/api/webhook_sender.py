@@ -98,7 +98,10 @@ class Webhooks:
         if url is None:
             return
         if self._config.webhook_secret is None:
-            raise InvalidOption("option 'webhook': webhooks are not set up on this server", actual=url)
+            raise InvalidOption(
+                "Option 'webhook' is not valid: this server has no webhooks. The operator can set `webhook_secret`.",
+                actual=url,
+            )
         check_url(url, private=self._config.webhook_private_targets)
 
     async def deliver(self) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
-from service.errors import InvalidOption
+from service.errors import InvalidOption, sentence
 
 # The registries of special-purpose addresses at IANA, less what is globally reachable; and an address that a cloud
 # serves its machines from. What `ipaddress` calls global differs with the release of Python.
@@ -71,7 +71,7 @@ def _check_literal(url: str, parts: SplitResult) -> None:
 
 
 def _refused(url: str, why: str) -> InvalidOption:
-    return InvalidOption(f"option 'webhook': {why}", actual=url)
+    return InvalidOption(f"Option 'webhook' is not valid: {sentence(why)}", actual=url)
 
 
 def public(address: Address) -> bool:

@@ -126,7 +126,7 @@ class Csv(Format):
         whole = text[: text.rfind("\n") + 1]
         rows = csv.reader(io.StringIO(whole, newline=""))
         if next(rows, self._columns) != self._columns:
-            detail = "the file has other columns: was it written with another --top-k?"
+            detail = "The file has other columns. Use the --top-k with which it was written."
             raise ValueError(detail)
         for row in rows:
             if len(row) == len(self._columns) and not may_pass(row[1]):

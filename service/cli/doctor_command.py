@@ -179,7 +179,7 @@ def sandbox(settings: Settings) -> Iterator[Finding]:
     elif sys.platform != "linux":
         yield Finding("decode sandbox", "warning", "limits only", "decode videos of strangers on Linux")
     else:
-        detail = f"{', '.join(active)}; this machine does not offer: {', '.join(missing)}"
+        detail = f"Active: {', '.join(active)}. This machine does not offer: {', '.join(missing)}."
         yield Finding(
             "decode sandbox", "warning", detail, f"{SANDBOX_ADVICE}; until then decode only videos that you trust"
         )
@@ -205,7 +205,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(present).free
     if free < settings.spool_min_free_bytes:
-        detail = f"{present} has {free} bytes free; uploads need {settings.spool_min_free_bytes} to remain"
+        detail = f"{present} has {free} bytes free; uploads must leave {settings.spool_min_free_bytes} free."
         yield Finding("disk", "failed", detail, "make room, or set VIDTR_SPOOL_DIR")
     else:
         yield Finding("disk", "ok", f"{free / 1e9:.1f} GB are free at {present}")

@@ -75,7 +75,7 @@ class _Remote:
         for model in self._client.models():
             if (model.name, model.version) == (ref.name, ref.version):
                 return model
-        raise UnknownModel(f"the server no longer serves version {ref.version} of {ref.name}")
+        raise UnknownModel(f"The server no longer serves version {ref.version} of {ref.name}.")
 
 
 @contextmanager

@@ -104,7 +104,7 @@ class _Pipeline:
             if spec.name == name and options.version in (None, spec.version)
         ]
         if not found:
-            detail = f"model {name!r} is not in {self._settings.model_repository}"
+            detail = f"Model {name!r} is not in {self._settings.model_repository}."
             raise UnknownModel(detail, actual=name)
         return max(found, key=lambda spec: int(spec.version))
 

@@ -68,7 +68,7 @@ def problem_error(problem: dict[str, Any], status: int = httpx.codes.INTERNAL_SE
 
 
 def _bare(status: int, after_s: float | None) -> VidtrError:
-    detail = f"the server answered {status} without a problem document"
+    detail = f"The server answered {status} without a problem document."
     if status in _GATEWAY:
         return BackendUnavailable(detail, retry_after_s=after_s)
     return InternalError(detail) if status >= httpx.codes.INTERNAL_SERVER_ERROR else MalformedRequest(detail)

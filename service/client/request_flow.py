@@ -20,7 +20,7 @@ from service.client.client_errors import Reply, error_of, problem_error
 from service.client.retries import Retry
 from service.client.uploads import Upload
 from service.contracts import JobRequest, JobResult, JobState, JobStatus
-from service.errors import BackendFailed, DeadlineExceeded, InvalidOption, JobDeleted
+from service.errors import BackendFailed, DeadlineExceeded, InvalidOption, JobDeleted, sentence
 from service.wire import JobPage, ModelList
 
 FIRST_POLL_S = 0.1
@@ -198,7 +198,7 @@ def _query(options: Options) -> dict[str, str]:
         request = JobRequest.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
-        detail = f"option {first['loc'][0]!r}: {first['msg']}"
+        detail = f"Option {first['loc'][0]!r} is not valid: {sentence(first['msg'])}"
         raise InvalidOption(detail) from error
     given = request.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     return {name: str(value) for name, value in given.items()}
@@ -207,7 +207,7 @@ def _query(options: Options) -> dict[str, str]:
 def _raise_for_end(status: JobStatus) -> None:
     if status.error is not None:
         raise problem_error(status.error)
-    detail = f"job {status.id} is {status.status} and has no result"
+    detail = f"Job {status.id} is {status.status} and has no result."
     match status.status:
         case JobState.CANCELLED:
             raise JobDeleted(detail)

@@ -90,10 +90,10 @@ def checked_scores(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[np.generic
 
 
 def _checked(spec: ModelSpec, name: str, array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> FloatArray:
-    where = f"model {spec.name!r} version {spec.version}: output {name!r}"
+    where = f"Model {spec.name!r} version {spec.version}: output {name!r}"
     if array.dtype != np.float32 or array.shape != shape:
-        raise BackendFailed(f"{where} is {array.dtype} {list(array.shape)}, expected float32 {list(shape)}")
+        raise BackendFailed(f"{where} is {array.dtype} {list(array.shape)}, expected float32 {list(shape)}.")
     scores = array.astype(np.float32, copy=False)
     if not np.isfinite(scores).all():
-        raise BackendFailed(f"{where} holds NaN or infinite values")
+        raise BackendFailed(f"{where} holds NaN or infinite values.")
     return scores

@@ -16,7 +16,7 @@ import torch
 
 from service.contracts import ModelSpec
 from service.cores import usable_cores
-from service.errors import BackendFailed, BackendUnavailable
+from service.errors import BackendFailed, BackendUnavailable, sentence
 from service.inference.allocator import tune_malloc
 from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
 from service.inference.cpu import optimize_for_cpu
@@ -89,7 +89,7 @@ class TorchScriptBackend:
         executor = self._running()
         loaded = self._models.get((model, version))
         if loaded is None:
-            raise BackendFailed(f"model {model!r} version {version} is not served")
+            raise BackendFailed(f"Model {model!r} version {version} is not served.")
         _check_clips(loaded.spec, clips)
         thread_is_free = self._on_thread is None or self._on_thread.done()
         if thread_is_free and loaded.clip_s * len(clips) <= _BRIEF_S:
@@ -106,20 +106,20 @@ class TorchScriptBackend:
 
     def _running(self) -> ThreadPoolExecutor:
         if self._executor is None:
-            raise BackendUnavailable("the in-process backend is not running")
+            raise BackendUnavailable("The in-process backend is not running.")
         return self._executor
 
 
 def _check_clips(spec: ModelSpec, clips: Clips) -> None:
-    where = f"model {spec.name!r} version {spec.version}"
+    where = f"Model {spec.name!r} version {spec.version}"
     if clips.dtype != np.uint8:
-        raise BackendFailed(f"{where} takes uint8 clips, not {clips.dtype}")
+        raise BackendFailed(f"{where} takes uint8 clips, not {clips.dtype}.")
     shape = ["B", *spec.clip_shape]
     if clips.ndim != 5 or clips.shape[1:] != spec.clip_shape:
-        raise BackendFailed(f"{where} takes clips of shape {shape}, not {list(clips.shape)}")
+        raise BackendFailed(f"{where} takes clips of shape {shape}, not {list(clips.shape)}.")
     if not 1 <= clips.shape[0] <= spec.max_batch_size:
         raise BackendFailed(
-            f"{where} takes 1 to {spec.max_batch_size} clips at once",
+            f"{where} takes 1 to {spec.max_batch_size} clips at once, not {clips.shape[0]}.",
             limit=spec.max_batch_size,
             actual=clips.shape[0],
         )
@@ -156,9 +156,9 @@ class _LoadedModel:
             with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
                 result = self._forward(batch)
         except Exception as error:  # TorchScript's own errors derive from no narrower class
-            raise BackendFailed(f"model {self.spec.name!r} failed: {summarize_error(str(error))}") from error
+            raise BackendFailed(f"Model {self.spec.name!r} failed: {sentence(summarize_error(str(error)))}") from error
         if not isinstance(result, tuple) or len(result) != len(OUTPUTS):
-            raise BackendFailed(f"model {self.spec.name!r} does not return the {len(OUTPUTS)} tensors {list(OUTPUTS)}")
+            raise BackendFailed(f"Model {self.spec.name!r} does not return the {len(OUTPUTS)} tensors {list(OUTPUTS)}.")
         outputs = {name: tensor.numpy() for name, tensor in zip(OUTPUTS, result, strict=True)}
         return checked_scores(self.spec, outputs, len(clips))
 

@@ -15,7 +15,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from service.contracts import ModelSpec
-from service.errors import BackendFailed, BackendUnavailable, VidtrError
+from service.errors import BackendFailed, BackendUnavailable, VidtrError, sentence
 from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
 from service.inference.shared_memory import UNKNOWN_REGION, SharedInputs, Slot
 from service.inference.spec import INPUT, OUTPUTS, ModelConfigError, spec_from_config
@@ -116,7 +116,7 @@ class TritonBackend:
     async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         """See `Backend.infer`. Triton checks the shape and number of the clips, and forgets a call whose time is up."""
         if clips.dtype != np.uint8:
-            raise BackendFailed(f"model {model!r} takes uint8 clips, not {clips.dtype}")
+            raise BackendFailed(f"Model {model!r} takes uint8 clips, not {clips.dtype}.")
         spec = await self._known_spec(model, version)
         try:
             result = await self._call(spec, clips, timeout_s)
@@ -128,7 +128,7 @@ class TritonBackend:
             elif await self._server_ready():
                 raise
             else:
-                raise BackendUnavailable(f"Triton is not ready: {error.detail}") from error
+                raise BackendUnavailable(f"Triton is not ready: {sentence(error.detail)}") from error
         # By name: a server may send outputs in any order.
         return checked_scores(spec, {name: result.as_numpy(name) for name in OUTPUTS}, len(clips))
 
@@ -178,7 +178,7 @@ class TritonBackend:
 
     def _open(self) -> InferenceServerClient:
         if self._client is None:
-            raise BackendUnavailable("the connection to Triton is not open")
+            raise BackendUnavailable("The connection to Triton is not open.")
         return self._client
 
 
@@ -190,12 +190,12 @@ def _errors(backend: TritonBackend) -> Iterator[None]:
     except InferenceServerException as error:
         raise translate(error) from error
     except grpc.aio.UsageError as error:
-        raise BackendUnavailable("the connection to Triton was closed") from error
+        raise BackendUnavailable("The connection to Triton was closed.") from error
     except asyncio.CancelledError as error:
         # gRPC reports calls that `close` cut off as if their task had been cancelled, which it was not.
         task = asyncio.current_task()
         if backend.closed and task is not None and not task.cancelling():
-            raise BackendUnavailable("the connection to Triton was closed") from error
+            raise BackendUnavailable("The connection to Triton was closed.") from error
         raise
 
 
@@ -206,7 +206,7 @@ def translate(error: InferenceServerException) -> VidtrError:
     """
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = str(error.message())
-    detail = f"Triton answered {status or 'without a status'}: {summarize_error(message)}"
+    detail = f"Triton answered {status or 'without a status'}: {sentence(summarize_error(message))}"
     # A stopping server unloads its models before it closes its port, and then no longer knows them.
     stopping = status == "NOT_FOUND" and "has no available versions" in message
     return BackendUnavailable(detail) if stopping or status in _TRANSIENT else BackendFailed(detail)

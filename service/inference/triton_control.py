@@ -56,7 +56,7 @@ class ModelControl:
     async def reload(self, model: str) -> list[str]:
         """`load` for a model that is loaded. Raises BackendFailed for one that is not."""
         if not await self.ready_versions(model):
-            raise BackendFailed(f"model {model!r} is not loaded in {self.url}")
+            raise BackendFailed(f"Model {model!r} is not loaded in {self.url}.")
         return await self.load(model)
 
     async def unload(self, model: str) -> list[str]:

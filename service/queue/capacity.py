@@ -164,32 +164,38 @@ class QueueCapacity:
         actual: float
         if found.refused == "clips":
             excess = float(clips + wanted.clips - limits.max_queue_clips)
-            detail = f"{clips} clips are in flight for model {wanted.model}, and this video may have {wanted.clips}"
+            detail = (
+                f"{clips} clips are in flight for model {wanted.model} and this video may have {wanted.clips}; the"
+                f" limit is {limits.max_queue_clips}. Try again later."
+            )
             limit, actual = float(limits.max_queue_clips), float(clips + wanted.clips)
         elif found.refused == "bytes":
             excess = (size + asked_bytes - limits.max_queue_bytes) / wanted.clip_bytes
-            detail = f"{size} bytes of clips are in flight, and this video may have {asked_bytes}"
+            detail = (
+                f"{size} bytes of clips are in flight and this video may have {asked_bytes}; the limit is"
+                f" {limits.max_queue_bytes}. Try again later."
+            )
             limit, actual = float(limits.max_queue_bytes), float(size + asked_bytes)
         elif found.refused == "clips of the caller":
             limit = FairShare(limits.caller_share).most(found.own_clips, limits.max_queue_clips - clips)
             actual = float(found.own_clips + wanted.clips)
             excess = actual - limit
             detail = (
-                f"{found.own_clips} clips of this caller are in flight for model {wanted.model}, and this video may"
-                f" have {wanted.clips}; the rest is kept for others"
+                f"{found.own_clips} clips of this caller are in flight for model {wanted.model} and this video may have"
+                f" {wanted.clips}; the rest is kept for others. Try again later."
             )
         elif found.refused == "bytes of the caller":
             limit = FairShare(limits.caller_share).most(found.own_bytes, limits.max_queue_bytes - size)
             actual = float(found.own_bytes + asked_bytes)
             excess = (actual - limit) / wanted.clip_bytes
             detail = (
-                f"{found.own_bytes} bytes of clips of this caller are in flight, and this video may have {asked_bytes};"
-                " the rest is kept for others"
+                f"{found.own_bytes} bytes of clips of this caller are in flight and this video may have {asked_bytes};"
+                " the rest is kept for others. Try again later."
             )
         else:
             excess = first + wanted.clips - most_ahead
             per_s = usable or 1.0
-            detail = f"{first} clips would go before this video's, which is too long a wait for its deadline"
+            detail = f"{first} clips are ahead of this video: it would miss its deadline. Try again later."
             limit, actual = round(most_ahead / per_s, 1), round((first + wanted.clips) / per_s, 1)
         ahead = first if found.refused == "wait" else clips
         full = QueueFull(detail, limit=limit, actual=actual, retry_after_s=retry_after(excess, ahead, usable))

@@ -13,14 +13,14 @@ from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
 
-from service.errors import RETRY_AFTER_S, QueueUnavailable
+from service.errors import RETRY_AFTER_S, QueueUnavailable, sentence
 
 SOCKET_TIMEOUT_S = 10.0
 READ_SIZE = 1 << 20
 # Commands that one client has on their way at a time; more wait for one of them to end. Each 202 has one until its job
 # is on disk.
 MAX_CONNECTIONS = 1000
-FULL = "Redis has reached its memory budget"
+FULL = "Redis has reached its memory limit. Try again later."
 
 
 def connect(url: str, *, name: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> Redis:
@@ -84,9 +84,9 @@ def translate_redis_errors() -> Iterator[None]:
     except OutOfMemoryError as error:
         raise QueueUnavailable(FULL, retry_after_s=RETRY_AFTER_S) from error
     except (ConnectionError, TimeoutError, OSError) as error:
-        detail = f"Redis cannot be reached: {type(error).__name__}"
+        detail = f"Redis cannot be reached: {type(error).__name__}."
         raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error
     except RedisError as error:
         # Refused inside a script, it comes as a plain error of the script.
-        detail = FULL if "-OOM " in str(error) else f"Redis refused a command: {error}"
+        detail = FULL if "-OOM " in str(error) else f"Redis refused a command: {sentence(str(error))}"
         raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error

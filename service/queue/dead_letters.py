@@ -233,7 +233,7 @@ class DeadLetters:
                 ],
             )
         if not queued:
-            detail = f"job {job_id} cannot be replayed: clips of it that were not scored are gone"
+            detail = f"Job {job_id} cannot be replayed: some of its unscored clips are gone."
             raise UnknownDeadLetter(detail, actual=job_id)
         return int(queued)
 
@@ -260,7 +260,7 @@ class DeadLetters:
         with translate_redis_errors():
             data: Any = await self._redis.hget(self._keys.dead_job(job_id), "record")
         if data is None:
-            raise UnknownDeadLetter(f"the record of job {job_id} is gone", actual=job_id)
+            raise UnknownDeadLetter(f"The record of job {job_id} is gone.", actual=job_id)
         return JobRecord.model_validate_json(data)
 
     async def _letters(self) -> list[DeadLetter]:
@@ -272,7 +272,7 @@ class DeadLetters:
         for letter in await self._letters():
             if letter.job_id == job_id:
                 return letter
-        raise UnknownDeadLetter(f"no dead letter is kept for job {job_id!r}", actual=job_id)
+        raise UnknownDeadLetter(f"No dead letter is kept for job {job_id!r}.", actual=job_id)
 
 
 def _letter(fields: Mapping[bytes, bytes]) -> DeadLetter:

@@ -65,9 +65,9 @@ class Durability:
             if isinstance(there, Exception):
                 raise there
         if not there:
-            raise QueueUnavailable("Redis has lost the job", retry_after_s=RETRY_AFTER_S)
+            raise QueueUnavailable("Redis has lost the job. Send it again.", retry_after_s=RETRY_AFTER_S)
         if not isinstance(synced, ResponseError) and synced[0] < 1:
-            detail = f"Redis has not written the job to disk within {self._wait_s:g} s"
+            detail = f"Redis did not write the job to disk within {self._wait_s:g} s. Try again later."
             raise QueueUnavailable(detail, limit=self._wait_s, retry_after_s=RETRY_AFTER_S)
 
 

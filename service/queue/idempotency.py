@@ -87,7 +87,7 @@ class IdempotencyKeys:
         if value is None:
             return claim
         if value.startswith(b"open:"):
-            detail = "a request with this Idempotency-Key is still uploading or decoding"
+            detail = "A request with this Idempotency-Key is still uploading or decoding. Try again later."
             raise IdempotencyInProgress(detail, retry_after_s=2.0)
         body: Any = json.loads(value)
         return Earlier(body["job"], body["fingerprint"])

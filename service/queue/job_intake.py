@@ -170,10 +170,13 @@ class JobIntake(JobReader):
                 ],
             )
         if committed < 0:
-            detail = "the upload was held up for longer than its clips are kept before their job is accepted"
+            detail = (
+                f"The upload was delayed for longer than its clips are kept before acceptance,"
+                f" {self._times.reservation_ttl_s:g} s. Try again later."
+            )
             raise QueueUnavailable(detail, limit=self._times.reservation_ttl_s, retry_after_s=RETRY_AFTER_S)
         if not committed:
-            detail = "another request with this Idempotency-Key took over while this one was held up"
+            detail = "Another request with this Idempotency-Key took over while this one was delayed. Try again later."
             raise IdempotencyInProgress(detail, retry_after_s=2.0)
 
 

@@ -42,7 +42,7 @@ class JobList:
         Jobs that come in meanwhile change no page but the first. Raises InvalidOption for a cursor that is none.
         """
         if cursor is not None and not PLACE.fullmatch(cursor):
-            raise InvalidOption("cursor is not one that a page has given", actual=cursor)
+            raise InvalidOption("Option 'cursor' is not the `next_cursor` of a page.", actual=cursor)
         keys = self._keys
         before = "+" if cursor is None else f"({cursor}"
         with translate_redis_errors():

@@ -70,7 +70,7 @@ class JobReader:
         if fields[5] == b"cancelled":
             raise _deleted(job_id)
         if data is None and fields[5] is not None:
-            detail = f"the result of job {job_id} was kept for {self._result_ttl_s} s and is gone"
+            detail = f"The result of job {job_id} was kept for {self._result_ttl_s} s and has expired."
             raise ResultExpired(detail, limit=self._result_ttl_s)
         ended = None if data is None else Outcome.decode(data)
         if ended is None and seconds >= float(fields[2]):
@@ -99,8 +99,8 @@ def overdue(deadline_at: float) -> Outcome:
 
 def unknown(job_id: str) -> UnknownJob:
     """The error for a job that is not there, or not for whoever asks."""
-    return UnknownJob(f"no job has the id {job_id!r}")
+    return UnknownJob(f"No job has the id {job_id!r}.")
 
 
 def _deleted(job_id: str) -> JobDeleted:
-    return JobDeleted(f"job {job_id} was cancelled or erased by its owner")
+    return JobDeleted(f"Job {job_id} was cancelled or deleted by its owner.")

@@ -180,14 +180,14 @@ class ModelDirectory:
     def pick(specs: Sequence[ModelSpec], name: str, version: str | None) -> ModelSpec:
         """`resolve` among `specs`, the answer of `list`."""
         if not specs:
-            detail = "no worker is serving any model now"
+            detail = "No worker serves a model now. Try again later."
             raise BackendUnavailable(detail, retry_after_s=RETRY_AFTER_S)
         for spec in specs:
             if spec.name == name and version in (None, spec.version):
                 return spec
         served = ", ".join(dict.fromkeys(f"{spec.name} version {spec.version}" for spec in specs))
-        wanted = f"model {name!r}" if version is None else f"model {name!r} in version {version}"
-        detail = f"{wanted} is not served; served now: {served}"
+        wanted = f"Model {name!r}" if version is None else f"Model {name!r} in version {version}"
+        detail = f"{wanted} is not served. Served now: {served}."
         raise UnknownModel(detail, actual=name)
 
 

@@ -97,9 +97,9 @@ class Quotas:
     def _exceeded(state: QuotaState, cost: int) -> QuotaExceeded:
         what = "requests" if state.kind == "requests" else "seconds of video"
         detail = (
-            f"{cost} {what} are more than the {state.remaining} left of {state.amount} in {state.window_s} s"
+            f"{cost} {what} are more than the {state.remaining} left of {state.amount} in {state.window_s} s."
             if cost <= state.amount
-            else f"this video has {cost} {what}; the quota allows {state.amount} in {state.window_s} s"
+            else f"This video has {cost} {what}; the quota allows {state.amount} in {state.window_s} s."
         )
         # What was used in the last window comes back little by little; no wait makes room for more than the whole.
         missing = max(1, cost - state.remaining)

@@ -25,8 +25,8 @@ class Crashes:
         at = self._of(caller)
         if self._most and len(at) >= self._most:
             raise TooManyCrashes(
-                f"{len(at)} of your uploads have crashed the decoder within {self._window_s:g} s; "
-                f"at most {self._most} may.",
+                f"{len(at)} of your uploads crashed the decoder within {self._window_s:g} s; the limit is {self._most}."
+                " Convert your videos, or try again later.",
                 limit=self._most,
                 actual=len(at),
                 retry_after_s=max(1.0, at[0] + self._window_s - self._clock()),

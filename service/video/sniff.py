@@ -106,7 +106,7 @@ def _describe(head: bytes) -> str:
     for opening, name in _REFUSED_TEXT:
         if text.startswith(opening):
             return name
-    return "no container that is known here"
+    return "an unrecognized format"
 
 
 def sniff(head: bytes, allowed: tuple[str, ...]) -> Family:
@@ -128,9 +128,9 @@ def sniff(head: bytes, allowed: tuple[str, ...]) -> Family:
             if family.name in allowed:
                 return family
             raise ContainerNotAllowed(
-                f"The upload is a container of the {family.name} family; accepted are {accepted}.",
+                f"The upload is a container of the {family.name} family. Accepted containers: {accepted}.",
                 limit=accepted,
                 actual=family.name,
             )
     found = _describe(head)
-    raise ContainerNotAllowed(f"The upload is {found}; accepted are {accepted}.", limit=accepted, actual=found)
+    raise ContainerNotAllowed(f"The upload is {found}. Accepted containers: {accepted}.", limit=accepted, actual=found)

@@ -53,11 +53,11 @@ def requested_range(request: JobRequest, duration_s: float) -> Range:
     start = request.start or 0.0
     if request.end is not None and request.end <= start:
         raise InvalidOption(
-            f"end ({request.end:g} s) must come after start ({start:g} s).", limit=start, actual=request.end
+            f"The end ({request.end:g} s) must come after the start ({start:g} s).", limit=start, actual=request.end
         )
     if start > 0 and start >= duration_s:
         raise InvalidOption(
-            f"start ({start:g} s) lies beyond the end of the video ({duration_s:.3f} s).",
+            f"The start ({start:g} s) lies beyond the end of the video ({duration_s:.3f} s).",
             limit=round(duration_s, 3),
             actual=start,
         )

@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from service.errors import BackendFailed, DeadlineExceeded, VidtrError
+from service.errors import BackendFailed, DeadlineExceeded, VidtrError, sentence
 from service.queue.clip_entries import ClipEntry, ClipState, Delivery
 from service.queue.clip_stream import ClipStream
 from service.telemetry import metrics
@@ -102,7 +102,7 @@ def expiry(entry: ClipEntry, now: float) -> DeadlineExceeded | None:
     if entry.deadline_at > now:
         return None
     return DeadlineExceeded(
-        "the job's deadline passed before this clip was scored",
+        "The job's deadline passed before all its clips were scored.",
         limit=round(entry.deadline_at - entry.enqueued_at, 3),
         actual=round(now - entry.enqueued_at, 3),
     )
@@ -113,14 +113,15 @@ def _loaded(entry: ClipEntry, state: ClipState, now: float, max_deliveries: int)
     if late := expiry(entry, now):
         raise late
     if payload is None:
-        raise DeadlineExceeded("the clip's payload is gone: it outlived its time in Redis, or was dropped")
+        raise DeadlineExceeded("The clip is no longer in Redis: it expired or was dropped.")
     if entry.deliveries > max_deliveries:
         raise BackendFailed(
-            f"the clip was handed out too often without being scored; {state.failure or 'workers died over it'}",
+            f"The clip was delivered {entry.deliveries} times without a score; the limit is {max_deliveries}."
+            f" {sentence(state.failure or 'Workers crashed while they scored it.')}",
             limit=max_deliveries,
             actual=entry.deliveries,
         )
     size = math.prod(entry.shape)
     if len(payload) != size:
-        raise BackendFailed("the clip's payload has the wrong size", limit=size, actual=len(payload))
+        raise BackendFailed(f"The clip has {len(payload)} bytes instead of {size}.", limit=size, actual=len(payload))
     return LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape), state.record)

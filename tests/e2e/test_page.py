@@ -439,7 +439,7 @@ def test_a_server_that_wants_a_key_gets_one_which_no_snippet_shows(
     try:
         guarded.start()
         opened = visit(guarded.url)
-        expect(opened.page.get_by_role("alert")).to_contain_text("an API key is needed")
+        expect(opened.page.get_by_role("alert")).to_contain_text("The request has no API key")
         expect(opened.page.locator("#key")).to_be_focused()
         opened.page.keyboard.type(key)
         opened.page.keyboard.press("Enter")

@@ -40,14 +40,14 @@ def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
             for worker, status in away.items():
                 server.set(worker, status, px=5000)
             status, checks = ready(client)
-            return status == 503 and "does not answer" in checks["backend"] and checks["redis"] == "ok"
+            return status == 503 and "does not respond" in checks["backend"] and checks["redis"] == "ok"
 
         until(seen)
         for worker, status in away.items():
             server.set(worker, status, px=5000)
         of_the_pod = client.get("/health/ready", params={"check": ["redis", "process"]})
         assert of_the_pod.status_code == 200
-        assert "does not answer" in of_the_pod.json()["checks"]["backend"]
+        assert "does not respond" in of_the_pod.json()["checks"]["backend"]
         assert client.get("/health/live").status_code == 200
     until(lambda: ready(client)[0] == 200)
 

@@ -59,7 +59,7 @@ REFUSED = {
     "a PNG": (png, 415, "container_not_allowed", "PNG"),
     "a WAV file": (wav, 415, "container_not_allowed", "WAV"),
     "an MP4 with sound only": (lambda p: write_audio(p.with_suffix(".mp4")), 422, "no_video_stream", "audio"),
-    "an empty file": (written(b""), 422, "empty_upload", "no bytes"),
+    "an empty file": (written(b""), 422, "empty_upload", "0 bytes"),
     "ten random bytes": (
         written(bytes([7, 201, 33, 94, 180, 2, 250, 71, 138, 9])),
         415,

@@ -57,7 +57,7 @@ async def test_an_upload_that_would_wait_too_long_to_be_decoded_is_refused(
 ) -> None:
     scheduler.observe(4.0)
     async with admit(admission, "a"), admit(admission, "b"):
-        with pytest.raises(QueueFull, match="2 uploads would be decoded") as caught:
+        with pytest.raises(QueueFull, match="2 uploads are ahead") as caught:
             async with admit(admission, "c"):
                 pass
         assert (caught.value.limit, caught.value.actual) == (5.0, 6.0)

@@ -60,7 +60,7 @@ async def test_a_job_is_on_disk_once_it_is_kept(newer: LocalRedis, client: Redis
 async def test_a_job_that_is_not_on_disk_in_time_is_refused(client: Redis, keys: RedisKeys) -> None:
     await client.config_set("appendfsync", "no")
     job_id = await accepted(client, keys)
-    with pytest.raises(QueueUnavailable, match=r"not written the job to disk within 0\.05 s"):
+    with pytest.raises(QueueUnavailable, match=r"did not write the job to disk within 0\.05 s"):
         await Durability(client, keys, DurabilityConfig(redis_waitaof_s=0.05)).wait_persisted(job_id)
 
 

@@ -175,7 +175,7 @@ async def test_one_caller_leaves_places_to_other_followers_and_gives_back_what_i
     places = Shares(0.75).of("followers", 8)
     following, status = JobEventStream(events, bus, lambda: False, places), await store.status(job.id)
     streams = [following.follow(status, None, "flood") for _ in range(6)]
-    with pytest.raises(QueueFull, match="6 followers of this caller") as caught:
+    with pytest.raises(QueueFull, match="6 event streams of this caller") as caught:
         following.follow(status, None, "flood")
     assert caught.value.limit == 6
     good = following.follow(status, None, "good")

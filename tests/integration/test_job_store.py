@@ -130,7 +130,7 @@ async def test_a_full_redis_is_reported_and_drops_nothing(tmp_path: Path) -> Non
         await redis.config_set("maxmemory", "4mb")
         big = memoryview(bytes(1_000_000))
         await store.put_payloads("first", big, len(big))
-        with pytest.raises(QueueUnavailable, match="memory budget") as caught:
+        with pytest.raises(QueueUnavailable, match="memory limit") as caught:
             await store.put_payloads("many", memoryview(bytes(20_000_000)), len(big))
         assert caught.value.retry_after_s
         assert await redis.get("full:clip:first:0") == bytes(big)
@@ -177,7 +177,7 @@ async def test_results_can_be_written_while_redis_is_full(tmp_path: Path) -> Non
         await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
         await store.accept(job)
         await redis.config_set("maxmemory", "500kb")
-        with pytest.raises(QueueUnavailable, match="memory budget"):
+        with pytest.raises(QueueUnavailable, match="memory limit"):
             await store.accept(record())
         assert [found.id for found in await store.record_scores({(job.id, 0): scores()})] == [job.id]
         assert await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("x")))

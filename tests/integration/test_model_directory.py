@@ -45,7 +45,7 @@ async def test_without_any_worker_the_backend_is_unavailable(directory: ModelDir
 
 async def test_an_unknown_model_is_named_beside_those_that_are_served(directory: ModelDirectory) -> None:
     await directory.announce([spec()], STATUS, 10)
-    with pytest.raises(UnknownModel, match=r"'huge' is not served; served now: tiny version 1"):
+    with pytest.raises(UnknownModel, match=r"'huge' is not served. Served now: tiny version 1"):
         await directory.resolve("huge", None)
     with pytest.raises(UnknownModel, match=r"'tiny' in version 7"):
         await directory.resolve("tiny", "7")
@@ -138,7 +138,7 @@ async def test_a_redis_that_is_out_of_memory_still_sets_the_clock(
         redis = connect(server.url, name="full")
         await redis.config_set("maxmemory", 1)
         directory = ModelDirectory(redis, RedisKeys("full"))
-        with pytest.raises(QueueUnavailable, match="memory budget"):
+        with pytest.raises(QueueUnavailable, match="memory limit"):
             await directory.announce([spec()], STATUS, 10)
         assert not directory.clock.known
         await directory.set_clock()

@@ -157,7 +157,7 @@ async def test_of_eight_clips_in_a_batch_the_one_that_kills_workers_fails_alone_
     assert (error["code"], error["limit"], error["actual"]) == ("backend_failed", DELIVERIES, DELIVERIES + 1)
     listed = processes.dead("list")
     assert poison.id in listed
-    assert "workers died over it" in listed
+    assert "Workers crashed" in listed
 
     assert f"job {poison.id}: 1 clips queued" in processes.dead("replay", poison.id)
     async with processes.working(TorchScriptBackend):

@@ -98,7 +98,7 @@ async def test_no_job_is_made_whose_clips_have_lapsed(
 
     monkeypatch.setattr(store, "put_payloads", put_and_stall)
     job = record(decoded=decoded(windows=3))
-    with pytest.raises(QueueUnavailable, match="held up"):
+    with pytest.raises(QueueUnavailable, match="delayed"):
         await store.accept(job, clips=CLIPS)
     with pytest.raises(UnknownJob):
         await store.status(job.id)
@@ -134,7 +134,7 @@ async def test_a_full_redis_that_refuses_a_job_is_rid_of_its_clips(tmp_path: Pat
         await capacity.reserve(reservation(job.id), [SPEC], None, 60.0)
         await store.put_payloads(job.id, CLIPS, SPEC.clip_bytes, life_s=20.0)
         await redis.config_set("maxmemory", "500kb")
-        with pytest.raises(QueueUnavailable, match="memory budget"):
+        with pytest.raises(QueueUnavailable, match="memory limit"):
             await store.accept(job, reservation=reservation(job.id))
         await capacity.release(reservation(job.id))
         assert (await stored(redis, keys), await redis.zcard(keys.reserved)) == (0, 0)

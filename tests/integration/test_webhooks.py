@@ -267,7 +267,7 @@ def test_waits_grow_to_hours() -> None:
 def test_without_a_secret_no_webhook_is_taken() -> None:
     webhooks = Webhooks(replace(CONFIG, webhook_secret=None), None)  # type: ignore[arg-type]
     webhooks.check(None)
-    with pytest.raises(InvalidOption, match="not set up"):
+    with pytest.raises(InvalidOption, match="has no webhooks"):
         webhooks.check("https://example.com/")
 
 

@@ -128,7 +128,7 @@ async def classify(
         request.state.phases.begin("answer")
         return _accepted(job.status, request.scope.get("root_path", ""), applied)
     if outcome.result is None:
-        raise outcome.error or InternalError(f"job {job.status.id} ended as {outcome.state} without a cause")
+        raise outcome.error or InternalError(f"Job {job.status.id} ended as {outcome.state} without a cause.")
     body = outcome.result.model_dump_json(exclude_none=True)
     headers = {"Server-Timing": server_timing(outcome.result.timings_ms), **applied}
     return Response(body, 200, headers, media_type="application/json")

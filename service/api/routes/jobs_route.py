@@ -50,7 +50,7 @@ async def list_jobs(
 ) -> JobPage:
     """Jobs that the caller's API key has sent, without their results; deleted ones are left out."""
     if not caller.owner and not state.auth.lists_anonymous_jobs:
-        raise Unauthorized("an API key is needed to list jobs: those sent without one belong to nobody")
+        raise Unauthorized("Listing jobs needs an API key: jobs sent without one have no owner.")
     page = await state.job_list.page(caller.tenant, cursor, limit)
     return JobPage(jobs=page.jobs, next_cursor=page.next_cursor)
 
@@ -90,7 +90,10 @@ async def follow_job(
     # An empty header says no more than none at all.
     last_event_id = last_event_id or None
     if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
-        raise InvalidOption("Last-Event-ID is not the id of an event", actual=last_event_id)
+        raise InvalidOption(
+            "Last-Event-ID is not the id of an event. Send the id of the last event received, or none.",
+            actual=last_event_id,
+        )
     await state.store.check_owner(job_id, caller.may_read)
     job = await state.store.status(job_id)
     if last_event_id is not None and await state.event_stream.ended(job_id, last_event_id):

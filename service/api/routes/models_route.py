@@ -35,7 +35,7 @@ async def get_model(name: str, state: State) -> ModelList:
     """The versions of `name` that are served, newest first."""
     versions = [spec for spec in await state.directory.list() if spec.name == name]
     if not versions:
-        detail = f"model {name!r} is not served"
+        detail = f"Model {name!r} is not served. GET /v1/models lists those that are."
         raise UnknownModel(detail, actual=name)
     return _listed(state, versions)
 

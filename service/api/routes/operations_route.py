@@ -44,7 +44,7 @@ async def ready(
     checks = {"redis": "ok", "model": "ok", "backend": "ok"}
     checks["process"] = "draining" if state.waiter.draining else "ok"
     missing = state.pool.unsafe
-    checks["sandbox"] = "ok" if missing is None else f"decode processes are not shut in by {missing}"
+    checks["sandbox"] = "ok" if missing is None else f"Decode processes run without {missing}."
     sandbox = list(state.pool.sandbox)
     try:
         with translate_redis_errors():
@@ -54,7 +54,7 @@ async def ready(
         if served:
             check_breakers(served[0], workers)
         else:
-            checks |= {"model": f"no worker serves {state.default_model}", "backend": "unknown"}
+            checks |= {"model": f"No worker serves {state.default_model}.", "backend": "unknown"}
     except QueueUnavailable as error:
         checks |= {"redis": error.detail, "model": "unknown", "backend": "unknown"}
     except BackendUnavailable as error:

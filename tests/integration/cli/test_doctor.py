@@ -76,7 +76,9 @@ def test_missing_layers_of_the_sandbox_are_a_warning_that_names_them_beside_thos
     monkeypatch.setattr("service.video.pool.prepare_decoder", prepare_on_a_bare_machine)
     [found] = doctor.sandbox(settings(host="127.0.0.1"))
     assert found.state == "warning"
-    active, _, missing = found.detail.partition("; this machine does not offer: ")
+    active, _, missing = (
+        found.detail.removeprefix("Active: ").removesuffix(".").partition(". This machine does not offer: ")
+    )
     assert active.startswith("process per caller")
     assert missing.endswith("landlock, seccomp")
 

@@ -67,7 +67,7 @@ def test_a_key_that_could_be_guessed_is_refused() -> None:
     ("text", "named"),
     [
         ("keys = 3", "keys"),
-        ("[[keys]", "not TOML"),
+        ("[[keys]", "not valid TOML"),
         ('[[keys]]\nname = "a"\nhash = "plain text"', "keys.0.hash"),
         (entry("k" * 40, more='requests = "many"'), "keys.0.requests"),
         (entry("k" * 40, more="expires = 2027-01-01T00:00:00"), "keys.0.expires"),

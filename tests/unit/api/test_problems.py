@@ -2,7 +2,7 @@ import httpx
 import pytest
 
 from service.api.app import create_app
-from service.api.problems import STATUS
+from service.api.problems import STATUS, TITLES
 from service.errors import error_types
 from service.settings import Settings
 
@@ -38,3 +38,8 @@ def test_the_description_says_whether_a_key_is_needed(anonymous: str, optional: 
     paths = create_app(Settings(_env_file=None, anonymous=anonymous)).openapi()["paths"]
     assert ({} in paths["/v1/classify"]["post"]["security"]) is optional
     assert "security" not in paths["/health/live"]["get"]
+
+
+def test_every_status_has_a_title_of_its_own() -> None:
+    assert TITLES.keys() == set(STATUS.values())
+    assert len(set(TITLES.values())) == len(TITLES)

@@ -18,7 +18,7 @@ def test_what_may_pass_is_unavailable(status: str, message: str):
     error = translate(InferenceServerException(message, status=f"StatusCode.{status}"))
 
     assert isinstance(error, BackendUnavailable)
-    assert error.detail == f"Triton answered {status}: {message}"
+    assert error.detail == f"Triton answered {status}: {message}."
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_what_will_happen_again_fails(status: str, message: str):
     error = translate(InferenceServerException(message, status=f"StatusCode.{status}"))
 
     assert isinstance(error, BackendFailed)
-    assert error.detail == f"Triton answered {status}: {message}"
+    assert error.detail == f"Triton answered {status}: {message}."
 
 
 def test_an_error_of_the_client_itself_fails():
     error = translate(InferenceServerException("the response has no output"))
 
     assert isinstance(error, BackendFailed)
-    assert error.detail == "Triton answered without a status: the response has no output"
+    assert error.detail == "Triton answered without a status: the response has no output."
 
 
 def test_of_a_stack_trace_only_the_ends_are_kept():
@@ -50,5 +50,5 @@ def test_of_a_stack_trace_only_the_ends_are_kept():
     error = translate(InferenceServerException(message, status="StatusCode.INTERNAL"))
 
     assert error.detail == (
-        "Triton answered INTERNAL: forward failed: in the interpreter … builtins.ValueError: too dark"
+        "Triton answered INTERNAL: forward failed: in the interpreter … builtins.ValueError: too dark."
     )

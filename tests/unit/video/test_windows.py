@@ -108,7 +108,7 @@ def test_an_end_beyond_the_video_is_the_end_of_the_video() -> None:
 
 @pytest.mark.parametrize(("start", "end"), [(3.0, 3.0), (4.0, 2.0)])
 def test_an_end_that_is_not_after_the_start_is_refused(start: float, end: float) -> None:
-    with pytest.raises(InvalidOption, match="must come after start"):
+    with pytest.raises(InvalidOption, match="must come after the start"):
         plan(10.0, JobRequest(start=start, end=end))
 
 
