@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.cli import triton_options as serving
+from service.cli.triton_arguments import takes_triton_options
 from service.contracts import Precision
+from service.model.triton_options import TritonOptions
 from service.settings import Settings
 
 
+@takes_triton_options
 def export(
     model: Annotated[str, typer.Argument(help="Folder of a run of `vidtr train`, or a preset to build.")],
     repository: Annotated[
@@ -22,15 +24,8 @@ def export(
     name: Annotated[str | None, typer.Option(help="Of a run: name to serve it under; that of the folder.")] = None,
     version: Annotated[int, typer.Option(min=1, help="Of a run: version to write.")] = 1,
     description: Annotated[str, typer.Option(help="Of a run: what the model is, for its users.")] = "",
-    instances: serving.Instances = None,
-    instance_kind: serving.InstanceKind = None,
-    gpus: serving.Gpus = None,
-    queue_size: serving.QueueSize = None,
-    queue_timeout_ms: serving.QueueTimeoutMs = None,
-    batch_delay_ms: serving.BatchDelayMs = None,
-    preferred_batches: serving.PreferredBatches = None,
-    threads: serving.Threads = None,
-    versions: serving.Versions = None,
+    *,
+    triton: TritonOptions | None,
 ) -> None:
     """Write a trained network, or a preset with seeded weights, as TorchScript with its Triton configuration."""
     from service.model.presets import export_preset
@@ -38,17 +33,6 @@ def export(
 
     target, run = repository or Settings().model_repository, Path(model)
     try:
-        chosen = serving.serving_of(
-            instances=instances,
-            kind=instance_kind,
-            gpus=gpus,
-            queue_size=queue_size,
-            queue_timeout_ms=queue_timeout_ms,
-            batch_delay_ms=batch_delay_ms,
-            preferred_batches=preferred_batches,
-            threads=threads,
-            versions=versions,
-        )
         if is_run(run):
             from service.training.run_export import export_run
 
@@ -59,49 +43,31 @@ def export(
                 version=version,
                 description=description,
                 precision=precision,
-                serving=chosen,
+                serving=triton,
             )
         elif name or description or version != 1:
             raise ValueError(f"--name, --version and --description belong to a run, and {model} is none")
         else:
-            path = export_preset(model, target, precision, chosen)
+            path = export_preset(model, target, precision, triton)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
+@takes_triton_options
 def configure(
     name: Annotated[str, typer.Argument(help="Name of the model: its folder in the model repository.")],
     repository: Annotated[
         Path | None, typer.Option(help="Model repository to write into; the setting model_repository by default.")
     ] = None,
-    instances: serving.Instances = None,
-    instance_kind: serving.InstanceKind = None,
-    gpus: serving.Gpus = None,
-    queue_size: serving.QueueSize = None,
-    queue_timeout_ms: serving.QueueTimeoutMs = None,
-    batch_delay_ms: serving.BatchDelayMs = None,
-    preferred_batches: serving.PreferredBatches = None,
-    threads: serving.Threads = None,
-    versions: serving.Versions = None,
+    *,
+    triton: TritonOptions | None,
 ) -> None:
     """Write anew how Triton serves a model; what is not given gets its default. `vidtr models reload` applies it."""
     from service.model.model_export import configure_model
-    from service.model.triton_options import TritonOptions
 
     try:
-        chosen = serving.serving_of(
-            instances=instances,
-            kind=instance_kind,
-            gpus=gpus,
-            queue_size=queue_size,
-            queue_timeout_ms=queue_timeout_ms,
-            batch_delay_ms=batch_delay_ms,
-            preferred_batches=preferred_batches,
-            threads=threads,
-            versions=versions,
-        )
-        path = configure_model(repository or Settings().model_repository, name=name, serving=chosen or TritonOptions())
+        path = configure_model(repository or Settings().model_repository, name=name, serving=triton or TritonOptions())
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     Console().print(f"wrote {path / 'config.pbtxt'}", highlight=False, soft_wrap=True)

@@ -136,7 +136,7 @@ def test_the_command_line_configures_a_model_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--gpus", "zero"), "gpus must be numbers with commas between them, not 'zero'"),
+        (("--gpus", "zero"), "--gpus must be numbers separated by commas, not 'zero'"),
         (("--instance-kind", "tpu"), "--instance-kind must be auto, cpu or gpu, not 'tpu'"),
         (("--preferred-batches", "64"), "preferred_batches must be at most 6"),
     ],
