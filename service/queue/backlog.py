@@ -1,4 +1,4 @@
-"""What waits in the queue of each model, by class: what the gauges show."""
+"""The backlog of each model by class, for the gauges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Backlog(NamedTuple):
 
 
 async def backlogs(redis: Redis, keys: RedisKeys) -> dict[str, dict[JobClass, Backlog]]:
-    """What is queued or being scored, by model. Raises QueueUnavailable when Redis cannot be reached."""
+    """The clips that are queued or being scored, by model. Raises QueueUnavailable when Redis cannot be reached."""
     with translate_redis_errors():
         routes: Any = await redis.zrange(keys.routes, 0, -1)
         streams = [

@@ -1,4 +1,4 @@
-"""Room in the queue: reserved before an upload is read, handed over to its clips when the job is accepted."""
+"""Capacity of the queue: reserved before an upload is read, and passed to its clips when the job is accepted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import RETRY_AFTER_S, QueueFull
-from service.queue.capacity_scripts import RELEASE, RENEW, RESERVE
 from service.queue.clip_routes import routes
 from service.queue.connection import translate_redis_errors
 from service.queue.fair_share import FairShare
-from service.queue.redis_keys import RedisKeys
+from service.queue.redis_keys import KeyPrefixes, RedisKeys
+from service.queue.scripts import Script
 
-# Used while no worker has measured anything.
 MOST_SPREAD_S = 10.0
 _random = SystemRandom()
-# How the refusals of the script end that are about the caller's share.
+# Refusals because of the caller's share end with this.
 OWN = " of the caller"
 
 
@@ -39,7 +38,7 @@ class CapacityConfig:
 
 @dataclass(frozen=True)
 class Reservation:
-    """Room for the clips of one job that is not accepted yet."""
+    """Capacity for the clips of one job that is not accepted yet."""
 
     job_id: str
     job_class: JobClass
@@ -47,24 +46,24 @@ class Reservation:
     clip_bytes: int
     model: str
     caller: str = ""
-    """whose share it counts against; nobody's where it is empty"""
+    """the caller whose share it counts towards; none where it is empty"""
 
     @property
     def member(self) -> str:
-        """How it stands in Redis."""
+        """Its member in the sorted set in Redis."""
         # Processes of releases without shares read id and digest as one word.
         holder = f"{self.job_id}x{self.digest}" if self.caller else self.job_id
         return f"{holder}:{self.job_class}:{self.clips}:{self.clip_bytes}:{self.model}"
 
     @property
     def digest(self) -> str:
-        """What Redis knows the caller by."""
+        """The name of the caller in Redis."""
         return hashlib.sha256(self.caller.encode()).hexdigest()[:16] if self.caller else ""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What stood in the way of a reservation, and what was in flight: of the model, of all, ahead, of the caller."""
+    """Why a reservation was refused, if it was, and what was in flight: of the model, of all, ahead, of the caller."""
 
     refused: str
     clips: int
@@ -75,7 +74,7 @@ class Found:
 
 
 def drain_rate(workers: Iterable[WorkerStatus], model: str) -> float | None:
-    """Clips per second that the live workers of `model` score together; None where nobody has measured it."""
+    """Clips per second that the live workers of `model` score together; None where no worker has measured it."""
     rates = [w.clips_per_s[model] for w in workers if w.breaker != "open" and model in w.clips_per_s]
     return sum(rates) if rates else None
 
@@ -83,9 +82,9 @@ def drain_rate(workers: Iterable[WorkerStatus], model: str) -> float | None:
 def retry_after(excess: float, ahead: float, per_s: float | None) -> float:
     """Seconds after which a refused job of `excess` clips too many may be sent again.
 
-    Not before the room that it lacks has been drained at `per_s` clips a second. Then spread over half of the time that
-    the clips `ahead` of it take, 10 s at most: those who are refused in one second would otherwise all come back in
-    another one, to room for a few of them.
+    It is the time in which `per_s` clips a second drain the excess, plus a random part of half the time that the clips
+    `ahead` take, 10 s at most. Without that spread, all callers that are refused in one second would come back in one
+    second too, to capacity for a few of them.
     """
     if per_s is None:
         return RETRY_AFTER_S
@@ -99,10 +98,11 @@ class QueueCapacity:
     def __init__(self, redis: Redis, keys: RedisKeys, limits: CapacityConfig) -> None:
         self._redis = redis
         self._keys = keys
+        self._prefixes = KeyPrefixes(keys)
         self._limits = limits
-        self._reserve = redis.register_script(RESERVE)
-        self._release = redis.register_script(RELEASE)
-        self._renew = redis.register_script(RENEW)
+        self._reserve = Script(redis, "reserve")
+        self._release = Script(redis, "release_capacity")
+        self._renew = Script(redis, "renew_capacity")
 
     async def reserve(
         self,
@@ -115,11 +115,11 @@ class QueueCapacity:
         instead: Reservation | None = None,
         shared: bool = True,
     ) -> None:
-        """Reserve capacity, or raise QueueFull: for its clips, for its bytes, or because the wait would be too long.
+        """Reserve capacity. Raises QueueFull where its clips or bytes do not fit, or the wait would be too long.
 
-        A job may wait `max_wait_share` of its `deadline_s`, as the drain `rate` in clips per second has it. There must
-        be room for `most_clips`, though it is not reserved yet. `instead` is given up for it in the same step, unless
-        it is refused. A caller that holds room already gets more only within `caller_share`, unless it is not `shared`.
+        A job may wait `max_wait_share` of its `deadline_s`, estimated by the drain `rate` in clips per second. There
+        must be capacity for `most_clips`, though it is not reserved yet. `instead` is released in the same step, unless
+        the reservation is refused. A caller that holds capacity gets more only within `caller_share`, if `shared`.
         """
         limits = self._limits
         counted = routes(served)
@@ -129,29 +129,28 @@ class QueueCapacity:
         asked = replace(wanted, clips=most_clips or wanted.clips)
         with translate_redis_errors():
             reply: Any = await self._reserve(
-                keys=[
-                    self._keys.reserved,
-                    self._keys.deadlines,
-                    self._keys.held(wanted.digest),
-                    *(self._keys.clips(route, job_class) for route in counted for job_class in JobClass),
-                ],
-                args=[
-                    limits.reservation_ttl_s,
-                    wanted.member,
-                    wanted.model,
-                    wanted.job_class,
-                    wanted.clips,
-                    wanted.clip_bytes,
-                    limits.max_queue_clips,
-                    limits.max_queue_bytes,
-                    most_ahead,
-                    asked.clips,
-                    instead.member if instead else "",
-                    wanted.digest,
-                    FairShare(limits.caller_share).per_free if shared and wanted.caller else -1,
-                    self._keys.scores(""),
-                    *(part for spec in counted.values() for part in (spec.name, spec.clip_bytes)),
-                ],
+                keys={
+                    "reserved": self._keys.reserved,
+                    "deadlines": self._keys.deadlines,
+                    "held": self._keys.held(wanted.digest),
+                    "streams": [self._keys.clips(route, job_class) for route in counted for job_class in JobClass],
+                },
+                args={
+                    "life": limits.reservation_ttl_s,
+                    "member": wanted.member,
+                    "model": wanted.model,
+                    "class": wanted.job_class,
+                    "size": wanted.clip_bytes,
+                    "max_clips": limits.max_queue_clips,
+                    "max_bytes": limits.max_queue_bytes,
+                    "max_ahead": most_ahead,
+                    "wanted": asked.clips,
+                    "instead": instead.member if instead else "",
+                    "digest": wanted.digest,
+                    "loose": FairShare(limits.caller_share).per_free if shared and wanted.caller else -1,
+                    "scores_prefix": self._prefixes.scores,
+                    "models_and_sizes": [part for spec in counted.values() for part in (spec.name, spec.clip_bytes)],
+                },
             )
         found = Found(reply[0].decode(), *map(int, reply[1:]))
         if found.refused:
@@ -203,30 +202,36 @@ class QueueCapacity:
         return full
 
     async def release(self, reservation: Reservation) -> None:
-        """Give the room back, and with it what clips were stored of a job that was not accepted; harmless when gone."""
+        """Release the capacity, and delete the clips of a job that was not accepted; may be repeated."""
         with translate_redis_errors():
             await self._release(
-                keys=[self._keys.reserved, self._keys.job(reservation.job_id)],
-                args=[reservation.member, reservation.clips, self._keys.payload(reservation.job_id, "")],
+                keys={"reserved": self._keys.reserved, "job": self._keys.job(reservation.job_id)},
+                args={
+                    "member": reservation.member,
+                    "clips": reservation.clips,
+                    "payload_prefix": self._keys.payload(reservation.job_id, ""),
+                },
             )
 
     async def drop(self, reservations: Iterable[Reservation]) -> None:
-        """Forget reservations whose clips, if there are any, belong to others by now."""
+        """Delete reservations, but none of the clips: they belong to jobs by now."""
         members = [one.member for one in reservations]
         if members:
             with translate_redis_errors():
                 await self._redis.zrem(self._keys.reserved, *members)
 
     async def renew(self, reservations: Iterable[Reservation]) -> None:
-        """Keep reservations whose uploads go on, and the clips that were stored under them."""
+        """Prolong reservations whose uploads continue, and the lives of the clips that were stored under them."""
         kept = list(reservations)
         if not kept:
             return
         with translate_redis_errors():
             await self._renew(
-                keys=[self._keys.reserved, *(self._keys.job(one.job_id) for one in kept)],
-                args=[
-                    self._limits.reservation_ttl_s,
-                    *(part for one in kept for part in (one.member, one.clips, self._keys.payload(one.job_id, ""))),
-                ],
+                keys={"reserved": self._keys.reserved, "jobs": [self._keys.job(one.job_id) for one in kept]},
+                args={
+                    "life": self._limits.reservation_ttl_s,
+                    "reservations": [
+                        part for one in kept for part in (one.member, one.clips, self._keys.payload(one.job_id, ""))
+                    ],
+                },
             )

@@ -1,4 +1,4 @@
-"""The entries of the clip streams, and what is known of their clips: read from what Redis says."""
+"""The entries of the clip streams and the state of their clips, read from the replies of Redis."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class ClipEntry:
     more_coming: bool = False
     """whether other uploads were waiting for a decode process when it was queued: their clips come soon"""
     route: str = ""
-    """where it waits"""
+    """the route on which it waits"""
     weights: str = ""
     """SHA-256 of the weights that are to score it; empty where an earlier release queued it"""
 
 
 @dataclass(frozen=True)
 class ClipState:
-    """What Redis holds of an entry's clip."""
+    """The state of an entry's clip in Redis."""
 
     payload: bytes | None
     scored: bool
@@ -66,7 +66,7 @@ def state_of(
     scored: int,
     record: bytes | None = None,
 ) -> ClipState:
-    """What the script LOOK_UP says of a clip, in its order."""
+    """The state of a clip, from the reply of the scripts `take` and `look_up` in its order."""
     return ClipState(
         payload=payload,
         scored=bool(scored),
@@ -84,7 +84,7 @@ def pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 def entry_of(
     route: str, job_class: JobClass, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1
 ) -> ClipEntry:
-    """An entry of a stream; what its fields do not say, an earlier release queued without."""
+    """An entry of a stream. Fields may be missing where an earlier release queued it."""
     return ClipEntry(
         entry_id=entry_id.decode(),
         model=model_of(route),

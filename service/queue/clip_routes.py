@@ -1,4 +1,4 @@
-"""Which clips wait together: those of one model, version and weights, so that whoever takes one can score it.
+"""Routes: clips of one model, version and weights wait together, so that any worker of the route can score them.
 
 A route is the text after which the streams of such clips are named, one for each class of jobs. Processes of an earlier
 release know a model by its name alone: they queue and look for clips under the name, which is a route too.

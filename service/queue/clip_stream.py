@@ -1,4 +1,4 @@
-"""The clip streams as a worker sees them: read what waits, fetch payloads, renew leases, take over lost work."""
+"""The clip streams as a worker sees them: take entries, fetch payloads, renew leases, reclaim lost work."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from redis.exceptions import ResponseError
 
 from service.contracts import JobClass, JobRecord, ModelSpec
 from service.queue.clip_entries import ClipEntry, ClipState, Delivery, entry_of, pairs, state_of
-from service.queue.connection import Call, run_all, translate_redis_errors
-from service.queue.redis_keys import GROUP, RedisKeys
-from service.queue.stream_scripts import CLAIM, DELETE_IDLE_CONSUMERS, DISMISS, LOOK_UP, RENEW_LEASE, TAKE
+from service.queue.connection import run_all, translate_redis_errors
+from service.queue.redis_keys import GROUP, KeyPrefixes, RedisKeys
+from service.queue.scripts import Call, Script
 
 # An idle time that no lease reaches: an entry that is given back with it goes to the next worker that looks.
 NACKED_MS = 3_600_000
-# Larger clips are fetched by a command of its own: a script would copy them once more.
+# Larger clips are fetched by a command of their own: a script would copy them once more.
 INLINE_BYTES = 1 << 20
 
 
@@ -28,13 +28,14 @@ class ClipStream:
     def __init__(self, redis: Redis, keys: RedisKeys, consumer: str) -> None:
         self._redis = redis
         self._keys = keys
+        self._prefixes = KeyPrefixes(keys)
         self.consumer = consumer
-        self._take = redis.register_script(TAKE)
-        self._look_up = redis.register_script(LOOK_UP)
-        self._claim = redis.register_script(CLAIM)
-        self._renew_lease = redis.register_script(RENEW_LEASE)
-        self._dismiss = redis.register_script(DISMISS)
-        self._delete_idle = redis.register_script(DELETE_IDLE_CONSUMERS)
+        self._take = Script(redis, "take")
+        self._look_up = Script(redis, "look_up")
+        self._claim = Script(redis, "reclaim")
+        self._renew_lease = Script(redis, "renew_lease")
+        self._dismiss = Script(redis, "dismiss")
+        self._delete_idle = Script(redis, "delete_idle_consumers")
 
     def _streams(self, routes: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
         return {self._keys.clips(route, job_class): (route, job_class) for route in routes for job_class in JobClass}
@@ -74,16 +75,16 @@ class ClipStream:
         with translate_redis_errors():
             try:
                 reply: Any = await self._take(
-                    keys=[keys.clips(route, job_class) for job_class, route, _ in order],
-                    args=[
-                        GROUP,
-                        self.consumer,
-                        INLINE_BYTES,
-                        keys.job(""),
-                        keys.scores(""),
-                        keys.payload("", "")[:-1],
-                        *(count for *_, count in order),
-                    ],
+                    keys={"streams": [keys.clips(route, job_class) for job_class, route, _ in order]},
+                    args={
+                        "group": GROUP,
+                        "consumer": self.consumer,
+                        "max_bytes": INLINE_BYTES,
+                        "job_prefix": self._prefixes.job,
+                        "scores_prefix": self._prefixes.scores,
+                        "clip_prefix": self._prefixes.clip,
+                        "counts": [count for *_, count in order],
+                    },
                 )
             except ResponseError as error:
                 if "NOGROUP" not in str(error):
@@ -100,26 +101,27 @@ class ClipStream:
     async def reclaim(
         self, route: str, lease_s: float, count: int, served: Iterable[ModelSpec] = (), *, idle: bool = False
     ) -> list[ClipEntry]:
-        """Take over work that has been left unfinished for `lease_s`: up to `count` entries that were given back
+        """Take over entries whose lease of `lease_s` has ended, or that were given back.
 
-        without blame, or one that its worker lost. With `served`, only what these can score, and what is over: the
-        route of a name has clips of all versions. `idle` says that this worker knows of no entry that it holds: what
-        Redis thinks that it does was in an answer that was lost, and comes again.
+        Up to `count` that were given back without a failure, or one that its worker lost. With `served`, only entries
+        that these models can score, or whose job has ended: the route of a name has clips of all versions. `idle` says
+        that this worker knows of no entry that it holds: those that Redis counts as its own were in a reply that was
+        lost, and are delivered again.
         """
         for job_class in JobClass:
             with translate_redis_errors():
                 try:
                     found = await self._claim(
-                        keys=[self._keys.clips(route, job_class)],
-                        args=[
-                            GROUP,
-                            self.consumer,
-                            int(lease_s * 1000),
-                            NACKED_MS if idle else 0,
-                            count,
-                            self._keys.job(""),
-                            *(f"{spec.version}:{spec.weights_sha256}" for spec in served),
-                        ],
+                        keys={"stream": self._keys.clips(route, job_class)},
+                        args={
+                            "group": GROUP,
+                            "consumer": self.consumer,
+                            "lease_ms": int(lease_s * 1000),
+                            "unknown_ms": NACKED_MS if idle else 0,
+                            "count": count,
+                            "job_prefix": self._prefixes.job,
+                            "served": [f"{spec.version}:{spec.weights_sha256}" for spec in served],
+                        },
                     )
                 except ResponseError as error:
                     if "NOGROUP" not in str(error):
@@ -150,13 +152,15 @@ class ClipStream:
             by_id = {entry.entry_id: entry for entry in group}
             with translate_redis_errors():
                 ids = await self._renew_lease(
-                    keys=[key],
-                    args=[
-                        GROUP,
-                        self.consumer,
-                        idle_ms,
-                        *(part for entry in group for part in (entry.entry_id, max(0, entry.deliveries - uncounted))),
-                    ],
+                    keys={"stream": key},
+                    args={
+                        "group": GROUP,
+                        "consumer": self.consumer,
+                        "idle_ms": idle_ms,
+                        "ids_and_deliveries": [
+                            part for entry in group for part in (entry.entry_id, max(0, entry.deliveries - uncounted))
+                        ],
+                    },
                 )
             held.update(by_id[entry_id.decode()] for entry_id in ids)
         return held
@@ -167,15 +171,17 @@ class ClipStream:
         payloads = [keys.payload(entry.job_id, entry.clip) for entry in entries]
         inline = sum(math.prod(entry.shape) for entry in entries) <= INLINE_BYTES
         with translate_redis_errors():
-            # Before the states: a payload goes when its clip is scored or its job ends, and the state must tell so.
+            # Before the states: a payload is deleted when its clip is scored or its job ends; the state must show it.
             fetched: Any = None if inline else await self._redis.mget(payloads)
             facts = await self._look_up(
-                keys=[
-                    key
-                    for entry, payload in zip(entries, payloads, strict=True)
-                    for key in (keys.job(entry.job_id), keys.scores(entry.job_id), payload)
-                ],
-                args=[int(inline), *(entry.clip for entry in entries)],
+                keys={
+                    "clips": [
+                        key
+                        for entry, payload in zip(entries, payloads, strict=True)
+                        for key in (keys.job(entry.job_id), keys.scores(entry.job_id), payload)
+                    ]
+                },
+                args={"inline": int(inline), "numbers": [entry.clip for entry in entries]},
             )
         if inline:
             return [state_of(*of) for of in facts]
@@ -195,26 +201,33 @@ class ClipStream:
         }
 
     async def ack(self, entries: Iterable[ClipEntry]) -> None:
-        """Remove finished entries and free their payloads, but for those of dead jobs."""
+        """Remove finished entries and their payloads, except those of dead jobs."""
         keys = self._keys
         calls: list[Call] = []
         for stream, group in self._by_stream(entries).items():
             clips = [key for e in group for key in (keys.job(e.job_id), keys.payload(e.job_id, e.clip))]
-            calls.append(([stream, *clips], [GROUP, *(entry.entry_id for entry in group)]))
+            calls.append(
+                Call(
+                    {"stream": stream, "jobs_and_payloads": clips},
+                    {"group": GROUP, "entries": [entry.entry_id for entry in group]},
+                )
+            )
         await run_all(self._redis, self._dismiss, calls)
 
     async def leave(self, routes: Iterable[str]) -> None:
-        """Delete this worker's consumer where it holds nothing."""
+        """Delete this worker's consumer, unless it still holds entries."""
         await self._delete_consumers(routes, self.consumer, 0)
 
     async def tidy(self, routes: Iterable[str], idle_s: float) -> None:
-        """Delete the consumers of workers that are gone: idle for `idle_s` and holding nothing."""
+        """Delete the consumers of lost workers: idle for `idle_s` and without entries."""
         await self._delete_consumers(routes, "", idle_s)
 
     async def _delete_consumers(self, routes: Iterable[str], name: str, idle_s: float) -> None:
         for key in self._streams(routes):
             with translate_redis_errors():
-                await self._delete_idle(keys=[key], args=[GROUP, name, int(idle_s * 1000)])
+                await self._delete_idle(
+                    keys={"stream": key}, args={"group": GROUP, "name": name, "idle_ms": int(idle_s * 1000)}
+                )
 
     def _by_stream(self, entries: Iterable[ClipEntry]) -> dict[str, list[ClipEntry]]:
         grouped: defaultdict[str, list[ClipEntry]] = defaultdict(list)

@@ -14,22 +14,16 @@ Reply = TypeVar("Reply")
 # is noticed within seconds.
 DRIFT = 0.01
 
-# `now` in Unix seconds, for a script.
-NOW = """
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-"""
-
 
 async def redis_time(redis: Redis) -> float:
-    """What Redis' clock says: Unix seconds."""
+    """The time of Redis in Unix seconds."""
     return _unix(await redis.time())
 
 
 class Clock:
     """Redis' clock as far as this process knows it, so that asking costs no round trip.
 
-    Steady: it goes on by the machine's monotonic clock from what was measured last. Until then it is the machine's own.
+    It continues from the last measurement by the machine's monotonic clock. Before the first one it is the machine's.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -48,12 +42,12 @@ class Clock:
         return time.time() if self._offset is None else self._monotonic() + self._offset
 
     async def measured(self, reply: Awaitable[Reply], time_in: Callable[[Reply], Sequence[Any]]) -> Reply:
-        """`reply`, after a look at what the command TIME has said in it."""
+        """Return `reply`, after a measurement by the reply to TIME in it."""
         asked = self._monotonic()
         found = await reply
         answered = self._monotonic()
         unsure_s = (answered - asked) / 2
-        # A slow answer says little: what was known better before holds on, but less so from second to second.
+        # A slow reply is imprecise: an earlier, better measurement stays, with a precision that falls every second.
         if self._offset is None or unsure_s <= self._unsure_s + DRIFT * (answered - self._measured_at):
             self._offset = _unix(time_in(found)) - (asked + answered) / 2
             self._unsure_s, self._measured_at = unsure_s, answered

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
 
 from service.errors import RETRY_AFTER_S, QueueUnavailable, sentence
+from service.queue.scripts import Call, Script
 
 SOCKET_TIMEOUT_S = 10.0
 READ_SIZE = 1 << 20
@@ -46,22 +46,18 @@ def connect(url: str, *, name: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) 
 
 Reply = TypeVar("Reply")
 
-# Keys and arguments of a script.
-Call = tuple[list[Any], list[Any]]
 
-
-async def run_all(redis: Redis, script: AsyncScript, calls: Sequence[Call]) -> list[Any]:
+async def run_all(redis: Redis, script: Script, calls: Sequence[Call]) -> list[Any]:
     """Replies of a script to several calls, sent together. Raises QueueUnavailable."""
     if not calls:
         return []
     with translate_redis_errors():
         if len(calls) == 1:
             # Alone it needs no pipeline, which would ask first whether the server knows the script.
-            ((keys, arguments),) = calls
-            return [await script(keys=keys, args=arguments)]
+            return [await script(keys=calls[0].keys, args=calls[0].args)]
         pipe = redis.pipeline(transaction=False)
-        for keys, arguments in calls:
-            await script(keys=keys, args=arguments, client=pipe)
+        for call in calls:
+            await script(keys=call.keys, args=call.args, client=pipe)
         return list(await pipe.execute())
 
 

@@ -1,4 +1,4 @@
-"""Dead letters: jobs given up because of one of their clips, kept for a person to look at and to replay."""
+"""Dead letters: jobs that failed because of one of their clips, kept for an operator to inspect and replay."""
 
 from __future__ import annotations
 
@@ -11,125 +11,14 @@ from redis.asyncio import Redis
 
 from service.contracts import DeadLetter, JobRecord
 from service.errors import UnknownDeadLetter
-from service.queue.clock import NOW, redis_time
+from service.queue.clock import redis_time
 from service.queue.codec import Outcome
 from service.queue.connection import translate_redis_errors
 from service.queue.job_intake import JobTimes, entry_fields
-from service.queue.job_scripts import DELETE_LETTERS, ENQUEUE_WEBHOOK, EVENT
-from service.queue.redis_keys import LETTER_CREATED_FIELD, RedisKeys
+from service.queue.redis_keys import LETTER_CREATED_FIELD, KeyPrefixes, RedisKeys
+from service.queue.scripts import Script
 
 LISTED = 1000
-
-# Fails the job as FINISH does, but keeps record, scores and the clips that were not scored yet.
-# KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, due webhooks, webhook of the job.
-# ARGV: outcome, result life, tombstone life, life of the letter, channel, job id, prefix of payload keys, clip bytes,
-# then the other fields of the letter.
-ADD = (
-    NOW
-    + EVENT
-    + ENQUEUE_WEBHOOK
-    + """
-redis.call('ZREM', KEYS[4], ARGV[6])
-local job = redis.call('HMGET', KEYS[1], 'total', 'finished', 'record')
-if not job[1] or job[2] then return 0 end
-if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'finished', 'dead', 'state', 'failed')
-redis.call('HDEL', KEYS[1], 'record')
-redis.call('EXPIRE', KEYS[1], math.max(ARGV[3], ARGV[4]))
-redis.call('EXPIRE', KEYS[3], ARGV[4])
-local kept = 0
-for clip = 0, job[1] - 1 do kept = kept + redis.call('EXPIRE', ARGV[7] .. clip, ARGV[4]) end
-redis.call('HSET', KEYS[6], 'record', job[3], 'total', job[1])
-redis.call('EXPIRE', KEYS[6], ARGV[4])
-redis.call('XADD', KEYS[5], '*', 'clip_bytes', kept * ARGV[8], 'buried_at', now, unpack(ARGV, 9))
-event(KEYS[7], ARGV[2], 'failed', redis.call('HLEN', KEYS[3]))
-enqueue_webhook(KEYS[1], ARGV[6], 'failed', KEYS[8], KEYS[9], ARGV[3])
-redis.call('PUBLISH', ARGV[5], ARGV[6])
-return 1
-"""
-)
-
-# What was kept goes, and the job stays failed, unless it was opened again or erased meanwhile.
-DISCARD_KEPT = """
-local function discard_kept(prefix, id)
-  local job = prefix .. ':job:' .. id
-  if redis.call('HGET', job, 'finished') == 'dead' then
-    redis.call('HSET', job, 'finished', '1')
-    for clip = 0, redis.call('HGET', job, 'total') - 1 do
-      redis.call('UNLINK', prefix .. ':clip:' .. id .. ':' .. clip)
-    end
-    redis.call('UNLINK', prefix .. ':dead:' .. id, prefix .. ':scores:' .. id)
-  end
-end
-"""
-
-# ARGV: life of a letter, letters to keep, bytes to keep, key prefix.
-TRIM = (
-    NOW
-    + DISCARD_KEPT
-    + """
-local letters = redis.call('XREVRANGE', KEYS[1], '+', '-')
-local bytes, count = 0, 0
-for _, letter in ipairs(letters) do
-  local facts = {}
-  for i = 1, #letter[2], 2 do facts[letter[2][i]] = letter[2][i + 1] end
-  count = count + 1
-  bytes = bytes + facts['clip_bytes']
-  if count > tonumber(ARGV[2]) or bytes > tonumber(ARGV[3]) or letter[1]:match('%d+') / 1000 < now - ARGV[1] then
-    discard_kept(ARGV[4], facts['job_id'])
-    redis.call('XDEL', KEYS[1], letter[1])
-  end
-end
-"""
-)
-
-# KEYS: dead stream. ARGV: job id, key prefix.
-DROP = (
-    DISCARD_KEPT
-    + DELETE_LETTERS
-    + """
-discard_kept(ARGV[2], ARGV[1])
-delete_letters(KEYS[1], ARGV[1])
-"""
-)
-
-# The clips that were never scored go back into the queue, and the job is open again. Asked again, because its answer
-# was lost, it answers the same.
-# KEYS: job, outcome, scores, deadlines, dead stream, dead job, events, clip stream, routes.
-# ARGV: job id, record, deadline, life of payloads, prefix of payload keys, route, name of this replay, number of fields
-# in an entry, the fields of one entry after another.
-REPLAY = (
-    EVENT
-    + DELETE_LETTERS
-    + """
-local job = redis.call('HMGET', KEYS[1], 'finished', 'total', 'replay', 'replayed')
-if job[3] == ARGV[7] then return tonumber(job[4]) end
-if job[1] ~= 'dead' then return 0 end
-local total, step = tonumber(job[2]), tonumber(ARGV[8])
-local missing = {}
-for clip = 0, total - 1 do
-  if redis.call('HEXISTS', KEYS[3], clip) == 0 then
-    if redis.call('EXISTS', ARGV[5] .. clip) == 0 then return 0 end
-    missing[#missing + 1] = clip
-  end
-end
-redis.call('DEL', KEYS[2])
-redis.call('HDEL', KEYS[1], 'finished', 'state')
-redis.call('HSET', KEYS[1], 'record', ARGV[2], 'deadline_at', ARGV[3], 'replay', ARGV[7], 'replayed', #missing)
-redis.call('ZADD', KEYS[4], ARGV[3], ARGV[1])
-redis.call('ZADD', KEYS[9], 0, ARGV[6])
-for _, clip in ipairs(missing) do
-  redis.call('EXPIRE', ARGV[5] .. clip, ARGV[4])
-  local first = 9 + clip * step
-  redis.call('XADD', KEYS[8], '*', unpack(ARGV, first, first + step - 1))
-end
-redis.call('EXPIRE', KEYS[3], ARGV[4])
-delete_letters(KEYS[5], ARGV[1])
-redis.call('DEL', KEYS[6])
-event(KEYS[7], ARGV[4], 'queued', total - #missing)
-return #missing
-"""
-)
 
 
 @dataclass(frozen=True)
@@ -149,49 +38,56 @@ class DeadLetters:
         self._keys = keys
         self._times = times
         self._limits = limits
-        self._add = redis.register_script(ADD)
-        self._trim = redis.register_script(TRIM)
-        self._drop = redis.register_script(DROP)
-        self._replay = redis.register_script(REPLAY)
+        prefixes = KeyPrefixes(keys)
+        self._prefixes = {
+            "job_prefix": prefixes.job,
+            "clip_prefix": prefixes.clip,
+            "scores_prefix": prefixes.scores,
+            "letter_prefix": prefixes.letter,
+        }
+        self._add = Script(redis, "add_dead_letter")
+        self._trim = Script(redis, "trim_dead_letters")
+        self._drop = Script(redis, "drop_dead_letter")
+        self._replay = Script(redis, "replay")
 
     async def add(self, letter: DeadLetter, outcome: Outcome) -> bool:
         """End the job with `outcome` and keep it for a replay; False when it is unknown or has ended already.
 
-        `letter.clip_bytes` is the size of one clip; what is stored is the size of all that are kept, and as
-        `created_at` the time of Redis.
+        `letter.clip_bytes` is the size of one clip. Stored are the size of all clips that are kept, and the time of
+        Redis as `created_at`.
         """
         keys, job_id = self._keys, letter.job_id
         fields = letter.model_dump(exclude={"clip_bytes", "created_at"})
         with translate_redis_errors():
             added = await self._add(
-                keys=[*self._of_job(job_id), keys.webhooks, keys.webhook(job_id)],
-                args=[
-                    outcome.encode(),
-                    self._times.result_ttl_s,
-                    self._times.tombstone_ttl_s,
-                    self._limits.dead_letter_ttl_s,
-                    keys.finished,
-                    job_id,
-                    keys.payload(job_id, ""),
-                    letter.clip_bytes,
-                    *(part for pair in fields.items() for part in pair),
-                ],
+                keys={**self._of_job(job_id), "webhooks": keys.webhooks, "webhook": keys.webhook(job_id)},
+                args={
+                    "result": outcome.encode(),
+                    "result_life": self._times.result_ttl_s,
+                    "life": self._times.tombstone_ttl_s,
+                    "letter_life": self._limits.dead_letter_ttl_s,
+                    "channel": keys.finished,
+                    "id": job_id,
+                    "payload_prefix": keys.payload(job_id, ""),
+                    "clip_bytes": letter.clip_bytes,
+                    "fields": [part for pair in fields.items() for part in pair],
+                },
             )
         await self.trim()
         return bool(added)
 
     async def trim(self) -> None:
-        """Forget letters that are too old or too many."""
+        """Delete letters that are too old, or more than are to be kept."""
         limits = self._limits
         with translate_redis_errors():
             await self._trim(
-                keys=[self._keys.dead],
-                args=[
-                    limits.dead_letter_ttl_s,
-                    limits.dead_letter_max_jobs,
-                    limits.dead_letter_max_bytes,
-                    self._keys.prefix,
-                ],
+                keys={"letters": self._keys.dead},
+                args={
+                    "life": limits.dead_letter_ttl_s,
+                    "max_letters": limits.dead_letter_max_jobs,
+                    "max_bytes": limits.dead_letter_max_bytes,
+                    **self._prefixes,
+                },
             )
 
     async def letters(self) -> list[DeadLetter]:
@@ -219,18 +115,22 @@ class DeadLetters:
         route = record.spec.route or record.spec.name
         with translate_redis_errors():
             queued = await self._replay(
-                keys=[*self._of_job(job_id), keys.clips(route, record.job_class), keys.routes],
-                args=[
-                    job_id,
-                    record.model_dump_json(),
-                    record.deadline_at,
-                    self._times.payload_ttl_s,
-                    keys.payload(job_id, ""),
-                    route,
-                    uuid4().hex,
-                    2 * len(entries[0]),
-                    *(part for entry in entries for pair in entry.items() for part in pair),
-                ],
+                keys={
+                    **self._of_job(job_id),
+                    "stream": keys.clips(route, record.job_class),
+                    "routes": keys.routes,
+                },
+                args={
+                    "id": job_id,
+                    "record": record.model_dump_json(),
+                    "deadline": record.deadline_at,
+                    "payload_life": self._times.payload_ttl_s,
+                    "payload_prefix": keys.payload(job_id, ""),
+                    "route": route,
+                    "replay": uuid4().hex,
+                    "entry_fields": 2 * len(entries[0]),
+                    "fields": [part for entry in entries for pair in entry.items() for part in pair],
+                },
             )
         if not queued:
             detail = f"Job {job_id} cannot be replayed: some of its unscored clips are gone."
@@ -238,23 +138,23 @@ class DeadLetters:
         return int(queued)
 
     async def drop(self, job_id: str) -> None:
-        """Forget the letter and erase the clips kept with it; the job stays failed. Raises UnknownDeadLetter."""
+        """Delete the letter and the clips kept with it; the job stays failed. Raises UnknownDeadLetter."""
         await self._find(job_id)
         with translate_redis_errors():
-            await self._drop(keys=[self._keys.dead], args=[job_id, self._keys.prefix])
+            await self._drop(keys={"letters": self._keys.dead}, args={"id": job_id, **self._prefixes})
 
-    def _of_job(self, job_id: str) -> list[str]:
-        """The first seven keys of ADD and of REPLAY."""
+    def _of_job(self, job_id: str) -> dict[str, str]:
+        """The keys that `add_dead_letter` and `replay` have in common."""
         keys = self._keys
-        return [
-            keys.job(job_id),
-            keys.outcome(job_id),
-            keys.scores(job_id),
-            keys.deadlines,
-            keys.dead,
-            keys.dead_job(job_id),
-            keys.events(job_id),
-        ]
+        return {
+            "job": keys.job(job_id),
+            "outcome": keys.outcome(job_id),
+            "scores": keys.scores(job_id),
+            "deadlines": keys.deadlines,
+            "letters": keys.dead,
+            "kept": keys.dead_job(job_id),
+            "events": keys.events(job_id),
+        }
 
     async def _record(self, job_id: str) -> JobRecord:
         with translate_redis_errors():

@@ -1,4 +1,4 @@
-"""Whether Redis has an accepted job on disk: asked of the server itself, where it can say."""
+"""Waits until Redis has an accepted job on disk, where the server can tell."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from service.errors import RETRY_AFTER_S, QueueUnavailable
 from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import RedisKeys
-
-# WAITAOF waits for the writes of its own connection, so there has to be one. The file is written in order: with this
-# write on disk, so are the job's clips and entries. A full Redis allows it, because it needs no memory.
-TOUCH = """
-local left = redis.call('PTTL', KEYS[1])
-if left < 0 then return 0 end
-return redis.call('PEXPIRE', KEYS[1], left)
-"""
+from service.queue.scripts import Script
 
 PROBE_MS = 1
 
@@ -37,7 +30,7 @@ class Durability:
         self._redis = redis
         self._keys = keys
         self._wait_s = config.redis_waitaof_s
-        self._touch = redis.register_script(TOUCH)
+        self._touch = Script(redis, "touch_job")
 
     async def unavailable_reason(self) -> str | None:
         """Why `wait_persisted` cannot wait; None where it does."""
@@ -51,7 +44,7 @@ class Durability:
         return None
 
     async def wait_persisted(self, job_id: str) -> None:
-        """Return once the job is known to be on disk; at once where the server cannot say so.
+        """Return once the job is known to be on disk; at once where the server cannot tell.
 
         Raises QueueUnavailable where it is not within the time for it, or was lost with a crash of the server.
         """
@@ -59,7 +52,7 @@ class Durability:
             return
         with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=False)
-            await self._touch(keys=[self._keys.job(job_id)], client=pipe)
+            await self._touch(keys={"job": self._keys.job(job_id)}, args={}, client=pipe)
             pipe.execute_command("WAITAOF", 1, 0, int(self._wait_s * 1000))
             there, synced = await pipe.execute(raise_on_error=False)
             if isinstance(there, Exception):

@@ -1,4 +1,4 @@
-"""What has happened to a job so far, as numbered events that can be read again."""
+"""The history of a job as numbered events that can be read again."""
 
 from __future__ import annotations
 

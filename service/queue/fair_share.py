@@ -1,10 +1,10 @@
-"""How much of what callers share one of them may hold.
+"""How much of a shared resource one caller may hold.
 
-The rule is that of dynamic thresholds, by which switches share their buffers (Choudhury and Hahne, 1998): who holds
-nothing may take what is free; who holds something may take more while it then holds at most a share of what it holds
-and what then stays free. With a share of 3/4 a caller alone gets three quarters, two get three sevenths each, and n get
-3 / (3n + 1) each: however many take all they can, a part is always left for the next, and nobody has to know how many
-there are.
+The rule is that of dynamic thresholds, by which switches share their buffers (Choudhury and Hahne, 1998): a caller that
+holds nothing may take all that is free; one that holds something may take more as long as it then holds at most a share
+of its own part and the free rest together. With a share of 3/4 a caller alone gets three quarters, two get three
+sevenths each, and n get 3 / (3n + 1) each: however many callers take all they can, a part is left for the next one, and
+their number need not be known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Idempotency keys: the first request with a key owns it, the later ones get its job."""
+"""Idempotency keys: the first request with a key owns it, later ones get its job."""
 
 from __future__ import annotations
 
@@ -12,22 +12,8 @@ from redis.asyncio import Redis
 
 from service.errors import IdempotencyInProgress
 from service.queue.connection import translate_redis_errors
-from service.queue.redis_keys import RedisKeys
-
-# A key that leads to a deleted job is free: it may have been given the result of a job of another key. Its own token is
-# there where the first answer was lost and the client asked again.
-# KEYS: key. ARGV: token, its life in ms, what keys of jobs begin with.
-CLAIM = """
-local value = redis.call('GET', KEYS[1])
-local job = value and value:match('^{"job": "(%w+)"')
-local deleted = job and redis.call('HGET', ARGV[3] .. job, 'finished') == 'cancelled'
-if value and value ~= ARGV[1] and not deleted then return value end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return false
-"""
-RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
-LEAD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end"
-RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) end"
+from service.queue.redis_keys import KeyPrefixes, RedisKeys
+from service.queue.scripts import Script
 
 
 @dataclass(frozen=True)
@@ -65,24 +51,29 @@ class IdempotencyKeys:
 
     def __init__(self, redis: Redis, keys: RedisKeys, times: IdempotencyTimes) -> None:
         self._keys = keys
+        self._prefixes = KeyPrefixes(keys)
         self._times = times
-        self._claim = redis.register_script(CLAIM)
-        self._release = redis.register_script(RELEASE)
-        self._lead = redis.register_script(LEAD)
-        self._renew = redis.register_script(RENEW)
+        self._claim = Script(redis, "claim_key")
+        self._release = Script(redis, "release_key")
+        self._lead = Script(redis, "lead_key")
+        self._renew = Script(redis, "renew_key")
 
     async def claim(self, key: str, job_id: str, owner: str = "") -> Claim | Earlier:
-        """Own the key for `job_id`, or learn whose it is. Each owner has keys of its own.
+        """Claim the key for `job_id`, or return the job that has it. Each owner has keys of its own.
 
         Raises IdempotencyInProgress while the request that owns it is uploading or decoding.
         """
-        # A line feed stands in no Idempotency-Key: what one caller sends never reads like another's.
+        # No Idempotency-Key contains a line feed, so the names of two owners never collide.
         name = f"{owner}\n{key}" if owner else key
         claim = Claim(self._keys.idempotency(hashlib.sha256(name.encode()).hexdigest()), f"open:{job_id}")
         with translate_redis_errors():
             value: Any = await self._claim(
-                keys=[claim.key],
-                args=[claim.token, int(self._times.reservation_ttl_s * 1000), self._keys.job("")],
+                keys={"key": claim.key},
+                args={
+                    "token": claim.token,
+                    "life_ms": int(self._times.reservation_ttl_s * 1000),
+                    "job_prefix": self._prefixes.job,
+                },
             )
         if value is None:
             return claim
@@ -96,17 +87,22 @@ class IdempotencyKeys:
         """Let an owned key lead to a job that was there before."""
         with translate_redis_errors():
             await self._lead(
-                keys=[claim.key],
-                args=[claim.token, claim.accepted(job_id, fingerprint), self._times.idempotency_ttl_s],
+                keys={"key": claim.key},
+                args={
+                    "token": claim.token,
+                    "value": claim.accepted(job_id, fingerprint),
+                    "life": self._times.idempotency_ttl_s,
+                },
             )
 
     async def release(self, claim: Claim) -> None:
-        """Let go of a key whose request has failed; harmless when its job was accepted."""
+        """Release a key whose request has failed; does nothing where its job was accepted."""
         with translate_redis_errors():
-            await self._release(keys=[claim.key], args=[claim.token])
+            await self._release(keys={"key": claim.key}, args={"token": claim.token})
 
     async def renew(self, claims: Iterable[Claim]) -> None:
-        """Keep the keys of requests that go on."""
+        """Prolong the claims of requests that continue."""
+        life_s = int(self._times.reservation_ttl_s) or 1
         for claim in claims:
             with translate_redis_errors():
-                await self._renew(keys=[claim.key], args=[claim.token, int(self._times.reservation_ttl_s) or 1])
+                await self._renew(keys={"key": claim.key}, args={"token": claim.token, "life": life_s})

@@ -1,4 +1,4 @@
-"""A job comes into Redis: its clips, then its record and its place in the stream, in one step."""
+"""Accepts jobs into Redis: the clips, then record and stream entries in one step."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from service.queue.connection import finish_before_cancel, translate_redis_error
 from service.queue.idempotency import Claim
 from service.queue.job_list import listed_as
 from service.queue.job_reader import JobReader
-from service.queue.job_scripts import ACCEPT
-from service.queue.redis_keys import CACHE_KEY_FIELD, MORE_COMING_FIELD, REPLY_TO_FIELD, RedisKeys
+from service.queue.redis_keys import CACHE_KEY_FIELD, MORE_COMING_FIELD, REPLY_TO_FIELD, KeyPrefixes, RedisKeys
+from service.queue.scripts import Script
 
-# Payloads are sent in pieces of about this size: a 200-clip job would otherwise be buffered whole a second time.
+# Payloads are sent in pieces of about this size: otherwise a 200-clip job would be in memory twice.
 PIPELINE_BYTES = 8 << 20
-# Clips of a job up to this size come with it, in one step.
+# Clips of a job up to this size are sent with it, in one step.
 TOGETHER_BYTES = 1 << 20
 # Share of its reservation's life that a clip lives before its job is accepted. Reservations are renewed when a third of
 # their life is over: nothing is ever in Redis that no reservation counts.
@@ -30,7 +30,7 @@ UNACCEPTED_SHARE = 2 / 3
 
 @dataclass(frozen=True)
 class JobTimes:
-    """Lives of what the store keeps, in seconds."""
+    """How long the parts of a job are kept, in seconds."""
 
     payload_ttl_s: int
     result_ttl_s: int
@@ -66,17 +66,18 @@ def entry_fields(record: JobRecord, clip: int, *, more_coming: bool = False) -> 
 
 
 class JobIntake(JobReader):
-    """Takes jobs in. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
+    """Accepts jobs. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
     def __init__(self, redis: Redis, keys: RedisKeys, times: JobTimes) -> None:
         super().__init__(redis, keys, times.result_ttl_s)
         self._times = times
-        self._accept = redis.register_script(ACCEPT)
+        self._prefixes = KeyPrefixes(keys)
+        self._accept = Script(redis, "accept")
 
     async def put_payloads(self, job_id: str, clips: Clips, clip_bytes: int, life_s: float | None = None) -> None:
         """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted.
 
-        They live `life_s`, or as long as those of an accepted job. Cancelled, it returns once nothing writes any more.
+        They live `life_s`, or as long as those of an accepted job. A cancellation takes effect after the present write.
         """
         life_ms = int(1000 * (self._times.payload_ttl_s if life_s is None else life_s))
         step = max(1, PIPELINE_BYTES // clip_bytes)
@@ -139,35 +140,36 @@ class JobIntake(JobReader):
             payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, spec.clip_bytes))}
         with translate_redis_errors():
             committed = await self._accept(
-                keys=[
-                    keys.job(record.id),
-                    keys.clips(route, record.job_class),
-                    keys.deadlines,
-                    keys.reserved,
-                    keys.events(record.id),
-                    keys.jobs(record.owner),
-                    keys.routes,
-                    *payloads,
-                    *([claim.key] if claim else []),
-                ],
-                args=[
-                    claim.token if claim else "",
-                    claim.accepted(record.id, fingerprint) if claim else "",
-                    self._times.idempotency_ttl_s,
-                    self._times.tombstone_ttl_s,
-                    record.id,
-                    record.deadline_at,
-                    reservation.member if reservation else "",
-                    2 * len(job),
-                    2 * len(entries[0]),
-                    self._times.payload_ttl_s,
-                    listed_as(record.created_at, record.id),
-                    listed_as(record.created_at - self._times.tombstone_ttl_s, ""),
-                    route,
-                    len(payloads),
-                    *payloads.values(),
-                    *(part for fields in (job, *entries) for pair in fields.items() for part in pair),
-                ],
+                keys={
+                    "job": keys.job(record.id),
+                    "stream": keys.clips(route, record.job_class),
+                    "deadlines": keys.deadlines,
+                    "reserved": keys.reserved,
+                    "events": keys.events(record.id),
+                    "jobs": keys.jobs(record.owner),
+                    "routes": keys.routes,
+                    "payload_keys": payloads.keys(),
+                    "claim": [claim.key] if claim else [],
+                },
+                args={
+                    "token": claim.token if claim else "",
+                    "claimed": claim.accepted(record.id, fingerprint) if claim else "",
+                    "claim_life": self._times.idempotency_ttl_s,
+                    "job_life": self._times.tombstone_ttl_s,
+                    "id": record.id,
+                    "deadline": record.deadline_at,
+                    "reservation": reservation.member if reservation else "",
+                    "job_fields": 2 * len(job),
+                    "entry_fields": 2 * len(entries[0]),
+                    "payload_life": self._times.payload_ttl_s,
+                    "place": listed_as(record.created_at, record.id),
+                    "oldest_place": listed_as(record.created_at - self._times.tombstone_ttl_s, ""),
+                    "route": route,
+                    "held_prefix": self._prefixes.held,
+                    "payload_count": len(payloads),
+                    "payloads": payloads.values(),
+                    "fields": [part for fields in (job, *entries) for pair in fields.items() for part in pair],
+                },
             )
         if committed < 0:
             detail = (

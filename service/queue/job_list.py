@@ -17,7 +17,7 @@ PLACE = re.compile(r"[0-9]{17}-[0-9a-f]{32}")
 
 
 def listed_as(created_at: float, job_id: str) -> str:
-    """Where a job stands in its owner's list: text that sorts by time, and among equals by id."""
+    """The place of a job in its owner's list: text that sorts by time, then by id."""
     return f"{int(created_at * 1e6):017d}-{job_id}"
 
 
@@ -30,16 +30,16 @@ class Page:
 
 
 class JobList:
-    """Who sent which jobs. Methods raise QueueUnavailable when Redis cannot be reached."""
+    """The jobs of each owner. Methods raise QueueUnavailable when Redis cannot be reached."""
 
     def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self._redis = redis
         self._keys = keys
 
     async def page(self, owner: str, cursor: str | None, limit: int) -> Page:
-        """Up to `limit` jobs of `owner` that are older than `cursor`; deleted and forgotten ones are left out.
+        """Up to `limit` jobs of `owner` that are older than `cursor`, without deleted and expired ones.
 
-        Jobs that come in meanwhile change no page but the first. Raises InvalidOption for a cursor that is none.
+        New jobs appear on the first page only. Raises InvalidOption for an unknown cursor.
         """
         if cursor is not None and not PLACE.fullmatch(cursor):
             raise InvalidOption("Option 'cursor' is not the `next_cursor` of a page.", actual=cursor)

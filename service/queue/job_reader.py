@@ -1,4 +1,4 @@
-"""How a job stands, read from what the scripts of `service.queue.job_scripts` write."""
+"""Reads the state of jobs that the scripts write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.queue.scored_job import ScoredJob, scored_job
 
 
 class JobReader:
-    """What is known of jobs. Every method raises QueueUnavailable when Redis cannot be reached."""
+    """Reads jobs. Every method raises QueueUnavailable when Redis cannot be reached."""
 
     def __init__(self, redis: Redis, keys: RedisKeys, result_ttl_s: int) -> None:
         self._redis = redis
@@ -25,7 +25,7 @@ class JobReader:
         self._result_ttl_s = result_ttl_s
 
     async def check_owner(self, job_id: str, allowed: Callable[[str], bool]) -> None:
-        """Raise UnknownJob unless the job exists and its owner is `allowed`: others are not told that it exists."""
+        """Raise UnknownJob unless the job exists and its owner is `allowed`: others do not learn of it."""
         with translate_redis_errors():
             fields: Any = await self._redis.hmget(self._keys.job(job_id), "total", "owner")
         total, found = fields
@@ -55,7 +55,7 @@ class JobReader:
         return None if data is None else Outcome.decode(data)
 
     async def status(self, job_id: str) -> JobStatus:
-        """How the job stands. Raises UnknownJob, JobDeleted, or ResultExpired once its result is gone."""
+        """The status of the job. Raises UnknownJob, JobDeleted, or ResultExpired once its result is gone."""
         keys = self._keys
         with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=True)
@@ -74,7 +74,7 @@ class JobReader:
             raise ResultExpired(detail, limit=self._result_ttl_s)
         ended = None if data is None else Outcome.decode(data)
         if ended is None and seconds >= float(fields[2]):
-            # The next sweep will say the same for good.
+            # The next sweep will write the same outcome.
             ended = overdue(float(fields[2]))
         state = ended.state if ended else JobState.RUNNING if done else JobState.QUEUED
         return JobStatus(
@@ -92,13 +92,13 @@ class JobReader:
 
 
 def overdue(deadline_at: float) -> Outcome:
-    """How a job ends whose deadline, in Unix seconds, has passed."""
+    """The outcome of a job whose deadline, in Unix seconds, has passed."""
     text = "the job's deadline passed before all its clips were scored"
     return Outcome(JobState.EXPIRED, error=DeadlineExceeded(text, actual=deadline_at))
 
 
 def unknown(job_id: str) -> UnknownJob:
-    """The error for a job that is not there, or not for whoever asks."""
+    """The error for a job that does not exist, or not for this caller."""
     return UnknownJob(f"No job has the id {job_id!r}.")
 
 

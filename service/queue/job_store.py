@@ -1,4 +1,4 @@
-"""The job store: what `service.queue.job_intake` took in keeps its clip scores and is finished once, or erased."""
+"""The job store: accepted jobs get their clip scores and are finished once, or erased."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from redis.asyncio import Redis
 from service.contracts import ClipScores
 from service.queue.clip_entries import ClipEntry
 from service.queue.codec import Outcome, encode_scores
-from service.queue.connection import Call, run_all, translate_redis_errors
+from service.queue.connection import run_all, translate_redis_errors
 from service.queue.job_intake import JobIntake, JobTimes
 from service.queue.job_reader import overdue, unknown
-from service.queue.job_scripts import CANCEL, FINISH, OVERDUE, RECORD, RECORD_FAULT
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.scored_job import ScoredJob, by_job, scored_job
+from service.queue.scripts import Call, Script
 
 SWEPT_AT_ONCE = 100
-# Larger outcomes are fetched by those who want them: what is published waits in Redis' memory for a slow listener.
+# Larger outcomes are fetched by the waiters: published messages occupy Redis' memory until a slow listener reads them.
 MAX_PUBLISHED_BYTES = 1 << 16
 
 
@@ -38,11 +38,12 @@ class JobStore(JobIntake):
 
     def __init__(self, redis: Redis, keys: RedisKeys, times: JobTimes) -> None:
         super().__init__(redis, keys, times)
-        self._cancel = redis.register_script(CANCEL)
-        self._record = redis.register_script(RECORD)
-        self._record_failure = redis.register_script(RECORD_FAULT)
-        self._finish = redis.register_script(FINISH)
-        self._overdue = redis.register_script(OVERDUE)
+        self._reply_prefix = keys.reply_channel("")
+        self._cancel = Script(redis, "cancel")
+        self._record = Script(redis, "record_scores")
+        self._record_failure = Script(redis, "record_fault")
+        self._finish = Script(redis, "finish")
+        self._overdue = Script(redis, "overdue")
 
     async def cancel(self, job_id: str) -> bool:
         """Erase a job: its result, scores, clips, dead letter, Idempotency-Key and place in the result cache.
@@ -52,8 +53,13 @@ class JobStore(JobIntake):
         keys = self._keys
         with translate_redis_errors():
             found = await self._cancel(
-                keys=[*self._of_job(job_id), keys.dead, keys.dead_job(job_id)],
-                args=[job_id, keys.finished, self._times.tombstone_ttl_s, keys.payload(job_id, "")],
+                keys={**self._of_job(job_id), "letters": keys.dead, "kept": keys.dead_job(job_id)},
+                args={
+                    "id": job_id,
+                    "channel": keys.finished,
+                    "life": self._times.tombstone_ttl_s,
+                    "payload_prefix": keys.payload(job_id, ""),
+                },
             )
         if not found:
             raise unknown(job_id)
@@ -73,12 +79,29 @@ class JobStore(JobIntake):
         jobs = sorted({job for job, _ in scores})
         for job in jobs:
             clips = [clip for owner, clip in scores if owner == job]
-            arguments: list[Any] = [self._times.payload_ttl_s, keys.progress, job, GROUP, len(clips)]
-            for clip in clips:
-                arguments += [clip, encode_scores(scores[job, clip])]
-            payloads = [keys.payload(job, clip) for clip in clips]
             stream, ids = self._to_remove(of_job[job])
-            calls.append(([keys.job(job), keys.scores(job), keys.events(job), *payloads, *stream], [*arguments, *ids]))
+            calls.append(
+                Call(
+                    {
+                        "job": keys.job(job),
+                        "scores": keys.scores(job),
+                        "events": keys.events(job),
+                        "payload_keys": [keys.payload(job, clip) for clip in clips],
+                        "stream": stream,
+                    },
+                    {
+                        "life": self._times.payload_ttl_s,
+                        "channel": keys.progress,
+                        "id": job,
+                        "group": GROUP,
+                        "count": len(clips),
+                        "numbers_and_scores": [
+                            part for clip in clips for part in (clip, encode_scores(scores[job, clip]))
+                        ],
+                        "entries": ids,
+                    },
+                )
+            )
         found = await run_all(self._redis, self._record, calls)
         return [
             scored_job(job, reply[0], dict(zip(reply[1][::2], reply[1][1::2], strict=True)), of_job[job])
@@ -97,20 +120,24 @@ class JobStore(JobIntake):
         for job_id, outcome, entries, recorded in ends:
             stream, ids = self._to_remove(entries)
             payloads = [] if recorded else [keys.payload(job_id, entry.clip) for entry in entries]
-            arguments = [
-                outcome.encode(),
-                times.result_ttl_s,
-                times.tombstone_ttl_s,
-                keys.finished,
-                job_id,
-                outcome.state,
-                GROUP,
-                keys.reply_channel(""),
-                MAX_PUBLISHED_BYTES,
-                keys.payload(job_id, ""),
-                *ids,
-            ]
-            calls.append(([*self._of_job(job_id), *stream, *payloads], arguments))
+            calls.append(
+                Call(
+                    {**self._of_job(job_id), "stream": stream, "payload_keys": payloads},
+                    {
+                        "result": outcome.encode(),
+                        "result_life": times.result_ttl_s,
+                        "life": times.tombstone_ttl_s,
+                        "channel": keys.finished,
+                        "id": job_id,
+                        "state": outcome.state,
+                        "group": GROUP,
+                        "reply_prefix": self._reply_prefix,
+                        "max_published": MAX_PUBLISHED_BYTES,
+                        "payload_prefix": keys.payload(job_id, ""),
+                        "entries": ids,
+                    },
+                )
+            )
         return [bool(won) for won in await run_all(self._redis, self._finish, calls)]
 
     def _to_remove(self, entries: Sequence[ClipEntry]) -> tuple[list[str], list[str]]:
@@ -119,16 +146,16 @@ class JobStore(JobIntake):
         return list(streams), [entry.entry_id for entry in entries]
 
     async def record_failure(self, job_id: str, failure: str) -> None:
-        """Remember what went wrong with clips of the job that were given back, for when they are given up."""
+        """Remember why clips of the job were given back, for the error of the job where they are given up."""
         with translate_redis_errors():
-            await self._record_failure(keys=[self._keys.job(job_id)], args=[failure])
+            await self._record_failure(keys={"job": self._keys.job(job_id)}, args={"failure": failure})
 
     async def expire_overdue(self) -> list[str]:
-        """Finish jobs whose deadline has passed, wherever their clips are; returns those that ended by this call."""
+        """Finish jobs whose deadline has passed, wherever their clips are; returns those that this call has ended."""
         expired: list[str] = []
         while True:
             with translate_redis_errors():
-                late: Any = await self._overdue(keys=[self._keys.deadlines], args=[SWEPT_AT_ONCE])
+                late: Any = await self._overdue(keys={"deadlines": self._keys.deadlines}, args={"count": SWEPT_AT_ONCE})
             ends = [
                 End(job.decode(), overdue(float(deadline_at)))
                 for job, deadline_at in zip(late[::2], late[1::2], strict=True)
@@ -137,15 +164,15 @@ class JobStore(JobIntake):
             if len(ends) < SWEPT_AT_ONCE:
                 return expired
 
-    def _of_job(self, job_id: str) -> list[str]:
-        """The first seven keys of CANCEL and of FINISH."""
+    def _of_job(self, job_id: str) -> dict[str, str]:
+        """The keys that `cancel` and `finish` have in common."""
         keys = self._keys
-        return [
-            keys.job(job_id),
-            keys.outcome(job_id),
-            keys.scores(job_id),
-            keys.deadlines,
-            keys.events(job_id),
-            keys.webhooks,
-            keys.webhook(job_id),
-        ]
+        return {
+            "job": keys.job(job_id),
+            "outcome": keys.outcome(job_id),
+            "scores": keys.scores(job_id),
+            "deadlines": keys.deadlines,
+            "events": keys.events(job_id),
+            "webhooks": keys.webhooks,
+            "webhook": keys.webhook(job_id),
+        }

@@ -1,4 +1,4 @@
-"""The directory of served models: workers announce what they serve, the api plans from what stands here."""
+"""The directory of served models: workers announce their models, the api plans from the announcements."""
 
 from __future__ import annotations
 
@@ -12,78 +12,11 @@ from redis.asyncio import Redis
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import RETRY_AFTER_S, BackendUnavailable, UnknownModel
 from service.queue.clip_routes import route_of
-from service.queue.clock import NOW, Clock
+from service.queue.clock import Clock
 from service.queue.connection import translate_redis_errors
-from service.queue.redis_keys import RedisKeys
-from service.queue.stream_scripts import FIELDS
+from service.queue.redis_keys import KeyPrefixes, RedisKeys
+from service.queue.scripts import Script
 
-# What is said stands in keys that live as long as it holds. An index has their names; the times in those of workers and
-# models are read by earlier releases alone, which compare them with clocks of their own.
-# KEYS: workers, models, routes. ARGV: life in ms, number of workers, of models and of routes, then name and value of
-# each.
-ANNOUNCE = (
-    NOW
-    + """
-local till, at = now + ARGV[1] / 1000, 5
-for i, index in ipairs(KEYS) do
-  for _ = 1, ARGV[1 + i] do
-    redis.call('SET', index .. ':' .. ARGV[at], ARGV[at + 1], 'PX', ARGV[1])
-    redis.call('ZADD', index, i == 3 and 0 or till, ARGV[at])
-    at = at + 2
-  end
-end
-return time
-"""
-)
-
-# Asked before every upload, so it is one round trip. The names of routes stay: their streams are still to be cleared.
-# KEYS: workers, models, routes.
-LIVE = """
-local live = {{}, {}, {}, redis.call('TIME')}
-for i, index in ipairs(KEYS) do
-  for _, name in ipairs(redis.call('ZRANGE', index, 0, -1)) do
-    local value = redis.call('GET', index .. ':' .. name)
-    if value then
-      table.insert(live[i], value)
-    elseif i < 3 then
-      redis.call('ZREM', index, name)
-    end
-  end
-end
-return live
-"""
-
-# Ends the streams that nobody reads any more: an entry whose job is over would stay in one for ever.
-# KEYS: models, routes. ARGV: what keys of streams and of jobs begin with, most entries of a stream at a time, classes.
-CLEAR = (
-    FIELDS
-    + """
-local read = {}
-for _, version in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  if redis.call('EXISTS', KEYS[1] .. ':' .. version) == 1 then read[version:match('[^:]+')] = true end
-end
-local function left_of(stream)
-  for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', ARGV[3])) do
-    if redis.call('HEXISTS', ARGV[2] .. fields_of(entry)['job'], 'record') == 0 then
-      redis.call('XDEL', stream, entry[1])
-    end
-  end
-  return redis.call('XLEN', stream)
-end
-for _, route in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  if redis.call('EXISTS', KEYS[2] .. ':' .. route) == 0 and not read[route] then
-    local left = 0
-    for i = 4, #ARGV do
-      local stream = ARGV[1] .. route .. ':' .. ARGV[i]
-      local entries = left_of(stream)
-      if entries == 0 then redis.call('UNLINK', stream) end
-      left = left + entries
-    end
-    if left == 0 then redis.call('ZREM', KEYS[2], route) end
-  end
-end
-"""
-)
 CLEARED_AT_ONCE = 500
 
 
@@ -91,47 +24,66 @@ class ModelDirectory:
     """Announced models in Redis. Methods raise QueueUnavailable when Redis cannot be reached.
 
     Attributes:
-        clock: measured whenever something is announced or asked, which every process does all the time, and by
-            `set_clock` before a process judges anything by it.
+        clock: measured whenever something is announced or asked, which every process does regularly, and
+            by `set_clock` before a process decides anything by it.
     """
 
     def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self.clock = Clock()
         self._redis = redis
         self._keys = keys
-        self._indexes = [keys.workers, keys.models, keys.routes]
-        self._announce = redis.register_script(ANNOUNCE)
-        self._live = redis.register_script(LIVE)
-        self._clear = redis.register_script(CLEAR)
+        self._indexes = {"workers": keys.workers, "models": keys.models, "routes": keys.routes}
+        prefixes = KeyPrefixes(keys)
+        self._prefixes = {
+            "worker_prefix": prefixes.worker,
+            "model_prefix": prefixes.model,
+            "route_prefix": prefixes.route,
+        }
+        self._cleared = {
+            "model_prefix": prefixes.model,
+            "route_prefix": prefixes.route,
+            "stream_prefix": prefixes.stream,
+            "job_prefix": prefixes.job,
+            "count": CLEARED_AT_ONCE,
+            "classes": list(JobClass),
+        }
+        self._announce = Script(redis, "announce")
+        self._live = Script(redis, "live")
+        self._clear = Script(redis, "clear_streams")
 
     async def set_clock(self) -> None:
-        """Measure `clock`, unless that was done. A Redis that is out of memory tells the time, but takes no news."""
+        """Measure `clock`, if it has not been measured. A full Redis tells the time, but takes no announcements."""
         if not self.clock.known:
             with translate_redis_errors():
                 await self.clock.measured(self._redis.time(), lambda time: time)
 
     async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> None:
-        """Say that a live worker serves these models for the next `ttl_s` seconds, and how it does."""
+        """Announce that a live worker serves these models for the next `ttl_s` seconds, with its status."""
         by_name = {spec.name: "" for spec in specs}
         by_version = {f"{spec.name}:{spec.version}": spec.model_dump_json(exclude={"route"}) for spec in specs}
         by_route = {
             route: spec.model_copy(update={"route": route}).model_dump_json()
             for route, spec in ((route_of(spec), spec) for spec in specs)
-        }
-        said = ({status.worker: status.model_dump_json()}, by_version, by_route | by_name)
+        } | by_name
+        by_worker = {status.worker: status.model_dump_json()}
         with translate_redis_errors():
             announcing = self._announce(
                 keys=self._indexes,
-                args=[
-                    int(ttl_s * 1000),
-                    *map(len, said),
-                    *(part for values in said for pair in values.items() for part in pair),
-                ],
+                args={
+                    "life_ms": int(ttl_s * 1000),
+                    **self._prefixes,
+                    "worker_count": len(by_worker),
+                    "model_count": len(by_version),
+                    "route_count": len(by_route),
+                    "names_and_values": [
+                        part for values in (by_worker, by_version, by_route) for pair in values.items() for part in pair
+                    ],
+                },
             )
             await self.clock.measured(announcing, lambda time: time)
 
     async def withdraw(self, worker: str) -> None:
-        """Forget a worker that stops; its models stand until their announcement runs out, for its peers."""
+        """Delete the announcement of a worker that stops. Those of its models expire: its peers may serve them too."""
         with translate_redis_errors():
             pipe = self._redis.pipeline(transaction=True)
             pipe.zrem(self._keys.workers, worker)
@@ -139,25 +91,24 @@ class ModelDirectory:
             await pipe.execute()
 
     async def clear(self) -> None:
-        """Delete the streams that no live worker reads, once the jobs of all their entries are over."""
+        """Delete the streams that no live worker reads, once the jobs of all their entries have ended."""
         keys = self._keys
         with translate_redis_errors():
-            await self._clear(
-                keys=[keys.models, keys.routes],
-                args=[f"{keys.prefix}:clips:", keys.job(""), CLEARED_AT_ONCE, *JobClass],
-            )
+            await self._clear(keys={"models": keys.models, "routes": keys.routes}, args=self._cleared)
 
     async def live(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
-        """What live workers serve, by name and newest version first; and every live worker.
+        """The models that live workers serve, by name and newest version first, and all live workers.
 
         Of several weights of one version those that most workers serve come first.
         """
         with translate_redis_errors():
-            found: Any = await self.clock.measured(self._live(keys=self._indexes), lambda reply: reply[3])
+            found: Any = await self.clock.measured(
+                self._live(keys=self._indexes, args=self._prefixes), lambda reply: reply[3]
+            )
         workers = [WorkerStatus.model_validate_json(data) for data in found[0]]
         specs = [_spec(data) for data in found[2] if data]
         routes = {spec.route for spec in specs}
-        # What only workers of an earlier release serve.
+        # Models that only workers of an earlier release serve.
         specs += [spec for spec in map(_spec, found[1]) if route_of(spec) not in routes]
         return _ranked(specs, workers), workers
 

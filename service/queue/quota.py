@@ -20,7 +20,7 @@ Kind = Literal["requests", "video_seconds"]
 
 @dataclass(frozen=True)
 class QuotaLimits:
-    """What one caller may use, such as `60/minute` or `36000/day`; None is no limit."""
+    """The quotas of one caller, such as `60/minute` or `36000/day`; None is no limit."""
 
     requests: str | None = None
     video_seconds: str | None = None
@@ -33,7 +33,7 @@ class QuotaLimits:
 
 @dataclass(frozen=True)
 class QuotaState:
-    """How one limit stands: `remaining` of `amount` in a window of `window_s`; more comes in `reset_s`."""
+    """The state of one limit: `remaining` of `amount` in a window of `window_s`; more is available in `reset_s`."""
 
     kind: Kind
     amount: int
@@ -84,7 +84,7 @@ class Quotas:
             raise self._exceeded(state, 1)
 
     async def states(self, caller: str, limits: QuotaLimits) -> list[QuotaState]:
-        """How each limit of the caller stands."""
+        """The state of each limit of the caller."""
         return [await self._state(caller, kind, item) for kind, item in limits.items().items()]
 
     async def _state(self, caller: str, kind: Kind, item: RateLimitItem) -> QuotaState:
@@ -101,7 +101,7 @@ class Quotas:
             if cost <= state.amount
             else f"This video has {cost} {what}; the quota allows {state.amount} in {state.window_s} s."
         )
-        # What was used in the last window comes back little by little; no wait makes room for more than the whole.
+        # The amount used in the last window is freed gradually; a cost above the whole quota never fits.
         missing = max(1, cost - state.remaining)
         retry_after_s = max(state.reset_s, min(missing, state.amount) * state.window_s / state.amount)
         return QuotaExceeded(

@@ -45,11 +45,11 @@ class RedisKeys:
         return f"{self.prefix}:scores:{job_id}"
 
     def outcome(self, job_id: str) -> str:
-        """Outcome of a finished job: written once, by whoever finishes it first."""
+        """Outcome of a finished job: written once, by the process that finishes it first."""
         return f"{self.prefix}:outcome:{job_id}"
 
     def events(self, job_id: str) -> str:
-        """Stream: what has happened to a job, for those who listen to it."""
+        """Stream: the events of a job, for its followers."""
         return f"{self.prefix}:events:{job_id}"
 
     def jobs(self, owner: str) -> str:
@@ -65,7 +65,7 @@ class RedisKeys:
         return f"{self.prefix}:dead:{job_id}"
 
     def idempotency(self, digest: str) -> str:
-        """What became of an Idempotency-Key, by the SHA-256 of the key."""
+        """The claim or the job of an Idempotency-Key, by the SHA-256 of the key."""
         return f"{self.prefix}:idempotency:{digest}"
 
     def result_cache(self, digest: str) -> str:
@@ -81,7 +81,7 @@ class RedisKeys:
         return f"{self.models}:{name}:{version}"
 
     def route(self, route: str) -> str:
-        """ModelSpec of what is served on a route, empty for a model's name; lives as long as its worker's heartbeat."""
+        """ModelSpec that is served on a route, empty for a model's name; lives as long as its worker's heartbeat."""
         return f"{self.routes}:{route}"
 
     @property
@@ -106,14 +106,11 @@ class RedisKeys:
 
     @property
     def reserved(self) -> str:
-        """Sorted set of room reserved for uploads that are not accepted yet, scored by when it lapses."""
+        """Sorted set of the capacity reserved for uploads that are not accepted yet, scored by when it lapses."""
         return f"{self.prefix}:reserved"
 
     def held(self, caller: str) -> str:
-        """Sorted set of the jobs that a caller, named by a digest, may still have in flight, scored by deadline.
-
-        ACCEPT derives it from `reserved`.
-        """
+        """Sorted set of the jobs that a caller, named by a digest, may still have in flight, scored by deadline."""
         return f"{self.reserved}:{caller}"
 
     @property
@@ -145,3 +142,22 @@ class RedisKeys:
     def progress(self) -> str:
         """Pub/sub channel on which the ids of jobs are published of which clips were scored."""
         return f"{self.prefix}:progress"
+
+
+class KeyPrefixes:
+    """What families of keys begin with, for scripts that learn the rest of the key from Redis."""
+
+    def __init__(self, keys: RedisKeys) -> None:
+        self.job = keys.job("")
+        self.scores = keys.scores("")
+        self.letter = keys.dead_job("")
+        self.webhook = keys.webhook("")
+        self.held = keys.held("")
+        self.worker = keys.worker("")
+        self.model = keys.model("", "").removesuffix(":")
+        """`name:version` follows"""
+        self.route = keys.route("")
+        self.clip = keys.payload("", "").removesuffix(":")
+        """`job:number` follows"""
+        self.stream = keys.clips("", JobClass.BULK).removesuffix(f":{JobClass.BULK}")
+        """`route:class` follows"""

@@ -1,4 +1,4 @@
-"""Results that are given again: the same bytes with the same options lead to the job that has scored them already."""
+"""The result cache: the same bytes with the same options lead to the job that has scored them before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.queue.redis_keys import RedisKeys
 
 
 class ResultCache:
-    """Holds the ids of jobs, never results: what a job's owner erases, and what expires, is not found any more.
+    """Holds the ids of jobs, never results: a job that was erased or has expired is not found any more.
 
     Methods raise QueueUnavailable when Redis cannot be reached.
     """

@@ -1,4 +1,4 @@
-"""Webhooks that are still to be delivered. They stand in Redis, so that they outlive whoever tries to deliver them."""
+"""Webhooks that are still to be delivered. They are in Redis, so that they outlive the process that delivers them."""
 
 from __future__ import annotations
 
@@ -8,55 +8,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.contracts import JobState
-from service.queue.clock import NOW
 from service.queue.connection import translate_redis_errors
-from service.queue.redis_keys import RedisKeys
-
-# A delivery is taken by moving it into the future: when its sender dies it is due again.
-# KEYS: due deliveries. ARGV: how long nobody else gets it, most deliveries, prefix of their keys.
-CLAIM = (
-    NOW
-    + """
-local claimed = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
-  local key = ARGV[3] .. id
-  if redis.call('EXISTS', key) == 0 then
-    redis.call('ZREM', KEYS[1], id)
-  else
-    redis.call('ZADD', KEYS[1], now + ARGV[1], id)
-    redis.call('HINCRBY', key, 'attempts', 1)
-    claimed[#claimed + 1] = {id, redis.call('HMGET', key, 'url', 'owner', 'state', 'at', 'attempts')}
-  end
-end
-return {string.format('%.6f', now), claimed}
-"""
-)
-
-# A job that was replayed ends a second time, perhaps while its first end is still being told: what became of that one
-# says nothing about the new one.
-# KEYS: due deliveries, the delivery. ARGV: job, when it ended.
-DONE = """
-if tonumber(redis.call('HGET', KEYS[2], 'at')) == tonumber(ARGV[2]) then
-  redis.call('ZREM', KEYS[1], ARGV[1])
-  redis.call('DEL', KEYS[2])
-end
-"""
-
-# KEYS and ARGV: as those of DONE, then in how many seconds, and how many tries there were.
-AGAIN = (
-    NOW
-    + """
-if tonumber(redis.call('HGET', KEYS[2], 'at')) == tonumber(ARGV[2]) then
-  redis.call('HSET', KEYS[2], 'attempts', ARGV[4])
-  redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
-end
-"""
-)
+from service.queue.redis_keys import KeyPrefixes, RedisKeys
+from service.queue.scripts import Script
 
 
 @dataclass(frozen=True)
 class WebhookDelivery:
-    """A job has ended and its webhook is to be told. `at` is when it ended, in Unix seconds."""
+    """The webhook of a job that has ended. `at` is the time of its end, in Unix seconds."""
 
     job_id: str
     url: str
@@ -80,14 +39,18 @@ class WebhookQueue:
     def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self._redis = redis
         self._keys = keys
-        self._claim = redis.register_script(CLAIM)
-        self._done = redis.register_script(DONE)
-        self._again = redis.register_script(AGAIN)
+        self._prefixes = KeyPrefixes(keys)
+        self._claim = Script(redis, "claim_webhooks")
+        self._done = Script(redis, "webhook_done")
+        self._again = Script(redis, "webhook_again")
 
     async def claim(self, count: int, lease_s: float) -> list[WebhookDelivery]:
-        """Up to `count` deliveries that are due; nobody else gets them for `lease_s`."""
+        """Up to `count` deliveries that are due; no other process gets them for `lease_s`."""
         with translate_redis_errors():
-            reply: Any = await self._claim(keys=[self._keys.webhooks], args=[lease_s, count, self._keys.webhook("")])
+            reply: Any = await self._claim(
+                keys={"webhooks": self._keys.webhooks},
+                args={"lease": lease_s, "count": count, "webhook_prefix": self._prefixes.webhook},
+            )
         now, found = float(reply[0]), reply[1]
         return [
             WebhookDelivery(
@@ -103,9 +66,9 @@ class WebhookQueue:
         ]
 
     async def done(self, delivery: WebhookDelivery) -> None:
-        """Forget a delivery: it has arrived, or has been given up."""
+        """Delete a delivery that has arrived, or was given up."""
         with translate_redis_errors():
-            await self._done(keys=self._of(delivery), args=[delivery.job_id, delivery.at])
+            await self._done(keys=self._of(delivery), args={"id": delivery.job_id, "ended_at": delivery.at})
 
     async def postpone(self, delivery: WebhookDelivery, in_s: float) -> None:
         """Give a delivery back that was claimed and not tried, to be claimed again later."""
@@ -117,7 +80,10 @@ class WebhookQueue:
 
     async def _at(self, delivery: WebhookDelivery, in_s: float, attempts: int) -> None:
         with translate_redis_errors():
-            await self._again(keys=self._of(delivery), args=[delivery.job_id, delivery.at, in_s, attempts])
+            await self._again(
+                keys=self._of(delivery),
+                args={"id": delivery.job_id, "ended_at": delivery.at, "delay": in_s, "attempts": attempts},
+            )
 
-    def _of(self, delivery: WebhookDelivery) -> list[str]:
-        return [self._keys.webhooks, self._keys.webhook(delivery.job_id)]
+    def _of(self, delivery: WebhookDelivery) -> dict[str, str]:
+        return {"webhooks": self._keys.webhooks, "webhook": self._keys.webhook(delivery.job_id)}

@@ -1,4 +1,4 @@
-"""When the next batch begins: at once, unless more clips are sure to come and wait for the same cores."""
+"""The delay between batches while more clips are sure to come."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from service.queue.clip_entries import ClipEntry
 
 
 class BatchDelay:
-    """While uploads queue to be decoded, a worker lets `pause_s` pass from batch to batch, so that batches grow.
+    """While uploads wait to be decoded, `pause_s` pass between the starts of two batches, so that batches grow.
 
-    Such uploads come soon and have waited already, and where the worker shares the cores with their decoding, which
-    most small machines do, nothing stands still meanwhile: clips that go together only take less of them. Whoever is
-    alone with a worker never waits, and after a full batch nobody does.
+    On small machines decoding uses the same cores as the worker, so they are not idle during the delay, and clips that
+    are scored together need less of them. There is no delay while no upload waits for decoding, nor after a full batch.
     """
 
     def __init__(self, pause_s: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -11,7 +11,7 @@ from service.contracts import BreakerState
 class Breaker:
     """Opens after `failures` failures in a row; `open_s` seconds later one attempt may show that all is well again.
 
-    While it is open nothing is taken from the queue, and the api refuses uploads at once instead of letting them wait.
+    While it is open the worker takes no clips, and the api refuses uploads at once instead of letting them wait.
     """
 
     def __init__(self, failures: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,6 +47,6 @@ class Breaker:
             self._opened_at = self._clock()
 
     def probe(self) -> None:
-        """Something says that the backend is back: let the next attempt decide now."""
+        """The backend may be back: let the next attempt decide now."""
         if self._opened_at is not None:
             self._opened_at = self._clock() - self._open_s

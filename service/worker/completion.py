@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class Completion:
-    """Writes what became of clips, finishes jobs, and only then acknowledges the stream entries.
+    """Writes the scores or the failure of clips, finishes jobs, and only then acknowledges the stream entries.
 
     The order matters: a worker that dies before the acknowledgement leaves entries that another worker takes up again.
     """
@@ -90,14 +90,14 @@ class Completion:
         await self._stream.ack([entry])
 
     async def nack(self, entries: Collection[ClipEntry], failure: str | None = None) -> None:
-        """Give entries back to the queue at once; `failure` says what went wrong with them, if anything did."""
+        """Give entries back to the queue at once. `failure` is the reason where it counts as a failed delivery."""
         if failure is not None:
             for job_id in {entry.job_id for entry in entries}:
                 await self._store.record_failure(job_id, failure)
         await self._stream.nack(entries, failed=failure is not None)
 
     async def sweep(self) -> None:
-        """Expire the jobs whose deadline has passed, and forget dead letters that are too old."""
+        """Expire the jobs whose deadline has passed, and delete dead letters that are too old."""
         for job_id in await self._store.expire_overdue():
             metrics.JOBS.labels(JobState.EXPIRED).inc()
             log.warning("job_failed", job=job_id, state=JobState.EXPIRED, code=DeadlineExceeded.code)

@@ -1,4 +1,4 @@
-"""What the worker needs to know of the settings."""
+"""The settings of the worker."""
 
 from __future__ import annotations
 

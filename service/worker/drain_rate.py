@@ -9,7 +9,7 @@ FADING = 0.9
 class DrainRate:
     """Clips scored per busy second, by model.
 
-    Full batches say best what a worker can do under load; until there are any, all batches are taken.
+    Full batches show best what a worker can do under load; until there are any, all batches count.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a worker serves, and the announcement of it."""
+"""The models that a worker serves, and their announcement."""
 
 from __future__ import annotations
 

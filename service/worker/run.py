@@ -1,4 +1,4 @@
-"""Running one worker: connect, start the backend, serve until told to stop, leave nothing behind."""
+"""Runs one worker: connects, starts the backend, serves until a signal stops it, and cleans up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def run_worker(
     limits: DeadLetterLimits,
     watchdog: Watchdog,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `watchdog` tells whether it moves."""
+    """Serve until SIGTERM or SIGINT; `watchdog` shows whether it makes progress."""
     # Never reused: an old process of the same name may still hold entries.
     consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     keys = RedisKeys(prefix)

@@ -1,4 +1,4 @@
-"""Whose turn it is: how a worker shares itself between the classes of jobs and between routes."""
+"""Shares the time of a worker between the classes of jobs and between routes."""
 
 from __future__ import annotations
 

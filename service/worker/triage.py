@@ -1,4 +1,4 @@
-"""What is to become of each clip that a worker was handed: scored, or settled without the backend."""
+"""Triage of delivered clips: each is scored, or settled without the backend."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LoadedClip:
 
 
 class Verdict(Enum):
-    """What is to become of a clip."""
+    """How to deal with a clip."""
 
     SCORE = auto()
     FAIL = auto()

@@ -1,4 +1,4 @@
-"""Signs of life of a worker's loops."""
+"""Progress of a worker's loops, for its liveness probe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Loop = Literal["work", "heartbeat", "upkeep"]
 class Watchdog:
     """When each loop was last seen to move. Read by a thread of its own, which answers even when the loops hang.
 
-    Waiting for an absent Redis or Triton is moving: whoever restarts a process would not bring those back.
+    Waiting for an absent Redis or Triton counts as progress: a restart of the worker would not bring those back.
     """
 
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:

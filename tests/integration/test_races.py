@@ -178,7 +178,7 @@ async def test_a_letter_is_dropped_while_its_job_is_deleted_and_the_job_stays_de
     job = await accepted(store)
     assert await bury(dead, job)
     await store.cancel(job.id)
-    await dead._drop(keys=[keys.dead], args=[job.id, keys.prefix])
+    await dead._drop(keys={"letters": keys.dead}, args={"id": job.id, **dead._prefixes})
     with pytest.raises(JobDeleted):
         await store.status(job.id)
     assert await dead.letters() == []

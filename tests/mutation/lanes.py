@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 from redis.commands.core import AsyncScript
 
+from service.queue import scripts
 from tests.mutation.mutants import Mutant
 
 LANES = 4
@@ -125,8 +125,8 @@ class Lanes:
 
     def _child(self, mutant: Mutant | None, tests: list[pytest.Item], writer: int) -> None:
         """Run tests until one fails, then end this process without tearing down what it shares with its parent."""
-        for script, text in mutant.scripts() if mutant else ():
-            setattr(importlib.import_module(script.module), script.name, text)
+        if mutant:
+            _replace(mutant)
         for item in tests:
             os.write(writer, f"\n{item.nodeid}".encode())
             if self._fails_in_time(item) and self._fails_in_time(item):
@@ -139,6 +139,17 @@ class Lanes:
         failed = _fails(item)
         signal.setitimer(signal.ITIMER_REAL, 0)
         return failed
+
+
+def _replace(mutant: Mutant) -> None:
+    """From now on this process reads the mutant in the place of its file."""
+    source = scripts.source
+
+    def mutated(name: str) -> str:
+        return mutant.text if name == mutant.piece.name else source(name)
+
+    scripts.source = mutated
+    scripts.load.cache_clear()
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,15 @@ def statements(lines: list[str]) -> list[Statement]:
     ends: dict[int, int] = {}
     at = 0
     while at < len(lines):
+        if lines[at].startswith("--"):
+            at += 1
+            continue
         last = at
         while _brackets(lines[at : last + 1]) > 0:
             last += 1
         text = " ".join(line.strip() for line in lines[at : last + 1])
         depth = _depth(text)
-        if text and not text.startswith("--") and not re.fullmatch(r"(?:else|end)\b[ )]*", text):
+        if text and not re.fullmatch(r"(?:else|end)\b[ )]*", text):
             found.append(Statement(text, at, last, last))
         if depth > 0:
             open_blocks.append(len(found) - 1)

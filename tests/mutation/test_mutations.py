@@ -12,7 +12,7 @@ from service.local.redis import LocalRedis
 from service.queue.connection import connect
 from tests.mutation.mutants import mutants
 from tests.mutation.run import ROOT, sample
-from tests.mutation.scripts import pieces, registered
+from tests.mutation.scripts import pieces, scripts
 from tests.mutation.survivors import accepted
 
 MUTANTS = os.environ.get("VIDTR_MUTANTS", "24")
@@ -20,7 +20,7 @@ KILLED = 0.95
 
 
 def test_every_line_of_every_script_is_in_one_piece() -> None:
-    for script in registered():
+    for script in scripts():
         parts = [piece.text for piece in pieces() if script in piece.scripts]
         lines = [line for part in parts for line in part.split("\n") if line]
         assert sorted(lines) == sorted(line for line in script.text.split("\n") if line)

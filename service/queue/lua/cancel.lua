@@ -1,0 +1,30 @@
+-- Erases a job. Returns 0 where it is unknown, 1 where it had ended, 2 where it was unfinished. An Idempotency-Key and
+-- a place in the result cache may lead to another job by now: they are deleted only where they lead to this one. A
+-- dead job is no longer kept for a replay, and its letter is deleted too. Earlier releases call the field of the cache
+-- key `same`.
+-- KEYS: job, outcome, scores, deadlines, events, webhooks, webhook, letters, kept
+-- ARGV: id, channel, life, payload_prefix
+-- INCLUDE: event, delete_letters
+local job, outcome, scores, deadlines, events, webhooks, webhook, letters, kept = unpack(KEYS, 1, 9)
+local id, channel, life, payload_prefix = unpack(ARGV, 1, 4)
+redis.call('ZREM', deadlines, id)
+local state = redis.call('HMGET', job, 'total', 'finished', 'idempotency', 'same')
+if not state[1] then return 0 end
+for clip = 0, state[1] - 1 do redis.call('UNLINK', payload_prefix .. clip) end
+local done = redis.call('HLEN', scores)
+redis.call('UNLINK', outcome, scores, webhook)
+redis.call('ZREM', webhooks, id)
+for at = 3, 4 do
+  local leads_to = state[at] and redis.call('GET', state[at])
+  if leads_to and leads_to:find(id, 1, true) then redis.call('DEL', state[at]) end
+end
+if state[2] == 'dead' then
+  delete_letters(letters, id)
+  redis.call('UNLINK', kept)
+end
+redis.call('HDEL', job, 'record')
+redis.call('HSET', job, 'finished', 'cancelled')
+redis.call('EXPIRE', job, life)
+if not state[2] then event(events, life, 'cancelled', done) end
+redis.call('PUBLISH', channel, id)
+return state[2] and 1 or 2
