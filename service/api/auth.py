@@ -55,7 +55,7 @@ KEYLESS = "address:"
 
 @dataclass(frozen=True)
 class Principal:
-    """Whoever sent a request."""
+    """The sender of a request."""
 
     owner: str
     """name of the API key; empty for a request without one"""

@@ -67,7 +67,7 @@ class JobEventStream:
         """Every event after `last_id`, as they happen; ends with the job, or when this process shuts down.
 
         The event that ends the job is left out where `ending` is False.
-        A while after the job's deadline it ends in any case: whoever follows a job that was replayed comes again.
+        A while after the job's deadline it ends in any case: a follower of a replayed job connects again.
         """
         quiet = 0
         with self._feeds.of(job.id) as feed:

@@ -1,6 +1,6 @@
 """Whom a browser speaks for: the names under which the API answers, and the pages that may change something here.
 
-A service on one's own machine trusts whoever reaches it, and every page that its user opens does. A page reads answers
+A service on one's own machine trusts all who reach it, and every page that its user opens does. A page reads answers
 only under its own name, so a name that is not the service's is refused (DNS rebinding). And it may post without
 reading, so a browser's word that the request comes from another site is heeded (as Go's `CrossOriginProtection` does).
 """

@@ -30,7 +30,7 @@ _TAKES_GZIP = re.compile(r"(?:^|[\s,])gzip(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 
 class SwaggerFiles(StaticFiles):
-    """Static files with the page's headers. Those that lie there compressed are sent so to whoever takes it."""
+    """Static files with the page's headers. Clients that accept the encoding get compressed files as they are."""
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """The file of that name, or its compressed form."""

@@ -55,7 +55,7 @@ def retry_in(attempts: int, config: WebhookConfig) -> float:
 
 
 class Webhooks:
-    """Delivers what is due. Every API process looks for it, and whoever claims a delivery makes the next try.
+    """Delivers what is due. Every API process looks for it, and the process that claims a delivery makes the next try.
 
     A try has one of `webhook_concurrency` places, of which owners and hosts have shares.
     """

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from service.evaluation.scoring import Candidate, Score
+    from service.evaluation.candidates import Candidate, Score
     from service.training.config import GeneratedData, TrainConfig
     from service.training.sources import Examples
     from service.video.config import VideoLimits
@@ -80,7 +80,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for the report; that of the run when absent.")] = None,
 ) -> None:
     """Evaluate a run on its held-out data, or a camera-motion model; write report.html and figures.json."""
-    from service.evaluation.scoring import of_repository, of_run, score_of
+    from service.evaluation.candidates import of_repository, of_run, score_of
     from service.model.presets import CAMERA_MOTION_LABELS
     from service.settings import Settings
     from service.training.config import GeneratedData, is_run

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from service.evaluation.scoring import Candidate
+    from service.evaluation.candidates import Candidate
     from service.video.config import VideoLimits
 
 OnProgress = Callable[[str, int, int], None]

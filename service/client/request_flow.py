@@ -62,7 +62,7 @@ def no_progress(progress: Progress) -> None:
 
 @dataclass(frozen=True)
 class Send:
-    """Send one request and read its whole answer. One with `shielded` is sent even by whoever is being cancelled."""
+    """Send one request and read its whole answer. With `shielded`, it is sent even if the caller is canceled."""
 
     method: str
     path: str

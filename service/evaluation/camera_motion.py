@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from service.evaluation import cuts
 from service.evaluation.camera_paths import RANGES
+from service.evaluation.candidates import Candidate, Score, score_all
 from service.evaluation.decoded import RealTestSet
-from service.evaluation.scoring import Candidate, Score, score_all
 from service.evaluation.temporal_sanity import PAIRS, temporal_sanity
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.evaluate import Evaluation

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from service.evaluation.scoring import Score, score_all, score_of
+from service.evaluation.candidates import Score, score_all, score_of
 from service.model.factory import Network
 from service.model.layers import NetworkOutput
 from service.model.vidtr import GridLayer, VidTr

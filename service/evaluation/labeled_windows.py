@@ -20,7 +20,7 @@ from torch import Tensor
 
 from service.contracts import ClipSpec, JobRequest
 from service.errors import VidtrError
-from service.evaluation.scoring import Candidate
+from service.evaluation.candidates import Candidate
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
 

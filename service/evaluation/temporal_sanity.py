@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from service.evaluation.scoring import Score, score_all
+from service.evaluation.candidates import Score, score_all
 from service.training.camera_motion.symmetry import REVERSED
 from service.training.camera_motion.trajectories import INDEX
 from service.training.intervals import Share, wilson

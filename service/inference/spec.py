@@ -35,7 +35,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class ModelConfigError(Exception):
     """A model's configuration contradicts itself, its files or the service's contract.
 
-    It is found when a model is loaded and addresses whoever deploys the model, so it is no error of a request.
+    It is found when a model is loaded and addresses the person who deploys the model, so it is no error of a request.
     """
 
     def __init__(self, model: str, field: str, found: object, expected: str) -> None:

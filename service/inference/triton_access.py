@@ -1,6 +1,6 @@
 """The key without which a Triton of this service does nothing but say how it is.
 
-Whoever may load a model into Triton runs code there: a load request can bring the model's files with it. So servers
+Loading a model into Triton runs code there: a load request can bring the model's files with it. So servers
 that are started for this service restrict all of their protocols but health, and its workers bring the key.
 """
 

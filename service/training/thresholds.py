@@ -1,4 +1,4 @@
-"""From which score on a label holds: chosen so that whoever believes it is seldom wrong."""
+"""From which score on a label holds: chosen so that a label above it is seldom wrong."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """What a sandbox worker says about an upload, checked against what was asked of it.
 
-A sandbox worker parses untrusted bytes, and whoever takes it over writes its report. So nothing in it is believed for
-its form
-alone: each value has to be one that decoding this upload can have given.
+A sandbox worker parses untrusted bytes, and an attacker who takes it over writes its report. So nothing in it is
+believed for its form alone: each value has to be one that decoding this upload can have given.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class HeldClips:
     """The bytes of a file of clips, read where they are sliced; a context manager that closes the file.
 
     Read, never mapped: the sandbox worker that wrote the file may hold it still, and if it could make it shorter,
-    whoever touched a mapping of it would be ended by SIGBUS. A read of what is gone is an error of this one upload.
+    SIGBUS would end a process that touched a mapping of it. A read of what is gone is an error of this one upload.
     Each piece is a copy, so nothing changes it afterwards, and only the pieces in use take memory.
     """
 

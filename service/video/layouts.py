@@ -15,7 +15,7 @@ from service.video.sandbox_worker import SandboxWorkerGone
 class Layouts:
     """The pool of the current fork server; another one starts when it has ended, or when its workers have crashed.
 
-    Whoever attacks a decoder has to guess addresses, and a wrong guess is a crash: after `crashes` of them (0 for any
+    An attacker of a decoder has to guess addresses, and a wrong guess is a crash: after `crashes` of them (0 for any
     number) the addresses change. The next fork server starts beside the old one, whose decodes go on to their end.
     """
 

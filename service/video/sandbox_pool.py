@@ -118,7 +118,7 @@ class SandboxPool:
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[None]:
         async def quietly() -> None:
-            # Whoever comes next is told that there is no server any more.
+            # The next caller learns that there is no server any more.
             with contextlib.suppress(ServerGone):
                 await work
 

@@ -29,7 +29,7 @@ export class FrameReader {
     return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.8));
   }
 
-  /** Let go of the file; whoever still waits for a picture is told that none comes. */
+  /** Let go of the file; pending requests for a picture end without one. */
   close() {
     this.closing.abort();
     URL.revokeObjectURL(this.video.src);

@@ -27,7 +27,7 @@ class Nested(ValueError):
 def check_nesting(path: Path) -> None:
     """Raise Nested where a tuple or frozen set in the file has more than `MOST_PARTS` parts in all.
 
-    A pickle that is damaged is looked at as far as it can be read: whoever unpickles it comes no further.
+    A pickle that is damaged is looked at as far as it can be read: unpickling it gets no further.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

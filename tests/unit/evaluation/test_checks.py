@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from service.evaluation import cuts
 from service.evaluation.assessment_report import write_motion_report
 from service.evaluation.camera_motion import Assessment, assess, flattened
+from service.evaluation.candidates import Candidate, Score, score_of
 from service.evaluation.examples import attention_picture, spread_cuts
-from service.evaluation.scoring import Candidate, Score, score_of
 from service.evaluation.temporal_sanity import temporal_sanity
 from service.model.config import VidTrConfig
 from service.model.layers import NetworkOutput

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from service.contracts import Activation, ClipSpec
+from service.evaluation.candidates import Candidate
 from service.evaluation.labeled_windows import (
     Answer,
     LabeledWindow,
@@ -19,7 +20,6 @@ from service.evaluation.labeled_windows import (
     read_answers,
     read_windows,
 )
-from service.evaluation.scoring import Candidate
 from service.evaluation.window_figures import window_figures, window_rows
 from service.model.layers import NetworkOutput
 from service.settings import Settings
