@@ -39,7 +39,7 @@ from service.video.probe import open_video
 SHORT_SIDE = 256
 SLOTS, STEP_S = 8, 8 / 30
 RIVALS = ("torchcodec_exact", "torchcodec_approximate", "decord2")
-LIMITS = Settings(_env_file=None).narrowed(DecodeConfig)
+LIMITS = Settings(_env_file=None).subset(DecodeConfig)
 # swscale and torchcodec's filter round differently; a wrong frame of these videos differs by far more.
 MOST_DIFFERENCE = 8.0
 

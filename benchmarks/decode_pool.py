@@ -44,7 +44,7 @@ from service.video.config import DecodeConfig
 from service.video.pool import DecodePool
 
 MIB = 1024 * 1024
-CONFIG = Settings(_env_file=None).narrowed(DecodeConfig)
+CONFIG = Settings(_env_file=None).subset(DecodeConfig)
 SPEC = ClipSpec(
     frames=8,
     frame_step=8,

@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from service.local.redis import LocalRedis, redis_in_package
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
-from service.queue.job_intake import JobTimes
+from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
 from testing.factories import decoded, record, spec
@@ -33,7 +33,7 @@ CLIPS = 10
 CLIP_BYTES = 8 * 112 * 112 * 3
 CALLERS = 16
 KEYS = RedisKeys("bench")
-TIMES = JobTimes(payload_ttl_s=60, result_ttl_s=60, tombstone_ttl_s=60, idempotency_ttl_s=60)
+TIMES = JobTtlConfig(payload_ttl_s=60, result_ttl_s=60, tombstone_ttl_s=60, idempotency_ttl_s=60)
 WAYS = {
     "nothing kept": (False, "no", 0.0),
     "no": (True, "no", 0.0),

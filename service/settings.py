@@ -379,8 +379,8 @@ class Settings(BaseSettings):
         """Each address of `triton_url`."""
         return tuple(url.strip() for url in self.triton_url.split(",") if url.strip())
 
-    def narrowed(self, config: type[Config]) -> Config:
-        """A room's own config: a dataclass whose field names are names of settings."""
+    def subset(self, config: type[Config]) -> Config:
+        """The config of one package: a dataclass whose field names are names of settings."""
         return config(**{field.name: getattr(self, field.name) for field in fields(config)})
 
     def child_environment(self, secrets: Path) -> dict[str, str]:

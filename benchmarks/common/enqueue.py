@@ -19,7 +19,7 @@ from service.contracts import DecodedVideo, JobRecord, JobRequest, JobResult, Mo
 from service.local.process import ServerProcess, free_ports
 from service.local.redis import LocalRedis
 from service.queue.connection import connect
-from service.queue.job_intake import JobTimes
+from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
@@ -75,7 +75,7 @@ class Queue:
     """The API's side of the queue."""
 
     def __init__(self, redis_url: str, settings: Settings) -> None:
-        keys, times = RedisKeys(settings.redis_prefix), settings.narrowed(JobTimes)
+        keys, times = RedisKeys(settings.redis_prefix), settings.subset(JobTtlConfig)
         self.redis = connect(redis_url, name="bench")
         self._listening = connect(redis_url, name="bench-bus")
         self._store = JobStore(self.redis, keys, times)

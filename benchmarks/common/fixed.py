@@ -12,8 +12,8 @@ import numpy as np
 
 from service.contracts import ModelSpec
 from service.inference.backend import Clips, Scores
-from service.queue.dead_letters import DeadLetterLimits
-from service.queue.job_intake import JobTimes
+from service.queue.dead_letters import DeadLetterConfig
+from service.queue.job_intake import JobTtlConfig
 from service.settings import Settings
 from service.telemetry import logs, metrics
 from service.worker.config import WorkerConfig
@@ -86,8 +86,8 @@ def main() -> None:
     if settings.worker_metrics_port:
         metrics.serve(settings.metrics_host, settings.worker_metrics_port, None, watchdog.stalled)
     backend = FixedTime(fixed_spec(int(batch), int(frames), int(pixels), name), float(service_s))
-    config, times = settings.narrowed(WorkerConfig), settings.narrowed(JobTimes)
-    limits = settings.narrowed(DeadLetterLimits)
+    config, times = settings.subset(WorkerConfig), settings.subset(JobTtlConfig)
+    limits = settings.subset(DeadLetterConfig)
     asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, watchdog))
 
 

@@ -32,7 +32,7 @@ BATCH_WAIT_S = 0.005
 
 MODEL = scan_repository(Path(os.environ["MODELS"]))[-1]
 SPEC = MODEL.spec
-_LIMITS = Settings(_env_file=None).narrowed(DecodeConfig)
+_LIMITS = Settings(_env_file=None).subset(DecodeConfig)
 _REQUEST = JobRequest(windows=1)
 
 

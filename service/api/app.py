@@ -41,8 +41,8 @@ from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.events import JobEvents
-from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
-from service.queue.job_intake import JobTimes
+from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
+from service.queue.job_intake import JobTtlConfig
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
@@ -91,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    auth = settings.narrowed(AuthConfig)
+    auth = settings.subset(AuthConfig)
     names = settings.allowed_hosts or (() if auth.loopback else (ANY,))
     app.add_middleware(Origins, names=names, origins=settings.cors_origins)
     app.add_middleware(EarlyResponseMiddleware)
@@ -119,10 +119,10 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     keys = RedisKeys(settings.redis_prefix)
     redis = connect(settings.redis_url, name="vidtr-api")
     stack.push_async_callback(redis.aclose)
-    durability = Durability(redis, keys, settings.narrowed(DurabilityConfig))
+    durability = Durability(redis, keys, settings.subset(DurabilityConfig))
     listening = connect(settings.redis_url, name="vidtr-api-bus")
     stack.push_async_callback(listening.aclose)
-    store = JobStore(redis, keys, settings.narrowed(JobTimes))
+    store = JobStore(redis, keys, settings.subset(JobTtlConfig))
     directory = ModelDirectory(redis, keys)
     bus = ResultBus(listening, keys, store)
     await bus.start()
@@ -134,19 +134,19 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     sampler = QueueSampler(redis, keys, directory, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
-    api_keys = ApiKeyStore(settings.narrowed(ApiKeyConfig))
+    api_keys = ApiKeyStore(settings.subset(ApiKeyConfig))
     api_keys.load()
-    auth = Authenticator(settings.narrowed(AuthConfig), api_keys, Quotas(redis, keys))
+    auth = Authenticator(settings.subset(AuthConfig), api_keys, Quotas(redis, keys))
     auth.log_policy()
     shares = Shares(settings.caller_share, lambda: auth.only_one)
     overdue = Overdue(store, directory)
     overdue.start()
     stack.push_async_callback(overdue.close)
     admission = Admission(
-        settings.narrowed(AdmissionConfig),
+        settings.subset(AdmissionConfig),
         directory,
-        QueueCapacity(redis, keys, settings.narrowed(CapacityConfig)),
-        IdempotencyKeys(redis, keys, settings.narrowed(IdempotencyTimes)),
+        QueueCapacity(redis, keys, settings.subset(CapacityConfig)),
+        IdempotencyKeys(redis, keys, settings.subset(IdempotencyConfig)),
         pool.scheduler,
         shares,
     )
@@ -155,13 +155,13 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     refreshing = Periodic("api-keys", KEYS_REFRESH_S, api_keys.refresh)
     refreshing.start()
     stack.push_async_callback(refreshing.close)
-    webhooks = Webhooks(settings.narrowed(WebhookConfig), WebhookQueue(redis, keys), shares=shares)
+    webhooks = Webhooks(settings.subset(WebhookConfig), WebhookQueue(redis, keys), shares=shares)
     webhooks.start()
     stack.push_async_callback(webhooks.close)
     waiter = JobWaiter(store, bus, durability, settings.shutdown_grace_s * DRAIN_WAIT_SHARE, directory.clock)
     spool = SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes)
     classifier = Classifier(
-        UploadReceiver(spool, shares.of("spool", 0), settings.narrowed(UploadTimes)),
+        UploadReceiver(spool, shares.of("spool", 0), settings.subset(UploadTimes)),
         pool,
         store,
         auth,

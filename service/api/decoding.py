@@ -21,8 +21,8 @@ log = structlog.get_logger()
 
 def decode_config(settings: Settings) -> DecodeConfig:
     """How uploads are decoded: in a sandbox where strangers can reach the API, unless the settings say otherwise."""
-    config = settings.narrowed(DecodeConfig)
-    if config.decode_sandbox is None and not settings.narrowed(AuthConfig).loopback:
+    config = settings.subset(DecodeConfig)
+    if config.decode_sandbox is None and not settings.subset(AuthConfig).loopback:
         return replace(config, decode_sandbox="require")
     return config
 

@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     app = create_app(settings)
-    guard = Connections(settings.narrowed(ConnectionConfig))
+    guard = Connections(settings.subset(ConnectionConfig))
     config = uvicorn.Config(
         app,
         # A factory: uvicorn calls it for each connection.

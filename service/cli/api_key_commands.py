@@ -44,7 +44,7 @@ def list_keys() -> None:
     """A table of the configured keys."""
     from service.api.api_keys import ApiKeyConfig, ApiKeyStore
 
-    ring = ApiKeyStore(Settings().narrowed(ApiKeyConfig))
+    ring = ApiKeyStore(Settings().subset(ApiKeyConfig))
     ring.load()
     table = Table("name", "hash", "expires", "valid", "requests", "video seconds")
     now = datetime.now(UTC).timestamp()

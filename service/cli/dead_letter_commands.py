@@ -24,15 +24,15 @@ JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 
 def _ask(question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
     from service.queue.connection import connect
-    from service.queue.dead_letters import DeadLetterLimits, DeadLetters
-    from service.queue.job_intake import JobTimes
+    from service.queue.dead_letters import DeadLetterConfig, DeadLetters
+    from service.queue.job_intake import JobTtlConfig
     from service.queue.redis_keys import RedisKeys
 
     settings = Settings()
 
     async def ask() -> Answer:
         redis = connect(settings.redis_url, name="vidtr-dead")
-        times, limits = settings.narrowed(JobTimes), settings.narrowed(DeadLetterLimits)
+        times, limits = settings.subset(JobTtlConfig), settings.subset(DeadLetterConfig)
         try:
             return await question(DeadLetters(redis, RedisKeys(settings.redis_prefix), times, limits))
         finally:

@@ -111,7 +111,7 @@ class _Pipeline:
 
 @asynccontextmanager
 async def _pipeline(settings: Settings) -> AsyncIterator[_Pipeline]:
-    pool = DecodePool(settings.narrowed(DecodeConfig))
+    pool = DecodePool(settings.subset(DecodeConfig))
     backend = TorchScriptBackend(
         TorchScriptConfig(
             settings.model_repository, settings.torch_threads or usable_cores(), settings.torchscript_operators

@@ -156,8 +156,8 @@ def api() -> None:
 def worker() -> None:
     """Run one worker process; its settings come from the environment."""
     from service.inference.backend import Backend
-    from service.queue.dead_letters import DeadLetterLimits
-    from service.queue.job_intake import JobTimes
+    from service.queue.dead_letters import DeadLetterConfig
+    from service.queue.job_intake import JobTtlConfig
     from service.telemetry import logs, metrics, traces
     from service.worker.config import WorkerConfig
     from service.worker.run import run_worker
@@ -203,11 +203,11 @@ def worker() -> None:
     asyncio.run(
         run_worker(
             backend,
-            settings.narrowed(WorkerConfig),
+            settings.subset(WorkerConfig),
             settings.redis_url,
             settings.redis_prefix,
-            settings.narrowed(JobTimes),
-            settings.narrowed(DeadLetterLimits),
+            settings.subset(JobTtlConfig),
+            settings.subset(DeadLetterConfig),
             watchdog,
         )
     )

@@ -48,7 +48,7 @@ def _size(video: VideoInfo) -> tuple[int, int]:
 
 
 async def _decode(path: Path, clip: ClipSpec, options: JobRequest, settings: Settings) -> NDArray[np.uint8]:
-    pool = DecodePool(settings.narrowed(DecodeConfig))
+    pool = DecodePool(settings.subset(DecodeConfig))
     with tempfile.TemporaryDirectory(prefix="vidtr-explain-") as scratch:
         try:
             await pool.start()

@@ -36,4 +36,4 @@ def _limits() -> VideoLimits:
     from service.settings import Settings
     from service.video.config import VideoLimits
 
-    return Settings().narrowed(VideoLimits)
+    return Settings().subset(VideoLimits)

@@ -14,7 +14,7 @@ from service.errors import UnknownDeadLetter
 from service.queue.clock import redis_time
 from service.queue.codec import Outcome
 from service.queue.connection import translate_redis_errors
-from service.queue.job_intake import JobTimes, entry_fields
+from service.queue.job_intake import JobTtlConfig, entry_fields
 from service.queue.redis_keys import LETTER_CREATED_FIELD, KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
 
@@ -22,7 +22,7 @@ LISTED = 1000
 
 
 @dataclass(frozen=True)
-class DeadLetterLimits:
+class DeadLetterConfig:
     """How long dead letters are kept, and how many, and how many bytes of clips with them."""
 
     dead_letter_ttl_s: int
@@ -33,7 +33,7 @@ class DeadLetterLimits:
 class DeadLetters:
     """The dead letters of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTimes, limits: DeadLetterLimits) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTtlConfig, limits: DeadLetterConfig) -> None:
         self._redis = redis
         self._keys = keys
         self._times = times

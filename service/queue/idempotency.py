@@ -17,7 +17,7 @@ from service.queue.scripts import Script
 
 
 @dataclass(frozen=True)
-class IdempotencyTimes:
+class IdempotencyConfig:
     """Life of a key once its job is accepted, and of the claim of a request that is still uploading, in seconds."""
 
     idempotency_ttl_s: int
@@ -49,7 +49,7 @@ class Earlier:
 class IdempotencyKeys:
     """Keys of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, keys: RedisKeys, times: IdempotencyTimes) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, times: IdempotencyConfig) -> None:
         self._keys = keys
         self._prefixes = KeyPrefixes(keys)
         self._times = times

@@ -29,7 +29,7 @@ UNACCEPTED_SHARE = 2 / 3
 
 
 @dataclass(frozen=True)
-class JobTimes:
+class JobTtlConfig:
     """How long the parts of a job are kept, in seconds."""
 
     payload_ttl_s: int
@@ -68,7 +68,7 @@ def entry_fields(record: JobRecord, clip: int, *, more_coming: bool = False) -> 
 class JobIntake(JobReader):
     """Accepts jobs. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
-    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTimes) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTtlConfig) -> None:
         super().__init__(redis, keys, times.result_ttl_s)
         self._times = times
         self._prefixes = KeyPrefixes(keys)

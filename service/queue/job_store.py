@@ -11,7 +11,7 @@ from service.contracts import ClipScores
 from service.queue.clip_entries import ClipEntry
 from service.queue.codec import Outcome, encode_scores
 from service.queue.connection import run_all, translate_redis_errors
-from service.queue.job_intake import JobIntake, JobTimes
+from service.queue.job_intake import JobIntake, JobTtlConfig
 from service.queue.job_reader import overdue, unknown
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.scored_job import ScoredJob, by_job, scored_job
@@ -36,7 +36,7 @@ class End(NamedTuple):
 class JobStore(JobIntake):
     """Jobs in Redis. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
-    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTimes) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, times: JobTtlConfig) -> None:
         super().__init__(redis, keys, times)
         self._reply_prefix = keys.reply_channel("")
         self._cancel = Script(redis, "cancel")

@@ -11,8 +11,8 @@ from uuid import uuid4
 from service.inference.backend import Backend
 from service.queue.clip_stream import ClipStream
 from service.queue.connection import connect
-from service.queue.dead_letters import DeadLetterLimits, DeadLetters
-from service.queue.job_intake import JobTimes
+from service.queue.dead_letters import DeadLetterConfig, DeadLetters
+from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
@@ -27,8 +27,8 @@ async def run_worker(
     config: WorkerConfig,
     redis_url: str,
     prefix: str,
-    times: JobTimes,
-    limits: DeadLetterLimits,
+    times: JobTtlConfig,
+    limits: DeadLetterConfig,
     watchdog: Watchdog,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `watchdog` shows whether it makes progress."""

@@ -21,7 +21,7 @@ from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.durability import Durability, DurabilityConfig
-from service.queue.job_intake import JobTimes
+from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import End, JobStore
 from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record, scores, spec
@@ -34,7 +34,7 @@ WINDOW = 1 << 20
 JOBS, CLIPS = 36, 3
 SIDE = 32
 SHAPE = (4, SIDE, SIDE, 3)
-TIMES = JobTimes(payload_ttl_s=3600, result_ttl_s=3600, tombstone_ttl_s=3600, idempotency_ttl_s=3600)
+TIMES = JobTtlConfig(payload_ttl_s=3600, result_ttl_s=3600, tombstone_ttl_s=3600, idempotency_ttl_s=3600)
 KEYS = RedisKeys("disk")
 STREAM = KEYS.clips("tiny", JobClass.INTERACTIVE)
 

@@ -10,16 +10,16 @@ from service.local.redis import LocalRedis
 from service.queue.backlog import backlogs
 from service.queue.clip_stream import ClipStream
 from service.queue.connection import connect
-from service.queue.dead_letters import DeadLetterLimits, DeadLetters
-from service.queue.job_intake import JobTimes
+from service.queue.dead_letters import DeadLetterConfig, DeadLetters
+from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
 from tests.fixtures.access_list import restricted
 from tests.fixtures.keyspace import immortal
 
-TIMES = JobTimes(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idempotency_ttl_s=400)
-LETTERS = DeadLetterLimits(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
+TIMES = JobTtlConfig(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idempotency_ttl_s=400)
+LETTERS = DeadLetterConfig(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
 
 
 async def waiting(redis: Redis, keys: RedisKeys) -> int:

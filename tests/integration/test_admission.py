@@ -9,7 +9,7 @@ from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, WorkerStatus
 from service.errors import QueueFull
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
-from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
+from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
 from service.video.decode_scheduler import DecodeScheduler
@@ -42,7 +42,7 @@ def scheduler() -> DecodeScheduler:
 @pytest.fixture
 async def admission(redis: Redis, keys: RedisKeys, directory: ModelDirectory, scheduler: DecodeScheduler) -> Admission:
     await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
-    times = IdempotencyTimes(idempotency_ttl_s=60, reservation_ttl_s=5.0)
+    times = IdempotencyConfig(idempotency_ttl_s=60, reservation_ttl_s=5.0)
     return Admission(
         CONFIG, directory, QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times), scheduler
     )
@@ -87,7 +87,7 @@ async def test_one_caller_leaves_slots_to_others(
     redis: Redis, keys: RedisKeys, directory: ModelDirectory, scheduler: DecodeScheduler
 ) -> None:
     await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
-    times = IdempotencyTimes(idempotency_ttl_s=60, reservation_ttl_s=5.0)
+    times = IdempotencyConfig(idempotency_ttl_s=60, reservation_ttl_s=5.0)
     parts = QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times)
     admission = Admission(CONFIG, directory, *parts, scheduler, Shares(0.75))
     async with contextlib.AsyncExitStack() as stack:

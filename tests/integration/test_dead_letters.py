@@ -7,7 +7,7 @@ from service.contracts import DeadLetter, JobClass, JobRecord, JobState
 from service.errors import BackendFailed, UnknownDeadLetter
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
-from service.queue.dead_letters import DeadLetterLimits, DeadLetters
+from service.queue.dead_letters import DeadLetterConfig, DeadLetters
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
@@ -185,7 +185,7 @@ async def test_the_death_of_a_job_is_published(
 async def test_the_oldest_letters_go_first_with_their_clips(
     store: JobStore, redis: Redis, keys: RedisKeys, jobs: int, size: int
 ) -> None:
-    dead = DeadLetters(redis, keys, TIMES, DeadLetterLimits(400, jobs, size))
+    dead = DeadLetters(redis, keys, TIMES, DeadLetterConfig(400, jobs, size))
     old, *young = [await buried(store, dead) for _ in range(3)]
     assert [letter.job_id for letter in await dead.letters()] == [job.id for job in reversed(young)]
     assert not await redis.exists(keys.payload(old.id, 1), keys.scores(old.id), keys.dead_job(old.id))

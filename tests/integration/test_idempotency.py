@@ -5,7 +5,7 @@ from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, IdempotencyInProgress, JobDeleted, UnknownJob
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
-from service.queue.idempotency import Claim, Earlier, IdempotencyKeys, IdempotencyTimes
+from service.queue.idempotency import Claim, Earlier, IdempotencyConfig, IdempotencyKeys
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record
@@ -13,7 +13,7 @@ from testing.factories import clip, decoded, record
 
 @pytest.fixture
 def idempotency(redis: Redis, keys: RedisKeys) -> IdempotencyKeys:
-    return IdempotencyKeys(redis, keys, IdempotencyTimes(idempotency_ttl_s=100, reservation_ttl_s=5.0))
+    return IdempotencyKeys(redis, keys, IdempotencyConfig(idempotency_ttl_s=100, reservation_ttl_s=5.0))
 
 
 async def claimed(idempotency: IdempotencyKeys, job_id: str) -> Claim:

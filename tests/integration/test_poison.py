@@ -18,8 +18,8 @@ from service.inference.backend import Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.local.process import ServerProcess
 from service.local.redis import LocalRedis
-from service.queue.dead_letters import DeadLetterLimits
-from service.queue.job_intake import JobTimes
+from service.queue.dead_letters import DeadLetterConfig
+from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
 from service.settings import Settings
@@ -52,7 +52,7 @@ class Mortal(TorchScriptBackend):
 def work(engine: type[TorchScriptBackend]) -> None:
     """A worker process, as `vidtr worker` is one."""
     settings = Settings()
-    times, limits, config = (settings.narrowed(kind) for kind in (JobTimes, DeadLetterLimits, WorkerConfig))
+    times, limits, config = (settings.subset(kind) for kind in (JobTtlConfig, DeadLetterConfig, WorkerConfig))
     backend = engine(TorchScriptConfig(settings.model_repository, threads=1))
     asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, Watchdog(60)))
 

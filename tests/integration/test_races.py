@@ -14,7 +14,7 @@ from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.dead_letters import DeadLetters
 from service.queue.events import JobEvents
-from service.queue.idempotency import Claim, Earlier, IdempotencyKeys, IdempotencyTimes
+from service.queue.idempotency import Claim, Earlier, IdempotencyConfig, IdempotencyKeys
 from service.queue.job_list import JobList
 from service.queue.job_store import SWEPT_AT_ONCE, End, JobStore
 from service.queue.model_directory import ModelDirectory
@@ -29,7 +29,7 @@ HOOK = JobRequest(webhook="https://example.com/hook")
 
 @pytest.fixture
 def idempotency(redis: Redis, keys: RedisKeys) -> IdempotencyKeys:
-    return IdempotencyKeys(redis, keys, IdempotencyTimes(idempotency_ttl_s=100, reservation_ttl_s=5.0))
+    return IdempotencyKeys(redis, keys, IdempotencyConfig(idempotency_ttl_s=100, reservation_ttl_s=5.0))
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
 from service.queue.connection import connect
-from service.queue.dead_letters import DeadLetterLimits, DeadLetters
+from service.queue.dead_letters import DeadLetterConfig, DeadLetters
 from service.queue.durability import Durability, DurabilityConfig
-from service.queue.idempotency import IdempotencyKeys, IdempotencyTimes
-from service.queue.job_intake import JobTimes
+from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
+from service.queue.job_intake import JobTtlConfig
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 
 KEYS = RedisKeys("sim")
 RESERVED_S = 3.0
-TIMES = JobTimes(
+TIMES = JobTtlConfig(
     payload_ttl_s=300,
     result_ttl_s=600,
     tombstone_ttl_s=7200,
     idempotency_ttl_s=7200,
     reservation_ttl_s=RESERVED_S,
 )
-LETTERS = DeadLetterLimits(dead_letter_ttl_s=7200, dead_letter_max_jobs=50, dead_letter_max_bytes=1 << 20)
+LETTERS = DeadLetterConfig(dead_letter_ttl_s=7200, dead_letter_max_jobs=50, dead_letter_max_bytes=1 << 20)
 MOST_CLIPS = 8
 CACHED_S = 600
 HOOK = WebhookConfig(
@@ -128,7 +128,7 @@ class Api:
         redis = connected(world, self.process)
         self.store = JobStore(redis, KEYS, TIMES)
         self.directory = _directory(redis)
-        keys = IdempotencyKeys(redis, KEYS, IdempotencyTimes(TIMES.idempotency_ttl_s, RESERVED_S))
+        keys = IdempotencyKeys(redis, KEYS, IdempotencyConfig(TIMES.idempotency_ttl_s, RESERVED_S))
         limits = CapacityConfig(
             max_queue_clips=MOST_CLIPS,
             max_queue_bytes=1 << 20,

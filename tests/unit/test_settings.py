@@ -79,4 +79,4 @@ def test_every_secret_of_the_settings_is_one(name: str) -> None:
 
 
 def test_a_rooms_config_takes_its_fields_from_settings_of_the_same_name() -> None:
-    assert Settings(max_streams=7).narrowed(DecodeConfig).max_streams == 7
+    assert Settings(max_streams=7).subset(DecodeConfig).max_streams == 7

@@ -43,7 +43,7 @@ def spec() -> ClipSpec:
 
 @pytest.fixture(scope="module")
 def footage(made: Path, spec: ClipSpec) -> RealTestSet:
-    return decode_real_test_set(made, spec, Settings().narrowed(VideoLimits), silent)
+    return decode_real_test_set(made, spec, Settings().subset(VideoLimits), silent)
 
 
 def cropped(entries: list[Entry]) -> list[Entry]:
@@ -98,7 +98,7 @@ def test_a_second_look_needs_no_decoding(made: Path, footage: RealTestSet, spec:
     def refuse(what: str, done: int, total: int) -> None:
         raise AssertionError(what)
 
-    again = decode_real_test_set(made, spec, Settings().narrowed(VideoLimits), refuse)
+    again = decode_real_test_set(made, spec, Settings().subset(VideoLimits), refuse)
     assert torch.equal(again.clips, footage.clips)
 
 

@@ -37,7 +37,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
         write_video(folder / "videos" / "numbers" / f"{i}.mp4", 20)
         write_video(folder / "videos" / "quadrants" / f"{i}.mp4", 20, draw=quadrants)
     lines: list[str] = []
-    limits = Settings().narrowed(VideoLimits)
+    limits = Settings().subset(VideoLimits)
     result = cross_validate(config(folder / "videos"), folder / "out", limits, 1, lines.append)
     assert len(lines) == 2
     return result
@@ -66,7 +66,7 @@ def test_the_table_has_a_row_for_each_fold(found: CrossValidation) -> None:
 def test_data_with_a_held_out_set_have_no_folds(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="without held-out annotations"):
         cross_validate(
-            config(tmp_path, held_out_annotations=tmp_path), tmp_path, Settings().narrowed(VideoLimits), 1, print
+            config(tmp_path, held_out_annotations=tmp_path), tmp_path, Settings().subset(VideoLimits), 1, print
         )
 
 

@@ -113,7 +113,7 @@ def test_a_window_without_an_answer_is_named(tmp_path: Path) -> None:
 def test_windows_are_decoded_where_they_lie(tmp_path: Path) -> None:
     write_still(tmp_path / "a.mp4", 1, frames=80, panned=2)
     windows = [LabeledWindow(file="a.mp4", start_s=s, end_s=s + 32 / 30, truth="pan_right") for s in (0.0, 4 / 30, 1.0)]
-    clips = decode_windows(windows, tmp_path, CLIP, Settings().narrowed(VideoLimits), lambda *_: None)
+    clips = decode_windows(windows, tmp_path, CLIP, Settings().subset(VideoLimits), lambda *_: None)
     assert clips.shape == (3, 8, 16, 16, 3)
     torch.testing.assert_close(clips[0, 1:], clips[1, :-1])
     assert not torch.equal(clips[0], clips[2])
@@ -124,7 +124,7 @@ def test_a_window_that_does_not_decode_is_named(tmp_path: Path) -> None:
     missing, broken = (LabeledWindow(file=name, start_s=3, end_s=4, truth="cut") for name in ("b.mp4", "a.mp4"))
     for one in (missing, broken):
         with pytest.raises(ValueError, match=rf"{one.file} at 3 s does not decode"):
-            decode_windows([one], tmp_path, CLIP, Settings().narrowed(VideoLimits), lambda *_: None)
+            decode_windows([one], tmp_path, CLIP, Settings().subset(VideoLimits), lambda *_: None)
 
 
 def test_a_model_with_classes_answers_with_the_likeliest() -> None:

@@ -33,7 +33,7 @@ def source(folder: Path, **data: object) -> Videos:
     network = {"height": 32, "width": 32, "frames": 4, "patch": 8, "depth": 1, "heads": 1, "dim": 8, "mlp_dim": 8}
     fields = {"kind": "folder", "videos": folder, "folds": 2, "windows": 1, "flip": False, **data}
     config = TrainConfig.model_validate({"network": network, "data": fields, "recipe": {"steps": 1}})
-    made = make_source(config, Settings().narrowed(VideoLimits), folder / "clips")
+    made = make_source(config, Settings().subset(VideoLimits), folder / "clips")
     assert isinstance(made, Videos)
     return made
 
