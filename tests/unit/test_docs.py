@@ -286,6 +286,13 @@ def test_the_table_of_redis_keys_is_that_of_the_code() -> None:
     assert sorted(table) == sorted(redis_names())
 
 
+def test_the_table_of_packages_holds_everything_below_service() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("## Packages")[2].partition("## ")[0]
+    rows = (re.findall(r"`([\w.]+)`", cell) for cell in re.findall(r"^\| (`[^|]+) \|", page, re.M))
+    present = {path.name for path in (ROOT / "service").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert {name for row in rows for name in row} == present - {"__init__.py", "__pycache__", "swagger"}
+
+
 # --- the pages themselves ----------------------------------------------------------------------------------------
 
 
