@@ -25,7 +25,7 @@ import torch
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import activation_bytes
 from service.model.factory import build_network, for_inference
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.training.config import TrainConfig, read_config
 from service.training.sources import Generated
 from service.training.start import make_network, make_source
@@ -74,7 +74,7 @@ def milliseconds(configs: dict[str, VidTrConfig | SequenceConfig], rounds: int) 
     """Median time of one clip in a batch, by way; rounds alternate between the ways."""
     torch.set_num_threads(1)
     some = next(iter(configs.values()))
-    clips = Normalise()(torch.randint(0, 256, (BATCH, some.frames, some.height, some.width, 3), dtype=torch.uint8))
+    clips = Normalize()(torch.randint(0, 256, (BATCH, some.frames, some.height, some.width, 3), dtype=torch.uint8))
     networks = {name: for_inference(build_network(config)) for name, config in configs.items()}
     taken: dict[str, list[float]] = {name: [] for name in configs}
     with torch.inference_mode():
@@ -122,7 +122,7 @@ def main() -> None:
                 "runs": found[name],
                 "ms_per_clip": times[name],
                 "time_ratio": times[name] / times["none"],
-                "activation_mib": activation_bytes(configs[name], "materialised", dropout=False) / MIB,
+                "activation_mib": activation_bytes(configs[name], "materialized", dropout=False) / MIB,
             }
             for name in table
         },

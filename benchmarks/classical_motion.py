@@ -57,7 +57,7 @@ class Rules:
     known: int = 5
     """Pairs that must say something."""
     cut: float = 0.75
-    """Correlation of the histograms of neighbouring frames under which there is a cut: in surveillance videos that are
+    """Correlation of the histograms of neighboring frames under which there is a cut: in surveillance videos that are
     cut nowhere 99 % of windows stay above 0.9, and of frames of two such videos 95 % lie below 0.6."""
 
 
@@ -68,9 +68,9 @@ class Motion:
     steps: NDArray[np.float64]
     """`(T-1, 4)` motion of the content from frame to frame: to the left, up, outwards, clockwise; NaN where unknown."""
     correlation: NDArray[np.float64]
-    """`(N-1,)` of the histograms of neighbouring frames of all those in the window."""
+    """`(N-1,)` of the histograms of neighboring frames of all those in the window."""
     level: NDArray[np.float64]
-    """`(T,)` standard deviation of the grey levels of each sampled frame, 0 to 255."""
+    """`(T,)` standard deviation of the gray levels of each sampled frame, 0 to 255."""
 
 
 def read_window(path: Path, start_s: float, end_s: float) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
@@ -122,11 +122,11 @@ def read_window(path: Path, start_s: float, end_s: float) -> tuple[list[NDArray[
 
 def measure(sampled: Sequence[NDArray[np.uint8]], between: Sequence[NDArray[np.uint8]], rules: Rules) -> Motion:
     """Track corners between the sampled frames `(H, W, 3)` and compare the histograms of the frames in between."""
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in sampled]
-    steps = np.stack([_step(a, b, rules) for a, b in pairwise(grey)])
+    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in sampled]
+    steps = np.stack([_step(a, b, rules) for a, b in pairwise(gray)])
     seen = [_histogram(frame) for frame in between]
     correlation = np.array([np.corrcoef(a, b)[0, 1] for a, b in pairwise(seen)] or [1.0])
-    return Motion(steps, correlation, np.array([float(frame.std()) for frame in grey]))
+    return Motion(steps, correlation, np.array([float(frame.std()) for frame in gray]))
 
 
 def _step(before: Any, after: Any, rules: Rules) -> NDArray[np.float64]:
@@ -154,7 +154,7 @@ def _step(before: Any, after: Any, rules: Rules) -> NDArray[np.float64]:
 
 def _histogram(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
     hsv = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)
-    # The root makes it a matter of many colours instead of the most frequent one.
+    # The root makes it a matter of many colors instead of the most frequent one.
     return np.sqrt(cv2.calcHist([hsv], [0, 1, 2], None, [8, 4, 8], [0, 180, 0, 256, 0, 256]).ravel())
 
 

@@ -1,4 +1,4 @@
-"""Sampled frames per second of the decode room against decoding everything, torchcodec and decord2.
+"""Sampled frames per second of the video package against decoding everything, torchcodec and decord2.
 
 Every tool delivers the same frames as RGB pictures of 256 pixels on the short side, on one thread. Rounds of all tools
 alternate; each tool's best round counts, in CPU seconds: on one thread they are those of an idle machine.

@@ -1,7 +1,7 @@
 """A loaded TorchScript model whose linear maps run in int8: a trial, which the service does not use.
 
-Weights are quantised once, symmetrically and per output channel; inputs at every call, by the range of the whole
-tensor, as torch's dynamic quantisation does. Norms, softmax, attention and residuals stay in float32. A CPU without
+Weights are quantized once, symmetrically and per output channel; inputs at every call, by the range of the whole
+tensor, as torch's dynamic quantization does. Norms, softmax, attention and residuals stay in float32. A CPU without
 VNNI saturates sums of int8 in 16 bits: what is measured on one says nothing about int8.
 """
 
@@ -19,11 +19,11 @@ from service.inference.graph import GraphEditor, constant, fused_relu_user, inpu
 Engine = Literal["onednn", "x86"]
 
 
-def quantised(weight: Tensor) -> Tensor:
+def quantized(weight: Tensor) -> Tensor:
     """A weight `(n, k)` as per-channel qint8; rows of zeros stay zero."""
     scales = weight.abs().amax(dim=1).double().clamp(min=1e-12) / 127
     with warnings.catch_warnings():
-        # Deprecated together with eager-mode quantisation, but the packed kernels take no other tensors.
+        # Deprecated together with eager-mode quantization, but the packed kernels take no other tensors.
         warnings.simplefilter("ignore")
         return torch.quantize_per_channel(weight, scales, torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8)
 
@@ -35,7 +35,7 @@ def in_int8(module: torch.jit.ScriptModule, engine: Engine = "onednn") -> Forwar
         x, weight, bias = inputs(node)
         before, torch.backends.quantized.engine = torch.backends.quantized.engine, engine
         try:
-            packed = torch.ops.quantized.linear_prepack(quantised(constant(weight)), constant(bias))
+            packed = torch.ops.quantized.linear_prepack(quantized(constant(weight)), constant(bias))
         finally:
             torch.backends.quantized.engine = before
         argument = graph.addInput()

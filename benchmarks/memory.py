@@ -28,9 +28,9 @@ GIB = 2**30
 
 # Each is (name, what is counted, attention maps, dropout).
 COLUMNS: tuple[tuple[str, Any, Maps, bool], ...] = (
-    ("activations, dropout off", activation_bytes, "materialised", False),
-    ("activations, dropout 0.1", activation_bytes, "materialised", True),
-    ("total, dropout 0.1", training_bytes, "materialised", True),
+    ("activations, dropout off", activation_bytes, "materialized", False),
+    ("activations, dropout 0.1", activation_bytes, "materialized", True),
+    ("total, dropout 0.1", training_bytes, "materialized", True),
     ("total, fused attention", training_bytes, "fused", True),
 )
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/memory.json"))
     arguments = parser.parse_args()
     measured = {frames: compare(frames) for frames in FRAMES}
-    closest = frames_of_ratio(PAPER_RATIO, "materialised")
+    closest = frames_of_ratio(PAPER_RATIO, "materialized")
     result = {
         "by_frames": measured,
         "paper_ratio": PAPER_RATIO,
@@ -88,7 +88,7 @@ def main() -> None:
         )
     print(
         f"\nThe ratio is no constant, it grows with the clip. The paper's {PAPER_RATIO} holds near 16 frames, closest"
-        f" at {closest},\nas total training memory (activations, weights, gradients, momentum) with materialised maps."
+        f" at {closest},\nas total training memory (activations, weights, gradients, momentum) with materialized maps."
     )
 
 

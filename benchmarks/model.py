@@ -41,7 +41,7 @@ from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import measure
 from service.model.factory import Network
 from service.model.model_export import export_model
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.presets import build_preset, find_preset
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -49,7 +49,7 @@ REPEATS = 5
 
 
 def straightforward(network: Network) -> Callable[[Tensor], Tensor]:
-    """The plain forward over the network's own weights, from normalised clips to logits."""
+    """The plain forward over the network's own weights, from normalized clips to logits."""
     config, weights = network.config, network.state_dict()
     if isinstance(config, VidTrConfig):
         return lambda clips: vidtr(weights, clips, depth=config.depth, heads=config.heads)
@@ -148,18 +148,18 @@ def compare(name: str, batch: int, threads: list[int], precision: str, rounds: i
     rates = Rates(network.config, batch, DTYPES[precision])
     # Where a selection is nearly a tie, the two forwards may well keep different frames.
     clips = clearest_clips(network, uint8_clips(network.config, 2 * batch), batch)
-    normalised = Normalise()(clips).contiguous()
+    normalized = Normalize()(clips).contiguous()
     times: dict[int, dict[str, list[float]]] = {n: {"ours": [], "plain": [], "rate": [], "packed": []} for n in threads}
     with torch.inference_mode():
         if precision == "fp32":
-            torch.testing.assert_close(forward(clips)[0], plain(normalised), atol=1e-4, rtol=0)
+            torch.testing.assert_close(forward(clips)[0], plain(normalized), atol=1e-4, rtol=0)
         for _ in range(rounds):
             for n, of_threads in times.items():
                 torch.set_num_threads(n)
                 rate, packed = rates.best()
                 of_threads["rate"].append(rate)
                 of_threads["packed"].append(packed)
-                of_threads["plain"].append(seconds(lambda: plain(normalised)))
+                of_threads["plain"].append(seconds(lambda: plain(normalized)))
                 of_threads["ours"].append(seconds(lambda: forward(clips)))
     needed, computed = batch * needed_flops(network.config), batch * measure(network.config).training_flops
     one = min(times[threads[0]]["ours"])
@@ -198,7 +198,7 @@ def measure_peak(name: str, batch: int, model: str) -> int:
         run = as_served(Path(model))
     else:
         run = straightforward(build_preset(name))
-        clips = Normalise()(clips).contiguous()
+        clips = Normalize()(clips).contiguous()
     ctypes.CDLL(None).malloc_trim(0)  # Memory that building the network has left would hide what the forward takes.
     Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.
     before = resident("VmRSS")

@@ -160,7 +160,7 @@ def main() -> None:
     began = record.machine()
     figures = asyncio.run(measure(arguments))
     ratios = {f"p99 alone, of that beside {name}": 1 / found["of_alone"] for name, found in figures.items()}
-    record.write("noisy-neighbours", figures, began=began, ratios=ratios, path=arguments.json)
+    record.write("noisy-neighbors", figures, began=began, ratios=ratios, path=arguments.json)
 
 
 if __name__ == "__main__":

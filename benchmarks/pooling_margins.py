@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from service.model.pooling import TopKStd
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 
 
 class SelectionGaps:
@@ -52,11 +52,11 @@ def clearest_clips(network: nn.Module, candidates: Tensor, count: int) -> Tensor
     """
     if not any(isinstance(module, TopKStd) for module in network.modules()):
         return candidates[:count]
-    gaps, normalise = SelectionGaps(network), Normalise()
+    gaps, normalize = SelectionGaps(network), Normalize()
     smallest = []
     with torch.inference_mode():
         for clip in torch.split(candidates, 1):
-            network(normalise(clip))
+            network(normalize(clip))
             smallest.append(gaps.take())
     gaps.remove()
     return candidates[torch.cat(smallest).topk(count)[1]]

@@ -1,6 +1,6 @@
 """VidTr and C-VidTr written down plainly: the baseline that the shipped forwards are measured against.
 
-Functions over a state dict with the official names. Every attention map is materialised and every token computed, with
+Functions over a state dict with the official names. Every attention map is materialized and every token computed, with
 nothing but linear, matmul and softmax, and without a Python loop over frames, heads or locations. Shape letters: B
 clips, h heads, c = d / h, T frames, S locations, P = S + 1, R = T + 1.
 """
@@ -17,12 +17,12 @@ Weights = Mapping[str, Tensor]
 
 
 def patches(weights: Weights, clips: Tensor) -> Tensor:
-    """Patch embedding of normalised clips `(B, 3, T, H, W)`: `(B, T, S, d)`."""
+    """Patch embedding of normalized clips `(B, 3, T, H, W)`: `(B, T, S, d)`."""
     kernel = weights["conv_stem.weight"]
     p = kernel.size(-1)
-    batch, colours, frames, height, width = clips.shape
-    x = clips.reshape(batch, colours, frames, height // p, p, width // p, p).permute(0, 2, 3, 5, 1, 4, 6)
-    x = x.reshape(batch, frames, -1, colours * p * p)
+    batch, colors, frames, height, width = clips.shape
+    x = clips.reshape(batch, colors, frames, height // p, p, width // p, p).permute(0, 2, 3, 5, 1, 4, 6)
+    x = x.reshape(batch, frames, -1, colors * p * p)
     return F.linear(x, kernel.flatten(1), weights["conv_stem.bias"])
 
 

@@ -1,7 +1,7 @@
-"""How many clips a second an installation carries, from what one clip costs in each room; up to 1,000 GPUs.
+"""How many clips a second an installation carries, from what one clip costs in each part; up to 1,000 GPUs.
 
-Every room has a bound: the engines their service time, each process with one event loop and each Redis with one
-command thread the inverse of a clip's CPU seconds, a machine its cores. The lowest bound is the rate, and its room is
+Every part has a bound: the engines their service time, each process with one event loop and each Redis with one
+command thread the inverse of a clip's CPU seconds, a machine its cores. The lowest bound is the rate, and its part is
 the one to widen. The constants are those of `benchmarks.queue_throughput`; nothing else is fitted.
 
     python -m benchmarks.scaling_model [--from benchmarks/results/queue_throughput.json] [--gpu-clips-per-s N]
@@ -44,9 +44,9 @@ class Constants:
 
 @dataclass(frozen=True)
 class Bound:
-    """The most that a room carries, in clips per second."""
+    """The most that a part carries, in clips per second."""
 
-    room: str
+    part: str
     per_s: float
 
 
@@ -99,13 +99,13 @@ def planned(constants: Constants, gpus: int, gpu_clips_per_s: float) -> Plan:
     )
 
 
-def first_room(constants: Constants, gpu_clips_per_s: float) -> tuple[str, float]:
+def first_limit(constants: Constants, gpu_clips_per_s: float) -> tuple[str, float]:
     """Of one Redis, one enqueuing process, and a worker for each GPU: which fills up first, and at how many clips/s."""
-    rooms = {"redis": USABLE / constants.redis_s, "api": USABLE / constants.api_s}
+    parts = {"redis": USABLE / constants.redis_s, "api": USABLE / constants.api_s}
     worker = USABLE / constants.worker_s
     if worker < gpu_clips_per_s:
-        rooms["worker"] = worker
-    return min(rooms.items(), key=lambda room: room[1])
+        parts["worker"] = worker
+    return min(parts.items(), key=lambda part: part[1])
 
 
 def taken(record: dict[str, Any]) -> dict[str, Any]:
@@ -162,10 +162,10 @@ def main() -> None:
         lowest = bounds(constants, workers, service_s, cores)[0]
         print(
             f"{workers} workers of {service_s} s: measured {row['clips_per_s']:.1f} clips/s, "
-            f"predicted {lowest.per_s:.1f} ({lowest.room})"
+            f"predicted {lowest.per_s:.1f} ({lowest.part})"
         )
-    room, rate = first_room(constants, arguments.gpu_clips_per_s)
-    print(f"with GPUs of {arguments.gpu_clips_per_s:g} clips/s, {room} fills up first, at {rate:.0f} clips/s")
+    part, rate = first_limit(constants, arguments.gpu_clips_per_s)
+    print(f"with GPUs of {arguments.gpu_clips_per_s:g} clips/s, {part} fills up first, at {rate:.0f} clips/s")
     print(table([planned(constants, gpus, arguments.gpu_clips_per_s) for gpus in GPUS]))
 
 

@@ -74,7 +74,7 @@ def shipped_network(root: Path = ROOT) -> VidTr:
 
 
 def score(network: VidTr, clips: Tensor) -> NetworkOutput:
-    """The scores of clips uint8 `(B, T, H, W, 3)`; the network's first layer standardises colours."""
+    """The scores of clips uint8 `(B, T, H, W, 3)`; the network's first layer standardizes colors."""
     with torch.inference_mode():
         scores: NetworkOutput = network(clips.permute(0, 4, 1, 2, 3))
         return scores

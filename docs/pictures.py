@@ -50,11 +50,11 @@ def _tokens(axes: Axes, config: VidTrConfig, clip: Tensor) -> None:
     tiles = (
         clip.float().unfold(1, config.patch, config.patch).unfold(2, config.patch, config.patch)
     )  # (T, y, x, 3, p, p)
-    colours = (tiles.mean(dim=(-1, -2)) / 255).flatten(1, 2)  # (T, S, 3)
+    colors = (tiles.mean(dim=(-1, -2)) / 255).flatten(1, 2)  # (T, S, 3)
     for row in range(config.rows):
         for column in range(config.columns):
             special = row == 0 or column == 0
-            face: Any = CLASS_TOKEN if special else colours[row - 1, column - 1].tolist()
+            face: Any = CLASS_TOKEN if special else colors[row - 1, column - 1].tolist()
             face = CLASSIFIED if row == column == 0 else face
             axes.add_patch(Rectangle((column, row), 0.88, 0.88, facecolor=face))
     axes.text(0.44, 0.44, "★", color="white", ha="center", va="center")
@@ -78,9 +78,9 @@ def _tokens(axes: Axes, config: VidTrConfig, clip: Tensor) -> None:
     axes.axis("off")
 
 
-def _outline(axes: Axes, x: float, y: float, width: float, height: float, colour: str) -> None:
+def _outline(axes: Axes, x: float, y: float, width: float, height: float, color: str) -> None:
     place = (x - 0.06, y - 0.06)
-    axes.add_patch(Rectangle(place, width, height, fill=False, edgecolor=colour, linewidth=2.2, zorder=3))
+    axes.add_patch(Rectangle(place, width, height, fill=False, edgecolor=color, linewidth=2.2, zorder=3))
 
 
 def _layers(axes: Axes, config: VidTrConfig, looked: ClipExplanation) -> None:
@@ -112,8 +112,8 @@ def _layers(axes: Axes, config: VidTrConfig, looked: ClipExplanation) -> None:
             middle = left + width + (step - width) / 2
             axes.annotate("", (left + step - 0.2, 1.9), (left + width + 0.2, 1.9), arrowprops={"arrowstyle": "->"})
             for number, line in enumerate(lines):
-                colour = DROPPED if line.startswith("keep") else "black"
-                axes.text(middle, 2.9 + 1.05 * number, line, ha="center", va="center", color=colour, fontsize=8)
+                color = DROPPED if line.startswith("keep") else "black"
+                axes.text(middle, 2.9 + 1.05 * number, line, ha="center", va="center", color=color, fontsize=8)
     axes.set(xlim=(-2.4, config.depth * step + width + 1.2), ylim=(config.rows + 1.4, -1.4))
     axes.axis("off")
 

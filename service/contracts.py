@@ -1,4 +1,4 @@
-"""The nouns every room shares. Pydantic and the standard library only; all objects are frozen.
+"""The nouns that all packages share. Pydantic and the standard library only; all objects are frozen.
 
 Arrays stay out of here: a clip travels as raw bytes (C order, uint8, `[T, H, W, 3]` RGB) beside its ClipPlan.
 """
@@ -109,7 +109,7 @@ class JobRequest(WireModel):
     start: float | None = Field(None, ge=0, allow_inf_nan=False, description="first second of the video to look at")
     end: float | None = Field(None, gt=0, allow_inf_nan=False, description="last second of the video to look at")
     attention: AttentionDetail = Field("frames", description="how much attention the answer carries")
-    webhook: str | None = Field(None, max_length=2048, description="URL that is told when the job has ended")
+    webhook: str | None = Field(None, max_length=2048, description="URL that gets a message when the job has ended")
 
 
 # --- the video ---------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class ClipPlan(WireModel):
 
 
 class DecodedVideo(WireModel):
-    """What the video room returns beside the clips themselves."""
+    """What the video package returns beside the clips themselves."""
 
     video: VideoInfo
     coverage: float = Field(ge=0, le=1, description="share of the duration inside windows")

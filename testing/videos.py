@@ -32,8 +32,8 @@ def number_of(image: Image) -> int:
     number = 0
     for bit in range(GRID * GRID):
         y, x = (2 * (bit // GRID) + 1) * height // (2 * GRID), (2 * (bit % GRID) + 1) * width // (2 * GRID)
-        centre = image[max(0, y - 2) : y + 2, max(0, x - 2) : x + 2]
-        number |= int(centre.mean() > 125) << bit
+        center = image[max(0, y - 2) : y + 2, max(0, x - 2) : x + 2]
+        number |= int(center.mean() > 125) << bit
     return number
 
 
@@ -47,8 +47,8 @@ def quadrants(number: int, width: int = 64, height: int = 64) -> Image:
     return image
 
 
-def quadrant_colours(image: Image) -> str:
-    """Letters of the quarters' colours, row by row: `RGBW` for an unturned `quadrants`."""
+def quadrant_colors(image: Image) -> str:
+    """Letters of the quarters' colors, row by row: `RGBW` for an unturned `quadrants`."""
     height, width = image.shape[:2]
     letters = ""
     for y in (height // 4, 3 * height // 4):

@@ -1,7 +1,7 @@
 """What the peers share with us: the file of the network, and two ways to decode. The rest of each is its own.
 
 Settings come from the environment: PORT, MODELS (a repository with one model), WORKERS, BATCH, THREADS, and DECODE,
-`service` for the rooms of our own service or `plain` for what a tutorial would write.
+`service` for the packages of our own service or `plain` for what a tutorial would write.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes the environments of the peers: one each in `.peers`, over the project's own packages.
 
-A peer brings its own packages where it needs other ones than the project; torch, PyAV and the rooms of the service are
+A peer brings its own packages where it needs other ones than the project; torch, PyAV and our packages are
 those of the project, so that every side decodes and computes with the same files.
 
     python -m benchmarks.peers.environments [NAME …]

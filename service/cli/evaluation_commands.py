@@ -93,7 +93,7 @@ def evaluate(
     if is_run(target):
         candidate, settings = of_run(target)
         if truth is None and not isinstance(settings.data, GeneratedData):
-            _labelled(target, candidate, settings, windows, crops, precision, out or target)
+            _labeled(target, candidate, settings, windows, crops, precision, out or target)
             return
         if isinstance(settings.data, GeneratedData):
             data = settings.data
@@ -123,7 +123,7 @@ def _windows(candidate: Candidate, truth: Path, videos: Path | None, beside: lis
         evaluate_windows(candidate, truth, videos or truth.parent, beside, _limits(), out, tell)
 
 
-def _labelled(
+def _labeled(
     run: Path, candidate: Candidate, settings: TrainConfig, windows: int, crops: int, precision: float, out: Path
 ) -> None:
     from service.training.evaluate import evaluate as score
@@ -149,14 +149,14 @@ def _labelled(
 
 
 def crossvalidate(
-    config: Annotated[Path, typer.Argument(help="TOML file of labelled data with folds.", exists=True, dir_okay=False)],
+    config: Annotated[Path, typer.Argument(help="TOML file of labeled data with folds.", exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder of the folds' runs and of the report; what is there goes on.")],
     windows: Annotated[int, typer.Option(min=1, help="Windows of each evaluated video.")] = 4,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Replace a field of the file: `recipe.steps=50`; may be repeated.")
     ] = None,
 ) -> None:
-    """Train and evaluate every fold of labelled data, beside chance and a classifier of mean frames."""
+    """Train and evaluate every fold of labeled data, beside chance and a classifier of mean frames."""
     from service.evaluation.folds import cross_validate, folds_table
     from service.training.config import read_config
     from service.training.intervals import shown, wilson

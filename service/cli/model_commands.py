@@ -71,7 +71,7 @@ def show_model(name: Annotated[str, typer.Argument(help="Name from the list.")])
     ):
         memory.add_row(
             title,
-            _figure(count(config, "materialised", dropout=dropout) / _GIB, 2),
+            _figure(count(config, "materialized", dropout=dropout) / _GIB, 2),
             _figure(count(config, "fused", dropout=dropout) / _GIB, 2),
         )
     console = Console()

@@ -19,10 +19,10 @@ def mean_frames(clips: Tensor) -> Tensor:
 def frame_average(train: Tensor, labels: Tensor, held_out: Tensor, classes: int) -> Tensor:
     """Classes int64 `(M,)` of mean frames `(M, D)` by ridge-penalised logistic regression on `(N, D)` and `(N,)`.
 
-    Features are standardised by the training set. The fit is the optimum, whatever the random state.
+    Features are standardized by the training set. The fit is the optimum, whatever the random state.
     """
-    centre, spread = train.mean(0), train.std(0) + 1e-3
-    known, asked = (((x - centre) / spread) for x in (train, held_out))
+    center, spread = train.mean(0), train.std(0) + 1e-3
+    known, asked = (((x - center) / spread) for x in (train, held_out))
     layer = nn.Linear(train.size(1), classes)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

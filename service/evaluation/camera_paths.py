@@ -32,7 +32,7 @@ _AXES = {
 class CameraPath:
     """Where the window lies in each frame, and how much light it has."""
 
-    centre: Array
+    center: Array
     """`(N, 2)`, x to the right and y down."""
     log_view: Array
     """`(N,)`, logarithm of the window's size relative to its first: falling is zooming in."""

@@ -14,7 +14,7 @@ from service.inference.registry import scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.factory import Network
 from service.model.layers import NetworkOutput
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.training.config import TrainConfig
 from service.training.start import clip_spec
 from service.training.trained_run import read_run
@@ -79,11 +79,11 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
 
 def score_of(network: Network) -> Score:
     """A function that scores clips with the network as it is, in eval mode."""
-    normalise = Normalise()
+    normalize = Normalize()
 
     def score(clips: Tensor) -> NetworkOutput:
         with torch.inference_mode():
-            scores: NetworkOutput = network(normalise(clips))
+            scores: NetworkOutput = network(normalize(clips))
             return scores
 
     return score

@@ -32,7 +32,7 @@ def crop(
     corners = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) * half  # (4, 2)
     view, cos, sin = np.exp(path.log_view), np.cos(path.angle), np.sin(path.angle)
     turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2) * view[:, None, None]  # (N, 2, 2)
-    reach = path.centre[:, None] + np.einsum("nij,kj->nki", turn, corners)  # (N, 4, 2)
+    reach = path.center[:, None] + np.einsum("nij,kj->nki", turn, corners)  # (N, 4, 2)
     low, high = reach.min(axis=(0, 1)), reach.max(axis=(0, 1))
     largest = min((width - 2) / (high[0] - low[0]), (height - 2) / (high[1] - low[1]))
     pixels = largest * rng.uniform(0.8, 1.0)
@@ -46,7 +46,7 @@ def crop(
     # From -1 .. 1 over the window to -1 .. 1 over the frame, as torch counts.
     frame = np.array([width, height])
     matrix = turn * half * (2 * pixels / frame)[:, None]
-    shift = 2 * (pixels * path.centre + origin) / frame - 1
+    shift = 2 * (pixels * path.center + origin) / frame - 1
     theta = torch.from_numpy(np.concatenate([matrix, shift[..., None]], -1)).float()
     grid = F.affine_grid(theta, [len(frames), 3, *size], align_corners=False)
     seen = F.grid_sample(
@@ -57,7 +57,7 @@ def crop(
 
 def shows_edges(picture: NDArray[np.uint8], block: int = 16, deviation: float = 6.0, share: float = 0.5) -> bool:
     """Whether motion over the picture `(h, w, 3)` could be seen: most of 16 x 16 blocks hold some contrast."""
-    grey = picture.mean(axis=2)
-    height, width = (n // block * block for n in grey.shape)
-    blocks = grey[:height, :width].reshape(height // block, block, width // block, block)
+    gray = picture.mean(axis=2)
+    height, width = (n // block * block for n in gray.shape)
+    blocks = gray[:height, :width].reshape(height // block, block, width // block, block)
     return bool((blocks.std(axis=(1, 3)) > deviation).mean() > share)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from service.evaluation.baseline import frame_average, mean_frames
-from service.training.config import LabelledData, TrainConfig
+from service.training.config import LabeledData, TrainConfig
 from service.training.evaluate import Evaluation, evaluate
 from service.training.sources import Examples, Videos
 from service.training.start import make_network, make_source
@@ -38,14 +38,14 @@ class CrossValidation:
 def cross_validate(
     config: TrainConfig, out: Path, limits: VideoLimits, windows: int, on_progress: Callable[[str], None]
 ) -> CrossValidation:
-    """Train and evaluate every fold; `out` gets a run's folder for each. What is there already goes on.
+    """Train and evaluate every fold; `out` gets a run's folder for each. A run that is there already continues.
 
     `most_frequent` always says the training set's most frequent class; `chance` is one of the classes at random.
 
     Raises ValueError where the data have no folds, or several labels a video.
     """
-    if not isinstance(config.data, LabelledData) or config.data.held_out_annotations is not None:
-        raise ValueError("folds are dealt to labelled data without held-out annotations")
+    if not isinstance(config.data, LabeledData) or config.data.held_out_annotations is not None:
+        raise ValueError("folds are dealt to labeled data without held-out annotations")
     if config.data.kind == "charades":
         raise ValueError("cross-validation is for data with one label a video")
     rows: list[dict[str, float]] = []
@@ -57,7 +57,7 @@ def cross_validate(
         folder = out / f"fold-{fold}"
         source = make_source(settings, limits, out / "clips")
         if not isinstance(source, Videos):
-            raise TypeError("labelled data are read by Videos")
+            raise TypeError("labeled data are read by Videos")
         describe_run(folder, settings, source.labels)
         if labels and source.labels != labels:
             raise ValueError(f"fold {fold} has other labels than the folds before it")

@@ -28,7 +28,7 @@ _STILL, _EDGES = 0.6, 0.08
 _ASPECTS = (1.0, 4 / 3, 16 / 9)
 _ATTEMPTS = 60
 _LEAST_CHANGE = 25.0
-"""Mean grey levels by which a cut or a fade must change the picture: others could not be seen."""
+"""Mean gray levels by which a cut or a fade must change the picture: others could not be seen."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RealTestSetConfig:
 def build_real_test_set(
     sources: Sequence[Path], out: Path, config: RealTestSetConfig, on_progress: Callable[[str, int, int], None]
 ) -> list[Entry]:
-    """Make the set in the folder `out` and return its table; `on_progress(what, done, all)` hears of the progress.
+    """Make the set in the folder `out` and return its table; `on_progress(what, done, all)` reports the progress.
 
     Raises ValueError where no still shot of two different videos is found, or too few for some class.
     """

@@ -72,15 +72,15 @@ def read_shots(path: Path, seconds: float, most: int) -> Iterator[Shot]:
 def stillness(frames: NDArray[np.uint8]) -> tuple[float, float]:
     """The share of edges that stay where they are, from 0 to 1, and the share of pixels that are edges.
 
-    A pixel with a brightness gradient stays if its grey level differs from that of the median frame by less than a
+    A pixel with a brightness gradient stays if its gray level differs from that of the median frame by less than a
     third of a pixel's motion would explain, at 128 pixels of width; the share is that of the worst of 12 frames. Of a
     camera that moves, even slowly, hardly an edge stays; what moves before a still one covers some of them.
     """
     chosen = frames[np.linspace(0, len(frames) - 1, _STEPS).round().astype(int)]
     factor = max(1, chosen.shape[2] // _SMALL_WIDTH)
     height, width = (n // factor * factor for n in chosen.shape[1:3])
-    grey = chosen[:, :height, :width].mean(axis=3)
-    small = grey.reshape(len(grey), height // factor, factor, width // factor, factor).mean(axis=(2, 4))
+    gray = chosen[:, :height, :width].mean(axis=3)
+    small = gray.reshape(len(gray), height // factor, factor, width // factor, factor).mean(axis=(2, 4))
     reference = np.median(small, axis=0)
     slope = np.hypot(*np.gradient(reference))
     edges = slope > 4.0

@@ -44,13 +44,13 @@ class Backend(Protocol):
         """Every model version served now, sorted by name and then by version number.
 
         Raises:
-            BackendUnavailable: nobody answers.
+            BackendUnavailable: the engine does not answer.
         """
 
     async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
         """Scores of `clips`, uint8 `[B, T, H, W, 3]` RGB with 1 <= B <= the model's `max_batch_size`.
 
-        Nobody wants them after `timeout_s` seconds; an engine that can give up by then does so.
+        They are of no use after `timeout_s` seconds; an engine that can cancel does so then.
 
         Raises:
             BackendUnavailable: the engine is away, stopping, too busy or too slow.

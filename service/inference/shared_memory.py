@@ -74,7 +74,7 @@ class Slot:
 class SharedInputs:
     """The slots of one worker in one Triton server. One call has a slot to itself; slots are registered once.
 
-    A call that was given up may still be computed while its slot is written anew: its answer reaches nobody.
+    A call that was given up may still be computed while its slot is rewritten: its answer is dropped.
     """
 
     def __init__(self) -> None:

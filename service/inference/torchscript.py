@@ -151,7 +151,7 @@ class _LoadedModel:
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         try:
-            # The profiling executor re-specialises the graph when a batch size first appears, which costs up to a
+            # The profiling executor re-specializes the graph when a batch size first appears, which costs up to a
             # hundred milliseconds; on a CPU it fuses nothing, and steady forwards were measured equally fast without.
             with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
                 result = self._forward(batch)

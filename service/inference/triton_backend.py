@@ -29,7 +29,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", _INT32_MAX),
     ("grpc.max_receive_message_length", _INT32_MAX),
     # Triton closes connections that are pinged more often than every five minutes. The interval matters little: with
-    # keepalive on, gRPC also tells TCP to give up after the timeout on sent bytes that nobody acknowledges.
+    # keepalive on, gRPC also tells TCP to give up after the timeout on sent bytes that are not acknowledged.
     ("grpc.keepalive_time_ms", 300_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # gRPC's own back-off grows to two minutes, far longer than a server takes to come back.

@@ -74,7 +74,7 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         if threads := parameters.get("INTRA_OP_THREAD_COUNT"):
             torch.set_num_threads(int(threads))
-        self._optimised = parameters.get("DISABLE_OPTIMIZED_EXECUTION", "false") != "true"
+        self._optimized = parameters.get("DISABLE_OPTIMIZED_EXECUTION", "false") != "true"
         self._batching = config["max_batch_size"] > 0
         inputs, outputs = config["input"], config["output"]
         for tensor in inputs + outputs:
@@ -116,7 +116,7 @@ class TritonPythonModel:
             parts = [from_dlpack(pb_utils.get_input_tensor_by_name(r, name).to_dlpack()) for r in requests]
             rows = [len(part) for part in parts] if self._batching else []
             feed[place] = torch.cat(parts) if len(parts) > 1 else parts[0]
-        with torch.inference_mode(), torch.jit.optimized_execution(self._optimised):  # type: ignore[attr-defined]
+        with torch.inference_mode(), torch.jit.optimized_execution(self._optimized):  # type: ignore[attr-defined]
             result = self._module(*feed)
         results = (result,) if isinstance(result, torch.Tensor) else result
         if not isinstance(results, tuple) or not all(isinstance(r, torch.Tensor) for r in results):

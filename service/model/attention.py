@@ -64,7 +64,7 @@ class SharedProjectionAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, class_only: bool = False) -> Attended:
-        """Attend over normalised tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
+        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
         queries = x[:, :1] if class_only and self.pool is None else x
         query = project(queries, self.in_proj_weight, self.in_proj_bias, 0)
         key = project(x, self.in_proj_weight, self.in_proj_bias, 1)
@@ -106,7 +106,7 @@ class SeparateProjectionAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, class_only: bool = False) -> Attended:
-        """Attend over normalised tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
+        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
         queries = x[:, :1] if class_only and self.pool is None else x
         query = project(queries, self.temporal_proj.weight, self.temporal_proj.bias, 0)
         key = project(x, self.temporal_proj.weight, self.temporal_proj.bias, 1)
@@ -149,7 +149,7 @@ class SpatialFirstAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, class_only: bool = False) -> Attended:
-        """Attend over normalised tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone leaves."""
+        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone leaves."""
         query = project(x, self.in_proj_weight, self.in_proj_bias, 0)
         key = project(x, self.in_proj_weight, self.in_proj_bias, 1)
         value = project(x, self.in_proj_weight, self.in_proj_bias, 2)

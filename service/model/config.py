@@ -90,7 +90,7 @@ class VidTrConfig(NetworkConfig):
 
     `pooling_method` is `topk_std`, or for comparison `avg` or a learned `conv` of stride 2, which halve the frames.
     `selection` is the scope in which topk_std chooses one set of frames: `frame` for all heads and locations together,
-    `location` for each location, `head_location` for each head at each location; `second_softmax` normalises the
+    `location` for each location, `head_location` for each head at each location; `second_softmax` normalizes the
     chosen rows once more.
     `qkv` is `separate` where space has its own projections of the temporal result, as the paper writes, and `shared`
     where one projection serves both steps, as the released weights do.

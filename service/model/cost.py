@@ -22,7 +22,7 @@ from service.model.factory import Network, build_network, for_inference
 
 Config = VidTrConfig | SequenceConfig
 
-Maps = Literal["materialised", "fused"]
+Maps = Literal["materialized", "fused"]
 """Attention maps that are built and kept, as in the released code, or computed block by block and never whole."""
 
 _FLOAT32 = 4
@@ -104,7 +104,7 @@ class _TrainingOps(TorchFunctionMode):
     def __init__(self, maps: Maps) -> None:
         super().__init__()
         self._replaced: dict[Callable[..., Any], Callable[..., Any]] = {
-            F.scaled_dot_product_attention: _materialised_attention if maps == "materialised" else _fused_attention,
+            F.scaled_dot_product_attention: _materialized_attention if maps == "materialized" else _fused_attention,
             F.dropout: _masked_dropout,
         }
 
@@ -115,7 +115,7 @@ class _TrainingOps(TorchFunctionMode):
         return chosen(*args, **(kwargs or {}))
 
 
-def _materialised_attention(query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0) -> Tensor:
+def _materialized_attention(query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float = 0.0) -> Tensor:
     scores = torch.matmul(query * query.size(-1) ** -0.5, key.transpose(-2, -1))
     return torch.matmul(_masked_dropout(scores.softmax(dim=-1), dropout_p), value)
 
@@ -144,6 +144,6 @@ def _clip(network: Network) -> Tensor:
 def _flops(network: Network) -> int:
     # The counter follows gradients through modules where there are any, and cannot where they are switched off.
     network.requires_grad_(False)
-    with _TrainingOps("materialised"), FlopCounterMode(display=False) as counter:
+    with _TrainingOps("materialized"), FlopCounterMode(display=False) as counter:
         network(_clip(network))
     return int(counter.get_total_flops())

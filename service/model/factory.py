@@ -11,7 +11,7 @@ from service.model.sequence import SequenceVidTr
 from service.model.vidtr import VidTr
 
 Network: TypeAlias = VidTr | SequenceVidTr
-"""Takes normalised clips, floating `(B, 3, T, H, W)`, and returns `NetworkOutput`; `config` describes it."""
+"""Takes normalized clips, floating `(B, 3, T, H, W)`, and returns `NetworkOutput`; `config` describes it."""
 
 
 def build_network(config: VidTrConfig | SequenceConfig) -> Network:

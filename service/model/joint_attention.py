@@ -59,7 +59,7 @@ class JointAttention(nn.Module):
         return torch.unflatten(x, -1, [self.heads, -1]).transpose(1, 2)
 
     def forward(self, x: Tensor, positions: Tensor | None, class_only: bool = False) -> JointlyAttended:
-        """Attend over normalised tokens `(B, N, d)` with positions `(1, N, d)` or None.
+        """Attend over normalized tokens `(B, N, d)` with positions `(1, N, d)` or None.
 
         With `class_only` the class token alone asks, and `tokens` is `(B, 1, d)`.
         """

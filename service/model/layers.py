@@ -42,7 +42,7 @@ class LayerNorm32(nn.LayerNorm):
     """Layer norm computed in the precision of its parameters, float32 also in a network of half precision."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension of `(..., d)`; the result has the dtype of `x`."""
+        """Normalize the last dimension of `(..., d)`; the result has the dtype of `x`."""
         wide = x.to(self.weight.dtype)
         return F.layer_norm(wide, self.normalized_shape, self.weight, self.bias, self.eps).to(x.dtype)
 
@@ -63,10 +63,10 @@ class PatchEmbedding(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Embed clips `(B, 3, T, H, W)` as `(B, T, S, d)`; pixels that are integers are taken as numbers."""
         p = self.patch
-        batch, colours, frames, height, width = clips.shape
-        x = clips.reshape(batch, colours, frames, height // p, p, width // p, p)
+        batch, colors, frames, height, width = clips.shape
+        x = clips.reshape(batch, colors, frames, height // p, p, width // p, p)
         x = x.permute(0, 2, 3, 5, 1, 4, 6)  # (B, T, H/p, W/p, 3, p, p)
-        x = x.reshape(batch, frames, (height // p) * (width // p), colours * p * p)  # (B, T, S, 3pp)
+        x = x.reshape(batch, frames, (height // p) * (width // p), colors * p * p)  # (B, T, S, 3pp)
         return F.linear(x.to(self.weight.dtype), self.weight.flatten(1), self.bias)
 
 
@@ -90,13 +90,13 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """Add the MLP of the normalised tokens, `(..., d)` to `(..., d)`."""
+        """Add the MLP of the normalized tokens, `(..., d)` to `(..., d)`."""
         hidden = self.dropout(self.activation(self.linear1(self.norm2(x))))
         x = x + self.dropout(self.linear2(hidden))
         return x
 
 
-def initialise(encoder: nn.Module, stem: PatchEmbedding, tables: Sequence[nn.Parameter], head: nn.Linear) -> None:
+def initialize(encoder: nn.Module, stem: PatchEmbedding, tables: Sequence[nn.Parameter], head: nn.Linear) -> None:
     """Set fresh weights: matrices Xavier-uniform, class tokens and positions small, biases zero.
 
     `tables`, the class tokens and positions, are drawn from a normal of deviation 0.02 truncated at two deviations.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from service.contracts import Precision
 from service.model.card import ModelCard
 from service.model.factory import Network, for_inference
-from service.model.preprocess import fold_normalisation
+from service.model.preprocess import fold_normalization
 from service.model.triton_config import read_parameter, triton_config, without_parameters
 from service.model.triton_options import TritonOptions, read_block, with_block
 
@@ -35,7 +35,7 @@ class ExportModule(nn.Module):
     def __init__(self, network: Network, precision: Precision = "fp32") -> None:
         super().__init__()
         self.network = for_inference(network).float()
-        fold_normalisation(self.network.conv_stem)
+        fold_normalization(self.network.conv_stem)
         self.network.to(_DTYPES[precision])
         for module in self.network.modules():
             if isinstance(module, nn.LayerNorm):

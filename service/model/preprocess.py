@@ -9,8 +9,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Normalise(nn.Module):
-    """Scale to 0..1, standardise each colour by the ImageNet mean and deviation, and put colours first."""
+class Normalize(nn.Module):
+    """Scale to 0..1, standardize each color by the ImageNet mean and deviation, and put colors first."""
 
     scale: Tensor
     shift: Tensor
@@ -31,15 +31,15 @@ class Normalise(nn.Module):
         return (clips * self.scale + self.shift).permute(0, 4, 1, 2, 3)
 
 
-def fold_normalisation(stem: PatchEmbedding) -> None:
-    """Change the patch embedding so that it takes the uint8 values that `Normalise` would have standardised.
+def fold_normalization(stem: PatchEmbedding) -> None:
+    """Change the patch embedding so that it takes the uint8 values that `Normalize` would have standardized.
 
     Both are linear, so that the embedding is the same up to rounding, and a pass over all pixels is spared.
     """
-    normalise = Normalise().to(stem.weight.device)
-    colours = (1, 3, 1, 1, 1)
+    normalize = Normalize().to(stem.weight.device)
+    colors = (1, 3, 1, 1, 1)
     with torch.no_grad():
         weight = stem.weight.double()
-        shift = (weight * normalise.shift.double().view(colours)).flatten(1).sum(dim=1)
+        shift = (weight * normalize.shift.double().view(colors)).flatten(1).sum(dim=1)
         stem.bias.copy_(stem.bias.double() + shift)
-        stem.weight.copy_(weight * normalise.scale.double().view(colours))
+        stem.weight.copy_(weight * normalize.scale.double().view(colors))

@@ -80,10 +80,10 @@ def rollout(attention: list[Tensor], carry: list[Tensor], num_separable: int = 0
         retention.append(carried[:, 1:, 1:].sum(dim=1))  # (B, T)
         reach = torch.matmul(0.5 * (a + p), reach)
     read = reach[:, 1:, 1:].mean(dim=1) if num_separable == len(attention) else reach[:, 0, 1:]
-    return _normalise(read), _normalise(torch.stack(scores, dim=1)), torch.stack(retention, dim=1)
+    return _normalize(read), _normalize(torch.stack(scores, dim=1)), torch.stack(retention, dim=1)
 
 
-def _normalise(x: Tensor) -> Tensor:
+def _normalize(x: Tensor) -> Tensor:
     # A map that spends all its weight on the class row reads as an even spread instead of 0 / 0; next to any other
     # score the added term is below float32 resolution.
     x = x + 1e-30

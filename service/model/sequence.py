@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from service.model.attention import SharedProjectionAttention
 from service.model.config import SequenceConfig
 from service.model.joint_attention import JointAttention
-from service.model.layers import EncoderLayer, LayerNorm32, NetworkOutput, PatchEmbedding, check_clips, initialise
+from service.model.layers import EncoderLayer, LayerNorm32, NetworkOutput, PatchEmbedding, check_clips, initialize
 from service.model.pooling import TopKStd
 from service.model.rollout import joint_flow, layer_flow, rollout
 
@@ -22,7 +22,7 @@ from service.model.rollout import joint_flow, layer_flow, rollout
 class BypassedLayer(EncoderLayer):
     """A layer of separable attention over the patches; the class token passes the attention by.
 
-    The class token is neither projected nor attended to: its own normalised value, with positions where the layer has
+    The class token is neither projected nor attended to: its own normalized value, with positions where the layer has
     them, takes the place of the attention's output. In a pooling layer each head at each location chooses its frames,
     the chosen rows of the map go through a second softmax, and the residual stream follows head slice by head slice.
     """
@@ -114,7 +114,7 @@ class SequenceEncoder(nn.Module):
 class SequenceVidTr(nn.Module):
     """The network. Its parameters have the names and shapes of the released C-VidTr weights.
 
-    A fresh network has the weights of `service.model.layers.initialise`.
+    A fresh network has the weights of `service.model.layers.initialize`.
     """
 
     def __init__(self, config: SequenceConfig) -> None:
@@ -128,10 +128,10 @@ class SequenceVidTr(nn.Module):
         self.encoder = SequenceEncoder(config)
         self.dropout = nn.Dropout(config.head_dropout)
         self.fc = nn.Linear(config.dim, config.classes)
-        initialise(self.encoder, self.conv_stem, (self.cls, self.pos_embedding), self.fc)
+        initialize(self.encoder, self.conv_stem, (self.cls, self.pos_embedding), self.fc)
 
     def forward(self, clips: Tensor) -> NetworkOutput:
-        """Score normalised RGB clips, floating `(B, 3, T, H, W)`.
+        """Score normalized RGB clips, floating `(B, 3, T, H, W)`.
 
         Raises ValueError where the shape is not the configured one.
         """

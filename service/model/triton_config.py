@@ -1,6 +1,6 @@
 """The text of a model's `config.pbtxt`: what Triton needs to serve it, and what the service needs to feed it.
 
-Written by hand rather than through protobuf classes, which come with the Triton client that this room does without.
+Written by hand rather than through protobuf classes, which come with the Triton client: this package does without it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def triton_config(
     defaults when None. Equal arguments give equal text.
 
     By default there is no batching delay, because the worker already sends whole batches; the queue holds back what
-    arrives meanwhile and refuses the rest. Optimised execution is off: it profiles and recompiles at batch sizes that
+    arrives meanwhile and refuses the rest. Optimized execution is off: it profiles and recompiles at batch sizes that
     it has not met, which stalls single requests, and attention gains nothing from it.
     """
     frames, depth = config.frames, config.depth

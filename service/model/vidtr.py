@@ -18,7 +18,7 @@ from service.model.attention import (
     SpatialFirstAttention,
 )
 from service.model.config import VidTrConfig
-from service.model.layers import EncoderLayer, LayerNorm32, NetworkOutput, PatchEmbedding, check_clips, initialise
+from service.model.layers import EncoderLayer, LayerNorm32, NetworkOutput, PatchEmbedding, check_clips, initialize
 from service.model.pair_pooling import PairConv, PairMean
 from service.model.pooling import TopKStd
 from service.model.rollout import layer_flow, rollout
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
 class VidTr(nn.Module):
     """The network. With `qkv="shared"` its parameters have the names and shapes of the released VidTr weights.
 
-    A fresh network has the weights of `service.model.layers.initialise`.
+    A fresh network has the weights of `service.model.layers.initialize`.
     """
 
     if TYPE_CHECKING:  # TorchScript would no longer see which of them is None.
@@ -135,10 +135,10 @@ class VidTr(nn.Module):
         self.dropout = nn.Dropout(config.head_dropout)
         self.fc = nn.Linear(config.dim, config.classes)
         tables = [table for table in (cls_s, cls_t, self.pos_embedding) if table is not None]
-        initialise(self.encoder, self.conv_stem, tables, self.fc)
+        initialize(self.encoder, self.conv_stem, tables, self.fc)
 
     def forward(self, clips: Tensor) -> NetworkOutput:
-        """Score normalised RGB clips, floating `(B, 3, T, H, W)`.
+        """Score normalized RGB clips, floating `(B, 3, T, H, W)`.
 
         Raises ValueError where the shape is not the configured one.
         """

@@ -1,1 +1,1 @@
-"""Fitting the networks to labelled clips."""
+"""Fitting the networks to labeled clips."""

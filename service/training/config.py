@@ -48,8 +48,8 @@ class MovesData(_Section):
     evaluation_clips: int = Field(480, ge=16, description="held-out clips of one evaluation")
 
 
-class LabelledData(_Section):
-    """Labelled videos, read by the rules of a public layout."""
+class LabeledData(_Section):
+    """Labeled videos, read by the rules of a public layout."""
 
     kind: Literal["folder", "csv", "kinetics", "something_something", "ucf101", "hmdb51", "charades"]
     videos: Path = Field(description="folder that the videos lie in")
@@ -64,17 +64,17 @@ class LabelledData(_Section):
     flip: bool = Field(True, description="mirror half of the training clips; not where left and right are labels")
 
     @model_validator(mode="after")
-    def _fold_exists(self) -> LabelledData:
+    def _fold_exists(self) -> LabeledData:
         if self.fold >= self.folds:
             raise ValueError(f"fold must lie in 0 .. {self.folds - 1}, not {self.fold}")
         return self
 
 
 class Recipe(_Section):
-    """How weights are optimised. `paper` is SGD with steps, `modern` AdamW with warm-up and cosine."""
+    """How weights are optimized. `paper` is SGD with steps, `modern` AdamW with warm-up and cosine."""
 
     name: Literal["paper", "modern"] = "modern"
-    steps: int = Field(ge=1, description="optimiser steps")
+    steps: int = Field(ge=1, description="optimizer steps")
     batch: int = Field(32, ge=1, description="clips in one step, over all processes and accumulated parts")
     accumulate: int = Field(1, ge=1, description="parts that each process computes one after the other")
     learning_rate: float = Field(1e-3, gt=0)
@@ -109,7 +109,7 @@ class TrainConfig(_Section):
     """The whole file."""
 
     network: dict[str, Any] = Field(description="fields of VidTrConfig, or of SequenceConfig with family = 'sequence'")
-    data: GeneratedData | MovesData | LabelledData = Field(discriminator="kind")
+    data: GeneratedData | MovesData | LabeledData = Field(discriminator="kind")
     recipe: Recipe
     run: RunConfig = RunConfig()
 

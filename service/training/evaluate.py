@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import (
 )
 
 from service.model.factory import Network
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.training.sources import Examples
 
 
@@ -79,12 +79,12 @@ def evaluate(network: Network, examples: list[Examples], *, multi_label: bool, b
     was_training = network.training
     network.eval()
     device = network.fc.weight.device
-    normalise = Normalise().to(device)
+    normalize = Normalize().to(device)
     scores, targets, cuts, peaks, views = [], [], [], [], []
     for example in examples:
         logits, attention = [], []
         for part in torch.split(example.clips, batch):
-            out = network(normalise(part.to(device)))
+            out = network(normalize(part.to(device)))
             logits.append(out.logits.float().cpu())
             attention.append(out.temporal_attention.cpu())
         chances = torch.cat(logits).sigmoid() if multi_label else torch.cat(logits).softmax(1)

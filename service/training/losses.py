@@ -1,4 +1,4 @@
-"""What a step of training minimises."""
+"""What a step of training minimizes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.model.layers import NetworkOutput
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.training.camera_motion.flow import MotionScores, flow_loss
 from service.training.config import Recipe
 from service.training.sources import Examples
 
 
 def examples_loss(
-    network: Any, normalise: Normalise, examples: Examples, recipe: Recipe, multi_label: bool, device: torch.device
+    network: Any, normalize: Normalize, examples: Examples, recipe: Recipe, multi_label: bool, device: torch.device
 ) -> Tensor:
     """Loss of a part of a batch: of the labels, and of attention and motion where the recipe asks for them."""
-    clips, targets = normalise(examples.clips.to(device)), examples.targets.to(device)
+    clips, targets = normalize(examples.clips.to(device)), examples.targets.to(device)
     if recipe.mixup:
         share = float(torch.distributions.Beta(recipe.mixup, recipe.mixup).sample())
         clips = share * clips + (1 - share) * clips.roll(1, 0)

@@ -26,9 +26,9 @@ def join_process_group(run: RunConfig) -> Fabric:
 
 
 def leave_process_group() -> None:
-    """End the threads that talked to the other processes; whatever trained across them must be out of scope.
+    """End the threads that talk to the other processes; all that trained across them must be out of scope.
 
-    A thread that still lets go of a tensor while the interpreter shuts down aborts the process, and with it the run.
+    A thread that releases a tensor while the interpreter shuts down aborts the process, and with it the run.
     After an error this is not to be called: the others may be waiting within a collective, and this would wait too.
     """
     if torch.distributed.is_initialized():

@@ -1,4 +1,4 @@
-"""Labelled videos in the layouts that public data sets use: which file, which labels, which group."""
+"""Labeled videos in the layouts that public data sets use: which file, which labels, which group."""
 
 from __future__ import annotations
 

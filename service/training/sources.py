@@ -1,4 +1,4 @@
-"""Where batches come from: generated clips, or labelled videos decoded by the video package.
+"""Where batches come from: generated clips, or labeled videos decoded by the video package.
 
 A batch depends on the seed, the step and the position in it, and on nothing that ran before: a resumed run sees what
 the uninterrupted one would have seen, and several processes together see what one process would.
@@ -24,7 +24,7 @@ from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
 from service.training.camera_motion.symmetry import randomly_transformed
 from service.training.camera_motion.textures import picture_files, texture_bank
-from service.training.config import GeneratedData, LabelledData
+from service.training.config import GeneratedData, LabeledData
 from service.training.samples import READERS, Sample, deal_folds
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
@@ -136,10 +136,10 @@ def _examples(batch: Batch) -> Examples:
 
 
 class Videos:
-    """Labelled videos, decoded once each through the video package and kept as uint8 clips in `cache`."""
+    """Labeled videos, decoded once each through the video package and kept as uint8 clips in `cache`."""
 
     def __init__(
-        self, data: LabelledData, spec: ClipSpec, limits: VideoLimits, cache: Path, seed: int, *, margin: float = 8 / 7
+        self, data: LabeledData, spec: ClipSpec, limits: VideoLimits, cache: Path, seed: int, *, margin: float = 8 / 7
     ) -> None:
         reader = READERS[data.kind]
         samples = reader(data.videos, data.annotations)

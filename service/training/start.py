@@ -12,8 +12,8 @@ from service.model.vidtr import VidTr
 from service.model.weights.checkpoint import read_checkpoint
 from service.model.weights.inflate import inflate
 from service.model.weights.resizing import start_from
-from service.training.camera_motion.initialise import initialise_for_motion
-from service.training.config import LabelledData, MovesData, TrainConfig
+from service.training.camera_motion.initialize import initialize_for_motion
+from service.training.config import LabeledData, MovesData, TrainConfig
 from service.training.moves_source import GeneratedMoves
 from service.training.sources import Generated, Videos
 from service.video.config import VideoLimits
@@ -41,7 +41,7 @@ def make_source(config: TrainConfig, limits: VideoLimits, cache: Path) -> Genera
     Raises ValueError where the data do not fit the configuration.
     """
     network = config.network_config(2)
-    if not isinstance(config.data, LabelledData):
+    if not isinstance(config.data, LabeledData):
         if network.height != network.width:
             raise ValueError(f"generated clips are square, not {network.height}x{network.width}")
         shape = (network.frames, network.height, network.height // network.patch, config.run.seed)
@@ -63,7 +63,7 @@ def make_network(config: TrainConfig, classes: int) -> Network:
     if isinstance(start, dict):
         _take_weights(network, start)
     elif start == "motion" and isinstance(network, VidTr):
-        initialise_for_motion(network, config.run.seed)
+        initialize_for_motion(network, config.run.seed)
     elif start != "xavier":
         raise ValueError(f"start must be 'xavier', or 'motion' for the grid family, not {start!r}")
     return network

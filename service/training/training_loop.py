@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from service.model.factory import Network
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.vidtr import VidTr
 from service.model.weights.native import save_weights
 from service.training.camera_motion.flow import CameraFlowReader
 from service.training.config import Recipe, TrainConfig
 from service.training.evaluate import evaluate
 from service.training.losses import examples_loss
-from service.training.optimise import make_optimizer, rate_at
+from service.training.optimize import make_optimizer, rate_at
 from service.training.process_group import join_process_group, leave_process_group
 from service.training.sources import Source, generator_for
 from service.training.training_state import load_state, save_state
@@ -33,7 +33,7 @@ def train(network: Network, source: Source, config: TrainConfig, out: Path, *, s
     """Train `network`, in place, and return the last step's loss, averaged over its parts and processes.
 
     `out` gets `last.safetensors` (the whole state), `best.safetensors` (weights of the best evaluation), `log.csv` and
-    TensorBoard's events. Where `last.safetensors` is there already, the run goes on from it. Under `torchrun` each of
+    TensorBoard's events. Where `last.safetensors` exists, the run continues from it. Under `torchrun` each of
     its processes calls this. `stop_after` ends the run early, as a kill between two steps would.
 
     Raises ValueError where the batch cannot be divided among the processes or the recipe does not fit the network.
@@ -59,7 +59,7 @@ def _train(
     trained = _with_readers(network, recipe, run.seed)
     wrapped, optimizer = fabric.setup(trained, make_optimizer(trained, recipe))
     averaged.to(fabric.device)
-    normalise = Normalise().to(fabric.device)
+    normalize = Normalize().to(fabric.device)
     state, step, best = out / "last.safetensors", 0, -1.0
     if state.exists():
         facts = load_state(state, trained, averaged, optimizer)
@@ -81,7 +81,7 @@ def _train(
                 torch.manual_seed(int(generator_for(run.seed, step, index, 2).initial_seed()))
                 examples = source.batch(step, index * size, (index + 1) * size, recipe.batch)
                 with fabric.no_backward_sync(wrapped, enabled=part + 1 < recipe.accumulate):
-                    loss = examples_loss(wrapped, normalise, examples, recipe, source.multi_label, fabric.device)
+                    loss = examples_loss(wrapped, normalize, examples, recipe, source.multi_label, fabric.device)
                     fabric.backward(loss / recipe.accumulate)
                 total += loss.detach() / recipe.accumulate
             if recipe.clip_norm:

@@ -17,7 +17,7 @@ _AVERAGED = "ema."
 def save_state(
     path: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, float]
 ) -> None:
-    """Write weights, averaged weights, the optimiser's tensors, and `facts` such as the step."""
+    """Write weights, averaged weights, the optimizer's tensors, and `facts` such as the step."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("network", network), ("ema", ema)):
         tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 _SPS = 7
 _BASELINE = 66
-# Profiles of which the set says how colours are stored (7.3.2.1.1).
+# Profiles of which the set says how colors are stored (7.3.2.1.1).
 _WITH_CHROMA = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 _OWN_ASPECT = 255
 # Table E-1, from 1.
@@ -169,12 +169,12 @@ def _usability(bits: _Bits) -> tuple[Fraction | None, int | None]:
         bits.skip_golombs(2)
     if bits.take(1):
         bits.skip(65)
-    modelled = 0
+    modeled = 0
     for _ in range(2):
         if bits.take(1):
             _skip_buffer_model(bits)
-            modelled += 1
-    if modelled:
+            modeled += 1
+    if modeled:
         bits.skip(1)
     bits.skip(1)
     if not bits.take(1):

@@ -81,7 +81,7 @@ class Asked:
     """What was asked of a sandbox worker: the measure of its report.
 
     Attributes:
-        most_clips: the clips that there is room for.
+        most_clips: how many clips the queue has capacity for.
     """
 
     spec: ClipSpec

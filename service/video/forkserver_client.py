@@ -79,7 +79,7 @@ class ForkServer:
         return SandboxWorker(answer["pid"], socket.socket(fileno=control), output)
 
     async def end(self, worker: SandboxWorker) -> Exit:
-        """Kill a sandbox worker; when this returns, it is no more."""
+        """Kill a sandbox worker and wait for its end."""
         worker.close()
         answer, _ = await self._ask(worker.pid)
         return Exit(answer["code"], answer["cpu_s"])

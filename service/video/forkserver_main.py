@@ -33,7 +33,7 @@ _CLIP, _OPTIONS = set(ClipSpec.model_fields), set(JobRequest.model_fields)
 Prepare = Callable[[], sandbox_child.Work]
 
 
-# What a sandbox worker may have written that nobody has read yet; more is lost, as nothing of it is needed.
+# Unread output that a sandbox worker may leave; more is dropped, as none of it is needed.
 _OUTPUT_BYTES = 1 << 14
 
 
@@ -82,7 +82,7 @@ def fork_worker(work: sandbox_child.Work) -> tuple[int, socket.socket, int]:
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe that holds up nobody: what does not fit is lost."""
+    """A pipe that blocks neither end: output that does not fit is dropped."""
     output, written = os.pipe()
     for end in (output, written):
         os.set_blocking(end, False)

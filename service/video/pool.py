@@ -40,7 +40,7 @@ class DecodePool:
     """
 
     def __init__(self, config: DecodeConfig, told: Callable[[tuple[str, ...]], None] = lambda active: None) -> None:
-        """`told` hears of `sandbox` whenever it changes."""
+        """`told` is called with `sandbox` whenever it changes."""
         self._config = config
         self._told = told
         self.processes = config.decode_workers or usable_cores()
@@ -230,7 +230,7 @@ class DecodeSlot:
 
 
 async def _ended(pool: SandboxPool, worker: SandboxWorker) -> None:
-    """Return once the sandbox worker is no more, for one whose own task is cancelled."""
+    """Return once the sandbox worker has ended, for a caller whose own task is cancelled."""
     with contextlib.suppress(ServerGone):
         await asyncio.shield(pool.end(worker))
 

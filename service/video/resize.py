@@ -91,7 +91,7 @@ def resized_size(width: int, height: int, spec: ClipSpec) -> Size:
 def crop_corners(width: int, height: int, spec: ClipSpec, crops: int) -> list[tuple[int, int]]:
     """(left, top) of each crop of the model's size.
 
-    One crop is the centre. Three lie along the long side at its start, its end and its middle, in this order; with an
+    One crop is the center. Three lie along the long side at its start, its end and its middle, in this order; with an
     odd remainder the second ends one pixel before the edge, as in the official test protocol.
     """
     left, top = round((width - spec.width) / 2), round((height - spec.height) / 2)
@@ -105,10 +105,10 @@ def crop_corners(width: int, height: int, spec: ClipSpec, crops: int) -> list[tu
 
 
 def _bilinear_taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]:
-    """Lower and upper neighbour and the upper's weight for each target pixel; pixel centres lie at half integers."""
-    centres = (np.arange(target) + 0.5) * (source / target) - 0.5
-    lower = np.floor(centres).astype(np.intp)
-    weight = np.where(lower < 0, 0.0, centres - lower)
+    """Lower and upper neighbor and the upper's weight for each target pixel; pixel centers lie at half integers."""
+    centers = (np.arange(target) + 0.5) * (source / target) - 0.5
+    lower = np.floor(centers).astype(np.intp)
+    weight = np.where(lower < 0, 0.0, centers - lower)
     lower = np.clip(lower, 0, source - 1)
     return lower, np.minimum(lower + 1, source - 1), np.rint(weight * (1 << _WEIGHT_BITS)).astype(np.int32)
 
@@ -160,7 +160,7 @@ class Resizer:
         """The frame's crops, uint8 `[H, W, 3]` RGB each.
 
         Raises:
-            Undecodable: the frame's colours cannot be converted.
+            Undecodable: the frame's colors cannot be converted.
             PixelLimit: resized, a very long and narrow picture would have more than `max_pixels`.
         """
         self._collect(frame)

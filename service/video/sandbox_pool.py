@@ -76,7 +76,7 @@ class SandboxPool:
         self._spawn(self._server.end(worker))
 
     async def end(self, worker: SandboxWorker) -> Exit:
-        """Kill a sandbox worker that was taken; when this returns, it is no more. Raises ServerGone."""
+        """Kill a sandbox worker that was taken and wait for its end. Raises ServerGone."""
         self._free()
         return await self._server.end(worker)
 

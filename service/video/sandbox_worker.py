@@ -87,7 +87,7 @@ class SandboxWorker:
         try:
             return os.read(self._output, READ_BYTES)
         except OSError:
-            # Nothing waits there, or nobody can read it any more.
+            # Nothing was written, or the pipe is closed.
             return b""
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ _FUTEX_OPERATIONS = tuple(
 
 def _conditions(control: int) -> dict[str, tuple[Condition, ...]]:
     """What the arguments of some calls have to be; `control` is the connection that tasks come by."""
-    # Memory of its own alone, never executable: nobody else sees it, and no file is behind it.
+    # Memory of its own alone, never executable: no other process sees it, and no file is behind it.
     private = _MAP_PRIVATE | _MAP_ANONYMOUS
     return {
         "mmap": (

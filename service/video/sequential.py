@@ -16,7 +16,7 @@ from service.video.decoder import Decoder, DecodeStats, FrameSink
 from service.video.probe import Video
 from service.video.source import open_upload, read_packets
 
-# AVI knows decoding times only, so frames come out in display order with their times shuffled among neighbours.
+# AVI knows decoding times only, so frames come out in display order with their times shuffled among neighbors.
 _REORDERED_FAMILIES = ("avi",)
 _REORDER_DEPTH = 4
 

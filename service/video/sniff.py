@@ -1,4 +1,4 @@
-"""Recognise the container from the first bytes, before FFmpeg sees any of them.
+"""Recognize the container from the first bytes, before FFmpeg sees any of them.
 
 FFmpeg's own probing would happily pick demuxers that open other files (HLS, concat, image sequences); with the family
 known beforehand, exactly one demuxer is ever offered the upload.
@@ -123,8 +123,8 @@ def sniff(head: bytes, allowed: tuple[str, ...]) -> Family:
     if not head:
         raise EmptyUpload("The upload is empty: it has 0 bytes.", limit=1, actual=0)
     accepted = ", ".join(allowed)
-    for family, recognises in _FAMILIES:
-        if recognises(head):
+    for family, recognizes in _FAMILIES:
+        if recognizes(head):
             if family.name in allowed:
                 return family
             raise ContainerNotAllowed(

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import gate, report, scaling_model
 from benchmarks.common import record
-from benchmarks.scaling_model import Constants, bounds, first_room, planned, predicted
+from benchmarks.scaling_model import Constants, bounds, first_limit, planned, predicted
 
 COSTS = Constants(
     clip_bytes=1_204_224,
@@ -97,16 +97,16 @@ def test_a_file_that_is_no_record_is_left_out_of_the_report(tmp_path: Path) -> N
 
 
 def test_slow_engines_bound_the_rate_until_the_cores_do() -> None:
-    assert bounds(COSTS, workers=2, service_s=1.0, cores=2)[0].room == "engines"
+    assert bounds(COSTS, workers=2, service_s=1.0, cores=2)[0].part == "engines"
     assert predicted(COSTS, workers=2, service_s=0.95, cores=2) == pytest.approx(16)
-    assert bounds(COSTS, workers=1000, service_s=0.95, cores=2)[0].room == "cores"
-    assert bounds(COSTS, workers=1000, service_s=0.95, cores=64)[0].room == "api"
+    assert bounds(COSTS, workers=1000, service_s=0.95, cores=2)[0].part == "cores"
+    assert bounds(COSTS, workers=1000, service_s=0.95, cores=64)[0].part == "api"
 
 
 def test_the_dearest_room_fills_up_first() -> None:
-    assert first_room(COSTS, gpu_clips_per_s=100)[0] == "api"
-    assert first_room(COSTS, gpu_clips_per_s=1000)[0] == "worker"
-    assert first_room(replace(COSTS, redis_s=0.01), gpu_clips_per_s=1000)[0] == "redis"
+    assert first_limit(COSTS, gpu_clips_per_s=100)[0] == "api"
+    assert first_limit(COSTS, gpu_clips_per_s=1000)[0] == "worker"
+    assert first_limit(replace(COSTS, redis_s=0.01), gpu_clips_per_s=1000)[0] == "redis"
 
 
 def test_a_fleet_carries_what_its_gpus_answer() -> None:

@@ -65,7 +65,7 @@ def test_two_scenes_one_after_the_other_are_a_cut() -> None:
     assert classical.label_of(classical.measure(frames, frames, RULES), RULES) == "cut"
 
 
-def test_a_grey_picture_is_not_known() -> None:
+def test_a_gray_picture_is_not_known() -> None:
     frames = [np.full((240, 320, 3), 127, np.uint8)] * FRAMES
     assert classical.label_of(classical.measure(frames, frames, RULES), RULES) == "unknown"
 

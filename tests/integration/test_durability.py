@@ -44,7 +44,7 @@ async def accepted(client: Redis, keys: RedisKeys) -> str:
     return job.id
 
 
-async def test_a_server_that_can_wait_is_recognised(client: Redis, keys: RedisKeys) -> None:
+async def test_a_server_that_can_wait_is_recognized(client: Redis, keys: RedisKeys) -> None:
     assert await Durability(client, keys, CONFIG).unavailable_reason() is None
 
 

@@ -106,11 +106,11 @@ def test_the_served_model_is_evaluated_to_the_same_figures(project: Path) -> Non
     assert served["footage"]["cuts"]["all"] == ours["footage"]["cuts"]["all"]
 
 
-def test_labelled_data_are_cross_validated(project: Path) -> None:
-    labelled = CONFIG[: CONFIG.index("[data]")] + f'[data]\nkind = "folder"\nvideos = "{project / "videos"}"\n'
-    labelled += "folds = 3\nwindows = 1\n\n" + CONFIG[CONFIG.index("[recipe]") :]
-    (project / "labelled.toml").write_text(labelled)
-    printed = run("crossvalidate", str(project / "labelled.toml"), "--out", str(project / "folds"), "--windows", "1")
+def test_labeled_data_are_cross_validated(project: Path) -> None:
+    labeled = CONFIG[: CONFIG.index("[data]")] + f'[data]\nkind = "folder"\nvideos = "{project / "videos"}"\n'
+    labeled += "folds = 3\nwindows = 1\n\n" + CONFIG[CONFIG.index("[recipe]") :]
+    (project / "labeled.toml").write_text(labeled)
+    printed = run("crossvalidate", str(project / "labeled.toml"), "--out", str(project / "folds"), "--windows", "1")
     figures = json.loads((project / "folds" / "figures.json").read_text())
     assert len(figures["folds"]) == 3
     assert "all folds together" in printed

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.int8 import in_int8, quantised
+from benchmarks.int8 import in_int8, quantized
 from benchmarks.precision import compare, in_bf16, model_file, summary
 from service.inference.torchscript_archive import load_archive
 from service.model.presets import export_preset
@@ -50,7 +50,7 @@ def test_a_network_in_int8_scores_nearly_as_in_float32(engine: str, tmp_path: Pa
 def test_int8_weights_are_within_half_a_step_of_their_channel() -> None:
     weight = torch.randn(6, 32) * torch.logspace(-3, 2, 6).unsqueeze(1)
     weight[2] = 0
-    error = (quantised(weight).dequantize() - weight).abs().amax(dim=1)
+    error = (quantized(weight).dequantize() - weight).abs().amax(dim=1)
     assert torch.all(error <= weight.abs().amax(dim=1) / 127 * 0.501)
 
 

@@ -15,7 +15,7 @@ from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.presets import build_preset
 from tests.fixtures.servers import MODEL_REPOSITORY
 
@@ -39,13 +39,13 @@ class Eager:
 
     def __init__(self) -> None:
         self.network = build_preset(NAME)
-        self.normalise = Normalise()
+        self.normalize = Normalize()
         self.gaps = SelectionGaps(self.network)
 
     def scores(self, clips: Clips) -> tuple[Scores, np.ndarray]:
         """Scores, and the smallest gap of each clip."""
         with torch.inference_mode():
-            outputs = self.network(self.normalise(torch.from_numpy(clips)))
+            outputs = self.network(self.normalize(torch.from_numpy(clips)))
         return Scores(*(output.numpy() for output in outputs)), self.gaps.take().numpy()
 
 

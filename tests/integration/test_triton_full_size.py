@@ -13,7 +13,7 @@ from benchmarks.pooling_margins import clearest_clips
 from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
 from service.model.model_export import export_model
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.presets import build_preset, find_preset
 
 NAME = "cvidtr_s_8x8"
@@ -42,7 +42,7 @@ async def test_a_network_of_full_size_is_batched_and_scores_as_eager(triton_dire
 
     assert statistics.inference_count > statistics.execution_count
     with torch.inference_mode():
-        eager = network(Normalise()(clips))
+        eager = network(Normalize()(clips))
     for i, answer in enumerate(answers):
         for name in ("logits", "temporal_attention", "layer_attention", "layer_retention"):
             np.testing.assert_allclose(getattr(answer, name)[0], getattr(eager, name)[i].numpy(), atol=1e-4)

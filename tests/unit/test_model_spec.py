@@ -17,7 +17,7 @@ def test_a_decode_task_says_how_clips_are_made_and_nothing_else_of_the_model() -
 
 
 def test_what_is_listed_of_a_model_is_what_its_spec_says() -> None:
-    model = spec(description="four colours")
+    model = spec(description="four colors")
     info = ModelInfo.of(model, default=True)
     shared = set(ModelInfo.model_fields) & set(ModelSpec.model_fields)
     assert {name: getattr(info, name) for name in shared} == {name: getattr(model, name) for name in shared}

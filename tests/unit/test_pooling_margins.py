@@ -6,7 +6,7 @@ import torch
 from benchmarks.pooling_margins import SelectionGaps, clearest_clips
 from service.model.config import Selection, VidTrConfig
 from service.model.factory import Network, build_network
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 
 SMALL = {"height": 32, "width": 32, "frames": 6, "patch": 16, "depth": 2, "heads": 2, "dim": 16, "mlp_dim": 32}
 
@@ -26,7 +26,7 @@ def test_a_gap_is_zero_where_all_frames_deviate_alike(selection: Selection) -> N
     with torch.no_grad():
         network.encoder.layers[0].self_attn.in_proj_weight.zero_()  # Every frame looks at all frames alike.
     gaps = SelectionGaps(network)
-    network(Normalise()(moving_clips(2)))
+    network(Normalize()(moving_clips(2)))
     assert gaps.take().tolist() == [0.0, 0.0]
 
 
@@ -36,7 +36,7 @@ def test_the_smallest_gap_is_over_all_locations_heads_and_layers() -> None:
     for layer in network.encoder.layers:
         layer.self_attn.pool.register_forward_pre_hook(lambda _, arguments: maps.append(arguments[0].detach()))
     gaps = SelectionGaps(network)
-    network(Normalise()(moving_clips(1)))
+    network(Normalize()(moving_clips(1)))
     expected = []
     for attention, keep in zip(maps, (4, 2), strict=True):
         for rows in attention[0].flatten(0, 1):
@@ -49,7 +49,7 @@ def test_the_clips_with_the_largest_gaps_are_chosen() -> None:
     network = small_network(pooling=((0, 3),), selection="head_location")
     candidates = moving_clips(8)
     gaps = SelectionGaps(network)
-    network(Normalise()(candidates))
+    network(Normalize()(candidates))
     largest = gaps.take().argsort(descending=True)[:3]
     gaps.remove()
     assert torch.equal(clearest_clips(network, candidates, 3), candidates[largest])

@@ -28,7 +28,7 @@ REPLACED = {
     "EarlyAnswers": "EarlyResponseMiddleware",
     "Access": "Authenticator",
     "Caller": "Principal",
-    "Recognised": "CacheLookup",
+    "Recognized": "CacheLookup",
     "Cell": "SandboxWorker",
     "Cells": "SandboxPool",
     "HeldFile": "FdFile",

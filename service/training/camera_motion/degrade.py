@@ -21,16 +21,16 @@ _CODECS: tuple[tuple[str, str, dict[str, str]], ...] = (
 
 
 def graded(clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Contrast, brightness, gamma, colour and its loss, and an exposure that drifts and flickers."""
+    """Contrast, brightness, gamma, color and its loss, and an exposure that drifts and flickers."""
     batch, _, frames = clips.shape[:3]
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator=generator)
 
     clips = clips.clamp(1e-3, 1).pow(torch.exp(uniform(-0.5, 0.5, batch, 1, 1, 1, 1)))
-    grey = clips.mean(1, keepdim=True)
-    colour = torch.where(uniform(0, 1, batch, 1, 1, 1, 1) < 0.12, 0.0, uniform(0.5, 1.2, batch, 1, 1, 1, 1))
-    clips = grey + (clips - grey) * colour
+    gray = clips.mean(1, keepdim=True)
+    color = torch.where(uniform(0, 1, batch, 1, 1, 1, 1) < 0.12, 0.0, uniform(0.5, 1.2, batch, 1, 1, 1, 1))
+    clips = gray + (clips - gray) * color
     contrast = uniform(0.45, 1.2, batch, 1, 1, 1, 1)
     clips = 0.5 + (clips - 0.5) * contrast + uniform(-0.18, 0.18, batch, 1, 1, 1, 1)
     clips = clips * uniform(0.85, 1.15, batch, 3, 1, 1, 1)
@@ -41,7 +41,7 @@ def graded(clips: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def faded(clips: Tensor, light: Tensor, generator: torch.Generator) -> Tensor:
-    """Mix clips with black, or sometimes white or a grey, by `light` `(B, T)`: 1 leaves the picture."""
+    """Mix clips with black, or sometimes white or a gray, by `light` `(B, T)`: 1 leaves the picture."""
     batch = len(clips)
     pick = torch.rand(batch, generator=generator)
     target = torch.where(pick < 0.65, 0.0, torch.where(pick < 0.9, 1.0, pick)).view(batch, 1, 1, 1, 1)
@@ -50,9 +50,9 @@ def faded(clips: Tensor, light: Tensor, generator: torch.Generator) -> Tensor:
 
 def blurred(clips: Tensor, generator: torch.Generator) -> Tensor:
     """Soften a third of the clips by up to about one pixel."""
-    batch, colours, frames, side, _ = clips.shape
+    batch, colors, frames, side, _ = clips.shape
     weight = 0.33 * torch.rand(batch, 1, generator=generator) * (torch.rand(batch, 1, generator=generator) < 0.35)
-    flat = F.pad(clips.reshape(batch, colours * frames, side, side), [1, 1, 1, 1], mode="replicate")
+    flat = F.pad(clips.reshape(batch, colors * frames, side, side), [1, 1, 1, 1], mode="replicate")
     w = weight.view(batch, 1, 1, 1)
     rows = (1 - 2 * w) * flat[:, :, 1:-1] + w * (flat[:, :, :-2] + flat[:, :, 2:])
     both = (1 - 2 * w) * rows[..., 1:-1] + w * (rows[..., :-2] + rows[..., 2:])

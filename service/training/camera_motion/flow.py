@@ -53,7 +53,7 @@ class CameraFlowReader(nn.Module):
         self._tokens.append(output[0])
 
     def forward(self, clips: Tensor) -> MotionScores:
-        """Score normalised clips `(B, 3, T, H, W)` and read their motion."""
+        """Score normalized clips `(B, 3, T, H, W)` and read their motion."""
         self._tokens.clear()
         scores = self.network(clips)
         grids = (tokens[:, 1:, 1:] for tokens in self._tokens)

@@ -1,4 +1,4 @@
-"""Labelled batches of generated clips."""
+"""Labeled batches of generated clips."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class CameraMotion:
     def _again(self, paths: Paths, labels: Tensor, side: int) -> Tensor:
         # The same scene a third of a frame later: the mean of both is the blur of an open shutter.
         ahead = {}
-        for name in ("centre", "log_view", "angle"):
+        for name in ("center", "log_view", "angle"):
             path = getattr(paths, name)
             step = torch.diff(path, dim=1, append=2 * path[:, -1:] - path[:, -2:-1])
             ahead[name] = path + step / 3
@@ -171,4 +171,4 @@ class CameraMotion:
 
 def _second_shot(paths: Paths) -> Paths:
     # What comes after a cut moves otherwise than what was before it.
-    return replace(paths, centre=-paths.centre.flip(1), angle=-paths.angle)
+    return replace(paths, center=-paths.center.flip(1), angle=-paths.angle)

@@ -1,4 +1,4 @@
-"""Labelled batches of clips that are as hard as real footage: what `moves` says over what `scenes` shows."""
+"""Labeled batches of clips that are as hard as real footage: what `moves` says over what `scenes` shows."""
 
 from __future__ import annotations
 

@@ -111,11 +111,11 @@ def _path(draw: Draw, count: Tensor, wild: Tensor, frames: int, fastest: float =
     size = speed * sign * (chosen * share + (1 - chosen) * impure)  # (B, 4) at the border
     drift = draw.log_uniform(0.0001, 0.002, batch, 1) * draw.chance(0.3, batch, 1).float() * (count == 0)[:, None]
     size = size + drift * sign * draw.uniform(0, 1, batch, 4)
-    centre = size[:, None, :2] * run[..., None]
+    center = size[:, None, :2] * run[..., None]
     log_view, angle = -2 * size[:, 2:3] * run, 2 * size[:, 3:4] * run
     pivot = draw.uniform(-0.15, 0.15, batch, 2) * (chosen[:, 2:].sum(1, keepdim=True) > 0)
     pivot = pivot[:, None].expand(-1, frames, -1)
-    centre = centre + pivot - turned(pivot, log_view, angle)
+    center = center + pivot - turned(pivot, log_view, angle)
     hand = hand_tremor(draw, batch, frames)
     held = draw.chance(0.55, batch)
     strength = draw.log_uniform(0.0004, 0.006, batch) * held
@@ -123,10 +123,10 @@ def _path(draw: Draw, count: Tensor, wild: Tensor, frames: int, fastest: float =
     strength = strength + speed[:, 0] * (count > 0) * draw.uniform(0, 0.25, batch) * held
     strength = torch.where(wild, draw.log_uniform(0.009, 0.05, batch), strength)
     rest = draw.uniform(0, 0.00008, batch)  # what an encoder does to a tripod's picture
-    centre = centre + (strength + rest)[:, None, None] * hand[..., :2]
+    center = center + (strength + rest)[:, None, None] * hand[..., :2]
     log_view = log_view + (strength * draw.uniform(0, 0.5, batch))[:, None] * hand[..., 2]
     angle = angle + (strength * draw.uniform(0, 1.0, batch))[:, None] * hand[..., 3]
-    return Paths(centre, log_view, angle, torch.full((batch,), -1), torch.ones(batch, frames))
+    return Paths(center, log_view, angle, torch.full((batch,), -1), torch.ones(batch, frames))
 
 
 def shown_times(draw: Draw, batch: int, frames: int) -> Tensor:
@@ -160,7 +160,7 @@ def hand_tremor(draw: Draw, batch: int, frames: int) -> Tensor:
 def steps(paths: Paths) -> Tensor:
     """`(B, T-1, 4)` motion from frame to frame: right, down, inwards and clockwise, at the frame's border."""
     c, s = paths.angle[:, :-1].cos(), paths.angle[:, :-1].sin()
-    moved = paths.centre.diff(dim=1) * (-paths.log_view[:, :-1]).exp()[..., None]
+    moved = paths.center.diff(dim=1) * (-paths.log_view[:, :-1]).exp()[..., None]
     # As the camera sees it, that may have turned.
     right = c * moved[..., 0] + s * moved[..., 1]
     down = c * moved[..., 1] - s * moved[..., 0]

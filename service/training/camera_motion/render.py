@@ -17,7 +17,7 @@ def scene_grid(paths: Paths, side: int) -> Tensor:
     y, x = torch.meshgrid(line, line, indexing="ij")
     pixel = torch.stack([x, y], -1)  # (n, n, 2)
     look = turned(pixel, paths.log_view[..., None, None], paths.angle[..., None, None])
-    return look + paths.centre[:, :, None, None]
+    return look + paths.center[:, :, None, None]
 
 
 def camera_flow(paths: Paths, grid: int) -> Tensor:
@@ -29,12 +29,12 @@ def camera_flow(paths: Paths, grid: int) -> Tensor:
     line = (torch.arange(grid).float() + 0.5) / grid - 0.5
     cell = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)  # (g, g, 2)
     log_view, angle = paths.log_view[..., None, None], paths.angle[..., None, None]
-    centre = paths.centre[:, :, None, None]
-    scene = turned(cell, log_view, angle) + centre  # (B, T, g, g, 2)
+    center = paths.center[:, :, None, None]
+    scene = turned(cell, log_view, angle) + center  # (B, T, g, g, 2)
     nowhere = torch.full_like(scene[:, :1], torch.nan)
 
     def seen(scene: Tensor, frames: slice) -> Tensor:
-        return turned_back(scene - centre[:, frames], log_view[:, frames], angle[:, frames]) - cell
+        return turned_back(scene - center[:, frames], log_view[:, frames], angle[:, frames]) - cell
 
     ahead = torch.cat([seen(scene[:, :-1], slice(1, None)), nowhere], 1)
     back = torch.cat([nowhere, seen(scene[:, 1:], slice(None, -1))], 1)

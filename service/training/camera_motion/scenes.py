@@ -41,13 +41,13 @@ def look(paths: Paths, frame: Frame, height: int, width: int, readout: Tensor) -
     """
     pixel = screen(frame, height, width)[:, None]
     late = readout[:, None, None] * (torch.arange(height).float() / height - 0.5)  # (B, 1, h)
-    centre, log_view, angle = (_step(getattr(paths, name)) for name in ("centre", "log_view", "angle"))
+    center, log_view, angle = (_step(getattr(paths, name)) for name in ("center", "log_view", "angle"))
 
     def at(values: Tensor, speed: Tensor) -> Tensor:
         return values[:, :, None] + late * speed[:, :, None]  # (B, T, h)
 
     seen = turned(pixel, at(paths.log_view, log_view)[..., None], at(paths.angle, angle)[..., None])
-    moved = torch.stack([at(paths.centre[..., i], centre[..., i]) for i in (0, 1)], -1)
+    moved = torch.stack([at(paths.center[..., i], center[..., i]) for i in (0, 1)], -1)
     return seen + moved[..., None, :]
 
 
@@ -59,12 +59,12 @@ def cell_motion(paths: Paths, frame: Frame, cells: int) -> Tensor:
     """As `render.camera_flow`, in shares of the frame's own width and height: `(B, T, g, g, 4)`."""
     cell = screen(frame, cells, cells)[:, None]  # (B, 1, g, g, 2)
     log_view, angle = paths.log_view[..., None, None], paths.angle[..., None, None]
-    centre = paths.centre[:, :, None, None]
-    scene = turned(cell, log_view, angle) + centre
+    center = paths.center[:, :, None, None]
+    scene = turned(cell, log_view, angle) + center
     nowhere = torch.full_like(scene[:, :1], torch.nan)
 
     def seen(scene: Tensor, frames: slice) -> Tensor:
-        return turned_back(scene - centre[:, frames], log_view[:, frames], angle[:, frames]) - cell
+        return turned_back(scene - center[:, frames], log_view[:, frames], angle[:, frames]) - cell
 
     ahead = torch.cat([seen(scene[:, :-1], slice(1, None)), nowhere], 1)
     back = torch.cat([nowhere, seen(scene[:, 1:], slice(None, -1))], 1)
@@ -81,10 +81,10 @@ def parallax(grid: Tensor, paths: Paths, frame: Frame, draw: Draw) -> Tensor:
     depth = F.interpolate(draw.normal(batch, 1, 4, 5), size=(height, width), mode="bicubic", align_corners=True)[:, 0]
     strength = draw.uniform(0.1, 0.5, batch, 1, 1, 1, 1)
     near = (depth.tanh()[:, None, ..., None] * strength).clamp(min=-0.7)  # (B, 1, h, w, 1)
-    travelled = paths.centre - paths.centre.mean(1, keepdim=True)
+    traveled = paths.center - paths.center.mean(1, keepdim=True)
     nearing = (paths.log_view - paths.log_view.mean(1, keepdim=True))[..., None, None, None]
     out = screen(frame, height, width)[:, None]
-    return grid + near * (travelled[:, :, None, None] + nearing * out)
+    return grid + near * (traveled[:, :, None, None] + nearing * out)
 
 
 def seen(textures: Tensor, grid: Tensor, view: Tensor, offset: Tensor) -> Tensor:

@@ -63,16 +63,16 @@ def picture_tiles(picture: Tensor, count: int, side: int, generator: torch.Gener
 def shows_motion(tile: Tensor, block: int = 24, deviation: float = 7.0, share: float = 0.7) -> bool:
     """Whether a camera's motion over the tile uint8 `(3, S, S)` can be seen at all.
 
-    Most of its blocks must have some brightness edge: the share is taken over blocks of `block` pixels, whose grey
+    Most of its blocks must have some brightness edge: the share is taken over blocks of `block` pixels, whose gray
     levels, after a blur that removes grain, must deviate by `deviation` of 255.
     """
-    grey = F.avg_pool2d(tile.float().mean(0)[None, None], 3, stride=2)
-    blocks = F.unfold(grey, block // 2, stride=block // 2)[0]  # (pixels of a block, blocks)
+    gray = F.avg_pool2d(tile.float().mean(0)[None, None], 3, stride=2)
+    blocks = F.unfold(gray, block // 2, stride=block // 2)[0]  # (pixels of a block, blocks)
     return bool((blocks.std(0) > deviation).float().mean() > share)
 
 
 def dead_leaves(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Overlapping discs and boxes of power-law sizes and random colours, some of them striped: `(side, side, 3)`."""
+    """Overlapping discs and boxes of power-law sizes and random colors, some of them striped: `(side, side, 3)`."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32)
     canvas = np.broadcast_to(rng.uniform(0, 255, 3), (side, side, 3)).copy()
     for size in np.sort((rng.pareto(1.6, _LEAVES) + 1) * side * 0.02)[::-1]:
@@ -83,16 +83,16 @@ def dead_leaves(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         v = (y - cy) * np.cos(turn) - (x - cx) * np.sin(turn)
         v = v * rng.uniform(1, 3)
         inside = (u * u + v * v < size * size) if rng.random() < 0.5 else (np.maximum(abs(u), abs(v)) < size)
-        colour = rng.uniform(0, 255, 3)
+        color = rng.uniform(0, 255, 3)
         if rng.random() < 0.3:
             wave = np.sin(u[inside] * rng.uniform(0.3, 1.5))[:, None]
-            canvas[inside] = colour + wave * rng.uniform(10, 60)
+            canvas[inside] = color + wave * rng.uniform(10, 60)
         else:
-            canvas[inside] = colour
+            canvas[inside] = color
     return canvas.clip(0, 255).astype(np.uint8)
 
 
-def coloured_noise(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def colored_noise(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Noise with a spectrum of 1 / f^a, a between 0.8 and 1.8: `(side, side, 3)`."""
     f = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None])
     f[0, 0] = 1.0
@@ -101,8 +101,8 @@ def coloured_noise(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     mix = np.eye(3) * rng.uniform(0.1, 1) + 1 / 3
     noise = np.einsum("ij,jhw->hwi", mix, noise)
     noise = (noise - noise.mean()) / (noise.std() + 1e-6)
-    grey: NDArray[np.float64] = 128 + noise * rng.uniform(20, 60)
-    return grey.clip(0, 255).astype(np.uint8)
+    gray: NDArray[np.float64] = 128 + noise * rng.uniform(20, 60)
+    return gray.clip(0, 255).astype(np.uint8)
 
 
 def glyphs(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -130,7 +130,7 @@ def texture_bank(pictures: Sequence[Path], *, tiles_each: int, procedural: int, 
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     tiles = [tile for path in pictures for tile in picture_tiles(read_picture(path), tiles_each, side, generator)]
-    kinds = (dead_leaves, coloured_noise, glyphs)
+    kinds = (dead_leaves, colored_noise, glyphs)
     made = (kinds[(0, 0, 0, 1, 2)[i % 5]](side, rng) for i in range(procedural))
     tiles += [torch.from_numpy(picture).permute(2, 0, 1).contiguous() for picture in made]
     if len(tiles) < 2:

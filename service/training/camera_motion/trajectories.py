@@ -34,7 +34,7 @@ class Speeds:
 class Paths:
     """Camera of a batch: where it looks and what it does to the light."""
 
-    centre: Tensor
+    center: Tensor
     """`(B, T, 2)` x to the right and y down, frame widths."""
     log_view: Tensor
     """`(B, T)` logarithm of the field of view: falling is zooming in."""
@@ -66,7 +66,7 @@ class Draw:
 
 
 def progress(draw: Draw, batch: int, frames: int, times: Tensor | None = None) -> Tensor:
-    """Distance travelled until each frame at a mean speed of 1, `(B, T)`: steady, speeding up, slowing down, eased.
+    """Distance traveled until each frame at a mean speed of 1, `(B, T)`: steady, speeding up, slowing down, eased.
 
     Samples are not exactly equidistant, since a video's own frames rarely are where the sampler wants them: `times`
     `(B, T)`, in sampled frames, says where they are.
@@ -82,7 +82,7 @@ def progress(draw: Draw, batch: int, frames: int, times: Tensor | None = None) -
 
 
 def directed(draw: Draw, motion: Tensor, frames: int, speeds: Speeds) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre `(B, T, 2)`, log view and angle `(B, T)` of classes 0 .. 8, with small impurities."""
+    """Center `(B, T, 2)`, log view and angle `(B, T)` of classes 0 .. 8, with small impurities."""
     batch = len(motion)
     run = progress(draw, batch, frames)
     zero = torch.zeros(batch)
@@ -104,17 +104,17 @@ def directed(draw: Draw, motion: Tensor, frames: int, speeds: Speeds) -> tuple[T
     vx = vx + torch.where(speed == 0, draw.uniform(-0.1, 0.1, batch) * turning, zero)
     vy = vy + torch.where(speed == 0, draw.uniform(-0.1, 0.1, batch) * turning, zero)
 
-    centre = torch.stack([vx, vy], -1)[:, None] * run[..., None]
+    center = torch.stack([vx, vy], -1)[:, None] * run[..., None]
     log_view, angle = vz[:, None] * run, vr[:, None] * run
     # Zooms and rolls about a point off the middle.
     pivot = draw.uniform(-0.18, 0.18, batch, 2) * (turning > 0).float()[:, None]
-    centre = centre + pivot[:, None] - turned(pivot[:, None].expand(-1, frames, -1), log_view, angle)
+    center = center + pivot[:, None] - turned(pivot[:, None].expand(-1, frames, -1), log_view, angle)
     # A hand, or a tripod that is not quite still.
     moving = speed + turning
     tremor = 0.05 * moving + draw.uniform(0, 0.0012, batch) * draw.chance(0.5, batch).float()
-    centre = centre + tremor[:, None, None] * draw.normal(batch, frames, 2)
+    center = center + tremor[:, None, None] * draw.normal(batch, frames, 2)
     angle = angle + 0.5 * tremor[:, None] * draw.normal(batch, frames)
-    return centre, log_view, angle
+    return center, log_view, angle
 
 
 def turned(point: Tensor, log_view: Tensor, angle: Tensor) -> Tensor:
@@ -146,20 +146,20 @@ def shaken(draw: Draw, batch: int, frames: int, speeds: Speeds) -> tuple[Tensor,
     moved = torch.where(draw.chance(0.35, batch, 1, 1), swing, random)
     moved = moved - moved.mean(1, keepdim=True)
     moved = moved / (moved[..., :2].square().mean((1, 2), keepdim=True).sqrt() + 0.05)
-    centre = moved[..., :2] * rms[:, None, None] * draw.uniform(0.4, 1.0, batch, 1, 2).clamp(max=1)
+    center = moved[..., :2] * rms[:, None, None] * draw.uniform(0.4, 1.0, batch, 1, 2).clamp(max=1)
     log_view = moved[..., 2] * rms[:, None] * draw.uniform(0, 0.5, batch, 1)
     angle = moved[..., 3] * rms[:, None] * draw.uniform(0, 1.0, batch, 1)
     drift = torch.stack([draw.uniform(-0.3, 0.3, batch), draw.uniform(-0.3, 0.3, batch)], -1) * rms[:, None]
-    centre = centre + drift[:, None] * torch.arange(frames)[None, :, None] * 0.5
+    center = center + drift[:, None] * torch.arange(frames)[None, :, None] * 0.5
 
     motion = torch.randint(1, MOTIONS, (batch,), generator=draw.generator)
     path = directed(draw, motion, frames, speeds)
     order = torch.stack([_jumbled(draw.generator, frames) for _ in range(batch)])
     jumps = draw.chance(0.3, batch)
-    centre = torch.where(jumps[:, None, None], path[0].gather(1, order[..., None].expand(-1, -1, 2)), centre)
+    center = torch.where(jumps[:, None, None], path[0].gather(1, order[..., None].expand(-1, -1, 2)), center)
     log_view = torch.where(jumps[:, None], path[1].gather(1, order), log_view)
     angle = torch.where(jumps[:, None], path[2].gather(1, order), angle)
-    return centre, log_view, angle
+    return center, log_view, angle
 
 
 def _jumbled(generator: torch.Generator, frames: int) -> Tensor:
@@ -178,18 +178,18 @@ def sample_paths(labels: Tensor, frames: int, speeds: Speeds, generator: torch.G
     # A cut or a fade may happen while the camera moves, though not fast.
     busy = (labels >= INDEX["cut"]) & draw.chance(0.4, batch)
     motion = torch.where(busy, torch.randint(1, MOTIONS, (batch,), generator=generator), motion)
-    centre, log_view, angle = directed(draw, motion, frames, speeds)
+    center, log_view, angle = directed(draw, motion, frames, speeds)
     calm = torch.where(labels >= INDEX["cut"], draw.uniform(0.05, 0.35, batch), torch.ones(batch))
-    centre, log_view, angle = centre * calm[:, None, None], log_view * calm[:, None], angle * calm[:, None]
+    center, log_view, angle = center * calm[:, None, None], log_view * calm[:, None], angle * calm[:, None]
 
     shake = labels == INDEX["shake"]
     wild = shaken(draw, batch, frames, speeds)
-    centre = torch.where(shake[:, None, None], wild[0], centre)
+    center = torch.where(shake[:, None, None], wild[0], center)
     log_view = torch.where(shake[:, None], wild[1], log_view)
     angle = torch.where(shake[:, None], wild[2], angle)
 
     still = (labels == INDEX["static"]) & draw.chance(0.4, batch)
-    centre = torch.where(still[:, None, None], torch.zeros(()), centre)
+    center = torch.where(still[:, None, None], torch.zeros(()), center)
     angle = torch.where(still[:, None], torch.zeros(()), angle)
 
     cut = torch.randint(0, frames - 1, (batch,), generator=generator)
@@ -203,4 +203,4 @@ def sample_paths(labels: Tensor, frames: int, speeds: Speeds, generator: torch.G
     light = 1 - ramp * draw.uniform(0.85, 1.0, batch, 1)
     light = torch.where(draw.chance(0.5, batch, 1), light.flip(1), light)
     light = torch.where((labels == INDEX["fade"])[:, None], light, torch.ones(()))
-    return Paths(centre, log_view, angle, cut, light)
+    return Paths(center, log_view, angle, cut, light)

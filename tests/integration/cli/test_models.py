@@ -56,9 +56,9 @@ def test_show_prints_no_reported_figure_where_the_authors_give_none() -> None:
 
 
 def test_show_prints_the_memory_of_a_training_step_with_and_without_maps(shown: str) -> None:
-    materialised, fused = map(float, cells(shown, "activations, dropout off"))
-    assert 0.54 < materialised < 0.66
-    assert 0 < fused < materialised
+    materialized, fused = map(float, cells(shown, "activations, dropout off"))
+    assert 0.54 < materialized < 0.66
+    assert 0 < fused < materialized
 
 
 def test_the_cost_of_a_small_network_is_not_rounded_to_nothing() -> None:

@@ -1,4 +1,4 @@
-"""A set of footage: made through real encoders, decoded by the video room."""
+"""A set of footage: made through real encoders, decoded by the video package."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_a_server_that_never_gets_ready_is_stopped_and_reported(log: Path):
     assert server.pid is None
 
 
-def test_a_server_that_honours_sigterm_ends_by_it(log: Path):
+def test_a_server_that_honors_sigterm_ends_by_it(log: Path):
     server = python("import time; print('up'); time.sleep(600)", log)
     server.start()
     server.wait_until(lambda: b"up" in log.read_bytes(), 60)
@@ -122,7 +122,7 @@ def test_a_server_has_a_session_of_its_own(stubborn: ServerProcess):
 
 
 def test_a_server_gets_the_environment_it_is_given(log: Path):
-    server = python("import os; print(os.environ['COLOUR']); raise SystemExit(1)", log, environment={"COLOUR": "teal"})
+    server = python("import os; print(os.environ['COLOR']); raise SystemExit(1)", log, environment={"COLOR": "teal"})
     server.start()
 
     with pytest.raises(LocalServerError, match="teal"):

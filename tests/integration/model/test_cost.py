@@ -101,13 +101,13 @@ def test_inference_costs_no_more_than_a_training_forward(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_activations_without_dropout_take_the_memory_of_the_released_code(name: str) -> None:
-    measured = activation_bytes(NETWORKS[name], "materialised", dropout=False) / GIB
+    measured = activation_bytes(NETWORKS[name], "materialized", dropout=False) / GIB
     assert measured == pytest.approx(ACTIVATION_GIB[name][0], rel=0.1)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_activations_with_dropout_take_the_memory_of_the_released_code_on_a_gpu(name: str) -> None:
-    measured = activation_bytes(NETWORKS[name], "materialised", dropout=True) / GIB
+    measured = activation_bytes(NETWORKS[name], "materialized", dropout=True) / GIB
     assert measured == pytest.approx(ACTIVATION_GIB[name][1], rel=0.1)
 
 
@@ -116,7 +116,7 @@ def test_the_documented_costs_are_the_measured_ones(name: str) -> None:
     config, reported = PRESETS[name].config, PRESETS[name].reported_gflops
     memory = [
         activation_bytes(config, maps, dropout=dropout) / GIB
-        for maps, dropout in (("materialised", False), ("materialised", True), ("fused", True))
+        for maps, dropout in (("materialized", False), ("materialized", True), ("fused", True))
     ]
     row = [
         f"`{name}`",
@@ -153,10 +153,10 @@ def test_the_tokens_of_cvidtr_follow_its_pooling_schedule() -> None:
     assert cost_of("cvidtr_s_8x8").tokens == tuple(1 + t * 196 for t in frames)
 
 
-def test_fused_attention_keeps_fewer_bytes_than_materialised_maps() -> None:
-    materialised, fused = (activation_bytes(VANILLA, maps, dropout=False) for maps in ("materialised", "fused"))
+def test_fused_attention_keeps_fewer_bytes_than_materialized_maps() -> None:
+    materialized, fused = (activation_bytes(VANILLA, maps, dropout=False) for maps in ("materialized", "fused"))
     one_map = 12 * (1 + 8 * 196) ** 2 * 4
-    assert materialised - fused > 11 * one_map
+    assert materialized - fused > 11 * one_map
 
 
 def test_total_training_memory_adds_weights_gradients_and_momentum() -> None:
@@ -165,7 +165,7 @@ def test_total_training_memory_adds_weights_gradients_and_momentum() -> None:
 
 
 def test_a_clip_of_twice_the_frames_takes_more_than_twice_the_memory_of_joint_attention() -> None:
-    short, long = (activation_bytes(replace(VANILLA, frames=t), "materialised", dropout=False) for t in (8, 16))
+    short, long = (activation_bytes(replace(VANILLA, frames=t), "materialized", dropout=False) for t in (8, 16))
     assert long > 3 * short
 
 
@@ -193,4 +193,4 @@ def test_the_bytes_counted_on_meta_tensors_are_those_of_real_tensors(config: Vid
         network(clip)
     real = sum(storage.nbytes() for storage in kept.values())
     # PyTorch's own unfused attention also keeps a scaled copy of the keys.
-    assert activation_bytes(config, "materialised", dropout=False) == pytest.approx(real, rel=0.05)
+    assert activation_bytes(config, "materialized", dropout=False) == pytest.approx(real, rel=0.05)

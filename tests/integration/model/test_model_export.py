@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from service.model.card import ModelCard
 from service.model.factory import Network
 from service.model.model_export import ExportModule, export_model
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.triton_config import read_parameter
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp, tiny_network
 
@@ -146,10 +146,10 @@ def test_the_exported_file_refuses_clips_that_are_not_uint8(tmp_path: Path) -> N
         load(export(network, tmp_path))(random_uint8(network.config, 1).float())
 
 
-def test_clips_are_standardised_by_the_imagenet_colours() -> None:
+def test_clips_are_standardized_by_the_imagenet_colors() -> None:
     clips = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3), dtype=np.uint8)
     scaled = (clips / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    ours: Tensor = Normalise()(torch.from_numpy(clips))
+    ours: Tensor = Normalize()(torch.from_numpy(clips))
     torch.testing.assert_close(ours.double(), torch.from_numpy(scaled).permute(0, 4, 1, 2, 3), atol=1e-5, rtol=0)
 
 

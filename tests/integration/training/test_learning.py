@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.model.config import VidTrConfig
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.vidtr import VidTr
 
 
@@ -42,17 +42,17 @@ def test_a_tiny_network_learns_eight_random_clips_by_heart(qkv: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
     for _ in range(60):
         optimizer.zero_grad()
-        F.cross_entropy(model(Normalise()(clips)).logits, labels).backward()
+        F.cross_entropy(model(Normalize()(clips)).logits, labels).backward()
         optimizer.step()
     model.eval()
     with torch.inference_mode():
-        assert torch.equal(model(Normalise()(clips)).logits.argmax(dim=-1), labels)
+        assert torch.equal(model(Normalize()(clips)).logits.argmax(dim=-1), labels)
 
 
 @pytest.mark.parametrize("qkv", ["shared", "separate"])
 @pytest.mark.parametrize("selection", ["frame", "location", "head_location"])
 def test_every_parameter_receives_a_gradient(qkv: str, selection: str) -> None:
     model, (clips, labels) = network(qkv=qkv, selection=selection), random_data()
-    F.cross_entropy(model(Normalise()(clips)).logits, labels).backward()
+    F.cross_entropy(model(Normalize()(clips)).logits, labels).backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-9]
     assert silent == []

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from service.model.config import VidTrConfig
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.presets import CAMERA_MOVE_LABELS
 from service.model.vidtr import VidTr
 from service.training.camera_motion.flow import CameraFlowReader
@@ -72,7 +72,7 @@ def test_a_step_learns_scores_motion_and_cuts(tmp_path: Path) -> None:
 
     def loss(**fields: float) -> torch.Tensor:
         changed = recipe.model_copy(update=fields)
-        return examples_loss(trained, Normalise(), examples, changed, True, torch.device("cpu"))
+        return examples_loss(trained, Normalize(), examples, changed, True, torch.device("cpu"))
 
     whole = loss()
     whole.backward()  # type: ignore[no-untyped-call]

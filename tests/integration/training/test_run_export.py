@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.triton_config import read_parameter
 from service.model.weights.native import save_weights
 from service.training.config import TrainConfig
@@ -65,7 +65,7 @@ def test_the_served_weights_are_those_of_the_best_evaluation(run: Path, tmp_path
     network = make_network(settings, len(LABELS)).eval()
     clips = torch.randint(0, 256, (2, 4, 16, 16, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        torch.testing.assert_close(served(clips)[0], network(Normalise()(clips)).logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(served(clips)[0], network(Normalize()(clips)).logits, atol=1e-5, rtol=0)
 
 
 def test_a_run_is_exported_when_the_file_that_it_began_from_is_gone(run: Path, tmp_path: Path) -> None:

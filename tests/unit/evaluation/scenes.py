@@ -11,7 +11,7 @@ from testing.videos import Image, write_video
 
 
 def scene(seed: int, width: int, height: int) -> Image:
-    """Blocks of random colours, of two sizes."""
+    """Blocks of random colors, of two sizes."""
     rng = np.random.default_rng(seed)
     picture = np.zeros((height, width, 3))
     for block in (8, 24):

@@ -61,21 +61,21 @@ def test_a_camera_that_rolls_clockwise_has_its_right_side_further_down(label: st
 @pytest.mark.parametrize(("label", "kind"), [("pan_left", "pan"), ("tilt_down", "tilt"), ("roll_cw", "roll")])
 def test_speeds_are_those_of_the_path(label: str, kind: str) -> None:
     path = sample_path(label, TIMES, 8, np.random.default_rng(3))
-    state = {"pan": path.centre[:, 0], "tilt": path.centre[:, 1], "roll": np.degrees(path.angle)}[kind]
+    state = {"pan": path.center[:, 0], "tilt": path.center[:, 1], "roll": np.degrees(path.angle)}[kind]
     assert RANGES[kind][0] <= path.speed <= RANGES[kind][1]
     assert abs(state[-1] - state[0]) / 7 == pytest.approx(path.speed, rel=0.15)
 
 
 def test_a_still_camera_has_no_path() -> None:
     path = sample_path("static", TIMES, 8, np.random.default_rng(0))
-    assert not path.centre.any()
+    assert not path.center.any()
     assert not path.angle.any()
 
 
 def test_a_shake_returns() -> None:
     path = sample_path("shake", TIMES, 8, np.random.default_rng(0))
-    assert abs(path.centre.mean()) < 1e-9
-    assert 0.3 * path.speed < np.sqrt((path.centre**2).mean()) <= path.speed + 1e-9
+    assert abs(path.center.mean()) < 1e-9
+    assert 0.3 * path.speed < np.sqrt((path.center**2).mean()) <= path.speed + 1e-9
 
 
 @pytest.mark.parametrize("seed", range(5))

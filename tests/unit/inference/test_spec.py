@@ -31,7 +31,7 @@ def test_a_config_file_becomes_a_model_spec(tmp_path: Path):
     assert spec.labels == LABELS
     assert (spec.layers, spec.max_batch_size, spec.frame_step, spec.reference_fps) == (2, 4, 4, 29.97)
     assert (spec.trained, spec.activation, spec.sampling) == (False, "softmax", "time")
-    assert (spec.form, spec.description, spec.resize) == ("cvidtr_paper", "three colours", "swscale_bilinear")
+    assert (spec.form, spec.description, spec.resize) == ("cvidtr_paper", "three colors", "swscale_bilinear")
 
 
 def test_a_model_sees_a_crop_unless_it_says_that_it_sees_the_whole_picture():

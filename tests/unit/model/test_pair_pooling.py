@@ -40,7 +40,7 @@ def split(x: Tensor) -> Tensor:
     return x.unflatten(3, (HEADS, -1)).permute(0, 3, 2, 1, 4)  # (B, R, P, d) -> (B, h, P, R, c)
 
 
-def test_averages_are_those_of_neighbouring_frames() -> None:
+def test_averages_are_those_of_neighboring_frames() -> None:
     x = tokens()
     merged = PairMean().tokens(x, None)
     for u in range(4):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from service.model.layers import LayerNorm32, PatchEmbedding, softmax32
 from service.model.model_export import ExportModule
 from service.model.pooling import TopKStd
-from service.model.preprocess import Normalise, fold_normalisation
+from service.model.preprocess import Normalize, fold_normalization
 from service.model.presets import export_preset
 from service.model.triton_config import read_parameter
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp
@@ -24,8 +24,8 @@ def test_a_folded_embedding_takes_the_pixels_as_they_are() -> None:
     nn.init.normal_(plain.weight, std=0.05)
     nn.init.normal_(plain.bias)
     folded.load_state_dict(plain.state_dict())
-    fold_normalisation(folded)
-    torch.testing.assert_close(folded(clips.permute(0, 4, 1, 2, 3)), plain(Normalise()(clips)), atol=1e-5, rtol=0)
+    fold_normalization(folded)
+    torch.testing.assert_close(folded(clips.permute(0, 4, 1, 2, 3)), plain(Normalize()(clips)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("precision", HALVES)

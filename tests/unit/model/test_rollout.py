@@ -31,7 +31,7 @@ def identity(size: int) -> Matrix:
     return [[float(i == j) for j in range(size)] for i in range(size)]
 
 
-def normalised(row: list[float]) -> list[float]:
+def normalized(row: list[float]) -> list[float]:
     return [x / sum(row) for x in row]
 
 
@@ -48,13 +48,13 @@ def slow_rollout(
     for i, (a, p) in enumerate(zip(attention, carry, strict=True)):
         frames = [row[1:] for row in carried[1:]]
         row = mean_row(a[1:]) if i < num_separable else a[0]
-        scores.append(normalised(product([row[1:]], frames)[0]))
+        scores.append(normalized(product([row[1:]], frames)[0]))
         carried = product(p, carried)
         retention.append([sum(row[j] for row in carried[1:]) for j in range(1, slots)])
         half = [[(x + y) / 2 for x, y in zip(u, v, strict=True)] for u, v in zip(a, p, strict=True)]
         reach = product(half, reach)
     read = mean_row(reach[1:]) if num_separable == len(attention) else reach[0]
-    return normalised(read[1:]), scores, retention
+    return normalized(read[1:]), scores, retention
 
 
 def slow_flow(temporal: Tensor, rows: Tensor | None) -> tuple[Matrix, Matrix]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from service.aggregate import probabilities
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.video.resize import crop_corners
 from service.video.windows import index_clip, index_starts
 from testing.factories import spec
@@ -25,7 +25,7 @@ def frame_indices(views: Golden) -> list[list[int]]:
 
 
 def clips(views: Golden) -> Tensor:
-    """All views, normalised `(30, 3, T, H, W)`, crop after crop."""
+    """All views, normalized `(30, 3, T, H, W)`, crop after crop."""
     video, size = views.tensors["video_uint8"], views.meta["crop_size"]
     model = spec(height=size, width=size, resize_short_side=size).clip
     corners = crop_corners(video.size(2), video.size(1), model, views.meta["crops"])
@@ -34,8 +34,8 @@ def clips(views: Golden) -> Tensor:
         for left, top in corners
         for indices in frame_indices(views)
     ]
-    normalised: Tensor = Normalise()(torch.stack(cut))
-    return normalised
+    normalized: Tensor = Normalize()(torch.stack(cut))
+    return normalized
 
 
 def view_logits(views: Golden) -> Tensor:
@@ -48,7 +48,7 @@ def test_the_golden_frames_are_sampled(views: Golden) -> None:
     assert frame_indices(views) == views.tensors["frame_idx"].tolist()
 
 
-def test_the_first_golden_view_is_cut_and_normalised(views: Golden) -> None:
+def test_the_first_golden_view_is_cut_and_normalized(views: Golden) -> None:
     torch.testing.assert_close(clips(views)[0], views.tensors["first_view_input"], atol=1e-5, rtol=0)
 
 

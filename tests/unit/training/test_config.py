@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.training.config import Recipe, read_config
-from service.training.optimise import rate_at
+from service.training.optimize import rate_at
 
 FILE = """
 [network]

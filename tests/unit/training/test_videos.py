@@ -1,4 +1,4 @@
-"""Batches of labelled videos."""
+"""Batches of labeled videos."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "baseline": {"b_frames": 0, "codec_options": {"profile": "baseline"}},
     "main": {"codec_options": {"profile": "main"}},
     "scaling lists": {"codec_options": {"x264-params": "cqm=jvt"}},
-    "colours": {"codec_options": {"x264-params": "range=pc:colorprim=bt709:transfer=bt709:colormatrix=bt709"}},
-    "overscan and places of colours": {"codec_options": {"x264-params": "overscan=show:chromaloc=2"}},
+    "colors": {"codec_options": {"x264-params": "range=pc:colorprim=bt709:transfer=bt709:colormatrix=bt709"}},
+    "overscan and places of colors": {"codec_options": {"x264-params": "overscan=show:chromaloc=2"}},
     "a model of buffers": {
         "codec_options": {"x264-params": "nal-hrd=vbr:vbv-maxrate=1000:vbv-bufsize=1000:pic-struct=1"}
     },

@@ -1,4 +1,4 @@
-"""Colours of decoded pictures against the formulas of ITU-R BT.601, BT.709 and BT.2020, written down here once more."""
+"""Colors of decoded pictures against the formulas of ITU-R BT.601, BT.709 and BT.2020, written down here once more."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def write(
 
 
 def quarters(image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The colour in the middle of each quarter."""
+    """The color in the middle of each quarter."""
     quarter = SIZE // 4
     return image[quarter :: 2 * quarter, quarter :: 2 * quarter].astype(np.int64)
 
@@ -105,7 +105,7 @@ def test_the_matrix_and_the_range_that_a_file_names_are_used(
 
 
 def test_the_wrong_matrix_would_be_noticed() -> None:
-    # The distance of the two matrices on these colours is what makes the tests above able to fail.
+    # The distance of the two matrices on these colors is what makes the tests above able to fail.
     apart = np.abs(yuv(QUARTERS, "bt601", False, 8) - yuv(QUARTERS, "bt709", False, 8))
     assert apart.max() > 4 * TOLERANCE
 

@@ -28,7 +28,7 @@ from service.errors import (
 )
 from service.video.sniff import Family
 from service.video.source import open_upload
-from testing.videos import number_of, quadrant_colours, quadrants, remux, truncated, write_audio, write_video
+from testing.videos import number_of, quadrant_colors, quadrants, remux, truncated, write_audio, write_video
 from tests.unit.video.common import decode, limits, spec
 
 
@@ -177,7 +177,7 @@ def test_keyframe_flags_that_lie_do_not_change_the_frames(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("turn", "rotation", "colours"),
+    ("turn", "rotation", "colors"),
     [
         ((0, False, False), 0, "RGBW"),
         ((90, False, False), 90, "GWRB"),
@@ -188,11 +188,11 @@ def test_keyframe_flags_that_lie_do_not_change_the_frames(tmp_path: Path) -> Non
     ],
 )
 def test_the_display_matrix_turns_and_mirrors_the_picture(
-    tmp_path: Path, turn: tuple[int, bool, bool], rotation: int, colours: str
+    tmp_path: Path, turn: tuple[int, bool, bool], rotation: int, colors: str
 ) -> None:
     path = write_video(tmp_path / "a.mp4", size=(96, 64), draw=quadrants, turn=turn)
     answer, clips = decode(path, model=spec(height=64, width=64))
-    assert quadrant_colours(clips[0, 0, 0]) == colours
+    assert quadrant_colors(clips[0, 0, 0]) == colors
     if not (turn[1] or turn[2]):
         assert answer.video.rotation == rotation
     assert (answer.video.width, answer.video.height) == ((64, 96) if turn[0] in (90, -90) else (96, 64))
@@ -202,7 +202,7 @@ def test_the_pixel_aspect_stretches_the_picture(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", size=(64, 64), draw=quadrants, pixel_aspect=Fraction(2))
     answer, clips = decode(path, JobRequest(crops=3))
     assert (answer.video.width, answer.video.height) == (128, 64)
-    assert quadrant_colours(clips[0, 0, 0]) == "RRBB"
+    assert quadrant_colors(clips[0, 0, 0]) == "RRBB"
 
 
 def test_a_sound_track_changes_nothing(tmp_path: Path) -> None:

@@ -105,9 +105,9 @@ def test_each_frame_is_resized_from_its_own_size_where_the_size_changes(tmp_path
     assert numbers(clips[0, 2][:4]) == WANTED[:4]
     wide = numbered(WANTED[6], 160, 96)
     middle = wide[:, (160 - 96) // 2 :][:, :96]
-    centre = clips[0, 2, 6].astype(int)
+    center = clips[0, 2, 6].astype(int)
     blocks = middle[6::12, 6::12, 0].astype(int)
-    found = centre[4::8, 4::8, 0][: blocks.shape[0], : blocks.shape[1]]
+    found = center[4::8, 4::8, 0][: blocks.shape[0], : blocks.shape[1]]
     assert np.abs(found - blocks).mean() < 20
     assert (answer.video.width, answer.video.height) == (160, 96)
 

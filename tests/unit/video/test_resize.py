@@ -25,7 +25,7 @@ def test_a_picture_too_narrow_for_a_wide_model_is_enlarged_to_cover_it() -> None
     assert resized_size(100, 200, spec(width=96, height=64, resize_short_side=64)) == (96, 192)
 
 
-def test_the_single_crop_is_the_centre() -> None:
+def test_the_single_crop_is_the_center() -> None:
     assert crop_corners(113, 64, spec(), 1) == [(24, 0)]
 
 
@@ -68,7 +68,7 @@ def test_three_crops_equal_the_official_ones(case: int) -> None:
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason="no golden vectors here")
 @pytest.mark.parametrize("case", [1, 3])
-def test_the_centre_crop_equals_the_official_one(case: int) -> None:
+def test_the_center_crop_equals_the_official_one(case: int) -> None:
     golden = pytest.importorskip("safetensors.numpy").load_file(GOLDEN)
     images, wanted = golden[f"case{case}.out"], golden[f"case{case}.center_crop"]
     height, width = wanted.shape[1:3]
@@ -81,7 +81,7 @@ def test_a_resize_to_the_same_size_changes_nothing() -> None:
     np.testing.assert_array_equal(opencv_bilinear(image, 17, 13), image)
 
 
-def test_a_resize_upwards_repeats_the_edge_beyond_the_outermost_pixel_centres() -> None:
+def test_a_resize_upwards_repeats_the_edge_beyond_the_outermost_pixel_centers() -> None:
     image = np.array([[[0, 0, 0], [200, 200, 200]]], dtype=np.uint8)
     assert opencv_bilinear(image, 4, 1)[0, :, 0].tolist() == [0, 50, 150, 200]
 

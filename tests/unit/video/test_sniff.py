@@ -23,7 +23,7 @@ ALLOWED = LIMITS.allowed_containers
         (b"GIF89a", "gif"),
     ],
 )
-def test_each_container_family_is_recognised_by_its_first_bytes(head: bytes, family: str) -> None:
+def test_each_container_family_is_recognized_by_its_first_bytes(head: bytes, family: str) -> None:
     assert sniff(head, ALLOWED).name == family
 
 

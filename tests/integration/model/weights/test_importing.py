@@ -10,7 +10,7 @@ from torch import Tensor
 
 from service.inference.spec import read_config, spec_from_config
 from service.model.card import ModelCard
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.presets import Preset
 from service.model.weights import CheckpointMismatch, save_weights
 from service.model.weights.importing import import_checkpoint
@@ -57,7 +57,7 @@ def test_an_imported_training_checkpoint_scores_as_the_network_it_was_saved_from
     )
     _, served = entry(imported.folder)
     with torch.inference_mode():
-        torch.testing.assert_close(served(clips())[0], trained(Normalise()(clips())).logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(served(clips())[0], trained(Normalize()(clips())).logits, rtol=0, atol=1e-5)
 
 
 def test_the_entry_says_what_it_is(tmp_path: Path) -> None:

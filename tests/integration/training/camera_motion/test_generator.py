@@ -11,7 +11,7 @@ from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.camera_motion.degrade import encoded
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
 from service.training.camera_motion.symmetry import FLIPPED, MIRRORED, REVERSED, TRANSPOSED
-from service.training.camera_motion.textures import coloured_noise, dead_leaves, glyphs, shows_motion, texture_bank
+from service.training.camera_motion.textures import colored_noise, dead_leaves, glyphs, shows_motion, texture_bank
 from service.training.camera_motion.trajectories import INDEX, Speeds, sample_paths
 
 
@@ -26,16 +26,16 @@ def clips_of(label: str, bank: Tensor, count: int = 8, *, degradation: bool = Fa
 
 
 def mean_flow(clips: Tensor) -> tuple[float, float, float, float]:
-    """Mean motion of the content between neighbouring frames, by least squares on the brightness gradient.
+    """Mean motion of the content between neighboring frames, by least squares on the brightness gradient.
 
     Pixels right and down, and per pixel of distance from the middle: growth and clockwise turn.
     """
-    grey = clips.double().mean(-1)
-    grey = torch.nn.functional.avg_pool2d(grey, 5, stride=1)
-    middle = (grey[:, 1:] + grey[:, :-1]) / 2
+    gray = clips.double().mean(-1)
+    gray = torch.nn.functional.avg_pool2d(gray, 5, stride=1)
+    middle = (gray[:, 1:] + gray[:, :-1]) / 2
     gy, gx = torch.gradient(middle, dim=(2, 3))
-    gt = grey[:, 1:] - grey[:, :-1]
-    n = grey.size(-1)
+    gt = gray[:, 1:] - gray[:, :-1]
+    n = gray.size(-1)
     line = torch.arange(n).double() - (n - 1) / 2
     y, x = torch.meshgrid(line, line, indexing="ij")
     rows = torch.stack([gx, gy, gx * x + gy * y, gy * x - gx * y], -1).reshape(-1, 4)
@@ -142,7 +142,7 @@ def test_the_codec_keeps_the_picture_and_changes_its_pixels(bank: Tensor) -> Non
     assert 0.0005 < difference < 0.1
 
 
-@pytest.mark.parametrize("make", [dead_leaves, coloured_noise, glyphs])
+@pytest.mark.parametrize("make", [dead_leaves, colored_noise, glyphs])
 def test_procedural_textures_show_motion(make) -> None:  # type: ignore[no-untyped-def]
     tile = torch.from_numpy(make(192, np.random.default_rng(1))).permute(2, 0, 1)
     assert shows_motion(tile, share=0.4)

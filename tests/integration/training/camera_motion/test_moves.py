@@ -35,8 +35,8 @@ def path(
 ) -> Paths:
     still = torch.zeros(FRAMES)
     x, y, view, angle = (still if value is None else value for value in (x, y, view, angle))
-    centre = torch.stack([x, y], -1)[None]
-    return Paths(centre, view[None], angle[None], torch.tensor([-1]), torch.ones(1, FRAMES))
+    center = torch.stack([x, y], -1)[None]
+    return Paths(center, view[None], angle[None], torch.tensor([-1]), torch.ones(1, FRAMES))
 
 
 def said(paths: Paths) -> set[str]:

@@ -274,9 +274,9 @@ def spatial_table(model: Network) -> Tensor:
 def test_positions_of_another_grid_are_resampled() -> None:
     # A plane stays a plane, but for the border, whatever the grid: each entry is its own coordinate in the picture.
     weights = image(side=(12, 12))
-    centres = (torch.arange(12) + 0.5) / 12
-    weights["pos_embedding"][0, 1:, 0] = centres.repeat_interleave(12)
-    weights["pos_embedding"][0, 1:, 1] = centres.repeat(12)
+    centers = (torch.arange(12) + 0.5) / 12
+    weights["pos_embedding"][0, 1:, 0] = centers.repeat_interleave(12)
+    weights["pos_embedding"][0, 1:, 1] = centers.repeat(12)
     model = network(SequenceConfig(**{**SIZE, "height": 48, "width": 64}))
     inflate(model, weights)
     table = spatial_table(model)

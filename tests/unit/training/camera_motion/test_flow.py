@@ -14,7 +14,7 @@ from service.model.config import VidTrConfig
 from service.model.vidtr import VidTr
 from service.training.camera_motion.flow import UNIT, CameraFlowReader, flow_loss
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
-from service.training.camera_motion.initialise import initialise_for_motion
+from service.training.camera_motion.initialize import initialize_for_motion
 from service.training.camera_motion.symmetry import randomly_transformed
 from service.training.camera_motion.textures import dead_leaves
 from service.training.camera_motion.trajectories import INDEX, turned, turned_back
@@ -116,7 +116,7 @@ def test_the_start_for_motion_tells_the_direction_of_a_wave_before_any_training(
         height=48, width=48, frames=FRAMES, patch=8, depth=2, heads=8, dim=128, mlp_dim=384, classes=3, qkv="separate"
     )
     plain = VidTr(config)
-    initialise_for_motion(plain, 0)
+    initialize_for_motion(plain, 0)
     layer, hidden = plain.encoder.layers[0], []
     layer.linear1.register_forward_hook(lambda module, given, result: hidden.append(result[0, 2:-1, 1:]))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The two recipes: which optimiser, and what rate at which step."""
+"""The two recipes: which optimizer, and what rate at which step."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from service.model.config import VidTrConfig
 from service.model.vidtr import GridLayer, VidTr
 
 _TIME, _PLACE, _WAVE, _REST = 12, 16, 30, 6
-"""Channels for time, place, brightness waves, and the mean and colours. Then the waves of both neighbours follow."""
+"""Channels for time, place, brightness waves, and the mean and colors. Then the waves of both neighbors follow."""
 _CONTENT = _TIME + _PLACE
 _FETCHED = _CONTENT + _WAVE + _REST
 _LOUDNESS = 1.0
@@ -36,7 +36,7 @@ _STEPS = (math.pi / 2, math.pi / 4)
 
 
 @torch.no_grad()
-def initialise_for_motion(network: VidTr, seed: int) -> None:
+def initialize_for_motion(network: VidTr, seed: int) -> None:
     """Set the weights of a fresh network with `qkv="separate"`, both class tokens, 8 heads and 128 channels.
 
     Raises ValueError where the network has another form.
@@ -53,7 +53,7 @@ def initialise_for_motion(network: VidTr, seed: int) -> None:
     network.conv_stem.weight[_CONTENT : _CONTENT + len(basis)] = basis.view(-1, 3, 1, config.patch, config.patch)
     network.pos_embedding.copy_(_positions(config, generator)[None])
     first = cast(GridLayer, network.encoder.layers[0])
-    _fetch_neighbours(cast(SeparateProjectionAttention, first.self_attn), config, generator)
+    _fetch_neighbors(cast(SeparateProjectionAttention, first.self_attn), config, generator)
     _detect_motion(first.linear1, first.linear2, config, generator)
 
 
@@ -76,18 +76,18 @@ def _cosines(patch: int) -> Tensor:
 
 
 def _patch_basis(patch: int) -> Tensor:
-    """Cosine components of a patch, `(36, 3 * p * p)`: 30 of brightness, its mean, and 5 of colour."""
+    """Cosine components of a patch, `(36, 3 * p * p)`: 30 of brightness, its mean, and 5 of color."""
     wave = _cosines(patch)
     order, gains = _components(patch)
-    colours = torch.tensor([[1.0, 1, 1], [1, -1, 0], [0.5, 0.5, -1]])
-    grey, red, blue = colours / colours.norm(dim=1, keepdim=True)
+    colors = torch.tensor([[1.0, 1, 1], [1, -1, 0], [0.5, 0.5, -1]])
+    gray, red, blue = colors / colors.norm(dim=1, keepdim=True)
 
-    def component(colour: Tensor, u: int, v: int, gain: float) -> Tensor:
-        return (colour[:, None, None] * gain * torch.outer(wave[u], wave[v])).flatten()
+    def component(color: Tensor, u: int, v: int, gain: float) -> Tensor:
+        return (color[:, None, None] * gain * torch.outer(wave[u], wave[v])).flatten()
 
-    rows = [component(grey, u, v, 0.9 * float(g)) for (u, v), g in zip(order, gains, strict=True)]
-    rows.append(component(grey, 0, 0, 0.1))
-    rows += [component(colour, u, v, 0.4) for colour in (red, blue) for u, v in ((0, 0), (0, 1))]
+    rows = [component(gray, u, v, 0.9 * float(g)) for (u, v), g in zip(order, gains, strict=True)]
+    rows.append(component(gray, 0, 0, 0.1))
+    rows += [component(color, u, v, 0.4) for color in (red, blue) for u, v in ((0, 0), (0, 1))]
     rows.append(component(red, 1, 0, 0.4))
     return torch.stack(rows)
 
@@ -111,7 +111,7 @@ def _positions(config: VidTrConfig, generator: torch.Generator) -> Tensor:
     return table.flatten(0, 1)
 
 
-def _fetch_neighbours(a: SeparateProjectionAttention, config: VidTrConfig, generator: torch.Generator) -> None:
+def _fetch_neighbors(a: SeparateProjectionAttention, config: VidTrConfig, generator: torch.Generator) -> None:
     """Heads 0 and 1 look one frame back, 2 and 3 one ahead, 4 and 5 two, 6 carries positions, 7 is free."""
     dim, c = config.dim, config.dim // config.heads
     query, key, value = (0.3 * _orthogonal(dim, dim, generator) for _ in range(3))
