@@ -1,4 +1,4 @@
-"""How the rooms reach Redis: one way to connect, one way to report that it cannot be reached."""
+"""The connection to Redis: one way to connect, and one to report that Redis cannot be reached."""
 
 from __future__ import annotations
 

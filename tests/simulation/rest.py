@@ -191,7 +191,7 @@ def _check_leftovers(world: World, letters: set[str]) -> None:
             if server.one("XPENDING", stream, GROUP)[0]:
                 violated("entries are left with a worker")
     if server.one("ZCOUNT", KEYS.reserved, EPOCH + world.loop.now, "+inf"):
-        violated("room is reserved though no upload goes on")
+        violated("capacity is reserved though no upload is under way")
     for what in ("clip", "scores"):
         owners = {key.decode().split(":")[2] for key in _keys(world, what)}
         if owners - letters:
