@@ -70,7 +70,7 @@ def _rebuild(
 
 
 class RequestError(VidtrError):
-    """What was asked is wrong, or not the caller's to ask: sending it again changes nothing."""
+    """The request is wrong or not allowed. Sending it again does not help."""
 
 
 class VideoError(VidtrError):
@@ -342,7 +342,7 @@ class SandboxMissing(ServiceError):
 
 
 class QueueFull(TemporaryError):
-    """The clip queue has no room for this job now."""
+    """The clip queue has no capacity for this job now."""
 
     code = "queue_full"
     share_of = ""
@@ -368,7 +368,7 @@ class QueueUnavailable(TemporaryError):
 
 
 class DiskFull(TemporaryError):
-    """The spool directory has no room for the upload."""
+    """The spool directory has no space for the upload."""
 
     code = "disk_full"
 

@@ -76,12 +76,12 @@ class Settings(BaseSettings):
     )
     keep_alive_s: int = Field(5, gt=0, description="Time after an answer when an idle connection is closed.")
     answer_stall_s: float = Field(
-        60.0, gt=0, description="Longest that a client may read nothing of an answer that waits for it."
+        60.0, gt=0, description="Longest that a client may read nothing while a response waits for it."
     )
     max_connections: int = Field(
         1000,
         gt=0,
-        description="Connections that one API process holds; fewer where the limit of open files leaves less room.",
+        description="Connections that one API process holds; fewer where the limit of open files is lower.",
     )
     max_connections_per_address: int = Field(
         500, gt=0, description="Connections that one address may hold; never more than half of all."
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         (), description="Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count."
     )
     anonymous: Literal["loopback", "allow", "deny"] = Field(
-        "loopback", description="Whether requests without an API key are let in."
+        "loopback", description="Whether requests without an API key are accepted."
     )
     api_keys: str | None = Field(None, description="API keys, as TOML; the hashes, not the keys themselves.")
     api_keys_file: Path | None = Field(
@@ -197,7 +197,7 @@ class Settings(BaseSettings):
         "127.0.0.1:8001", description="Address of Triton's gRPC endpoint; several, separated by commas, share the work."
     )
     triton_key: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_-]{16,}$", description="Key that Triton asks for; none is sent when unset."
+        None, pattern=r"^[A-Za-z0-9_-]{16,}$", description="Key that Triton requires; none is sent when unset."
     )
     triton_timeout_s: float = Field(30.0, gt=0, description="Longest one inference call to Triton may take.")
     triton_shared_memory: bool = Field(
@@ -234,8 +234,8 @@ class Settings(BaseSettings):
         0.8,
         gt=0,
         le=1,
-        description="Share of its deadline that a job may be expected to wait in the queue, and likewise for a decode"
-        " process.",
+        description="Fraction of its deadline that a job may wait: an upload is refused when its expected wait in "
+        "the queue, or for a decode process, is longer. 0.8 is 80 %.",
     )
     caller_share: float = Field(
         0.75,
@@ -244,17 +244,21 @@ class Settings(BaseSettings):
         description="Most that one caller may hold of what it holds and what is free; 1 for no limit.",
     )
     reservation_ttl_s: float = Field(
-        30.0, ge=2, description="Life of the room and the Idempotency-Key that an upload holds, unless it is renewed."
+        30.0,
+        ge=2,
+        description="Life of the queue capacity and the Idempotency-Key that an upload holds, unless it is renewed.",
     )
     reservation_start_clips: int = Field(
-        10, gt=0, description="Clips for which an upload reserves room before it has arrived; the rest follows then."
+        10,
+        gt=0,
+        description="Clips of queue capacity that an upload reserves before it has arrived; it reserves the rest then.",
     )
     bulk_clips: int = Field(16, gt=0, description="Jobs of more clips than this are bulk, as are asynchronous ones.")
     idempotency_ttl_s: int = Field(86_400, gt=0, description="How long an Idempotency-Key leads to its job.")
     payload_ttl_s: int = Field(900, gt=0, description="Life of a clip payload in Redis; must exceed `job_deadline_s`.")
     result_ttl_s: int = Field(3600, gt=0, description="Life of a finished job's result in Redis.")
     result_cache_s: int = Field(
-        0, ge=0, description="How long the same upload with the same options gets the result that it had; 0 for never."
+        0, ge=0, description="How long a repeated upload with the same options gets the earlier result; 0 for never."
     )
     tombstone_ttl_s: int = Field(
         86_400, gt=0, description="How long a job whose result expired still answers 410 instead of 404."
@@ -281,7 +285,7 @@ class Settings(BaseSettings):
         25,
         ge=0,
         le=10000,
-        description="Time that a batch of bulk clips may take while interactive ones come; 0 for as many as fit.",
+        description="Longest that a batch of bulk clips may take while interactive ones arrive; 0 for no limit.",
     )
     worker_batch_delay_ms: int = Field(
         25,
@@ -315,10 +319,10 @@ class Settings(BaseSettings):
     )
     decode_sandbox: Literal["require", "best_effort"] | None = Field(
         None,
-        description="Whether uploads are decoded only where the system shuts decode processes in.",
+        description="Whether uploads are decoded only where the system can sandbox decode processes.",
     )
     decode_crashes_per_layout: int = Field(
-        5, ge=0, description="Crashes of decode processes after which their memory lies elsewhere; 0 for never."
+        5, ge=0, description="Crashes of decode processes after which new ones get another memory layout; 0 for never."
     )
     decode_crashes_per_caller: int = Field(
         20,
@@ -380,7 +384,7 @@ class Settings(BaseSettings):
         return tuple(url.strip() for url in self.triton_url.split(",") if url.strip())
 
     def subset(self, config: type[Config]) -> Config:
-        """The config of one package: a dataclass whose field names are names of settings."""
+        """A package's own config: a dataclass whose field names are names of settings."""
         return config(**{field.name: getattr(self, field.name) for field in fields(config)})
 
     def child_environment(self, secrets: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Whether an upload may come in: decided before its body is read, and once more before a long video is decoded."""
+"""Admission of uploads: decided before the body is read, and once more before a long video is decoded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AdmissionConfig:
 
 @dataclass
 class Admitted:
-    """What an upload holds until its job is accepted."""
+    """Resources that an upload holds until its job is accepted."""
 
     spec: ModelSpec
     reservation: Reservation
@@ -52,7 +52,7 @@ class Admitted:
 
 
 class Admission:
-    """Hands out room in the queue and Idempotency-Keys, and keeps them for as long as their uploads go on."""
+    """Reserves queue capacity and Idempotency-Keys, and renews both while their uploads continue."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Admission:
         scheduler: DecodeScheduler,
         shares: Shares | None = None,
     ) -> None:
-        """Without `shares` every caller may have everything."""
+        """Without `shares` every caller may use all slots."""
         self._config = config
         self._scheduler = scheduler
         self._directory = directory
@@ -86,11 +86,11 @@ class Admission:
         await self._renewal.close()
 
     def job_class(self, clips: int, *, asynchronous: bool) -> JobClass:
-        """Bulk is what nobody waits for, and what is so long that others would wait for it."""
+        """Bulk for asynchronous jobs and for jobs of more than `bulk_clips` clips, else interactive."""
         return JobClass.BULK if asynchronous or clips > self._config.bulk_clips else JobClass.INTERACTIVE
 
     async def earlier(self, key: str, job_id: str, owner: str) -> Claim | Earlier:
-        """Claim an Idempotency-Key, or learn whose it is. Raises IdempotencyInProgress."""
+        """Claim an Idempotency-Key, or find the job that owns it. Raises IdempotencyInProgress."""
         return await self._keys.claim(key, job_id, owner)
 
     @contextlib.contextmanager
@@ -122,7 +122,7 @@ class Admission:
         asynchronous: bool,
         caller: str = "",
     ) -> AsyncIterator[Admitted]:
-        """A slot, and room for the job, while its upload is received and decoded; what is not handed over goes back.
+        """A slot and queue capacity while the upload is received and decoded, released unless `hand_over` is called.
 
         Raises QueueFull, BackendUnavailable or UnknownModel.
         """
@@ -202,7 +202,7 @@ class Admission:
         )
 
     async def _seen(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
-        """The models and workers that are live, or were a moment ago: they announce themselves every few seconds."""
+        """The live models and workers, read at most every `LIVE_S`: they announce themselves every few seconds."""
         now = asyncio.get_running_loop().time()
         if self._live is None or now >= self._live_until:
             self._live, self._live_until = await self._directory.live(), now + LIVE_S
@@ -254,7 +254,7 @@ def _counted() -> Iterator[None]:
 
 
 def check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:
-    """Raise BackendUnavailable where every worker that serves the model has found its backend away."""
+    """Raise BackendUnavailable where the circuit breaker of every worker that serves the model is open."""
     serving = [
         worker
         for worker in workers

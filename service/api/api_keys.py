@@ -1,4 +1,4 @@
-"""API keys: written down as hashes in TOML, found again in constant time, read anew when their file changes."""
+"""API keys: stored as hashes in TOML, looked up in constant time, reloaded when their file changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 KEY_PREFIX = "vidtr_"
 KEY_BYTES = 32
-# A hash without salt and stretching is enough for what nobody can guess, and for nothing else.
+# A hash without salt and stretching protects long random keys only.
 MIN_KEY_LENGTH = 32
 
 
@@ -48,12 +48,12 @@ class _KeyList(BaseModel):
 
 
 def new_key() -> str:
-    """A key that nobody can guess."""
+    """A new random key."""
     return KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
 
 def hashed(key: str) -> str:
-    """How a key is written down. Raises InvalidKeys where it is so short that its hash could be reversed."""
+    """The stored form of a key. Raises InvalidKeys where it is so short that its hash could be reversed."""
     if len(key) < MIN_KEY_LENGTH:
         detail = f"The API key has {len(key)} characters. Use at least {MIN_KEY_LENGTH} random ones."
         raise InvalidKeys(detail, limit=MIN_KEY_LENGTH, actual=len(key))
@@ -78,14 +78,14 @@ def parse_keys(text: str, source: str) -> tuple[ApiKey, ...]:
 
 @dataclass(frozen=True)
 class ApiKeyConfig:
-    """Where the keys stand. Field names equal those of `service.settings.Settings`."""
+    """Where the keys are configured. Field names equal those of `service.settings.Settings`."""
 
     api_keys: str | None
     api_keys_file: Path | None
 
 
 class ApiKeyStore:
-    """The keys of one process."""
+    """The API keys of one process."""
 
     def __init__(self, config: ApiKeyConfig) -> None:
         self._config = config
@@ -117,7 +117,7 @@ class ApiKeyStore:
             log.error("keys_unusable", detail=str(error))
 
     def find(self, key: str) -> ApiKey | None:
-        """The valid entry of `key`. Every entry is compared, so that time tells nothing."""
+        """The valid entry of `key`. Every entry is compared, so that the time taken reveals nothing."""
         digest, now, found = _digest(key), time.time(), None
         for entry in self.keys:
             if hmac.compare_digest(entry.hash, digest) and entry.valid_at(now):

@@ -1,4 +1,4 @@
-"""Who sends a request: the owner of an API key, or an address; and what they may use."""
+"""Authentication: the principal behind a request, by API key or by address, and its quotas."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ KEYLESS = "address:"
 
 @dataclass(frozen=True)
 class Principal:
-    """The sender of a request."""
+    """The sender of a request, and what it may use."""
 
     owner: str
     """name of the API key; empty for a request without one"""
@@ -74,8 +74,8 @@ class Principal:
     def may_read(self, owner: str) -> bool:
         """Whether a job of this tenant may be read by its id.
 
-        Among callers without a key the id is enough: a phone changes its network, and who is told by a webhook is
-        somebody else.
+        Among callers without a key the id is enough: a phone changes its network, and the receiver of a webhook is
+        another machine.
         """
         return self.may_erase(owner) or (not self.owner and owner.startswith(KEYLESS))
 
@@ -138,7 +138,7 @@ class Authenticator:
 
     @property
     def only_one(self) -> bool:
-        """Whether there can be but one caller, so that there is nobody to share with."""
+        """Whether there can be only one caller, so that shares do not apply."""
         if self._config.open:
             return self._config.loopback and not self._api_keys.names()
         return len(self._api_keys.names()) <= 1

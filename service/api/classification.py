@@ -1,4 +1,4 @@
-"""The way of one upload: admit, spool, decode, enqueue."""
+"""From an upload to a job: admit, spool, decode, enqueue."""
 
 from __future__ import annotations
 

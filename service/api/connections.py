@@ -1,4 +1,4 @@
-"""Who is connected: how many connections each address and all of them may hold, and which one makes room for another.
+"""Limits on connections, per address and in all, and which idle connection is closed for a new one.
 
 A connection costs a descriptor before the application hears of it. So they are counted here, below the application, and
 those in which no request is under way give way to new ones: silence never keeps others out.
@@ -54,7 +54,7 @@ class Connection(Protocol):
         """Whether no request is under way."""
 
     def give_way(self) -> None:
-        """Close: the room is needed."""
+        """Close, so that another connection can take the place."""
 
 
 class Connections:
@@ -74,7 +74,7 @@ class Connections:
         return len(self._places)
 
     def admit(self, connection: Connection, address: str | None) -> bool:
-        """Count a new connection, if need be in the place of an idle one. False: there is no room for it."""
+        """Count a new connection, if need be in the place of an idle one. False where all are in use."""
         place = network(address)
         here = self._open.get(place, {})
         if len(here) >= self.limit_per_address and not self._shared(address) and not self._make_room([place]):

@@ -1,4 +1,4 @@
-"""The decode pool of an api process: how far its decodes have to be shut in, and what is told of it."""
+"""The decode pool of an API process: how strictly its decodes are sandboxed, and the metrics and logs of that."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode_config(settings: Settings) -> DecodeConfig:
 
 
 async def start_decoding(settings: Settings, stack: contextlib.AsyncExitStack) -> DecodePool:
-    """The decode processes, shut in; `stack` ends them. Raises SandboxMissing where they are not as they have to be."""
+    """Start the sandboxed decode processes; `stack` ends them. Raises SandboxMissing for a missing layer."""
     config = decode_config(settings)
     pool = DecodePool(config, told=_show)
     stack.push_async_callback(pool.close)

@@ -1,4 +1,4 @@
-"""Work that is of no use without the client that asked for it."""
+"""Cancelling work whose client has disconnected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answer = TypeVar("Answer")
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[None, None, Answer]) -> Answer:
-    """The answer of `work`, which is cancelled once the client is gone. Raises MalformedRequest then."""
+    """The result of `work`, which is cancelled when the client disconnects. Raises MalformedRequest then."""
     try:
         async with asyncio.timeout(None) as scope:
             watch = asyncio.create_task(_expire(request, scope))

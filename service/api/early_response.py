@@ -1,4 +1,4 @@
-"""Answers that come before the request's body was read: sent at once, without a reset that would destroy them."""
+"""Responses sent before the request's body was read, without a connection reset that could destroy them."""
 
 from __future__ import annotations
 

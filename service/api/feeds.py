@@ -1,4 +1,4 @@
-"""The events of jobs that are being followed, read once for all followers of a job in this process."""
+"""Events of followed jobs, read once per job for all followers in this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Feed:
     """What has happened to one job, as far as it is known here.
 
     Attributes:
-        news: set once there is more than when it was taken; then there is another one.
+        news: set when events were added; it is then replaced by a new one.
     """
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ CROWDED_RETRY_S = 5.0
 
 
 class Guarded(_Base):
-    """What both protocols share: room for the connection, the time for a head, the way to refuse."""
+    """Common to both protocols: a place for the connection, the time limit of a head, the way to refuse."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from service.queue.result_bus import ResultBus
 
 # Proxies cut connections that say nothing for a minute.
 KEEPALIVE_POLLS = 15
-# For caches and for proxies that would hold events back until there are many.
+# Caches must not store the stream, and proxies must not buffer it.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 # Overdue jobs are ended by a sweep that needs a moment, and a Redis that answers.
 PATIENCE_S = 120.0
@@ -67,7 +67,7 @@ class JobEventStream:
         """Every event after `last_id`, as they happen; ends with the job, or when this process shuts down.
 
         The event that ends the job is left out where `ending` is False.
-        A while after the job's deadline it ends in any case: a follower of a replayed job connects again.
+        It ends some time after the job's deadline in any case: a client that follows a replayed job reconnects.
         """
         quiet = 0
         with self._feeds.of(job.id) as feed:
@@ -87,7 +87,7 @@ class JobEventStream:
 
 
 class _Placed:
-    """A stream that gives its place back when nobody holds it any more, even where it was never begun."""
+    """A stream that gives its place back when it is garbage-collected, even if it was never read."""
 
     def __init__(self, stream: AsyncIterator[bytes], places: Shared, caller: str) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Waiting for a job that was accepted, as long as its caller and this process do."""
+"""Waiting for an accepted job until it ends, its caller leaves or this process stops."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class JobWaiter:
         """Return once the job may be promised to a caller who leaves without its result.
 
         Raises QueueUnavailable where Redis does not get it onto disk. A job without an Idempotency-Key is cancelled
-        then: nobody could find it again.
+        then: its id is known to no client.
         """
         try:
             with metrics.stage("disk"):

@@ -63,7 +63,7 @@ class RequestContext:
                     raise
                 await unexpected(error, request_id)(scope, receive, send_with_id)
             finally:
-                # A path with an id in it, or one that nobody serves, must not become a label of its own.
+                # A path with an id in it, or one without a route, must not become a label of its own.
                 route = getattr(scope.get("route"), "path", "unmatched")
                 seconds = time.perf_counter() - started
                 metrics.REQUESTS_IN_PROGRESS.dec()

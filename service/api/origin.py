@@ -1,8 +1,8 @@
-"""Whom a browser speaks for: the names under which the API answers, and the pages that may change something here.
+"""Protection against other web pages: the host names of the API, and the origins whose pages may send changes.
 
-A service on one's own machine trusts all who reach it, and every page that its user opens does. A page reads answers
-only under its own name, so a name that is not the service's is refused (DNS rebinding). And it may post without
-reading, so a browser's word that the request comes from another site is heeded (as Go's `CrossOriginProtection` does).
+A service on one's own machine trusts every client that reaches it, and every page that its user opens can. A page reads
+responses under its own host name only, so other host names are refused (DNS rebinding). It may post without reading, so
+requests that the browser marks as coming from another site are refused (as Go's `CrossOriginProtection` does).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Overdue:
         await self._sweeping.close()
 
     async def sweep(self) -> None:
-        """Expire the jobs whose deadline has passed, and delete the streams that nobody reads any more."""
+        """Expire the jobs whose deadline has passed, and delete the streams that no worker reads any more."""
         try:
             await self._directory.set_clock()
             for job_id in await self._store.expire_overdue():

@@ -153,7 +153,7 @@ def problem(error: VidtrError, request_id: str) -> JSONResponse:
 
 
 def unexpected(error: Exception, request_id: str) -> JSONResponse:
-    """The answer for what nobody foresaw; its cause goes to the log alone."""
+    """The answer for an unexpected exception; its cause goes to the log alone."""
     log.error("unhandled_error", exc_info=error)
     return problem(InternalError("The service failed. Its log has the cause under this request id."), request_id)
 

@@ -1,4 +1,4 @@
-"""The state of the queue as metrics: read from Redis now and then, because nobody counts it as it changes."""
+"""The state of the queue as metrics: sampled from Redis, because no process counts it as it changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running the app under uvicorn, with a shutdown that lets go of nobody."""
+"""Running the app under uvicorn, with a graceful shutdown that drops no request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process has of things that callers share, and how much of each every caller holds."""
+"""Fair shares within one process: how much of each shared resource every caller holds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Shares:
     """The rule of one process, and what it applies to."""
 
     def __init__(self, share: float, only_one: Callable[[], bool] = lambda: False) -> None:
-        """`only_one` says whether there can be but one caller, to whom everything belongs."""
+        """`only_one` says whether there can be only one caller, who may then use everything."""
         self._share = FairShare(share)
         self._only_one = only_one
 

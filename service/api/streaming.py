@@ -1,4 +1,4 @@
-"""One classification told as server-sent events, from the end of its upload to the answer or the problem."""
+"""One classification as server-sent events, from the end of its upload to the answer or the problem."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def asked_for(accept: str | None) -> bool:
 
 
 class Streaming:
-    """Runs classifications beside the streams that tell of them. Owned by the app, one per process."""
+    """Runs classifications beside their event streams. Owned by the app, one per process."""
 
     def __init__(self, classifier: Classifier, waiter: JobWaiter, event_stream: JobEventStream) -> None:
         self._classifier = classifier
@@ -119,6 +119,6 @@ def _problem(error: Exception, request_id: str) -> bytes:
         error = InternalError("The service failed. Its log has the cause under this request id.")
     body = problem_body(error, request_id)
     if error.retry_after_s is not None:
-        # The header of this name left before anybody knew.
+        # The headers were sent long before.
         body["retry_after_s"] = retry_after(error.retry_after_s)
     return _event("problem", body)

@@ -1,4 +1,4 @@
-"""One upload on its way to a job: who sent it, what is asked, and what it is recognised by."""
+"""One upload on its way to a job: its sender, its options, and the key of an earlier equal upload."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class Submission:
 
     @property
     def phases(self) -> traces.Phases:
-        """What its time goes into."""
+        """The phases of its request, for traces and logs."""
         phases: traces.Phases = self.request.state.phases
         return phases
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the request came."""
+        """Seconds since the request arrived."""
         return time.monotonic() - self.began
 
     @property
     def left_s(self) -> float:
-        """Seconds until its job is given up."""
+        """Seconds until its deadline."""
         return max(0.0, self.wait_policy.deadline_s - self.elapsed_s)
 
 
@@ -61,7 +61,7 @@ class Submitted:
 
     status: JobStatus
     keyed: bool
-    """whether somebody may ask for it later, so that it outlives a caller who goes away"""
+    """whether a client can look it up later, so that it outlives its connection"""
     cached: bool = False
     unended: JobCompletion | None = None
     """of a job that was accepted just now: set when it ends"""
@@ -78,7 +78,7 @@ class CacheLookup:
 
 
 def fingerprint(spool: Spool, options: JobRequest) -> str:
-    """What tells an upload with its options from every other one."""
+    """A digest of the upload and its options."""
     return hashlib.sha256(f"{spool.sha256} {options.model_dump_json()}".encode()).hexdigest()
 
 
@@ -90,7 +90,7 @@ def quota_seconds(decoded: DecodedVideo, options: JobRequest) -> int:
 
 
 def queued(record: JobRecord) -> JobStatus:
-    """How a job stands that was accepted just now. Not asked of Redis: it may be gone while the job is not."""
+    """The status of a job that was accepted just now, made without Redis, which may be unreachable meanwhile."""
     return JobStatus(
         id=record.id,
         status=JobState.QUEUED,

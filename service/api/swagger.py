@@ -30,7 +30,7 @@ _TAKES_GZIP = re.compile(r"(?:^|[\s,])gzip(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 
 class SwaggerFiles(StaticFiles):
-    """Static files with the page's headers. Clients that accept the encoding get compressed files as they are."""
+    """Static files with the page's headers. Compressed files are sent as they are to clients that accept them."""
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """The file of that name, or its compressed form."""

@@ -31,7 +31,7 @@ class Problem:
 
 
 def signing_secret(server_secret: str, owner: str) -> str:
-    """The secret with which webhooks of one caller are signed: nobody can forge another caller's."""
+    """The secret with which webhooks of one caller are signed: no caller can forge another's."""
     master = base64.b64decode(server_secret.removeprefix("whsec_"))
     derived = hmac.digest(master, f"vidtr webhook {owner}".encode(), hashlib.sha256)
     return "whsec_" + base64.b64encode(derived).decode()

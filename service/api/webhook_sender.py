@@ -1,4 +1,4 @@
-"""Telling callers that their jobs have ended, tried again for hours, and nobody's receiver delays another's."""
+"""Delivery of webhooks, retried for hours; a slow receiver delays no other."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def retry_in(attempts: int, config: WebhookConfig) -> float:
 
 
 class Webhooks:
-    """Delivers what is due. Every API process looks for it, and the process that claims a delivery makes the next try.
+    """Delivers webhooks that are due. Every API process looks for them; the one that claims a delivery makes the try.
 
     A try has one of `webhook_concurrency` places, of which owners and hosts have shares.
     """

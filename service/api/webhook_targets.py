@@ -1,4 +1,4 @@
-"""Where a webhook may go: nowhere that its sender could not reach from the public Internet."""
+"""Where a webhook may go: public addresses only, against server-side request forgery."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def models(settings: Settings) -> Iterator[Finding]:
 
 
 def sandbox(settings: Settings) -> Iterator[Finding]:
-    """Starts the decode processes and asks what they are shut in by."""
+    """Starts the decode processes and lists the layers of their sandbox."""
     from service.api.decoding import decode_config
     from service.errors import SandboxMissing, VidtrError
     from service.video.sandbox import SANDBOX_LAYERS
@@ -206,6 +206,6 @@ def disk(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(present).free
     if free < settings.spool_min_free_bytes:
         detail = f"{present} has {free} bytes free; uploads must leave {settings.spool_min_free_bytes} free."
-        yield Finding("disk", "failed", detail, "make room, or set VIDTR_SPOOL_DIR")
+        yield Finding("disk", "failed", detail, "free some space, or set VIDTR_SPOOL_DIR")
     else:
         yield Finding("disk", "ok", f"{free / 1e9:.1f} GB are free at {present}")

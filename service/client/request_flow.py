@@ -1,4 +1,4 @@
-"""What a client does, without doing any of it: which requests it sends, when it waits, what it makes of the answers.
+"""The client's logic without I/O: which requests it sends, when it waits, how it reads the answers.
 
 A flow is a generator that yields what is to be done next, `Send` or `Sleep`, and is given the `Reply`; what goes wrong
 is thrown into it. `service.client.sync` and `service.client.aio` carry flows out, and differ in nothing else.
@@ -57,12 +57,12 @@ OnProgress = Callable[[Progress], None]
 
 
 def no_progress(progress: Progress) -> None:
-    """For those who do not ask."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Send:
-    """Send one request and read its whole answer. With `shielded`, it is sent even if the caller is canceled."""
+    """Send one request and read its whole answer. A `shielded` one is sent even while its task is being cancelled."""
 
     method: str
     path: str
@@ -121,7 +121,7 @@ class RequestFlow:
     def classify(
         self, upload: Upload, options: Options, key: str | None, progress: OnProgress, timeout_s: float
     ) -> Steps[JobResult]:
-        """Upload and wait for the answer. Who gives up waiting for a job of which nobody else knows deletes it."""
+        """Upload and wait for the answer. A caller that stops waiting deletes the job: no other client knows it."""
         reply = yield from self.request(_classify(upload, options, key, progress, {}))
         if reply.status != httpx.codes.ACCEPTED:
             return JobResult.model_validate_json(reply.content)

@@ -35,7 +35,7 @@ def configure(role: str, endpoint: str, sample_ratio: float) -> None:
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     resource = Resource.create({"service.name": f"vidtr-{role}", "service.version": service.__version__})
-    # Not the global provider: libraries that look for it would add spans that nobody asked for.
+    # Not the global provider: libraries that look for it would add unwanted spans.
     provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(sample_ratio)))
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))

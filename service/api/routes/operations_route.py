@@ -40,7 +40,7 @@ async def ready(
     ] = [],  # noqa: B006 - FastAPI copies it
 ) -> Health:
     """200 when Redis answers, a worker serves the default model, its engine answers, the process is not stopping and
-    decodes are shut in as far as `decode_sandbox` requires."""
+    decodes are sandboxed as `decode_sandbox` requires."""
     checks = {"redis": "ok", "model": "ok", "backend": "ok"}
     checks["process"] = "draining" if state.waiter.draining else "ok"
     missing = state.pool.unsafe
