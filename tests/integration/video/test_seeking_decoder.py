@@ -157,7 +157,7 @@ def test_reading_only_the_ends_of_an_indexed_file_gives_the_same_frames(
     dice = random.Random(stream)
     path = random_video(tmp_path / "a.mp4", stream, dice, frames=250)
     with open_video(path, LIMITS) as sparse, open_video(path, LIMITS, every_frame=True) as dense:
-        ends, whole = sparse.found.timeline, dense.found.timeline
+        ends, whole = sparse.probe.timeline, dense.probe.timeline
         assert ends.packets is None
         assert (ends.origin, ends.end, ends.frames) == (whole.origin, whole.end, whole.frames)
     assert check(path, dice) > 0
@@ -168,7 +168,7 @@ def test_reading_no_further_than_needed_gives_the_same_frames(tmp_path: Path, st
     dice = random.Random(stream)
     path = random_video(tmp_path / "a.mp4", stream, dice, frames=400)
     with open_video(path, LIMITS, until_s=0.5) as near, open_video(path, LIMITS) as whole:
-        found, everything = near.found.timeline, whole.found.timeline
+        found, everything = near.probe.timeline, whole.probe.timeline
         assert found.packets is None
         assert found.head is not None
         assert len(near.packets) < 110
