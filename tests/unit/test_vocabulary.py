@@ -28,7 +28,7 @@ REPLACED = {
     "EarlyAnswers": "EarlyResponseMiddleware",
     "Access": "Authenticator",
     "Caller": "Principal",
-    "Recognized": "CacheLookup",
+    "Recognised": "CacheLookup",
     "Cell": "SandboxWorker",
     "Cells": "SandboxPool",
     "HeldFile": "FdFile",
