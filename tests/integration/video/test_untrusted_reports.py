@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -113,7 +114,8 @@ def mutated(report: Any, dice: random.Random) -> Any:
             elif dice.random() < 0.2:
                 del inner[place]
             else:
-                inner[place] = dice.choice(NASTY)
+                # A copy: one list in two places would soon be within itself.
+                inner[place] = copy.deepcopy(dice.choice(NASTY))
             break
     return report
 
