@@ -39,10 +39,14 @@ async def test_the_interval_is_asked_for_after_each_call() -> None:
 
 
 async def test_an_error_of_the_work_comes_out_when_it_is_closed() -> None:
+    called = asyncio.Event()
+
     async def work() -> None:
+        called.set()
         raise ValueError("broken")
 
     periodic = Periodic("test", LONG_S, work)
     periodic.start()
+    await called.wait()
     with pytest.raises(ValueError, match="broken"):
         await periodic.close()
