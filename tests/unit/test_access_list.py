@@ -14,7 +14,7 @@ CALL = re.compile(r"redis\.p?call\(\s*['\"](\w+)['\"]")
 
 
 def test_every_command_of_a_script_is_granted() -> None:
-    ours = Path(service.__file__).parent.rglob("*.py")
+    ours = Path(service.__file__).parent.rglob("*.lua")
     theirs = Path(limits.__file__).parent.glob(SLIDING_WINDOW)
     called = {path: {c.lower() for c in CALL.findall(path.read_text())} for path in [*ours, *theirs]}
     assert {"rename", "xpending"} <= set().union(*called.values())

@@ -45,8 +45,8 @@ def test_each_container_family_is_recognized_by_its_first_bytes(head: bytes, fam
         (b"fLaC", "FLAC"),
         (b"OggS", "Ogg"),
         (b"PK\x03\x04", "zip"),
-        (b"hello", "no container"),
-        (b"G", "no container"),
+        (b"hello", "unrecognized format"),
+        (b"G", "unrecognized format"),
     ],
 )
 def test_what_is_no_video_is_refused_by_its_name(head: bytes, name: str) -> None:
