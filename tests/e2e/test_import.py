@@ -14,7 +14,7 @@ import torch
 from service.contracts import JobRequest, ModelSpec
 from service.inference.spec import read_config, spec_from_config
 from service.model.factory import Network
-from service.model.preprocess import Normalise
+from service.model.preprocess import Normalize
 from service.model.presets import PRESETS
 from service.model.weights.importing import import_checkpoint
 from testing.program import Program, upload
@@ -41,7 +41,7 @@ def expected_scores(model: Network, repository: Path, name: str, video: Path) ->
     spec: ModelSpec = spec_from_config(read_config(repository / name / "config.pbtxt"), "1")
     _, clips = decode(video, JobRequest(), spec)
     with torch.inference_mode():
-        logits = model(Normalise()(torch.from_numpy(clips.reshape(-1, *spec.clip_shape)))).logits
+        logits = model(Normalize()(torch.from_numpy(clips.reshape(-1, *spec.clip_shape)))).logits
     return dict(zip(spec.labels, logits.softmax(-1).mean(0).tolist(), strict=True))
 
 
