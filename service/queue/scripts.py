@@ -70,25 +70,22 @@ def source(name: str) -> str:
 @cache
 def load(name: str) -> Source:
     """A script with its fragments, each of them once and after those that it includes itself."""
-    pieces: dict[str, str] = {}
-    _compose(name, pieces)
+    pieces = _pieces(name)
     headers = _headers(pieces[name])
     return Source("\n".join(pieces.values()), Names.read(headers.get("KEYS")), Names.read(headers.get("ARGV")))
 
 
 def pieces_of(name: str) -> list[str]:
     """The names of the files that a script consists of, in their order."""
-    pieces: dict[str, str] = {}
-    _compose(name, pieces)
-    return list(pieces)
+    return list(_pieces(name))
 
 
-def _compose(name: str, pieces: dict[str, str]) -> None:
+def _pieces(name: str) -> dict[str, str]:
     text = source(name)
+    pieces: dict[str, str] = {}
     for fragment in _listed(_headers(text).get("INCLUDE")):
-        if f"include/{fragment}" not in pieces:
-            _compose(f"include/{fragment}", pieces)
-    pieces[name] = text
+        pieces |= _pieces(f"include/{fragment}")
+    return pieces | {name: text}
 
 
 def _headers(text: str) -> dict[str, str]:

@@ -6,15 +6,19 @@ import redis as redis_py
 import structlog
 from redis.asyncio import Redis
 
+from service.contracts import DeadLetter, JobRecord, JobState
+from service.errors import BackendFailed
 from service.local.redis import LocalRedis
 from service.queue.backlog import backlogs
 from service.queue.clip_stream import ClipStream
+from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.dead_letters import DeadLetterConfig, DeadLetters
 from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
+from testing.factories import clip
 from tests.fixtures.access_list import restricted
 from tests.fixtures.keyspace import immortal
 
@@ -72,6 +76,23 @@ def store(redis: Redis, keys: RedisKeys) -> JobStore:
 @pytest.fixture
 def directory(redis: Redis, keys: RedisKeys) -> ModelDirectory:
     return ModelDirectory(redis, keys)
+
+
+async def give_up(dead: DeadLetters, job: JobRecord, clip_number: int = 0) -> bool:
+    """Let one clip of a job end it, as a worker does that its backend refused."""
+    cause = BackendFailed("the network said no")
+    letter = DeadLetter(
+        job_id=job.id,
+        clip=clip_number,
+        code=cause.code,
+        detail=cause.detail,
+        model="tiny",
+        version="1",
+        deliveries=3,
+        created_at=0.0,
+        clip_bytes=len(clip(0)),
+    )
+    return await dead.add(letter, Outcome(JobState.FAILED, error=cause))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from service.contracts import DeadLetter, JobClass, JobRecord, JobState
+from service.contracts import JobClass, JobRecord, JobState
 from service.errors import BackendFailed, UnknownDeadLetter
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
@@ -12,7 +12,7 @@ from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record, scores
-from tests.integration.conftest import LETTERS, TIMES, waiting
+from tests.integration.conftest import LETTERS, TIMES, give_up, waiting
 
 
 async def buried(store: JobStore, dead: DeadLetters, windows: int = 2, **changes: Any) -> JobRecord:
@@ -21,19 +21,7 @@ async def buried(store: JobStore, dead: DeadLetters, windows: int = 2, **changes
     await store.put_payloads(job.id, memoryview(clip(0) * windows), len(clip(0)))
     await store.accept(job)
     await store.record_scores({(job.id, 0): scores()})
-    cause = BackendFailed("the network said no")
-    letter = DeadLetter(
-        job_id=job.id,
-        clip=1,
-        code=cause.code,
-        detail=cause.detail,
-        model="tiny",
-        version="1",
-        deliveries=3,
-        created_at=1.5,
-        clip_bytes=len(clip(0)),
-    )
-    assert await dead.add(letter, Outcome(JobState.FAILED, error=cause))
+    assert await give_up(dead, job, clip_number=1)
     return job
 
 

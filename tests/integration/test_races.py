@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from service.api.overdue import Overdue
 from service.contracts import DeadLetter, JobClass, JobRecord, JobRequest, JobState
-from service.errors import BackendFailed, DeadlineExceeded, JobDeleted, UnknownDeadLetter
+from service.errors import DeadlineExceeded, JobDeleted, UnknownDeadLetter
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
@@ -21,7 +21,7 @@ from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from testing.factories import clip, decoded, record, scores, spec
-from tests.integration.conftest import waiting
+from tests.integration.conftest import give_up, waiting
 
 EXPIRED = Outcome(JobState.EXPIRED, error=DeadlineExceeded("late"))
 HOOK = JobRequest(webhook="https://example.com/hook")
@@ -41,25 +41,6 @@ async def accepted(store: JobStore, windows: int = 1, **changes: Any) -> JobReco
     job = record(decoded=decoded(windows=windows), **changes)
     await store.accept(job, clips=memoryview(clip(0) * windows))
     return job
-
-
-async def bury(dead: DeadLetters, job: JobRecord) -> bool:
-    """Let the first clip of a job end it."""
-    cause = BackendFailed("the network said no")
-    return await dead.add(
-        DeadLetter(
-            job_id=job.id,
-            clip=0,
-            code=cause.code,
-            detail=cause.detail,
-            model="tiny",
-            version="1",
-            deliveries=3,
-            created_at=0.0,
-            clip_bytes=len(clip(0)),
-        ),
-        Outcome(JobState.FAILED, error=cause),
-    )
 
 
 def answer_lost(monkeypatch: pytest.MonkeyPatch, owner: Any, script: str) -> None:
@@ -127,7 +108,7 @@ async def test_a_job_with_one_bad_clip_can_be_replayed_whenever_the_others_were_
     good = {(job.id, entry.clip): scores() for entry in entries[1:]}
     early = {"before": 2, "after": 0, "around": 1}[order]
     await store.record_scores(dict(list(good.items())[:early]), entries[1 : 1 + early])
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     await store.record_scores(dict(list(good.items())[early:]), entries[1 + early :])
     await stream.ack(entries[:1])
     await replayed(store, dead, stream, job)
@@ -138,7 +119,7 @@ async def test_a_job_that_is_scored_whole_after_its_death_can_be_replayed(
 ) -> None:
     job = await accepted(store, windows=2)
     entries = await stream.read(["tiny"], 8, 10)
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     assert await store.finish_all([End(job.id, EXPIRED, entries, recorded=False)]) == [False]
     await replayed(store, dead, stream, job)
 
@@ -148,7 +129,7 @@ async def test_a_clip_that_is_late_after_the_death_of_its_job_is_kept_for_the_re
 ) -> None:
     job = await accepted(store, windows=2)
     entries = await stream.read(["tiny"], 8, 10)
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     assert not await store.finish(job.id, EXPIRED)
     await stream.ack(entries)
     await replayed(store, dead, stream, job)
@@ -159,7 +140,7 @@ async def test_a_letter_that_is_dropped_late_does_no_harm_to_the_job_that_was_op
 ) -> None:
     job = await accepted(store, windows=2)
     await store.record_scores({(job.id, 1): scores()})
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     found = await dead._find(job.id)
     await dead.replay(job.id)
 
@@ -176,7 +157,7 @@ async def test_a_letter_is_dropped_while_its_job_is_deleted_and_the_job_stays_de
     store: JobStore, dead: DeadLetters, keys: RedisKeys
 ) -> None:
     job = await accepted(store)
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     await store.cancel(job.id)
     await dead._drop(keys={"letters": keys.dead}, args={"id": job.id, **dead._prefixes})
     with pytest.raises(JobDeleted):
@@ -188,7 +169,7 @@ async def test_of_two_replays_at_once_one_queues_the_clips(
     store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await accepted(store)
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     before, replay = await waiting(redis, keys), dead._replay
 
     async def behind(**arguments: Any) -> Any:
@@ -207,13 +188,13 @@ async def test_a_letter_that_was_found_before_its_job_died_once_more_leaves_none
     store: JobStore, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     job = await accepted(store)
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     script = getattr(dead, f"_{change}")
 
     async def behind(**arguments: Any) -> Any:
         monkeypatch.setattr(dead, f"_{change}", script)
         await dead.replay(job.id)
-        assert await bury(dead, job)
+        assert await give_up(dead, job)
         return await script(**arguments)
 
     monkeypatch.setattr(dead, f"_{change}", behind)
@@ -227,7 +208,7 @@ async def test_a_letter_that_was_found_before_its_job_died_once_more_leaves_none
 async def told_of_its_first_end(store: JobStore, dead: DeadLetters, webhooks: WebhookQueue) -> WebhookDelivery:
     """The delivery of a failure, while it is under way; the job is replayed and ends a second time meanwhile."""
     job = await accepted(store, request=HOOK)
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     [first] = await webhooks.claim(8, 60.0)
     await dead.replay(job.id)
     assert await store.finish(job.id, EXPIRED)
@@ -365,7 +346,7 @@ async def test_a_replay_whose_answer_was_lost_says_how_many_clips_it_queued(
     store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await accepted(store, windows=3)
-    assert await bury(dead, job)
+    assert await give_up(dead, job)
     before = await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE))
     answer_lost(monkeypatch, dead, "_replay")
     assert await dead.replay(job.id) == 3
