@@ -70,6 +70,9 @@ KEYS_REFRESH_S = 2.0
 
 # Share of the shutdown grace that callers are kept waiting before they are sent off with a 202.
 DRAIN_WAIT_SHARE = 0.5
+# The end of the grace, in which the last uploads are decoded, queued and answered: seconds, or a share if that is less.
+ANSWER_S = 10.0
+ANSWER_SHARE = 0.25
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -158,10 +161,12 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     webhooks = Webhooks(settings.subset(WebhookConfig), WebhookQueue(redis, keys), shares=shares)
     webhooks.start()
     stack.push_async_callback(webhooks.close)
-    waiter = JobWaiter(store, bus, durability, settings.shutdown_grace_s * DRAIN_WAIT_SHARE, directory.clock)
+    grace_s = settings.shutdown_grace_s
+    waiter = JobWaiter(store, bus, durability, grace_s * DRAIN_WAIT_SHARE, directory.clock)
     spool = SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes)
+    uploads = UploadReceiver(spool, shares.of("spool", 0), settings.subset(UploadTimes))
     classifier = Classifier(
-        UploadReceiver(spool, shares.of("spool", 0), settings.subset(UploadTimes)),
+        uploads,
         pool,
         store,
         auth,
@@ -180,6 +185,8 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         classifier=classifier,
         pool=pool,
         waiter=waiter,
+        uploads_end=uploads.end,
+        uploads_grace_s=grace_s - min(ANSWER_S, ANSWER_SHARE * grace_s),
         auth=auth,
         webhooks=webhooks,
         job_list=JobList(redis, keys),

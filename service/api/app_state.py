@@ -15,6 +15,7 @@ from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
 from service.api.queue_sampler import QueueSampler
 from service.api.streaming import Streaming
+from service.api.upload import UploadsEnd
 from service.api.webhook_sender import Webhooks
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
@@ -32,6 +33,8 @@ class ApiState:
     classifier: Classifier
     pool: DecodePool
     waiter: JobWaiter
+    uploads_end: UploadsEnd
+    uploads_grace_s: float
     auth: Authenticator
     job_list: JobList
     event_stream: JobEventStream
@@ -42,6 +45,11 @@ class ApiState:
     job_deadline_s: float
     queue_sampler: QueueSampler
     metrics_dir: Path | None
+
+    def drain(self) -> None:
+        """Take no new uploads; let those in flight and callers that wait go in time. Safe in a signal handler."""
+        self.waiter.drain()
+        self.uploads_end.end_after(self.uploads_grace_s)
 
 
 async def _state(request: Request) -> ApiState:

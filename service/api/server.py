@@ -29,7 +29,7 @@ class Server(uvicorn.Server):
         """Start draining, then let uvicorn finish the requests in flight."""
         state = getattr(self._app.state, "api", None)
         if state is not None:
-            state.waiter.drain()
+            state.drain()
         super().handle_exit(sig, frame)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -14,7 +16,16 @@ from starlette.requests import ClientDisconnect
 
 from service.api.shares import Shared
 from service.api.spool import Spool, SpoolConfig
-from service.errors import EmptyUpload, InvalidOption, MalformedRequest, UnsupportedMediaType, UploadTimeout, sentence
+from service.errors import (
+    RETRY_AFTER_S,
+    Draining,
+    EmptyUpload,
+    InvalidOption,
+    MalformedRequest,
+    UnsupportedMediaType,
+    UploadTimeout,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -34,13 +45,39 @@ class UploadTimes:
     upload_grace_s: float = 0.0
 
 
+class UploadsEnd:
+    """When the uploads of one process have to be complete because it stops: never, until it is told to."""
+
+    def __init__(self) -> None:
+        self.at = math.inf
+        self._waits: set[asyncio.Timeout] = set()
+
+    def end_after(self, seconds: float) -> None:
+        """Refuse what is then still arriving. May be called in a signal handler."""
+        self.at = min(self.at, time.monotonic() + seconds)
+        for wait in self._waits:
+            if not wait.expired() and (wait.when() or 0.0) > self.at:
+                wait.reschedule(self.at)
+
+    async def next(self, stream: AsyncIterator[bytes], timeout_s: float) -> bytes:
+        """The next bytes. Raises TimeoutError after `timeout_s`, or earlier where uploads end; StopAsyncIteration."""
+        async with asyncio.timeout(timeout_s) as wait:
+            self._waits.add(wait)
+            try:
+                return await anext(stream)
+            finally:
+                self._waits.discard(wait)
+
+
 @dataclass(frozen=True)
 class UploadReceiver:
-    """Receives the uploads of one process: where they go, how callers share that space, how slow they may be."""
+    """Receives the uploads of one process: where they go, how callers share that space, how slow they may be, and
+    when they end with the process."""
 
     config: SpoolConfig
     shared: Shared
     times: UploadTimes
+    end: UploadsEnd = field(default_factory=UploadsEnd)
 
     def spool(self, caller: str, *, hashed: bool) -> Spool:
         """Place for an upload of this caller; `hashed` where it will be compared with others."""
@@ -48,28 +85,30 @@ class UploadReceiver:
 
     async def receive(self, request: Request, spool: Spool) -> None:
         """See `receive`."""
-        await receive(request, spool, self.times)
+        await receive(request, spool, self.times, self.end)
 
 
 class _Patience:
     """How long the next bytes of one upload are waited for. The time that we take ourselves is not held against it."""
 
-    def __init__(self, times: UploadTimes) -> None:
+    def __init__(self, times: UploadTimes, end: UploadsEnd) -> None:
         self._times = times
+        self._stop = end
         self._clock = asyncio.get_running_loop().time
         self._end = self._clock() + times.upload_timeout_s
         self._received = 0
         self._waited_s = 0.0
 
     async def next(self, stream: AsyncIterator[bytes]) -> bytes:
-        """The next bytes. Raises UploadTimeout, or StopAsyncIteration at the end."""
+        """The next bytes. Raises UploadTimeout, Draining, or StopAsyncIteration at the end."""
         started = self._clock()
         limits = self._limits(started)
         try:
-            async with asyncio.timeout(max(0.0, min(limits.values()))):
-                chunk = await anext(stream)
+            chunk = await self._stop.next(stream, max(0.0, min(limits.values())))
         except TimeoutError as error:
             self._waited_s += self._clock() - started
+            # Read again: the process may have been told to stop during the wait.
+            limits = {**limits, "stop": self._stop.at - started}
             raise self._timeout(min(limits, key=lambda kind: limits[kind])) from error
         self._waited_s += self._clock() - started
         self._received += len(chunk)
@@ -78,14 +117,19 @@ class _Patience:
     def _limits(self, now: float) -> dict[str, float]:
         """Seconds until each limit is reached, if nothing comes."""
         times = self._times
-        limits = {"idle": times.upload_idle_s, "whole": self._end - now}
+        limits = {"idle": times.upload_idle_s, "whole": self._end - now, "stop": self._stop.at - now}
         if times.upload_min_bytes_per_s:
             due_s = times.upload_grace_s + self._received / times.upload_min_bytes_per_s
             limits["speed"] = due_s - self._waited_s
         return limits
 
-    def _timeout(self, reached: str) -> UploadTimeout:
+    def _timeout(self, reached: str) -> UploadTimeout | Draining:
         times = self._times
+        if reached == "stop":
+            detail = (
+                f"This process is shutting down, and {self._received} bytes of the upload had arrived. Send it again."
+            )
+            return Draining(detail, retry_after_s=RETRY_AFTER_S)
         if reached == "whole":
             return UploadTimeout(
                 f"The upload took longer than {times.upload_timeout_s:g} s.", limit=times.upload_timeout_s
@@ -97,8 +141,8 @@ class _Patience:
         return UploadTimeout(detail, limit=least, actual=speed)
 
 
-async def _chunks(request: Request, times: UploadTimes) -> AsyncIterator[bytes]:
-    patience, stream = _Patience(times), request.stream()
+async def _chunks(request: Request, times: UploadTimes, end: UploadsEnd) -> AsyncIterator[bytes]:
+    patience, stream = _Patience(times, end), request.stream()
     while True:
         try:
             yield await patience.next(stream)
@@ -106,11 +150,11 @@ async def _chunks(request: Request, times: UploadTimes) -> AsyncIterator[bytes]:
             return
 
 
-async def receive(request: Request, spool: Spool, times: UploadTimes) -> None:
+async def receive(request: Request, spool: Spool, times: UploadTimes, end: UploadsEnd) -> None:
     """Stream the body of `request` into `spool`.
 
-    Raises UploadTooLarge, UploadTimeout, EmptyUpload, UnsupportedMediaType, MalformedRequest, InvalidOption or
-    DiskFull.
+    Raises UploadTooLarge, UploadTimeout, Draining, EmptyUpload, UnsupportedMediaType, MalformedRequest, InvalidOption
+    or DiskFull.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     length = request.headers.get("content-length", "")
@@ -119,9 +163,9 @@ async def receive(request: Request, spool: Spool, times: UploadTimes) -> None:
         spool.expect(int(length) - (FORM_OVERHEAD_BYTES if form else 0))
     try:
         if form:
-            await _receive_form(_chunks(request, times), spool, options.get(b"boundary", b""))
+            await _receive_form(_chunks(request, times, end), spool, options.get(b"boundary", b""))
         elif kind.startswith(b"video/") or kind in (b"application/octet-stream", b"image/gif", b""):
-            async for chunk in _chunks(request, times):
+            async for chunk in _chunks(request, times, end):
                 await spool.write(chunk)
         else:
             named = kind.decode("latin-1")

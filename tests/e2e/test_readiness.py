@@ -48,6 +48,8 @@ def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
         of_the_pod = client.get("/health/ready", params={"check": ["redis", "process"]})
         assert of_the_pod.status_code == 200
         assert "does not respond" in of_the_pod.json()["checks"]["backend"]
+        alone = client.get("/health/ready", params={"check": "process"})
+        assert (alone.status_code, alone.json()["checks"]["backend"]) == (200, "unknown")
         assert client.get("/health/live").status_code == 200
     until(lambda: ready(client)[0] == 200)
 

@@ -1,4 +1,6 @@
+import json
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,6 +78,26 @@ def test_a_stop_under_load_loses_no_accepted_job(started: Program, clip: Path) -
                 status = client.get(location).json()
             assert status["status"] == "succeeded", status
     print(f"\n{len(responses)} answers, {len(accepted)} of them 202: all jobs finished")
+
+
+def test_an_upload_that_would_outlast_the_stop_is_refused_in_words(tmp_path: Path) -> None:
+    program = Program(tmp_path, size=Size(), VIDTR_SHUTDOWN_GRACE_S="4")
+    try:
+        program.start()
+        with socket.create_connection(("127.0.0.1", program.port)) as connection:
+            head = ["Host: 127.0.0.1", "Content-Type: video/mp4", "Content-Length: 1000", "Expect: 100-continue"]
+            connection.sendall("\r\n".join(["POST /v1/classify HTTP/1.1", *head, "", ""]).encode())
+            with connection.makefile("rb") as answer:
+                # Said when the service begins to read the body, of which a hundredth arrives.
+                assert answer.readline().startswith(b"HTTP/1.1 100 ")
+                connection.sendall(bytes(10))
+                program.signal()
+                status, _, body = answer.read().lstrip().partition(b"\r\n\r\n")
+        assert status.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(body)["code"] == "draining"
+        assert program.wait() == 0
+    finally:
+        program.stop()
 
 
 def test_two_programs_do_not_share_a_state_directory(started: Program) -> None:

@@ -14,6 +14,7 @@ from service.queue.connection import translate_redis_errors
 from service.telemetry import metrics
 
 Check = Literal["redis", "model", "backend", "process", "sandbox"]
+SHARED: set[Check] = {"redis", "model", "backend"}
 
 router = APIRouter(tags=["operations"])
 # Apart, because a deployment with an internal metrics port leaves it out of the public one.
@@ -41,11 +42,23 @@ async def ready(
 ) -> Health:
     """200 when Redis answers, a worker serves the default model, its engine answers, the process is not stopping and
     decodes are sandboxed as `decode_sandbox` requires."""
-    checks = {"redis": "ok", "model": "ok", "backend": "ok"}
+    checks = await _shared(state, check)
     checks["process"] = "draining" if state.waiter.draining else "ok"
     missing = state.pool.unsafe
     checks["sandbox"] = "ok" if missing is None else f"Decode processes run without {missing}."
     sandbox = list(state.pool.sandbox)
+    if any(checks[name] != "ok" for name in check or checks):
+        response.status_code = 503
+        return Health(status="unavailable", checks=checks, sandbox=sandbox)
+    return Health(status="ok", checks=checks, sandbox=sandbox)
+
+
+async def _shared(state: State, asked: list[Check]) -> dict[str, str]:
+    """The checks of what all processes share. Not asked for, they are not made: a Redis that hangs would hang the probe
+    of a process that has nothing to do with it."""
+    if asked and not SHARED & set(asked):
+        return dict.fromkeys(sorted(SHARED), "unknown")
+    checks = {"redis": "ok", "model": "ok", "backend": "ok"}
     try:
         with translate_redis_errors():
             await state.redis.ping()
@@ -59,10 +72,7 @@ async def ready(
         checks |= {"redis": error.detail, "model": "unknown", "backend": "unknown"}
     except BackendUnavailable as error:
         checks["backend"] = error.detail
-    if any(checks[name] != "ok" for name in check or checks):
-        response.status_code = 503
-        return Health(status="unavailable", checks=checks, sandbox=sandbox)
-    return Health(status="ok", checks=checks, sandbox=sandbox)
+    return checks
 
 
 @metrics_router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus", response_class=Response)

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.api.upload import UploadTimes, _Patience
-from service.errors import UploadTimeout
+from service.api.upload import UploadsEnd, UploadTimes, _Patience
+from service.errors import Draining, UploadTimeout
 
 
 async def sent(*pieces: tuple[float, int]) -> AsyncIterator[bytes]:
@@ -21,9 +21,9 @@ async def all_of(waiting: _Patience, stream: AsyncIterator[bytes]) -> None:
         await waiting.next(stream)
 
 
-def patience(**changes: float) -> _Patience:
+def patience(end: UploadsEnd | None = None, **changes: float) -> _Patience:
     values = {"upload_idle_s": 20.0, "upload_timeout_s": 60.0, "upload_min_bytes_per_s": 1000, "upload_grace_s": 0.05}
-    return _Patience(UploadTimes(**values | changes))  # type: ignore[arg-type]
+    return _Patience(UploadTimes(**values | changes), end or UploadsEnd())  # type: ignore[arg-type]
 
 
 async def test_an_upload_that_drips_is_cut_off_and_told_how_fast_it_was() -> None:
@@ -60,3 +60,21 @@ async def test_without_a_least_speed_only_pauses_end_an_upload() -> None:
         await waiting.next(stream)
     with pytest.raises(UploadTimeout, match="No bytes arrived"):
         await waiting.next(stream)
+
+
+async def test_an_upload_that_a_stop_overtakes_is_refused_and_told_to_come_again() -> None:
+    end = UploadsEnd()
+    waiting, stream = patience(end), sent((0.0, 10), (30.0, 1))
+    await waiting.next(stream)
+    arriving = asyncio.ensure_future(waiting.next(stream))
+    await asyncio.sleep(0)
+    end.end_after(0.01)
+    with pytest.raises(Draining, match="10 bytes of the upload had arrived") as caught:
+        await arriving
+    assert caught.value.retry_after_s
+
+
+async def test_an_upload_that_is_complete_before_the_stop_is_taken() -> None:
+    end = UploadsEnd()
+    end.end_after(30.0)
+    assert len(await patience(end).next(sent((0.01, 10)))) == 10
