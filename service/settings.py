@@ -294,6 +294,12 @@ class Settings(BaseSettings):
         description="Shortest time between the starts of two batches, unless the first was full, while uploads wait to"
         " be decoded; 0 for no delay.",
     )
+    worker_batches_in_flight: int = Field(
+        1,
+        gt=0,
+        le=16,
+        description="Batches that a worker has in flight at the same time: fetched, scored or written back.",
+    )
     breaker_failures: int = Field(
         3, gt=0, description="Failures of the backend in a row after which a worker's circuit breaker opens."
     )

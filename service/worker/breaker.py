@@ -20,6 +20,12 @@ class Breaker:
         self._clock = clock
         self._failures = 0
         self._opened_at: float | None = None
+        self._counted_at = float("-inf")
+
+    @property
+    def now(self) -> float:
+        """The time by which attempts begin."""
+        return self._clock()
 
     @property
     def state(self) -> BreakerState:
@@ -40,8 +46,16 @@ class Breaker:
         self._failures = 0
         self._opened_at = None
 
-    def failed(self) -> None:
-        """The backend was unavailable. In the half-open state one failure opens the breaker again."""
+    def failed(self, began: float | None = None) -> None:
+        """The backend was unavailable. In the half-open state one failure opens the breaker again.
+
+        `began` is when an attempt began, by `now`. Of attempts that were in flight together only the first one to fail
+        counts: one outage is one failure, however many batches it meets.
+        """
+        if began is not None:
+            if began < self._counted_at:
+                return
+            self._counted_at = self._clock()
         self._failures += 1
         if self._failures >= self._limit:
             self._opened_at = self._clock()

@@ -16,6 +16,7 @@ class WorkerConfig:
     worker_interactive_weight: int
     worker_bulk_batch_ms: int
     worker_batch_delay_ms: int
+    worker_batches_in_flight: int
     breaker_failures: int
     breaker_open_s: float
 

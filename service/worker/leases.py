@@ -30,9 +30,13 @@ class Leases:
     @contextlib.asynccontextmanager
     async def hold(self, entries: Sequence[ClipEntry]) -> AsyncIterator[None]:
         """Renew the leases of `entries` until the end of the context."""
+        # A lease that lapsed may come back to this worker while it still works on the earlier delivery, whose renewals
+        # would then take this delivery back from the count.
+        places = {_place(entry) for entry in entries}
+        self._held = {held for held in self._held if _place(held) not in places}
         self._held.update(entries)
         done = asyncio.Event()
-        renewal = asyncio.create_task(self._renew(done), name="leases")
+        renewal = asyncio.create_task(self._renew(entries, done), name="leases")
         try:
             yield
         finally:
@@ -56,8 +60,12 @@ class Leases:
             self._held -= lost
         return self.kept(entries)
 
-    async def _renew(self, done: asyncio.Event) -> None:
+    async def _renew(self, entries: Sequence[ClipEntry], done: asyncio.Event) -> None:
         while not await wait_or_timeout(done, self._every_s):
             # The next renewal may be in time; a lease that ends meanwhile only costs a second scoring.
             with contextlib.suppress(QueueUnavailable):
-                await self.check(list(self._held))
+                await self.check(self.kept(entries))
+
+
+def _place(entry: ClipEntry) -> tuple[str, str, str]:
+    return entry.route, entry.job_class, entry.entry_id

@@ -48,8 +48,8 @@ class Scoring:
         self._watchdog = watchdog
         self._stopping = stopping
 
-    async def score(self, clips: Sequence[LoadedClip]) -> None:
-        """Score clips of one model, version and shape, and write the scores back.
+    async def score(self, clips: Sequence[LoadedClip], part: int = 0) -> None:
+        """Score clips of one model, version and shape, and write the scores back; `part` is theirs for the watchdog.
 
         Raises BackendUnavailable once the breaker opens, or when the worker is stopping.
         """
@@ -57,12 +57,15 @@ class Scoring:
         backoff_s = BACKOFF_FIRST_S
         while pending:
             batch = pending.popleft()
-            self._watchdog.touch("work")
+            self._watchdog.touch("work", part)
+            began = self._breaker.now
             try:
                 scored = await score(self._backend, batch, self._clock)
             except BackendUnavailable as error:
-                self._unavailable(error)
+                self._unavailable(error, began)
                 await wait_or_timeout(self._stopping, backoff_s)
+                if self._breaker.state == "open":  # Another batch in flight has met the same outage.
+                    raise
                 backoff_s = min(2 * backoff_s, BACKOFF_LAST_S)
                 if in_time := await self._fail_expired(batch):
                     pending.appendleft(in_time)
@@ -79,11 +82,11 @@ class Scoring:
                 backoff_s = BACKOFF_FIRST_S
                 await self._complete(batch, scored)
 
-    def _unavailable(self, error: BackendUnavailable) -> None:
+    def _unavailable(self, error: BackendUnavailable, began: float) -> None:
         """Raises `error` where there is no point in waiting for the backend."""
         metrics.BACKEND_ERRORS.labels("unavailable").inc()
         log.warning("backend_unavailable", detail=error.detail)
-        self._breaker.failed()
+        self._breaker.failed(began)
         is_open = self._breaker.state == "open"
         if is_open:
             log.warning("breaker_open", retry_in_s=round(self._breaker.retry_in_s, 3))

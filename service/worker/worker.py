@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from itertools import count
+from typing import Any
 
 import structlog
 
@@ -25,6 +27,7 @@ from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.drain_rate import DrainRate
 from service.worker.heartbeat import BREAKER_CHECK_S, Heartbeat
+from service.worker.in_flight import InFlight, SharedTime
 from service.worker.leases import Leases
 from service.worker.scheduler import ClassScheduler
 from service.worker.scoring import BACKOFF_FIRST_S, Scoring
@@ -36,7 +39,7 @@ log = structlog.get_logger()
 
 
 class Worker:
-    """One worker process: serves every model of its backend, one batch at a time."""
+    """One worker process: serves every model of its backend, one batch at a time or a few side by side."""
 
     def __init__(
         self,
@@ -63,10 +66,13 @@ class Worker:
         self._scoring = Scoring(
             backend, completion, self._breaker, self._heartbeat, directory.clock, watchdog, self._stopping
         )
+        self._in_flight = InFlight()
+        self._busy = SharedTime()
+        self._deliveries = count(1)
         self._reclaim_at = 0.0
 
     def stop(self) -> None:
-        """Finish the present batch, leave the rest in the queue, then return from `run`."""
+        """Finish the batches in flight, leave the rest in the queue, then return from `run`."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -76,29 +82,44 @@ class Worker:
         try:
             while not self._stopping.is_set():
                 self._watchdog.touch("work")
-                try:
-                    await self._step()
-                except QueueUnavailable as error:
-                    log.warning("queue_unavailable", detail=error.detail)
-                    await self._pause(BACKOFF_FIRST_S)
-                except Exception:
-                    # A fault in one batch must not end the worker: its clips were given back, and after
-                    # worker_max_deliveries their jobs fail.
-                    log.exception("batch_failed")
+                await self._survive(self._step())
+            self._watchdog.rest("work")
+            await self._in_flight.close()
         finally:
             await asyncio.gather(self._heartbeat.close(), self._upkeep.close(), return_exceptions=True)
             with contextlib.suppress(QueueUnavailable):
                 await self._directory.withdraw(self._stream.consumer)
                 await self._stream.leave(self._heartbeat.served.max_batch_by_route)
 
+    async def _survive(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except QueueUnavailable as error:
+            log.warning("queue_unavailable", detail=error.detail)
+            await self._pause(BACKOFF_FIRST_S)
+        except Exception:
+            # A fault in one batch must not end the worker: its clips were given back, and after
+            # worker_max_deliveries their jobs fail.
+            log.exception("batch_failed")
+
     async def _step(self) -> None:
+        await self._room()
+        if self._stopping.is_set():
+            return
         await self._directory.set_clock()
         if not self._heartbeat.served.specs:
             await self._pause(0.1)
         elif self._breaker.state == "open":
             await self._pause(min(self._breaker.retry_in_s, BREAKER_CHECK_S))
         elif (delivery := await self._deliver()).entries:
-            await self._process(delivery)
+            self._in_flight.begin(self._survive(self._process(delivery, next(self._deliveries))))
+
+    async def _room(self) -> None:
+        # Where the backend was away one batch has to show that it is back.
+        closed = self._breaker.state == "closed"
+        self._watchdog.rest("work")
+        await self._in_flight.room(self._config.worker_batches_in_flight if closed else 1)
+        self._watchdog.touch("work")
 
     async def _deliver(self) -> Delivery:
         lost = await self._reclaim_lost()
@@ -108,9 +129,9 @@ class Worker:
         """Entries that a worker gave back or left behind: looked for periodically, and again after some were found."""
         if time.monotonic() < self._reclaim_at:
             return []
-        served, lease_s = self._heartbeat.served, self._config.worker_lease_s
+        served, lease_s, idle = self._heartbeat.served, self._config.worker_lease_s, not self._in_flight
         for route, max_batch in served.max_batch_by_route.items():
-            entries = await self._stream.reclaim(route, lease_s, max_batch, served.named(route), idle=True)
+            entries = await self._stream.reclaim(route, lease_s, max_batch, served.named(route), idle=idle)
             if entries:
                 if entries[0].deliveries > 1:
                     metrics.LEASES_LOST.inc(len(entries))
@@ -146,9 +167,11 @@ class Worker:
 
     def _max_batch(self, job_class: JobClass, route: str) -> int:
         of_route = self._heartbeat.served.max_batch_by_route.get(route, 1)
-        return self._scheduler.most(job_class, of_route, self._rate.of(model_of(route)))
+        per_s = self._rate.of(model_of(route))
+        # Each batch in flight gets its share of the backend, and an interactive one waits for all that are before it.
+        return self._scheduler.most(job_class, of_route, per_s and per_s / self._config.worker_batches_in_flight)
 
-    async def _process(self, delivery: Delivery) -> None:
+    async def _process(self, delivery: Delivery, part: int) -> None:
         max_batch = self._heartbeat.served.max_batch_by_version
         unfinished = set(delivery.entries)
         failure: str | None = None
@@ -159,7 +182,7 @@ class Worker:
                         break
                     held = self._leases.kept(batch)
                     full = len(held) == max_batch.get((batch[0].model, batch[0].version))
-                    await self._process_batch(delivery, held, full=full)
+                    await self._process_batch(delivery, held, part, full=full)
                     unfinished.difference_update(batch)
                     self._leases.done(batch)
             except BackendUnavailable as error:
@@ -170,21 +193,23 @@ class Worker:
                 failure = f"{type(error).__name__}: {error}"
                 raise
             finally:
+                self._watchdog.rest("work", part)
                 if unfinished:
                     with contextlib.suppress(QueueUnavailable):
                         await self._completion.nack(unfinished, failure)
                         self._reclaim_at = 0.0
 
-    async def _process_batch(self, delivery: Delivery, entries: Sequence[ClipEntry], *, full: bool) -> None:
-        started = time.monotonic()
-        served, now = self._heartbeat.served.identities, self._directory.clock.now()
-        triage = await load(self._stream, delivery, entries, self._config.worker_max_deliveries, served, now)
-        # Before they are given back: the renewal of a lease would take them from the queue again.
-        self._leases.done([one.entry for one in triage if one.verdict is Verdict.FOREIGN])
-        clips = await self._completion.settle(triage)
-        if clips:
-            await self._scoring.score(clips)
-            self._rate.observe(entries[0].model, len(clips), time.monotonic() - started, full=full)
+    async def _process_batch(self, delivery: Delivery, entries: Sequence[ClipEntry], part: int, *, full: bool) -> None:
+        self._watchdog.touch("work", part)
+        with self._busy.share() as own_s:
+            served, now = self._heartbeat.served.identities, self._directory.clock.now()
+            triage = await load(self._stream, delivery, entries, self._config.worker_max_deliveries, served, now)
+            # Before they are given back: the renewal of a lease would take them from the queue again.
+            self._leases.done([one.entry for one in triage if one.verdict is Verdict.FOREIGN])
+            clips = await self._completion.settle(triage)
+            if clips:
+                await self._scoring.score(clips, part)
+                self._rate.observe(entries[0].model, len(clips), own_s(), full=full)
 
     async def _pause(self, seconds: float) -> None:
         await wait_or_timeout(self._stopping, seconds)

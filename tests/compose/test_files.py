@@ -129,13 +129,18 @@ def test_worker_and_triton_of_a_gpu_server_share_memory() -> None:
     *flags, shared = gpu["triton"]["command"]
     assert flags == services()["triton"]["command"]
     assert "--allow-client-shm=true" in shared
-    assert gpu["worker"]["environment"] == {"VIDTR_TRITON_SHARED_MEMORY": "true"}
+    assert gpu["worker"]["environment"]["VIDTR_TRITON_SHARED_MEMORY"] == "true"
     assert gpu["worker"]["volumes"] == gpu["triton"]["volumes"] == ["shm:/dev/shm"]
+
+
+def test_a_worker_before_a_gpu_has_several_batches_in_flight() -> None:
+    gpu = yaml.safe_load(GPU.read_text())["services"]
+    assert gpu["worker"]["environment"]["VIDTR_WORKER_BATCHES_IN_FLIGHT"] == "${VIDTR_WORKER_BATCHES_IN_FLIGHT:-4}"
 
 
 def test_every_variable_of_ours_is_a_setting() -> None:
     known = {f"VIDTR_{name.upper()}" for name in Settings.model_fields} | {"VIDTR_VERSION"}
-    text = COMPOSE.read_text() + (ROOT / "docker" / "Dockerfile").read_text()
+    text = COMPOSE.read_text() + GPU.read_text() + (ROOT / "docker" / "Dockerfile").read_text()
     assert set(re.findall(r"\bVIDTR_[A-Z_]+\b", text)) <= known | {"VIDTR_"}
 
 

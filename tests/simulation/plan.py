@@ -90,6 +90,8 @@ class Plan:
     """whether the next step is anybody's, as the seed has it; else who has waited longest goes on"""
     unattended: bool = False
     """whether all workers die for good after a while"""
+    in_flight: int = 1
+    """batches that each worker has in flight at most"""
 
     def steps(self) -> list[Op | Fault]:
         """Requests and faults."""
@@ -114,6 +116,7 @@ def plan_of(seed: int) -> Plan:
         faults=tuple(_faults(random, ops)),
         shuffled=random.random() < 0.7,
         unattended=random.random() < 0.1,
+        in_flight=random.choice((1, 1, 2, 4)),
     )
 
 

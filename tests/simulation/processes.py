@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
@@ -84,6 +85,7 @@ WORKER = Leisurely(
     worker_interactive_weight=2,
     worker_bulk_batch_ms=0,
     worker_batch_delay_ms=0,
+    worker_batches_in_flight=1,
     breaker_failures=3,
     breaker_open_s=1.0,
 )
@@ -176,7 +178,7 @@ class WorkerProcess:
         directory, dead = _directory(redis), DeadLetters(redis, KEYS, TIMES, LETTERS)
         completion = Completion(JobStore(redis, KEYS, TIMES), stream, dead, directory.clock)
         worker = Worker(
-            WORKER,
+            replace(WORKER, worker_batches_in_flight=world.plan.in_flight),
             Backend(world.mended),
             stream,
             directory,

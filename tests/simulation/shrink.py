@@ -45,5 +45,6 @@ def story(plan: Plan) -> str:
     """The steps of a plan for a person."""
     facts = [f"seed {plan.seed}"]
     facts += ["the next step is drawn" if plan.shuffled else "first come, first served"]
+    facts += [f"{plan.in_flight} batches in flight"] if plan.in_flight > 1 else []
     facts += ["all workers die for good"] if plan.unattended else []
     return "\n".join([", ".join(facts), *(f"  {step}" for step in plan.steps())])

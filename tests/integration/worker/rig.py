@@ -33,6 +33,7 @@ CONFIG = WorkerConfig(
     worker_interactive_weight=2,
     worker_bulk_batch_ms=0,
     worker_batch_delay_ms=0,
+    worker_batches_in_flight=1,
     breaker_failures=3,
     breaker_open_s=0.1,
 )

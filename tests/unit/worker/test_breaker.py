@@ -54,3 +54,27 @@ def test_a_sign_of_life_changes_nothing_while_work_flows() -> None:
     breaker = Breaker(failures=2, open_s=5.0, clock=Clock())
     breaker.probe()
     assert breaker.state == "closed"
+
+
+def test_one_outage_is_one_failure_however_many_batches_it_meets() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=2, open_s=5.0, clock=clock)
+    began = breaker.now
+    for _ in range(4):
+        clock.now += 1
+        breaker.failed(began)
+    assert breaker.state == "closed"
+    breaker.failed(breaker.now)
+    assert breaker.state == "open"
+
+
+def test_an_attempt_from_before_does_not_open_a_breaker_again_that_lets_one_batch_try() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=1, open_s=5.0, clock=clock)
+    early, clock.now = breaker.now, 1.0
+    breaker.failed(breaker.now)
+    clock.now = 7.0
+    breaker.failed(early)
+    assert breaker.state == "half_open"
+    breaker.failed(breaker.now)
+    assert breaker.state == "open"

@@ -37,3 +37,24 @@ def test_a_loop_that_moves_again_is_alive() -> None:
     for loop in ("work", "heartbeat", "upkeep"):
         watchdog.touch(loop)
     assert watchdog.stalled() is None
+
+
+def test_a_batch_that_hangs_is_a_stalled_work_loop_although_the_loop_itself_moves() -> None:
+    clock = Clock()
+    watchdog = Watchdog(10, clock)
+    watchdog.touch("work", 1)
+    clock.now += 12
+    for loop in ("work", "heartbeat", "upkeep"):
+        watchdog.touch(loop)
+    assert watchdog.stalled() == "the work loop has not moved for 12 s, more than 10 s"
+
+
+def test_nothing_is_expected_of_a_batch_that_has_ended() -> None:
+    clock = Clock()
+    watchdog = Watchdog(10, clock)
+    watchdog.touch("work", 1)
+    watchdog.rest("work", 1)
+    clock.now += 12
+    for loop in ("work", "heartbeat", "upkeep"):
+        watchdog.touch(loop)
+    assert watchdog.stalled() is None
