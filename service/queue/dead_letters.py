@@ -70,6 +70,8 @@ class DeadLetters:
                     "id": job_id,
                     "payload_prefix": keys.payload(job_id, ""),
                     "clip_bytes": letter.clip_bytes,
+                    "news": keys.news(job_id),
+                    "ended_prefix": keys.ended_channel(""),
                     "fields": [part for pair in fields.items() for part in pair],
                 },
             )

@@ -59,6 +59,8 @@ class JobStore(JobIntake):
                     "channel": keys.finished,
                     "life": self._times.tombstone_ttl_s,
                     "payload_prefix": keys.payload(job_id, ""),
+                    "news": keys.news(job_id),
+                    "ended_prefix": keys.ended_channel(""),
                 },
             )
         if not found:
@@ -95,6 +97,7 @@ class JobStore(JobIntake):
                         "id": job,
                         "group": GROUP,
                         "count": len(clips),
+                        "news": keys.news(job),
                         "numbers_and_scores": [
                             part for clip in clips for part in (clip, encode_scores(scores[job, clip]))
                         ],
@@ -134,6 +137,8 @@ class JobStore(JobIntake):
                         "reply_prefix": self._reply_prefix,
                         "max_published": MAX_PUBLISHED_BYTES,
                         "payload_prefix": keys.payload(job_id, ""),
+                        "news": keys.news(job_id),
+                        "ended_prefix": keys.ended_channel(""),
                         "entries": ids,
                     },
                 )

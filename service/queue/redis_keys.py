@@ -130,17 +130,25 @@ class RedisKeys:
 
     @property
     def finished(self) -> str:
-        """Pub/sub channel on which the ids of finished jobs are published."""
+        """Pub/sub channel of processes of the release before: ids of finished jobs."""
         return f"{self.prefix}:finished"
+
+    def news(self, job_id: str) -> str:
+        """Pub/sub channel of one job: `scored` when clips were scored, `ended` when it has ended."""
+        return f"{self.prefix}:news:{job_id}"
 
     def reply_channel(self, reply_to: str) -> str:
         """Pub/sub channel of one api process: ids and outcomes of the jobs that it waits for; empty for the prefix."""
         # The word of earlier releases, whose workers publish on it.
         return f"{self.prefix}:answers:{reply_to}"
 
+    def ended_channel(self, reply_to: str) -> str:
+        """The same for jobs that ended without an outcome in the message: ids alone; empty for the prefix."""
+        return f"{self.prefix}:ended:{reply_to}"
+
     @property
     def progress(self) -> str:
-        """Pub/sub channel on which the ids of jobs are published of which clips were scored."""
+        """Pub/sub channel of processes of the release before: ids of jobs of which clips were scored."""
         return f"{self.prefix}:progress"
 
 

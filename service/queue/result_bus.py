@@ -1,6 +1,7 @@
 """Wakes the waiters and followers of jobs.
 
-One pub/sub connection per process, and a poll beside it because messages may get lost.
+A process hears of the jobs that it accepted, and of those that it waits for or follows: what it costs to tell of a job
+does not depend on the number of processes. A poll stands beside the messages because they may get lost.
 """
 
 from __future__ import annotations
@@ -10,23 +11,22 @@ import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import Iterator
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
 from service.errors import QueueUnavailable
 from service.queue.codec import Outcome
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
+from service.queue.subscription import Subscription
 
+ENDED = b"ended"
+# What a process knows when it looks for an outcome: nothing; that it will hear of the end; that the job has ended.
+UNHEARD, HEARD, TOLD = range(3)
 POLL_S = 1.0
-RECONNECT_S = 0.5
-# A connection that the network has silently dropped looks like an idle one, so idle connections are pinged.
 SILENT_S = 10.0
 
 
@@ -48,34 +48,31 @@ class ResultBus:
         self, redis: Redis, keys: RedisKeys, store: JobStore, poll_s: float = POLL_S, silent_s: float = SILENT_S
     ) -> None:
         """It subscribes again after `silent_s` without a message, not even the reply to a ping."""
-        self._redis = redis
-        self._silent_s = silent_s
         self.reply_to = uuid4().hex
+        self._keys = keys
         self._reply_channel = keys.reply_channel(self.reply_to)
-        self._finished = keys.finished
-        self._progress = keys.progress
+        self._ended_channel = keys.ended_channel(self.reply_to)
+        self._news_prefix = keys.news("")
+        own = (self._reply_channel, self._ended_channel)
+        self._subscription = Subscription(redis, own, self._on_message, silent_s)
         self._store = store
         self._poll_s = poll_s
         self._completions: WeakValueDictionary[str, JobCompletion] = WeakValueDictionary()
         self._followers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._listener: asyncio.Task[None] | None = None
         self._release_at = math.inf
         self._wait_slices: set[asyncio.Timeout] = set()
-        self._looks: dict[tuple[str, bool], asyncio.Future[Outcome | None]] = {}
+        self._looks: dict[tuple[str, int], asyncio.Future[Outcome | None]] = {}
 
     async def start(self) -> None:
         """Subscribe. Call once."""
-        self._listener = asyncio.create_task(self._listen(), name="result-bus")
+        self._subscription.start()
 
     async def close(self) -> None:
         """Stop listening; waiters continue by polling."""
-        while self._listener is not None and not self._listener.done():
-            # Repeated: in Python 3.11 a cancellation that meets the end of a Redis command is lost.
-            self._listener.cancel()
-            await asyncio.wait({self._listener}, timeout=RECONNECT_S)
+        await self._subscription.close()
 
     def completion(self, job_id: str) -> JobCompletion:
-        """The completion of a job. Messages set it for as long as the caller holds it."""
+        """The completion of a job that is accepted with `reply_to`; set by messages as long as the caller holds it."""
         completion = self._completions.get(job_id)
         if completion is None:
             completion = self._completions[job_id] = JobCompletion()
@@ -91,12 +88,28 @@ class ResultBus:
     async def wait(self, job_id: str, timeout_s: float, unended: JobCompletion | None = None) -> Outcome | None:
         """The job's outcome, or None when there is none after `timeout_s`, or none that can be read.
 
-        `unended` is the completion of a job, taken before the job was accepted. It saves the first read of Redis, and
-        the last one too where the outcome comes over the reply channel.
+        `unended` is the completion of a job, taken before the job was accepted with `reply_to`. It saves the first read
+        of Redis, and the last one too where the outcome comes over the reply channel.
         """
-        loop = asyncio.get_running_loop()
-        end, look = loop.time() + timeout_s, unended is None
-        ended = unended or self.completion(job_id)
+        end = asyncio.get_running_loop().time() + timeout_s
+        if unended is not None:
+            return await self._wait(job_id, end, unended, unended)
+        with contextlib.suppress(QueueUnavailable):
+            if (outcome := await self._look(job_id, UNHEARD)) is not None:
+                return outcome
+        with self._subscription.listening(self._keys.news(job_id)) as confirmed:
+            if (left := self._left(end)) > 0:
+                # It may have ended since the look and before this process heard of the job.
+                await self._wait_slice(min(self._poll_s, left), confirmed)
+            return await self._wait(job_id, end, self.completion(job_id), None)
+
+    def _left(self, end: float) -> float:
+        return min(end, self._release_at) - asyncio.get_running_loop().time()
+
+    async def _wait(
+        self, job_id: str, end: float, ended: JobCompletion, unended: JobCompletion | None
+    ) -> Outcome | None:
+        look = unended is None
         while True:
             if unended is not None and unended.outcome is not None:
                 return Outcome.decode(unended.outcome)
@@ -104,23 +117,23 @@ class ResultBus:
             if look or notified:
                 # An accepted job survives a restart of Redis, and so does the wait for it.
                 with contextlib.suppress(QueueUnavailable):
-                    outcome = await self._look(job_id, notified)
-            left, look = min(end, self._release_at) - loop.time(), True
+                    outcome = await self._look(job_id, TOLD if notified else HEARD)
+            left, look = self._left(end), True
             if outcome is not None or left <= 0:
                 return outcome
             # A completed job without an outcome means that Redis is unreachable: reading again at once would fail too.
             await self._wait_slice(min(self._poll_s, left), asyncio.Event() if notified else ended)
 
-    async def _look(self, job_id: str, notified: bool) -> Outcome | None:
-        """The outcome in Redis. Concurrent callers share one read, unless it began before one knew of the end."""
-        look = self._looks.get((job_id, notified))
+    async def _look(self, job_id: str, known: int) -> Outcome | None:
+        """The outcome in Redis. Concurrent callers share one read, unless it began when less was `known`."""
+        look = self._looks.get((job_id, known))
         if look is None:
-            look = self._looks[job_id, notified] = asyncio.ensure_future(self._store.outcome(job_id))
-            look.add_done_callback(lambda done: self._looked(job_id, notified, done))
+            look = self._looks[job_id, known] = asyncio.ensure_future(self._store.outcome(job_id))
+            look.add_done_callback(lambda done: self._looked(job_id, known, done))
         return await asyncio.shield(look)
 
-    def _looked(self, job_id: str, notified: bool, look: asyncio.Future[Outcome | None]) -> None:
-        del self._looks[job_id, notified]
+    def _looked(self, job_id: str, known: int, look: asyncio.Future[Outcome | None]) -> None:
+        del self._looks[job_id, known]
         if not look.cancelled():
             # Retrieved, so that asyncio does not complain where all callers have left.
             look.exception()
@@ -141,45 +154,29 @@ class ResultBus:
         event = asyncio.Event()
         self._followers[job_id].add(event)
         try:
-            yield event
+            with self._subscription.listening(self._keys.news(job_id)):
+                yield event
         finally:
             self._followers[job_id].discard(event)
             if not self._followers[job_id]:
                 del self._followers[job_id]
 
-    async def _listen(self) -> None:
-        while True:
-            try:
-                async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(self._reply_channel, self._finished, self._progress)
-                    async for message in self._messages(pubsub):
-                        if message["type"] == "message":
-                            self._on_message(message["channel"].decode(), message["data"])
-            except (RedisError, OSError):
-                await asyncio.sleep(RECONNECT_S)
-
-    async def _messages(self, pubsub: PubSub) -> AsyncIterator[dict[str, Any]]:
-        """Everything that the server sends, also replies to pings. Raises TimeoutError once those stay out."""
-        loop = asyncio.get_running_loop()
-        last = loop.time()
-        while True:
-            message = await pubsub.get_message(timeout=self._silent_s / 2)
-            if message is not None:
-                last = loop.time()
-                yield message
-            elif loop.time() - last >= self._silent_s:
-                raise TimeoutError(f"Redis has sent nothing for {self._silent_s:g} s")
-            else:
-                await pubsub.ping()
-
     def _on_message(self, channel: str, data: bytes) -> None:
-        name, _, outcome = data.partition(b" ")
-        job_id = name.decode()
-        completion = None if channel == self._progress else self._completions.get(job_id)
-        if completion is not None:
-            if channel == self._reply_channel:
-                completion.outcome = outcome
-            completion.set()
-        if channel != self._reply_channel:
+        if channel == self._reply_channel:
+            name, _, outcome = data.partition(b" ")
+            self._ended(name.decode(), outcome)
+        elif channel == self._ended_channel:
+            self._ended(data.decode(), None)
+        else:
+            job_id = channel.removeprefix(self._news_prefix)
+            if data == ENDED:
+                self._ended(job_id, None)
             for event in self._followers.get(job_id, ()):
                 event.set()
+
+    def _ended(self, job_id: str, outcome: bytes | None) -> None:
+        completion = self._completions.get(job_id)
+        if completion is not None:
+            if outcome is not None:
+                completion.outcome = outcome
+            completion.set()

@@ -11,12 +11,13 @@ from service.errors import BackendFailed
 from service.local.redis import LocalRedis
 from service.queue.codec import Outcome
 from service.queue.connection import connect
+from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
 from service.queue.result_bus import ResultBus
-from testing.factories import record
+from testing.factories import decoded, record, scores
 from tests.fixtures.link import Cut, Link
-from tests.integration.conftest import TIMES, waiting
+from tests.integration.conftest import TIMES, give_up, waiting
 
 FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
 
@@ -85,7 +86,7 @@ async def test_a_job_that_ends_between_its_acceptance_and_the_wait_is_answered_a
 ) -> None:
     job = record()
     ended = unpolled.completion(job.id)
-    await store.accept(job)
+    await store.accept(job, reply_to=unpolled.reply_to)
     await unpolled.wait(job.id, 0.05)
     await store.finish(job.id, FAILED)
     await ended.wait()
@@ -106,19 +107,93 @@ async def test_at_its_home_a_job_ends_with_its_outcome_in_the_message(
     assert outcome.encode() == FAILED.encode()
 
 
-@pytest.mark.parametrize(("home", "most"), [("elsewhere", 1 << 16), (None, 8)], ids=["another home", "too large"])
 async def test_an_outcome_that_does_not_come_along_is_fetched(
-    unpolled: ResultBus, store: JobStore, monkeypatch: pytest.MonkeyPatch, home: str | None, most: int
+    unpolled: ResultBus, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.queue.job_store.MAX_PUBLISHED_BYTES", most)
+    monkeypatch.setattr("service.queue.job_store.MAX_PUBLISHED_BYTES", 8)
     job = record()
     ended = unpolled.completion(job.id)
     await unpolled.wait("subscribed", 0.05)
-    await store.accept(job, reply_to=unpolled.reply_to if home is None else home)
+    await store.accept(job, reply_to=unpolled.reply_to)
     await store.finish(job.id, FAILED)
     await asyncio.wait_for(ended.wait(), 10)
     assert ended.outcome is None
     assert await asyncio.wait_for(unpolled.wait(job.id, 1000, ended), 10) is not None
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+async def test_the_process_that_accepted_a_job_hears_of_an_end_that_has_no_message_with_an_outcome(
+    unpolled: ResultBus, store: JobStore, dead: DeadLetters, end: str
+) -> None:
+    job = record()
+    ended = unpolled.completion(job.id)
+    await unpolled.wait("subscribed", 0.05)
+    await store.accept(job, reply_to=unpolled.reply_to)
+    await (store.cancel(job.id) if end == "cancelled" else give_up(dead, job))
+    outcome = await asyncio.wait_for(unpolled.wait(job.id, 1000, ended), 10)
+    assert outcome is not None
+    assert outcome.state == end
+
+
+async def test_a_process_hears_of_no_job_that_it_neither_accepted_nor_follows_nor_waits_for(
+    unpolled: ResultBus, redis_server: LocalRedis, keys: RedisKeys, store: JobStore
+) -> None:
+    own = {keys.reply_channel(unpolled.reply_to).encode(), keys.ended_channel(unpolled.reply_to).encode()}
+    job = record()
+    await store.accept(job)
+    async with Redis.from_url(redis_server.url) as operator, asyncio.timeout(10):
+        with unpolled.following(job.id) as news:
+            await news.wait()
+            assert {*await operator.pubsub_channels(f"{keys.prefix}:*")} == own | {keys.news(job.id).encode()}
+        while {*await operator.pubsub_channels(f"{keys.prefix}:*")} != own:  # noqa: ASYNC110 - the server's doing
+            await asyncio.sleep(0.01)
+
+
+async def test_a_follower_hears_of_scores_and_of_the_end_whichever_process_accepted_the_job(
+    unpolled: ResultBus, store: JobStore
+) -> None:
+    job = record(decoded=decoded(windows=2))
+    await store.accept(job, reply_to="another")
+    with unpolled.following(job.id) as news:
+        await asyncio.wait_for(news.wait(), 10)
+        news.clear()
+        await store.record_scores({(job.id, 0): scores()})
+        await asyncio.wait_for(news.wait(), 10)
+        news.clear()
+        await store.finish(job.id, FAILED)
+        await asyncio.wait_for(news.wait(), 10)
+
+
+async def test_a_channel_that_is_let_go_and_needed_again_is_heard(unpolled: ResultBus, store: JobStore) -> None:
+    job = record()
+    await store.accept(job)
+    for _ in range(20):
+        with unpolled.following(job.id):
+            await asyncio.sleep(0)
+    assert await unpolled.wait(job.id, 0.05) is None
+    with unpolled.following(job.id) as news:
+        await store.finish(job.id, FAILED)
+        await asyncio.wait_for(news.wait(), 10)
+
+
+async def test_processes_of_the_release_before_hear_of_scores_and_ends_on_their_own_channels(
+    redis: Redis, keys: RedisKeys, store: JobStore, dead: DeadLetters
+) -> None:
+    jobs = [record(decoded=decoded(windows=2)) for _ in range(3)]
+    async with redis.pubsub(ignore_subscribe_messages=True) as earlier:
+        await earlier.subscribe(keys.finished, keys.progress)
+        for job in jobs:
+            await store.accept(job, reply_to="another")
+        await store.record_scores({(jobs[0].id, 0): scores()})
+        await store.finish(jobs[0].id, FAILED)
+        await store.cancel(jobs[1].id)
+        await give_up(dead, jobs[2])
+        heard = []
+        async with asyncio.timeout(10):
+            while len(heard) < 4:
+                if (message := await earlier.get_message(timeout=1.0)) is not None:
+                    heard.append((message["channel"].decode(), message["data"].decode()))
+    assert heard == [(keys.progress, jobs[0].id), *((keys.finished, job.id) for job in jobs)]
 
 
 async def test_a_wait_goes_on_while_a_job_has_ended_and_its_outcome_cannot_be_read(bus: ResultBus) -> None:
@@ -190,7 +265,7 @@ async def told_of_an_end(bus: ResultBus, store: JobStore) -> bool:
     """Whether news of the end of a job comes within a moment."""
     job = record()
     ending = bus.completion(job.id)
-    await store.accept(job)
+    await store.accept(job, reply_to=bus.reply_to)
     await store.finish(job.id, FAILED)
     with suppress(TimeoutError):
         await asyncio.wait_for(ending.wait(), 0.3)

@@ -3,12 +3,12 @@
 -- dead job is no longer kept for a replay, and its letter is deleted too. Earlier releases call the field of the cache
 -- key `same`.
 -- KEYS: job, outcome, scores, deadlines, events, webhooks, webhook, letters, kept
--- ARGV: id, channel, life, payload_prefix
--- INCLUDE: event, delete_letters
+-- ARGV: id, channel, life, payload_prefix, news, ended_prefix
+-- INCLUDE: event, delete_letters, tell
 local job, outcome, scores, deadlines, events, webhooks, webhook, letters, kept = unpack(KEYS, 1, 9)
-local id, channel, life, payload_prefix = unpack(ARGV, 1, 4)
+local id, channel, life, payload_prefix, news, ended_prefix = unpack(ARGV, 1, 6)
 redis.call('ZREM', deadlines, id)
-local state = redis.call('HMGET', job, 'total', 'finished', 'idempotency', 'same')
+local state = redis.call('HMGET', job, 'total', 'finished', 'idempotency', 'same', 'home')
 if not state[1] then return 0 end
 for clip = 0, state[1] - 1 do redis.call('UNLINK', payload_prefix .. clip) end
 local done = redis.call('HLEN', scores)
@@ -26,5 +26,5 @@ redis.call('HDEL', job, 'record')
 redis.call('HSET', job, 'finished', 'cancelled')
 redis.call('EXPIRE', job, life)
 if not state[2] then event(events, life, 'cancelled', done) end
-redis.call('PUBLISH', channel, id)
+tell_end(news, channel, id, ended_prefix, state[5])
 return state[2] and 1 or 2

@@ -5,12 +5,13 @@
 -- frees memory. `stream` has no element where there are no entries. `payload_keys` are of clips that were scored in
 -- this step instead of by record_scores.lua. Earlier releases call the field of the reply channel `home`.
 -- KEYS: job, outcome, scores, deadlines, events, webhooks, webhook, stream..., payload_keys...
--- ARGV: result, result_life, life, channel, id, state, group, reply_prefix, max_published, payload_prefix, entries...
--- INCLUDE: now, event, enqueue_webhook, acknowledge
+-- ARGV: result, result_life, life, channel, id, state, group, reply_prefix, max_published, payload_prefix, news,
+--   ended_prefix, entries...
+-- INCLUDE: now, event, enqueue_webhook, acknowledge, tell
 local job, outcome, scores, deadlines, events, webhooks, webhook = unpack(KEYS, 1, 7)
 local result, result_life, life, channel, id, state, group = unpack(ARGV, 1, 7)
-local reply_prefix, max_published, payload_prefix = unpack(ARGV, 8, 10)
-local stream, first_payload, first_entry = KEYS[8], 9, 11
+local reply_prefix, max_published, payload_prefix, news, ended_prefix = unpack(ARGV, 8, 12)
+local stream, first_payload, first_entry = KEYS[8], 9, 13
 local before = redis.call('HMGET', job, 'total', 'finished', 'home', 'deadline_at')
 local late = state == 'succeeded' and before[4] and now >= tonumber(before[4])
 local function finish()
@@ -29,8 +30,10 @@ local function finish()
   end
   if before[3] and #result <= tonumber(max_published) then
     redis.call('PUBLISH', reply_prefix .. before[3], id .. ' ' .. result)
+    tell(news, channel, id, 'ended')
+  else
+    tell_end(news, channel, id, ended_prefix, before[3])
   end
-  redis.call('PUBLISH', channel, id)
   return 1
 end
 if not late then redis.call('ZREM', deadlines, id) end

@@ -5,11 +5,11 @@
 -- go on; those of the last clip stay until it is finished. `numbers_and_scores` has a number and its scores for each
 -- of `count` clips.
 -- KEYS: job, scores, events, payload_keys..., stream...
--- ARGV: life, channel, id, group, count, numbers_and_scores..., entries...
--- INCLUDE: event, acknowledge
+-- ARGV: life, channel, id, group, count, news, numbers_and_scores..., entries...
+-- INCLUDE: event, acknowledge, tell
 local job, scores, events = unpack(KEYS, 1, 3)
-local life, channel, id, group, count = unpack(ARGV, 1, 5)
-local stream, first_entry = KEYS[4 + count], 6 + 2 * count
+local life, channel, id, group, count, news = unpack(ARGV, 1, 6)
+local stream, first_entry = KEYS[4 + count], 7 + 2 * count
 local state = redis.call('HMGET', job, 'total', 'finished', 'record')
 if state[2] ~= 'dead' then redis.call('UNLINK', unpack(KEYS, 4, 3 + count)) end
 local function go_on()
@@ -18,12 +18,12 @@ local function go_on()
 end
 if not state[1] or state[2] then return go_on() end
 local before = redis.call('HLEN', scores)
-for i = 6, first_entry - 1, 2 do redis.call('HSET', scores, ARGV[i], ARGV[i + 1]) end
+for i = 7, first_entry - 1, 2 do redis.call('HSET', scores, ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', scores, life)
 local done = redis.call('HLEN', scores)
 if done > before then
   event(events, life, 'running', done)
-  redis.call('PUBLISH', channel, id)
+  tell(news, channel, id, 'scored')
 end
 if done < tonumber(state[1]) then return go_on() end
 return {state[3], redis.call('HGETALL', scores)}
