@@ -39,7 +39,7 @@ test: $(VENV)/.test triton ## Lint, type-check and run unit, integration and end
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-ci: $(VENV)/.test triton browser ## What CI runs beyond `make test`.
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow $(PARALLEL) $(PYTEST_ARGS)
 
 test-full: $(VENV)/.test triton browser ## Every test at full size.
 	VIDTR_CHAOS_JOBS=500 VIDTR_FUZZ_FILES=20000 VIDTR_SIMULATIONS=100000 VIDTR_RELEASE_REQUESTS=200 VIDTR_DISK_CUTS=256 \

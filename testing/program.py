@@ -92,9 +92,8 @@ class Program:
             self._start_others()
 
     def _start_others(self) -> None:
-        [api] = [process for process in self.descendants if process.cmdline()[-1:] == ["api"]]
         # The same settings, and the same private Redis, as the processes that there are.
-        environment = api.environ()
+        environment = self.process("api").environ()
         for port in self._ports[1:]:
             self._start_other("api", {**environment, "VIDTR_PORT": str(port)})
         for _ in range(self._size.workers - 1):
@@ -130,7 +129,7 @@ class Program:
         """Address of its private Redis."""
         for process in self.descendants:
             # The server rewrites its command line: the name of the socket stands in it, not as an argument of its own.
-            if found := re.search(r"(/\S+/redis\.sock)", " ".join(process.cmdline())):
+            if found := re.search(r"(/\S+/redis\.sock)", " ".join(command_line(process))):
                 return f"unix://{found[1]}"
         raise AssertionError("no private Redis runs")
 
@@ -140,6 +139,11 @@ class Program:
         assert self._process is not None
         process = psutil.Process(self._process.pid)
         return [process, *process.children(recursive=True)]
+
+    def process(self, role: str) -> psutil.Process:
+        """Its process of one role, such as `api` or `worker`."""
+        [process] = [process for process in self.descendants if command_line(process)[-1:] == [role]]
+        return process
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal to the program's main process."""
@@ -179,3 +183,11 @@ def upload(client: httpx.Client, path: Path, **options: str | int | float) -> ht
     """POST the file as curl -F does."""
     with path.open("rb") as file:
         return client.post("/v1/classify", files={"file": (path.name, file)}, params=options)
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """The arguments of a process, its name first; nothing where it has ended since it was listed."""
+    try:
+        return list(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []

@@ -19,6 +19,15 @@ SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A camera that shows a made-up picture, and a person who agrees to be filmed.
 FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+OVERFLOWING = """() => {
+  const root = document.documentElement
+  if (root.scrollWidth <= root.clientWidth) return []
+  const out = [...document.querySelectorAll('*')]
+    .map((element) => [element, Math.round(element.getBoundingClientRect().right - root.clientWidth)])
+    .filter(([, pixels]) => pixels > 0)
+    .map(([element, pixels]) => `${pixels}: ${element.outerHTML.slice(0, 120)}`)
+  return [`${root.scrollWidth - root.clientWidth}: the page`, ...out]
+}"""
 MISSING = "no Chromium on this machine, so the page was not tested: `make browser` installs one"
 
 
@@ -99,9 +108,9 @@ class Visit:
         """Keep a picture of the whole page for a person to look at."""
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
-    def overflow(self) -> int:
-        """Pixels by which the page is wider than the window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    def overflowing(self) -> list[str]:
+        """What makes the page wider than the window: the elements that stick out, with the pixels."""
+        return list(self.page.evaluate(OVERFLOWING))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def connect(request: pytest.FixtureRequest) -> Connect:
 @contextlib.contextmanager
 def stopped_worker(program: Program) -> Iterator[None]:
     """Nothing is scored meanwhile."""
-    [worker] = [p for p in program.descendants if p.cmdline()[-1:] == ["worker"]]
+    worker = program.process("worker")
     os.kill(worker.pid, signal.SIGSTOP)
     try:
         yield

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import httpx
-import psutil
 import pytest
 
 from testing.program import Program, Size
@@ -31,11 +30,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     program.stop()
 
 
-def api_of(program: Program) -> psutil.Process:
-    [api] = [process for process in program.descendants if process.cmdline()[-1:] == ["api"]]
-    return api
-
-
 def test_more_silent_connections_than_descriptors_leave_the_service_answering(small: Program) -> None:
     with ExitStack() as stack:
         for _ in range(600):
@@ -48,7 +42,7 @@ def test_more_silent_connections_than_descriptors_leave_the_service_answering(sm
 
 
 def test_a_header_without_end_is_refused_and_takes_no_memory(small: Program) -> None:
-    api = api_of(small)
+    api = small.process("api")
     before = api.memory_info().rss
     with socket.create_connection(("127.0.0.1", small.port)) as client:
         client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Endless: ")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 
 import httpx
-import psutil
 import pytest
 import redis
 
@@ -32,11 +31,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A program with few places, and a good caller that is warm."""
     with scene(tmp_path_factory.mktemp("noise"), CONNECTIONS) as running:
         yield running
-
-
-def api_of(running: Scene) -> psutil.Process:
-    [api] = [process for process in running.program.descendants if process.cmdline()[-1:] == ["api"]]
-    return api
 
 
 def unowned(server: "redis.Redis[bytes]") -> set[str]:
@@ -64,7 +58,7 @@ SHARES = {
 
 @pytest.mark.parametrize("name", list(ABUSERS))
 async def test_a_good_caller_is_served_beside_an_abuser_whose_hold_is_bounded(running: Scene, name: str) -> None:
-    good, api = Good(), api_of(running)
+    good, api = Good(), running.program.process("api")
     client = Client(running.program.port)
     await Good().send(client, running.message, 3)
     before, share = api.memory_info().rss, SHARES.get(name)

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from testing.program import Program, Size, upload
+from testing.program import Program, Size, command_line, upload
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_stop_signal_ends_every_process_and_leaves_no_file(
     with started.client() as client:
         assert upload(client, clip).status_code == 200
     processes = started.descendants
-    names = " ".join(" ".join(p.cmdline()) for p in processes)
+    names = " ".join(" ".join(command_line(p)) for p in processes)
     assert "redis-server" in names
     assert len(processes) >= 5
     started.signal(number)
@@ -107,7 +107,7 @@ def test_two_programs_do_not_share_a_state_directory(started: Program) -> None:
 
 
 def test_a_worker_that_dies_ends_the_program_with_a_message(started: Program) -> None:
-    [worker] = [p for p in started.descendants if p.cmdline()[-1:] == ["worker"]]
+    worker = started.process("worker")
     processes = started.descendants
     worker.kill()
     assert started.wait() == 1

@@ -15,7 +15,7 @@ from tests.mutation.run import ROOT, sample
 from tests.mutation.scripts import pieces, scripts
 from tests.mutation.survivors import accepted
 
-MUTANTS = os.environ.get("VIDTR_MUTANTS", "24")
+MUTANTS = os.environ.get("VIDTR_MUTANTS", "16")
 KILLED = 0.95
 
 

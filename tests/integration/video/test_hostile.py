@@ -23,7 +23,7 @@ from tests.integration.video.test_pool import fork_servers, running, sandbox_wor
 from tests.unit.video.common import SPEC
 
 # A full run (`make test-full`) sets the number of files; CI fuzzes with fewer.
-FUZZ_FILES = int(os.environ.get("VIDTR_FUZZ_FILES", "2000"))
+FUZZ_FILES = int(os.environ.get("VIDTR_FUZZ_FILES", "1000"))
 
 
 async def outcome(pool: DecodePool, path: Path, out: Path, request: JobRequest | None = None) -> str:

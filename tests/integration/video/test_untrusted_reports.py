@@ -29,7 +29,7 @@ from tests.unit.video.test_decode_report import INFINITY, NAN, REQUEST, changed,
 __all__ = ["honest"]
 
 # A full run (`make test-full`) sets how many; CI does with fewer.
-REPORTS = int(os.environ.get("VIDTR_FUZZ_REPORTS", "1000"))
+REPORTS = int(os.environ.get("VIDTR_FUZZ_REPORTS", "400"))
 RACES = int(os.environ.get("VIDTR_TRUNCATIONS", "20"))
 
 
