@@ -96,13 +96,19 @@ class QueueCapacity:
     """Reservations of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
     def __init__(self, redis: Redis, keys: RedisKeys, limits: CapacityConfig) -> None:
-        self._redis = redis
         self._keys = keys
         self._prefixes = KeyPrefixes(keys)
         self._limits = limits
         self._reserve = Script(redis, "reserve")
         self._release = Script(redis, "release_capacity")
         self._renew = Script(redis, "renew_capacity")
+        self._drop = Script(redis, "drop_reservations")
+        self._audit = Script(redis, "audit_reservations")
+        self._reservations = {
+            "reserved": keys.reserved,
+            "reservations": keys.reservations,
+            "counts": keys.reservation_counts,
+        }
 
     async def reserve(
         self,
@@ -130,9 +136,10 @@ class QueueCapacity:
         with translate_redis_errors():
             reply: Any = await self._reserve(
                 keys={
-                    "reserved": self._keys.reserved,
+                    **self._reservations,
                     "deadlines": self._keys.deadlines,
                     "held": self._keys.held(wanted.digest),
+                    "held_sums": self._keys.held_sums(wanted.digest),
                     "streams": [self._keys.clips(route, job_class) for route in counted for job_class in JobClass],
                 },
                 args={
@@ -205,7 +212,7 @@ class QueueCapacity:
         """Release the capacity, and delete the clips of a job that was not accepted; may be repeated."""
         with translate_redis_errors():
             await self._release(
-                keys={"reserved": self._keys.reserved, "job": self._keys.job(reservation.job_id)},
+                keys={**self._reservations, "job": self._keys.job(reservation.job_id)},
                 args={
                     "member": reservation.member,
                     "clips": reservation.clips,
@@ -218,7 +225,13 @@ class QueueCapacity:
         members = [one.member for one in reservations]
         if members:
             with translate_redis_errors():
-                await self._redis.zrem(self._keys.reserved, *members)
+                await self._drop(keys=self._reservations, args={"members": members})
+
+    async def audit(self) -> int:
+        """Count anew what is reserved; returns how many counts were wrong, which none should be."""
+        keys = {"reservations": self._keys.reservations, "counts": self._keys.reservation_counts}
+        with translate_redis_errors():
+            return int(await self._audit(keys=keys, args={}))
 
     async def renew(self, reservations: Iterable[Reservation]) -> None:
         """Prolong reservations whose uploads continue, and the lives of the clips that were stored under them."""
@@ -227,7 +240,7 @@ class QueueCapacity:
             return
         with translate_redis_errors():
             await self._renew(
-                keys={"reserved": self._keys.reserved, "jobs": [self._keys.job(one.job_id) for one in kept]},
+                keys={**self._reservations, "jobs": [self._keys.job(one.job_id) for one in kept]},
                 args={
                     "life": self._limits.reservation_ttl_s,
                     "reservations": [

@@ -39,6 +39,7 @@ class DeadLetters:
         self._times = times
         self._limits = limits
         prefixes = KeyPrefixes(keys)
+        self._held_prefix = prefixes.held
         self._prefixes = {
             "job_prefix": prefixes.job,
             "clip_prefix": prefixes.clip,
@@ -72,6 +73,7 @@ class DeadLetters:
                     "clip_bytes": letter.clip_bytes,
                     "news": keys.news(job_id),
                     "ended_prefix": keys.ended_channel(""),
+                    "held_prefix": self._held_prefix,
                     "fields": [part for pair in fields.items() for part in pair],
                 },
             )
@@ -130,6 +132,7 @@ class DeadLetters:
                     "payload_prefix": keys.payload(job_id, ""),
                     "route": route,
                     "replay": uuid4().hex,
+                    "held_prefix": self._held_prefix,
                     "entry_fields": 2 * len(entries[0]),
                     "fields": [part for entry in entries for pair in entry.items() for part in pair],
                 },

@@ -138,6 +138,7 @@ class JobIntake(JobReader):
             payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(total)}
         elif clips is not None:
             payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, spec.clip_bytes))}
+        caller = reservation.digest if reservation else ""
         with translate_redis_errors():
             committed = await self._accept(
                 keys={
@@ -145,6 +146,10 @@ class JobIntake(JobReader):
                     "stream": keys.clips(route, record.job_class),
                     "deadlines": keys.deadlines,
                     "reserved": keys.reserved,
+                    "reservations": keys.reservations,
+                    "counts": keys.reservation_counts,
+                    "held": keys.held(caller),
+                    "held_sums": keys.held_sums(caller),
                     "events": keys.events(record.id),
                     "jobs": keys.jobs(record.owner),
                     "routes": keys.routes,
@@ -165,7 +170,6 @@ class JobIntake(JobReader):
                     "place": listed_as(record.created_at, record.id),
                     "oldest_place": listed_as(record.created_at - self._times.tombstone_ttl_s, ""),
                     "route": route,
-                    "held_prefix": self._prefixes.held,
                     "payload_count": len(payloads),
                     "payloads": payloads.values(),
                     "fields": [part for fields in (job, *entries) for pair in fields.items() for part in pair],

@@ -61,6 +61,7 @@ class JobStore(JobIntake):
                     "payload_prefix": keys.payload(job_id, ""),
                     "news": keys.news(job_id),
                     "ended_prefix": keys.ended_channel(""),
+                    "held_prefix": self._prefixes.held,
                 },
             )
         if not found:
@@ -139,6 +140,7 @@ class JobStore(JobIntake):
                         "payload_prefix": keys.payload(job_id, ""),
                         "news": keys.news(job_id),
                         "ended_prefix": keys.ended_channel(""),
+                        "held_prefix": self._prefixes.held,
                         "entries": ids,
                     },
                 )

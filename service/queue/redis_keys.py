@@ -16,6 +16,8 @@ CACHE_KEY_FIELD = "same"
 """of a job's hash: its entry in the result cache"""
 FAILURE_FIELD = "fault"
 """of a job's hash: what went wrong when its clips were last given back"""
+HOLDS_FIELD = "holds"
+"""of a job's hash: the caller whose share it counts towards, and with how many clips of which size and model"""
 MORE_COMING_FIELD = "followed"
 """of a clip's stream entry: 1 where clips of other uploads come soon"""
 LETTER_CREATED_FIELD = "buried_at"
@@ -105,13 +107,27 @@ class RedisKeys:
         return f"{self.prefix}:deadlines"
 
     @property
-    def reserved(self) -> str:
+    def reservations(self) -> str:
         """Sorted set of the capacity reserved for uploads that are not accepted yet, scored by when it lapses."""
+        return f"{self.prefix}:reservations"
+
+    @property
+    def reservation_counts(self) -> str:
+        """Hash: how much is reserved, of all, of each model and of each caller."""
+        return f"{self.prefix}:reservations:counts"
+
+    @property
+    def reserved(self) -> str:
+        """The same set for processes of the release before, which add to it and remove from it."""
         return f"{self.prefix}:reserved"
 
     def held(self, caller: str) -> str:
         """Sorted set of the jobs that a caller, named by a digest, may still have in flight, scored by deadline."""
         return f"{self.reserved}:{caller}"
+
+    def held_sums(self, caller: str) -> str:
+        """Hash: clips and bytes of a caller's jobs, for a moment after they were counted, where the jobs are many."""
+        return f"{self.held(caller)}:sums"
 
     @property
     def quotas(self) -> str:

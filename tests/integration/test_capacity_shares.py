@@ -10,7 +10,7 @@ from service.errors import BackendFailed, QueueFull
 from service.queue.capacity import QueueCapacity, Reservation
 from service.queue.codec import Outcome
 from service.queue.job_store import JobStore
-from service.queue.redis_keys import RedisKeys
+from service.queue.redis_keys import HOLDS_FIELD, RedisKeys
 from testing.factories import decoded, record, scores, spec
 from tests.integration.test_capacity import limits
 
@@ -106,13 +106,15 @@ async def test_clips_of_another_model_are_none_of_the_share(
     await capacity.reserve(of("a", "a", 20), [SPEC, other], None, 60.0)
 
 
-async def test_a_job_that_has_ended_is_held_no_longer(
+async def test_a_job_that_a_worker_of_the_release_before_has_ended_is_held_no_longer(
     capacity: QueueCapacity, store: JobStore, redis: Redis, keys: RedisKeys
 ) -> None:
     job, held = record(), of("a", "", 1).digest
     await store.accept(job, reservation=of("a", job.id, 1))
     assert await redis.zcard(keys.held(held)) == 1
+    await redis.hdel(keys.job(job.id), HOLDS_FIELD)
     await store.cancel(job.id)
+    assert await redis.zcard(keys.held(held)) == 1
     await capacity.reserve(of("b", "b", 80), [SPEC], None, 60.0)
     await capacity.reserve(of("a", "a", 1), [SPEC], None, 60.0)
     assert await redis.zcard(keys.held(held)) == 0

@@ -12,7 +12,7 @@ from service.queue.clip_routes import route_of
 from service.queue.codec import Outcome
 from service.queue.idempotency import Earlier
 from service.queue.redis_keys import GROUP
-from tests.fixtures.keyspace import lasting
+from tests.fixtures.keyspace import lasting, miscounted
 from tests.simulation.backend import SPEC, expected
 from tests.simulation.client import MOST_REQUESTS
 from tests.simulation.clock import EPOCH
@@ -58,6 +58,7 @@ def check(world: World) -> None:
         if any(job_id not in world.ledger.jobs for job_id in told):
             world.ledger.violated(f"request {number} was told of a job that nobody made")
     _check_keys(world)
+    _check_reservations(world)
     if not world.plan.unattended:
         _check_leftovers(world, letters)
     for spent in world.ledger.spent.values():
@@ -180,6 +181,16 @@ def _check_keys(world: World) -> None:
                 living[job.op.owner, job.op.key].add(job_id)
     if any(len(jobs) > 1 for jobs in living.values()):
         world.ledger.violated("one Idempotency-Key made two jobs that both live")
+
+
+def _check_reservations(world: World) -> None:
+    """What is counted as reserved is what the reservations add up to, and the release before sees them all."""
+    members = [member.decode() for member in world.server.one("ZRANGE", KEYS.reservations, 0, -1)]
+    counts = world.server.one("HGETALL", KEYS.reservation_counts)
+    if miscounted(members, {name.decode(): int(value) for name, value in counts.items()}):
+        world.ledger.violated("what is reserved is counted wrong")
+    if members != [member.decode() for member in world.server.one("ZRANGE", KEYS.reserved, 0, -1)]:
+        world.ledger.violated("reservations are not among those that the release before reads")
 
 
 def _check_leftovers(world: World, letters: set[str]) -> None:

@@ -2,20 +2,22 @@
 -- request, or -1 where clips are gone. Called again, because its reply was lost, it returns 1 again: the job is there.
 -- A request that lost its Idempotency-Key must not make a second job, nor may there be a job without its clips: clips
 -- that were stored before expire with their reservation, unless the job is accepted. The caller holds the job from now
--- on, until reserve.lua finds that it has ended. The empty ones of `payloads` were stored before. `claim` has no
--- element where there is no Idempotency-Key.
--- KEYS: job, stream, deadlines, reserved, events, jobs, routes, payload_keys..., claim...
+-- on, until it ends. The empty ones of `payloads` were stored before. `claim` has no element where there is no
+-- Idempotency-Key.
+-- KEYS: job, stream, deadlines, reserved, reservations, counts, held, held_sums, events, jobs, routes,
+--   payload_keys..., claim...
 -- ARGV: token, claimed, claim_life, job_life, id, deadline, reservation, job_fields, entry_fields, payload_life,
---   place, oldest_place, route, held_prefix, payload_count, payloads..., fields...
--- INCLUDE: event
-local job, stream, deadlines, reserved, events, jobs, routes = unpack(KEYS, 1, 7)
+--   place, oldest_place, route, payload_count, payloads..., fields...
+-- INCLUDE: event, reservations
+local job, stream, deadlines, reserved, reservations, counts, held, held_sums = unpack(KEYS, 1, 8)
+local events, jobs, routes = unpack(KEYS, 9, 11)
 local token, claimed, claim_life, job_life, id, deadline, reservation = unpack(ARGV, 1, 7)
 local job_fields, entry_fields, payload_life, place, oldest_place = unpack(ARGV, 8, 12)
-local route, held_prefix, payload_count = unpack(ARGV, 13, 15)
-local claim, fields = KEYS[#KEYS], 16 + payload_count
+local route, payload_count = unpack(ARGV, 13, 14)
+local claim, fields = KEYS[#KEYS], 15 + payload_count
 if redis.call('EXISTS', job) == 1 then return 1 end
 for i = 1, payload_count do
-  if ARGV[15 + i] == '' and redis.call('EXISTS', KEYS[7 + i]) == 0 then return -1 end
+  if ARGV[14 + i] == '' and redis.call('EXISTS', KEYS[11 + i]) == 0 then return -1 end
 end
 if token ~= '' then
   if redis.call('GET', claim) ~= token then return 0 end
@@ -23,19 +25,24 @@ if token ~= '' then
 end
 redis.call('HSET', job, unpack(ARGV, fields, fields + job_fields - 1))
 for i = 1, payload_count do
-  if ARGV[15 + i] == '' then redis.call('EXPIRE', KEYS[7 + i], payload_life)
-  else redis.call('SET', KEYS[7 + i], ARGV[15 + i], 'EX', payload_life) end
+  if ARGV[14 + i] == '' then redis.call('EXPIRE', KEYS[11 + i], payload_life)
+  else redis.call('SET', KEYS[11 + i], ARGV[14 + i], 'EX', payload_life) end
 end
 redis.call('EXPIRE', job, job_life)
 redis.call('ZADD', deadlines, deadline, id)
-redis.call('ZREM', reserved, reservation)
+if reservation ~= '' then release(reservations, counts, reserved, reservation) end
 redis.call('ZADD', routes, 0, route)
-local caller, size = reservation:match('^%w+x(%x+):%a+:%d+:(.+)$')
+local caller, each, model = reservation:match('^%w+x(%x+):%a+:%d+:(%d+):(.+)$')
 if caller then
-  local held = held_prefix .. caller
   local clips = (#ARGV - fields - job_fields + 1) / entry_fields
-  redis.call('ZADD', held, deadline, id .. ':' .. string.format('%d', clips) .. ':' .. size)
+  local holds = string.format('%d', clips) .. ':' .. each .. ':' .. model
+  redis.call('HSET', job, 'holds', caller .. ':' .. holds)
+  redis.call('ZADD', held, deadline, id .. ':' .. holds)
   redis.call('EXPIRE', held, job_life)
+  if redis.call('EXISTS', held_sums) == 1 then
+    redis.call('HINCRBY', held_sums, 'bytes', clips * each)
+    redis.call('HINCRBY', held_sums, '=' .. model, clips)
+  end
 end
 for first = fields + job_fields, #ARGV, entry_fields do
   redis.call('XADD', stream, '*', unpack(ARGV, first, first + entry_fields - 1))

@@ -3,12 +3,12 @@
 -- dead job is no longer kept for a replay, and its letter is deleted too. Earlier releases call the field of the cache
 -- key `same`.
 -- KEYS: job, outcome, scores, deadlines, events, webhooks, webhook, letters, kept
--- ARGV: id, channel, life, payload_prefix, news, ended_prefix
--- INCLUDE: event, delete_letters, tell
+-- ARGV: id, channel, life, payload_prefix, news, ended_prefix, held_prefix
+-- INCLUDE: event, delete_letters, tell, let_go
 local job, outcome, scores, deadlines, events, webhooks, webhook, letters, kept = unpack(KEYS, 1, 9)
-local id, channel, life, payload_prefix, news, ended_prefix = unpack(ARGV, 1, 6)
+local id, channel, life, payload_prefix, news, ended_prefix, held_prefix = unpack(ARGV, 1, 7)
 redis.call('ZREM', deadlines, id)
-local state = redis.call('HMGET', job, 'total', 'finished', 'idempotency', 'same', 'home')
+local state = redis.call('HMGET', job, 'total', 'finished', 'idempotency', 'same', 'home', 'holds')
 if not state[1] then return 0 end
 for clip = 0, state[1] - 1 do redis.call('UNLINK', payload_prefix .. clip) end
 local done = redis.call('HLEN', scores)
@@ -22,6 +22,7 @@ if state[2] == 'dead' then
   delete_letters(letters, id)
   redis.call('UNLINK', kept)
 end
+let_go(held_prefix, id, state[6])
 redis.call('HDEL', job, 'record')
 redis.call('HSET', job, 'finished', 'cancelled')
 redis.call('EXPIRE', job, life)

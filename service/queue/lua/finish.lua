@@ -6,13 +6,13 @@
 -- this step instead of by record_scores.lua. Earlier releases call the field of the reply channel `home`.
 -- KEYS: job, outcome, scores, deadlines, events, webhooks, webhook, stream..., payload_keys...
 -- ARGV: result, result_life, life, channel, id, state, group, reply_prefix, max_published, payload_prefix, news,
---   ended_prefix, entries...
--- INCLUDE: now, event, enqueue_webhook, acknowledge, tell
+--   ended_prefix, held_prefix, entries...
+-- INCLUDE: now, event, enqueue_webhook, acknowledge, tell, let_go
 local job, outcome, scores, deadlines, events, webhooks, webhook = unpack(KEYS, 1, 7)
 local result, result_life, life, channel, id, state, group = unpack(ARGV, 1, 7)
-local reply_prefix, max_published, payload_prefix, news, ended_prefix = unpack(ARGV, 8, 12)
-local stream, first_payload, first_entry = KEYS[8], 9, 13
-local before = redis.call('HMGET', job, 'total', 'finished', 'home', 'deadline_at')
+local reply_prefix, max_published, payload_prefix, news, ended_prefix, held_prefix = unpack(ARGV, 8, 13)
+local stream, first_payload, first_entry = KEYS[8], 9, 14
+local before = redis.call('HMGET', job, 'total', 'finished', 'home', 'deadline_at', 'holds')
 local late = state == 'succeeded' and before[4] and now >= tonumber(before[4])
 local function finish()
   if not before[1] or before[2] or late then return 0 end
@@ -20,6 +20,7 @@ local function finish()
   redis.call('HSET', job, 'finished', '1', 'state', state)
   redis.call('HDEL', job, 'record')
   redis.call('EXPIRE', job, life)
+  let_go(held_prefix, id, before[5])
   local scored = math.max(0, #KEYS - first_payload + 1)
   if scored > 0 then event(events, result_life, 'running', scored) end
   event(events, result_life, state, scored + redis.call('HLEN', scores))

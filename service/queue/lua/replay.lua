@@ -2,11 +2,12 @@
 -- gone. Called again, because its reply was lost, it returns the same number: `replay` names this one. `fields` has
 -- `entry_fields` parts for each clip of the job.
 -- KEYS: job, outcome, scores, deadlines, letters, kept, events, stream, routes
--- ARGV: id, record, deadline, payload_life, payload_prefix, route, replay, entry_fields, fields...
+-- ARGV: id, record, deadline, payload_life, payload_prefix, route, replay, held_prefix, entry_fields, fields...
 -- INCLUDE: event, delete_letters
 local job, outcome, scores, deadlines, letters, kept, events, stream, routes = unpack(KEYS, 1, 9)
-local id, record, deadline, payload_life, payload_prefix, route, replay, entry_fields = unpack(ARGV, 1, 8)
-local state = redis.call('HMGET', job, 'finished', 'total', 'replay', 'replayed')
+local id, record, deadline, payload_life, payload_prefix, route, replay = unpack(ARGV, 1, 7)
+local held_prefix, entry_fields = unpack(ARGV, 8, 9)
+local state = redis.call('HMGET', job, 'finished', 'total', 'replay', 'replayed', 'holds')
 if state[3] == replay then return tonumber(state[4]) end
 if state[1] ~= 'dead' then return 0 end
 local missing = {}
@@ -21,9 +22,15 @@ redis.call('HDEL', job, 'finished', 'state')
 redis.call('HSET', job, 'record', record, 'deadline_at', deadline, 'replay', replay, 'replayed', #missing)
 redis.call('ZADD', deadlines, deadline, id)
 redis.call('ZADD', routes, 0, route)
+local caller, holds = (state[5] or ''):match('^(%x+):(.+)$')
+if caller then
+  local held = held_prefix .. caller
+  redis.call('ZADD', held, deadline, id .. ':' .. holds)
+  if redis.call('TTL', held) < tonumber(payload_life) then redis.call('EXPIRE', held, payload_life) end
+end
 for _, clip in ipairs(missing) do
   redis.call('EXPIRE', payload_prefix .. clip, payload_life)
-  local first = 9 + clip * entry_fields
+  local first = 10 + clip * entry_fields
   redis.call('XADD', stream, '*', unpack(ARGV, first, first + entry_fields - 1))
 end
 redis.call('EXPIRE', scores, payload_life)
