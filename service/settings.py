@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from service.contracts import ModelName, Quota
+from service.redis_url import RedisUrl, prefix_of_keys
 from service.renamed_settings import RenamedSettingsSource
 
 if TYPE_CHECKING:
@@ -220,11 +221,18 @@ class Settings(BaseSettings):
         le=8,
         description="Longest that a 202 waits until Redis has its job on disk (`WAITAOF`, Redis 7.2); 0 for no wait.",
     )
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis address: redis://, rediss:// or unix:// URL.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis address: a `redis://`, `rediss://` or `unix://` URL of one server, `redis+sentinel://` of"
+        " Sentinels, `redis+cluster://` of a cluster.",
+    )
+    redis_password_file: Path | None = Field(
+        None, description="File with the password for Redis, read for each connection; instead of one in `redis_url`."
+    )
     redis_prefix: str = Field(
         "vidtr",
-        pattern=r"^[A-Za-z0-9_.:-]+$",
-        description="Prefix of every Redis key; separates installations.",
+        pattern=r"^([A-Za-z0-9_.:-]+|[A-Za-z0-9_.:-]*\{[A-Za-z0-9_.:-]+\}[A-Za-z0-9_.:-]*)$",
+        description="Prefix of every Redis key; separates installations. Braces mark the hash tag of a cluster.",
     )
     max_queue_clips: int = Field(2000, gt=0, description="Clips in flight per model above which uploads are refused.")
     max_queue_bytes: int = Field(
@@ -384,6 +392,17 @@ class Settings(BaseSettings):
             for key, value in data.items()
         }
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        RedisUrl.parse(value)
+        return value
+
+    @property
+    def redis_key_prefix(self) -> str:
+        """What the names of keys begin with: `redis_prefix`, in a cluster with a hash tag."""
+        return prefix_of_keys(self.redis_url, self.redis_prefix)
+
     @property
     def triton_urls(self) -> tuple[str, ...]:
         """Each address of `triton_url`."""
@@ -445,6 +464,9 @@ class Settings(BaseSettings):
                 f"worker_stall_s ({self.worker_stall_s:g}) must exceed triton_timeout_s ({self.triton_timeout_s:g}): "
                 "a worker that waits for Triton is not stuck"
             )
+            raise ValueError(msg)
+        if self.redis_password_file is not None and RedisUrl.parse(self.redis_url).has_password:
+            msg = "redis_password_file excludes a password in redis_url: which of them counts would be a guess"
             raise ValueError(msg)
         if self.webhook_give_up_s > self.tombstone_ttl_s:
             msg = (

@@ -12,6 +12,7 @@ import numpy as np
 
 from service.contracts import ModelSpec
 from service.inference.backend import Clips, Scores
+from service.queue.connection import RedisConfig
 from service.queue.dead_letters import DeadLetterConfig
 from service.queue.job_intake import JobTtlConfig
 from service.settings import Settings
@@ -88,7 +89,9 @@ def main() -> None:
     backend = FixedTime(fixed_spec(int(batch), int(frames), int(pixels), name), float(service_s))
     config, times = settings.subset(WorkerConfig), settings.subset(JobTtlConfig)
     limits = settings.subset(DeadLetterConfig)
-    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, watchdog))
+    asyncio.run(
+        run_worker(backend, config, settings.subset(RedisConfig), settings.redis_key_prefix, times, limits, watchdog)
+    )
 
 
 if __name__ == "__main__":

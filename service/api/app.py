@@ -38,7 +38,7 @@ from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.errors import QueueUnavailable
 from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
-from service.queue.connection import connect
+from service.queue.connection import RedisConfig, connect_to
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.events import JobEvents
 from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
@@ -119,11 +119,12 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:
-    keys = RedisKeys(settings.redis_prefix)
-    redis = connect(settings.redis_url, name="vidtr-api")
+    keys = RedisKeys(settings.redis_key_prefix)
+    server = settings.subset(RedisConfig)
+    redis = connect_to(server, keys, name="vidtr-api")
     stack.push_async_callback(redis.aclose)
     durability = Durability(redis, keys, settings.subset(DurabilityConfig))
-    listening = connect(settings.redis_url, name="vidtr-api-bus")
+    listening = connect_to(server, keys, name="vidtr-api-bus")
     stack.push_async_callback(listening.aclose)
     store = JobStore(redis, keys, settings.subset(JobTtlConfig))
     directory = ModelDirectory(redis, keys)

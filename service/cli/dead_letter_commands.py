@@ -23,7 +23,7 @@ JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 
 
 def _ask(question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
-    from service.queue.connection import connect
+    from service.queue.connection import RedisConfig, connect_to
     from service.queue.dead_letters import DeadLetterConfig, DeadLetters
     from service.queue.job_intake import JobTtlConfig
     from service.queue.redis_keys import RedisKeys
@@ -31,10 +31,11 @@ def _ask(question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
     settings = Settings()
 
     async def ask() -> Answer:
-        redis = connect(settings.redis_url, name="vidtr-dead")
+        keys = RedisKeys(settings.redis_key_prefix)
+        redis = connect_to(settings.subset(RedisConfig), keys, name="vidtr-dead")
         times, limits = settings.subset(JobTtlConfig), settings.subset(DeadLetterConfig)
         try:
-            return await question(DeadLetters(redis, RedisKeys(settings.redis_prefix), times, limits))
+            return await question(DeadLetters(redis, keys, times, limits))
         finally:
             await redis.aclose()
 

@@ -83,7 +83,7 @@ def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None
         changes["log_format"] = "console"
     if "redis_url" not in settings.model_fields_set:
         redis = LocalRedis(settings.state_dir / "redis", persist=True, appendfsync=settings.redis_appendfsync)
-        changes["redis_url"] = stack.enter_context(redis).url
+        changes |= {"redis_url": stack.enter_context(redis).url, "redis_password_file": None}
     if settings.engine == "triton" and "triton_url" not in settings.model_fields_set:
         changes["triton_key"] = key = secrets.token_hex(32)
         triton = LocalTriton(
@@ -156,6 +156,7 @@ def api() -> None:
 def worker() -> None:
     """Run one worker process; its settings come from the environment."""
     from service.inference.backend import Backend
+    from service.queue.connection import RedisConfig
     from service.queue.dead_letters import DeadLetterConfig
     from service.queue.job_intake import JobTtlConfig
     from service.telemetry import logs, metrics, traces
@@ -204,8 +205,8 @@ def worker() -> None:
         run_worker(
             backend,
             settings.subset(WorkerConfig),
-            settings.redis_url,
-            settings.redis_prefix,
+            settings.subset(RedisConfig),
+            settings.redis_key_prefix,
             settings.subset(JobTtlConfig),
             settings.subset(DeadLetterConfig),
             watchdog,

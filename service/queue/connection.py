@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
-from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from service.errors import RETRY_AFTER_S, QueueUnavailable, sentence
+from service.queue.redis_address import primary_of
+from service.queue.redis_keys import RedisKeys
+from service.queue.redis_pool import Client, FilePassword, Pool, retry
+from service.queue.redis_problems import NotWritable, is_full, why_unreachable
 from service.queue.scripts import Call, Script
+from service.redis_url import RedisUrl, hash_tag
 
 SOCKET_TIMEOUT_S = 10.0
 READ_SIZE = 1 << 20
@@ -23,14 +28,50 @@ MAX_CONNECTIONS = 1000
 FULL = "Redis has reached its memory limit. Try again later."
 
 
-def connect(url: str, *, name: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> Redis:
-    """A client for `url` that returns bytes. Close it with `aclose()`.
+@dataclass(frozen=True)
+class RedisConfig:
+    """Field names equal those of `service.settings.Settings`."""
 
-    The socket timeout must exceed every BLOCK that is sent. One retry covers a pooled connection that a restarted
-    server closed; every command used is safe to repeat (a clip enqueued twice is counted once).
+    redis_url: str
+    redis_password_file: Path | None = None
+
+
+def connect_to(config: RedisConfig, keys: RedisKeys, *, name: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> Redis:
+    """A client for the keys of one installation; see `connect`."""
+    return connect(
+        config.redis_url,
+        name=name,
+        tag=hash_tag(keys.prefix),
+        password_file=config.redis_password_file,
+        socket_timeout_s=socket_timeout_s,
+    )
+
+
+def connect(
+    url: str,
+    *,
+    name: str,
+    tag: str = "",
+    password_file: Path | None = None,
+    socket_timeout_s: float = SOCKET_TIMEOUT_S,
+) -> Redis:
+    """A client of the server that is written to, which returns bytes. Close it with `aclose()`.
+
+    `url` names a server, Sentinels or a cluster (`service.redis_url`); each connection looks for the server anew. In a
+    cluster that is the one that has the keys of the hash tag `tag` (`hash_tag`), and other keys cannot be used.
+    The password in `password_file` is read for each connection. The socket timeout must exceed every BLOCK that is
+    sent. A command is sent again, once where a connection was lost and for some seconds where a server takes no writes:
+    every command used is safe to repeat (a clip enqueued twice is counted once). Raises ValueError for a wrong URL.
     """
-    pool: Any = BlockingConnectionPool.from_url(
-        url,
+    parsed = RedisUrl.parse(url)
+    options: dict[str, Any] = {}
+    if password_file is not None:
+        if parsed.has_password:
+            raise ValueError("A password in the Redis address excludes one in a file.")
+        options["credential_provider"] = FilePassword(parsed.username, password_file)
+    pool = Pool.of(
+        parsed.server_url,
+        lambda found: primary_of(parsed, tag, found),
         timeout=SOCKET_TIMEOUT_S,
         client_name=name,
         socket_timeout=socket_timeout_s,
@@ -38,10 +79,17 @@ def connect(url: str, *, name: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) 
         socket_read_size=READ_SIZE,
         max_connections=MAX_CONNECTIONS,
         health_check_interval=15,
-        retry=Retry(ConstantBackoff(0.05), 1),
+        retry=retry(),
         retry_on_error=[ConnectionError, TimeoutError],
+        **options,
     )
-    return Redis.from_pool(pool)
+    return Client.from_pool(pool)
+
+
+async def doubt(redis: Redis) -> None:
+    """Have a client look whether the server that it writes to is still the primary."""
+    if isinstance(redis.connection_pool, Pool):
+        await redis.connection_pool.suspect()
 
 
 Reply = TypeVar("Reply")
@@ -77,12 +125,12 @@ def translate_redis_errors() -> Iterator[None]:
     """Turn a Redis failure into QueueUnavailable."""
     try:
         yield
-    except OutOfMemoryError as error:
-        raise QueueUnavailable(FULL, retry_after_s=RETRY_AFTER_S) from error
+    except NotWritable as error:
+        detail = f"Redis takes no writes now: {error}. Try again later."
+        raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error
     except (ConnectionError, TimeoutError, OSError) as error:
-        detail = f"Redis cannot be reached: {type(error).__name__}."
+        detail = f"Redis cannot be reached: {why_unreachable(error)}."
         raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error
     except RedisError as error:
-        # Refused inside a script, it comes as a plain error of the script.
-        detail = FULL if "-OOM " in str(error) else f"Redis refused a command: {sentence(str(error))}"
+        detail = FULL if is_full(error) else f"Redis refused a command: {sentence(str(error))}"
         raise QueueUnavailable(detail, retry_after_s=RETRY_AFTER_S) from error

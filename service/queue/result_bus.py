@@ -47,7 +47,7 @@ class ResultBus:
     def __init__(
         self, redis: Redis, keys: RedisKeys, store: JobStore, poll_s: float = POLL_S, silent_s: float = SILENT_S
     ) -> None:
-        """It subscribes again after `silent_s` without a message, not even the reply to a ping."""
+        """It subscribes again after `silent_s` without a message, not even one of its role."""
         self.reply_to = uuid4().hex
         self._keys = keys
         self._reply_channel = keys.reply_channel(self.reply_to)

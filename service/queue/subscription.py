@@ -12,6 +12,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from service.queue.redis_pool import ask_role
+
 RECONNECT_S = 0.5
 SUBSCRIBED = b"subscribed"
 
@@ -28,8 +30,8 @@ class Subscription:
     """Calls `heard` with the channel and the data of each message, in the event loop.
 
     Once a channel of `listening` is subscribed, `heard` is called with `SUBSCRIBED`: what was published before is lost.
-    The connection is made again after `silent_s` without a message, not even the reply to a ping: one that the network
-    has silently dropped looks like an idle one.
+    The server is asked what it is, twice in `silent_s`, and the connection is made again where it has become a replica
+    or has sent nothing for so long: one that the network has silently dropped looks like an idle one.
     """
 
     def __init__(
@@ -109,18 +111,19 @@ class Subscription:
                     await pubsub.unsubscribe(*less)
 
     async def _messages(self, pubsub: PubSub) -> AsyncIterator[dict[str, Any]]:
-        """Everything that the server sends, also replies to pings. Raises TimeoutError once those stay out."""
+        """Everything that the server sends, also what it says of its role. Raises TimeoutError once that stays out."""
         loop = asyncio.get_running_loop()
-        last = loop.time()
+        last = asked = loop.time()
         while True:
-            message = await pubsub.get_message(timeout=self._silent_s / 2)
+            message = await pubsub.get_message(timeout=max(0.0, asked + self._silent_s / 2 - loop.time()))
             if message is not None:
                 last = loop.time()
                 yield message
-            elif loop.time() - last >= self._silent_s:
+            if loop.time() - last >= self._silent_s:
                 raise TimeoutError(f"Redis has sent nothing for {self._silent_s:g} s")
-            else:
-                await pubsub.ping()
+            if loop.time() - asked >= self._silent_s / 2:
+                asked = loop.time()
+                await ask_role(pubsub)
 
     def _on_message(self, kind: str, channel: bytes | None, data: Any) -> None:
         name = (channel or b"").decode()

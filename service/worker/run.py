@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from service.inference.backend import Backend
 from service.queue.clip_stream import ClipStream
-from service.queue.connection import connect
+from service.queue.connection import RedisConfig, connect_to
 from service.queue.dead_letters import DeadLetterConfig, DeadLetters
 from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
@@ -25,7 +25,7 @@ from service.worker.worker import Worker
 async def run_worker(
     backend: Backend,
     config: WorkerConfig,
-    redis_url: str,
+    server: RedisConfig,
     prefix: str,
     times: JobTtlConfig,
     limits: DeadLetterConfig,
@@ -35,7 +35,7 @@ async def run_worker(
     # Never reused: an old process of the same name may still hold entries.
     consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     keys = RedisKeys(prefix)
-    redis = connect(redis_url, name="vidtr-worker")
+    redis = connect_to(server, keys, name="vidtr-worker")
     loop = asyncio.get_running_loop()
     try:
         await backend.start()

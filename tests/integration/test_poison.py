@@ -18,6 +18,7 @@ from service.inference.backend import Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.local.process import ServerProcess
 from service.local.redis import LocalRedis
+from service.queue.connection import RedisConfig
 from service.queue.dead_letters import DeadLetterConfig
 from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
@@ -54,7 +55,8 @@ def work(engine: type[TorchScriptBackend]) -> None:
     settings = Settings()
     times, limits, config = (settings.subset(kind) for kind in (JobTtlConfig, DeadLetterConfig, WorkerConfig))
     backend = engine(TorchScriptConfig(settings.model_repository, threads=1))
-    asyncio.run(run_worker(backend, config, settings.redis_url, settings.redis_prefix, times, limits, Watchdog(60)))
+    server = settings.subset(RedisConfig)
+    asyncio.run(run_worker(backend, config, server, settings.redis_key_prefix, times, limits, Watchdog(60)))
 
 
 class Processes:
