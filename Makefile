@@ -18,7 +18,7 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run dev test test-unit coverage test-ci test-full test-gpu lint fmt docs pictures bench bench-full bench-gate audit pin-images peers triton browser fixture-model clean
+.PHONY: help setup run dev test test-unit coverage test-ci test-full test-gpu lint fmt docs pictures bench bench-full bench-gate audit manifests pin-images peers triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ audit: $(VENV)/.python ## Look the packages of the images up in the vulnerabilit
 	$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q pip-audit==$(PIP_AUDIT)
 	for lock in docker/locks/*.txt; do \
 		$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+
+manifests: $(VENV)/.test ## Render deploy/k8s from the Helm chart, after a change of either or of the alerts.
+	$(BIN)/python -m deploy.render
 
 pin-images: ## Write the digests of the images of others to docker/images.env and deploy/pinned (needs Docker and the registries).
 	$(PYTHON) docker/pin_images.py

@@ -1,14 +1,16 @@
-"""The custom resources of the manifests as typed models: the fields that their operators document, and no others.
+"""The custom resources of the manifests against the schemas that their operators publish.
 
-The schemas of these resources come with the operators' releases, which no package registry holds. The fields are those
-of KEDA's "ScaledObject specification" and "Prometheus" pages (2.12 and later) and of `ServiceMonitor` in the API
-reference of the Prometheus operator (monitoring.coreos.com/v1); of the latter those that a scrape of pods uses.
+`cloudcoil-models-*` are models made from the definitions of KEDA and of the Prometheus operator. They let fields pass
+that the operators would drop, so what they read has to be all that stood there. What the schemas leave open, the
+metadata of a trigger, and `HTTPRoute`, which no package of Python carries, are typed here after their documentation.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 
@@ -20,19 +22,11 @@ class Strict(BaseModel):
 
 class Metadata(Strict):
     name: str
+    namespace: str | None = None
     labels: dict[str, StrictStr] = {}
 
 
-# --- KEDA ----------------------------------------------------------------------------------------------------------
-
-
-class ScaleTarget(Strict):
-    name: str
-    apiVersion: str = "apps/v1"
-    kind: str = "Deployment"
-
-
-class Prometheus(Strict):
+class PrometheusTrigger(Strict):
     """Values of a trigger are strings, whatever they mean: KEDA refuses numbers."""
 
     serverAddress: StrictStr = Field(pattern=r"^https?://")
@@ -40,72 +34,74 @@ class Prometheus(Strict):
     threshold: StrictStr = Field(pattern=r"^\d+(\.\d+)?$")
     activationThreshold: StrictStr | None = Field(None, pattern=r"^\d+(\.\d+)?$")
     namespace: StrictStr | None = None
+    authModes: StrictStr | None = None
     ignoreNullValues: StrictStr | None = Field(None, pattern="^(true|false)$")
     unsafeSsl: StrictStr | None = Field(None, pattern="^(true|false)$")
     timeout: StrictStr | None = Field(None, pattern=r"^\d+$")
 
 
-class Trigger(Strict):
-    type: Literal["prometheus"]
-    metadata: Prometheus
+# --- Gateway API, v1 of the standard channel -----------------------------------------------------------------------
+
+# GEP-2257: no fractions, at most four units.
+Duration = Annotated[StrictStr, Field(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")]
 
 
-class ScaledObjectSpec(Strict):
-    scaleTargetRef: ScaleTarget
-    minReplicaCount: int = Field(0, ge=0)
-    maxReplicaCount: int = Field(100, ge=1)
-    pollingInterval: int = Field(30, ge=1)
-    cooldownPeriod: int = Field(300, ge=0)
-    triggers: list[Trigger] = Field(min_length=1)
+class ParentRef(Strict):
+    name: str
+    namespace: str | None = None
+    sectionName: str | None = None
+    port: int | None = None
 
 
-class ScaledObject(Strict):
-    apiVersion: Literal["keda.sh/v1alpha1"]
-    kind: Literal["ScaledObject"]
+class PathMatch(Strict):
+    type: Literal["Exact", "PathPrefix", "RegularExpression"]
+    value: str = Field(pattern="^/")
+
+
+class Match(Strict):
+    path: PathMatch
+
+
+class Timeouts(Strict):
+    request: Duration
+    backendRequest: Duration
+
+
+class BackendRef(Strict):
+    name: str
+    port: int
+
+
+class Rule(Strict):
+    matches: list[Match] = Field(min_length=1)
+    timeouts: Timeouts
+    backendRefs: list[BackendRef] = Field(min_length=1)
+
+
+class HTTPRouteSpec(Strict):
+    parentRefs: list[ParentRef] = Field(min_length=1)
+    hostnames: list[str]
+    rules: list[Rule] = Field(min_length=1)
+
+
+class HTTPRoute(Strict):
+    apiVersion: Literal["gateway.networking.k8s.io/v1"]
+    kind: Literal["HTTPRoute"]
     metadata: Metadata
-    spec: ScaledObjectSpec
+    spec: HTTPRouteSpec
 
 
-# --- Prometheus operator -------------------------------------------------------------------------------------------
-
-
-class Relabeling(Strict):
-    sourceLabels: list[str] = []
-    regex: str = "(.*)"
-    targetLabel: str | None = None
-    replacement: str = "$1"
-    separator: str = ";"
-    action: Literal["replace", "keep", "drop", "labelmap", "labeldrop", "labelkeep"] = "replace"
-
-
-class Endpoint(Strict):
-    port: str
-    path: str = "/metrics"
-    interval: str = Field("30s", pattern=r"^\d+(ms|s|m)$")
-    scrapeTimeout: str | None = Field(None, pattern=r"^\d+(ms|s|m)$")
-    relabelings: list[Relabeling] = []
-
-
-class Selector(Strict):
-    matchLabels: dict[str, StrictStr] = Field(min_length=1)
-
-
-class ServiceMonitorSpec(Strict):
-    jobLabel: str | None = None
-    selector: Selector
-    endpoints: list[Endpoint] = Field(min_length=1)
-
-
-class ServiceMonitor(Strict):
-    apiVersion: Literal["monitoring.coreos.com/v1"]
-    kind: Literal["ServiceMonitor"]
-    metadata: Metadata
-    spec: ServiceMonitorSpec
-
-
-KINDS: dict[str, type[Strict]] = {kind.__name__: kind for kind in (ScaledObject, ServiceMonitor)}
+PUBLISHED = {"ScaledObject": ScaledObject, "PrometheusRule": PrometheusRule, "ServiceMonitor": ServiceMonitor}
+KINDS = {*PUBLISHED, "HTTPRoute"}
 
 
 def check(document: dict[str, Any]) -> None:
-    """Raises KeyError for a kind that is not known here, ValidationError for one that its operator would refuse."""
-    KINDS[document["kind"]].model_validate(document)
+    """Raises ValidationError or AssertionError for a resource of `KINDS` that its operator would refuse or skip."""
+    if document["kind"] == "HTTPRoute":
+        HTTPRoute.model_validate(document)
+        return
+    known = PUBLISHED[document["kind"]].model_validate(document)
+    assert known.model_dump(by_alias=True, mode="json", exclude_unset=True) == document
+    for trigger in document["spec"].get("triggers", ()):
+        assert trigger["type"] == "prometheus"
+        PrometheusTrigger.model_validate(trigger["metadata"])

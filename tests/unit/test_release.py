@@ -13,7 +13,8 @@ REPOSITORY = "https://github.com/vidtr-serve/vidtr-serve"
 REPEATED = {
     "docker/Dockerfile": r"^ARG VERSION=(.+)$",
     "docker-compose.yml": r"\$\{VIDTR_VERSION:-(.+)\}",
-    "deploy/k8s/kustomization.yaml": r"newTag: (.+)$",
+    "deploy/helm/vidtr/Chart.yaml": r"^(?:appV|v)ersion: (.+)$",
+    "deploy/k8s/base/api.yaml": r"image: vidtr-serve-api:(.+)$",
     "docs/cli.md": r"^vidtr (\d.+)$",
 }
 

@@ -42,6 +42,23 @@ def test_two_keys_of_one_name_are_both_valid() -> None:
     assert both.names() == ["app"]
 
 
+async def test_a_key_that_is_taken_out_of_a_mounted_secret_is_refused(tmp_path: Path) -> None:
+    """The kubelet writes a new directory and then moves a link to it: the path of the file never changes."""
+    kept, revoked = new_key(), new_key()
+    for version, text in (("1", entry(kept) + entry(revoked, "gone")), ("2", entry(kept))):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "api_keys.toml").write_text(text)
+        os.utime(tmp_path / version / "api_keys.toml", ns=(1, 1))
+    (tmp_path / "..data").symlink_to("1")
+    (tmp_path / "api_keys.toml").symlink_to("..data/api_keys.toml")
+    keys = ring(path=tmp_path / "api_keys.toml")
+    assert keys.find(revoked) is not None
+    (tmp_path / "..data_tmp").symlink_to("2")
+    (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+    await keys.refresh()
+    assert (keys.find(revoked), keys.names()) == (None, ["app"])
+
+
 @pytest.mark.parametrize(("hours", "valid"), [(1, True), (-1, False)])
 def test_a_key_is_valid_until_it_expires(hours: int, valid: bool) -> None:
     key = new_key()
