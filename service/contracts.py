@@ -1,10 +1,11 @@
 """The nouns that all packages share. Pydantic and the standard library only; all objects are frozen.
 
-Arrays stay out of here: a clip travels as raw bytes (C order, uint8, `[T, H, W, 3]` RGB) beside its ClipPlan.
+Arrays stay out of here: a clip travels as raw bytes (C order, uint8, of the model's `clip_shape`) beside its ClipPlan.
 """
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Sampling = Literal["time", "index"]
 Resize = Literal["swscale_bilinear", "opencv_bilinear"]
 Framing = Literal["crop", "whole"]
+ClipFormat = Literal["rgb", "yuv420"]
 AttentionDetail = Literal["none", "frames", "layers"]
 
 
@@ -45,16 +47,28 @@ class ClipSpec(WireModel):
     framing: Framing = Field(
         "crop", description="`crop` of the resized picture, or the `whole` picture squeezed to H x W"
     )
+    clip_format: ClipFormat = Field(
+        "rgb", description="how a picture travels: `rgb`, or 4:2:0 in BT.601 with limited range, half the bytes"
+    )
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        """`[T, H, W, 3]` of one clip."""
+        """`[T, H, W, 3]` of one clip in RGB, `[T, 3H/2, W, 1]` in 4:2:0: a picture's Y, then its U, then its V."""
+        if self.clip_format == "yuv420":
+            return (self.frames, self.height * 3 // 2, self.width, 1)
         return (self.frames, self.height, self.width, 3)
 
     @property
     def clip_bytes(self) -> int:
         """Bytes of one uint8 clip."""
-        return self.frames * self.height * self.width * 3
+        return math.prod(self.clip_shape)
+
+    @property
+    def odd_sizes(self) -> str | None:
+        """The sizes that 4:2:0 cannot have, which halves them; None where all fit the format."""
+        sizes = {name: getattr(self, name) for name in ("height", "width", "resize_short_side")}
+        odd = [f"{name} {size}" for name, size in sizes.items() if size % 2]
+        return ", ".join(odd) if odd and self.clip_format == "yuv420" else None
 
     @property
     def span_s(self) -> float:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from service.cli.triton_arguments import takes_triton_options
-from service.contracts import Precision
+from service.contracts import ClipFormat, Precision
 from service.model.triton_options import TritonOptions
 from service.settings import Settings
 
@@ -21,6 +21,10 @@ def export(
         Path | None, typer.Option(help="Model repository to write into; the setting model_repository by default.")
     ] = None,
     precision: Annotated[Precision, typer.Option(help="Number format of the served weights and products.")] = "fp32",
+    clip_format: Annotated[
+        ClipFormat | None,
+        typer.Option(help="How clips travel: rgb, or yuv420 in half the bytes; of a run as it was trained."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of a run: name to serve it under; that of the folder.")] = None,
     version: Annotated[int, typer.Option(min=1, help="Of a run: version to write.")] = 1,
     description: Annotated[str, typer.Option(help="Of a run: what the model is, for its users.")] = "",
@@ -31,7 +35,7 @@ def export(
     from service.model.presets import export_preset
     from service.training.config import is_run
 
-    target, run = repository or Settings().model_repository, Path(model)
+    target, run, drift = repository or Settings().model_repository, Path(model), None
     try:
         if is_run(run):
             from service.training.run_export import export_run
@@ -43,15 +47,22 @@ def export(
                 version=version,
                 description=description,
                 precision=precision,
+                clip_format=clip_format,
                 serving=triton,
             )
         elif name or description or version != 1:
             raise ValueError(f"--name, --version and --description belong to a run, and {model} is none")
         else:
-            path = export_preset(model, target, precision, triton)
+            path = export_preset(model, target, precision, triton, clip_format or "rgb")
+        if clip_format == "yuv420":
+            from service.evaluation.clip_format import keep_drift
+
+            drift = str(keep_drift(path, version))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if drift:
+        Console().print(drift, highlight=False, soft_wrap=True)
 
 
 @takes_triton_options

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from service.contracts import Precision
+from service.contracts import ClipFormat, Precision
 from service.settings import Settings
 
 _UNUSED_SHOWN = 5
@@ -30,6 +30,9 @@ def import_weights(
         Path | None, typer.Option(help="Model repository to write into; the setting model_repository by default.")
     ] = None,
     precision: Annotated[Precision, typer.Option(help="Number format of the served weights and products.")] = "fp32",
+    clip_format: Annotated[
+        ClipFormat, typer.Option(help="How clips travel to the model: rgb, or yuv420 in half the bytes.")
+    ] = "rgb",
 ) -> None:
     """Read a checkpoint without running anything in it, and write it as TorchScript with its Triton configuration."""
     from service.model.labels import read_labels
@@ -47,7 +50,13 @@ def import_weights(
             version=version,
             from_image=inflate,
             precision=precision,
+            clip_format=clip_format,
         )
+        drift = None
+        if clip_format == "yuv420":
+            from service.evaluation.clip_format import keep_drift
+
+            drift = keep_drift(imported.folder, version)
     except (ValueError, OSError) as error:
         Console(stderr=True).print(f"[red]error[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
@@ -56,3 +65,5 @@ def import_weights(
         more = f" and {len(imported.unused) - _UNUSED_SHOWN} more" if len(imported.unused) > _UNUSED_SHOWN else ""
         Console(stderr=True).print(f"not used: {escape(shown)}{more}", highlight=False, soft_wrap=True)
     Console().print(f"wrote {escape(str(imported.folder))}", highlight=False, soft_wrap=True)
+    if drift is not None:
+        Console().print(str(drift), highlight=False, soft_wrap=True)

@@ -9,18 +9,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from service.contracts import Activation, ClipSpec
+from service.contracts import Activation, ClipFormat, ClipSpec
 from service.inference.registry import scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.factory import Network
 from service.model.layers import NetworkOutput
-from service.model.preprocess import Normalize
+from service.model.preprocess import Normalize, as_served, rgb_to_yuv420
 from service.training.config import TrainConfig
 from service.training.start import clip_spec
 from service.training.trained_run import read_run
 
 Score = Callable[[Tensor], NetworkOutput]
-"""Clips uint8 `(B, T, H, W, 3)` to their scores, on the CPU."""
+"""Clips uint8 `(B, T, H, W, 3)`, or in 4:2:0 where the model takes them so, to their scores, on the CPU."""
 _BATCH = 32
 
 
@@ -50,7 +50,7 @@ def of_run(folder: Path) -> tuple[Candidate, TrainConfig]:
         clip_spec(run.config),
         run.labels,
         run.config.activation,
-        score_of(run.network),
+        score_of(run.network, run.config.run.clip_format),
         run.thresholds,
         network=run.network,
     )
@@ -70,6 +70,8 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
     module = load_archive(file.path, operators)
 
     def score(clips: Tensor) -> NetworkOutput:
+        if file.spec.clip_format == "yuv420" and clips.size(-1) == 3:
+            clips = rgb_to_yuv420(clips)
         with torch.inference_mode():
             return NetworkOutput(*module(clips))
 
@@ -77,12 +79,14 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
     return Candidate(spec.name, spec.clip, spec.labels, spec.activation, score, spec.thresholds, spec.weights_sha256)
 
 
-def score_of(network: Network) -> Score:
-    """A function that scores clips with the network as it is, in eval mode."""
+def score_of(network: Network, clip_format: ClipFormat = "rgb") -> Score:
+    """A function that scores clips with the network as it is, in eval mode; RGB clips as they come in a format."""
     normalize = Normalize()
 
     def score(clips: Tensor) -> NetworkOutput:
         with torch.inference_mode():
+            if clips.size(-1) == 3:
+                clips = as_served(clips, clip_format)
             scores: NetworkOutput = network(normalize(clips))
             return scores
 

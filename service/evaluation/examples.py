@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from service.model.preprocess import as_rgb
+
 _SIDE, _GAP, _BAR = 96, 4, 40
 _PAPER, _INK, _MARK = (255, 255, 255), (40, 90, 200), (214, 60, 40)
 
@@ -22,7 +24,7 @@ def attention_picture(clips: Tensor, attention: Tensor, cut: Tensor) -> Tensor:
     Bars reach their full height at the largest attention of the picture; a red line stands where `cut` `(B,)` says.
     """
     largest = float(attention.max())
-    rows = [_row(*row, largest) for row in zip(clips, attention.tolist(), cut.tolist(), strict=True)]
+    rows = [_row(*row, largest) for row in zip(as_rgb(clips), attention.tolist(), cut.tolist(), strict=True)]
     gap = _blank(3 * _GAP, rows[0].size(1))
     return torch.cat([part for row in rows for part in (row, gap)][:-1])
 

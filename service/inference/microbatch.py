@@ -10,7 +10,7 @@ from torch import Tensor
 from service.inference.cpu import Forward
 
 PASS_BYTES = 5 * 2**19
-"""Bytes of uint8 clips in one pass: two clips of 8 frames of 224 x 224 pixels."""
+"""Bytes of uint8 clips in one pass, as they are in RGB: two clips of 8 frames of 224 x 224 pixels."""
 
 
 def microbatch(forward: Forward, limit: int = PASS_BYTES) -> Forward:
@@ -21,7 +21,9 @@ def microbatch(forward: Forward, limit: int = PASS_BYTES) -> Forward:
     """
 
     def run(clips: Tensor) -> Any:
-        passes = min(len(clips), -(-clips.numel() // limit))
+        # The network sees a clip in 4:2:0 as one in RGB, of twice the bytes.
+        in_rgb = clips.numel() * (2 if clips.size(-1) == 1 else 1)
+        passes = min(len(clips), -(-in_rgb // limit))
         if passes <= 1:
             return forward(clips)
         results = [forward(part) for part in clips.tensor_split(passes)]

@@ -198,6 +198,8 @@ def _check_values(spec: ModelSpec) -> None:
             spec.resize_short_side,
             f"at least {min(spec.height, spec.width)}, the short side of image_size",
         )
+    if spec.odd_sizes:
+        raise ModelConfigError(spec.name, "parameter 'clip_format'", f"'yuv420' with {spec.odd_sizes}", "even sizes")
 
 
 def _check_tensors(config: ModelConfig, spec: ModelSpec) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from service.contracts import Activation, Framing, Precision, Resize, Sampling
+from service.contracts import Activation, ClipFormat, Framing, Precision, Resize, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,9 +14,9 @@ class ModelCard:
 
     A clip holds every `frame_step`-th frame at `reference_fps` frames a second. Frames are resized until their short
     side has `resize_short_side` pixels, then cropped to the network's size; with `framing="whole"` they are squeezed to
-    that size instead. A label holds from its entry of `thresholds` on; only independent scores have them. `trained` is
-    False for random weights, so that an answer never passes for a real one. `precision` is that of the served weights
-    and products.
+    that size instead. With `clip_format="yuv420"` clips reach the model in 4:2:0, of half the bytes. A label holds
+    from its entry of `thresholds` on; only independent scores have them. `trained` is False for random weights, so that
+    an answer never passes for a real one. `precision` is that of the served weights and products.
 
     Raises ValueError naming the field that does not fit.
     """
@@ -30,6 +30,7 @@ class ModelCard:
     sampling: Sampling = "time"
     resize: Resize = "swscale_bilinear"
     framing: Framing = "crop"
+    clip_format: ClipFormat = "rgb"
     activation: Activation = "softmax"
     thresholds: tuple[float, ...] = ()
     precision: Precision = "fp32"
@@ -53,6 +54,7 @@ class ModelCard:
             ("sampling", get_args(Sampling)),
             ("resize", get_args(Resize)),
             ("framing", get_args(Framing)),
+            ("clip_format", get_args(ClipFormat)),
             ("activation", get_args(Activation)),
             ("precision", get_args(Precision)),
         ):

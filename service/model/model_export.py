@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from service.contracts import Precision
+from service.contracts import ClipFormat, Precision
 from service.model.card import ModelCard
 from service.model.factory import Network, for_inference
-from service.model.preprocess import fold_normalization
+from service.model.preprocess import fold_normalization, yuv420_to_rgb
 from service.model.triton_config import read_parameter, triton_config, without_parameters
 from service.model.triton_options import TritonOptions, read_block, with_block
 
@@ -58,6 +58,25 @@ class ExportModule(nn.Module):
         )
 
 
+class Yuv420Module(nn.Module):
+    """What `ExportModule` computes of RGB clips, of clips in 4:2:0."""
+
+    def __init__(self, served: ExportModule) -> None:
+        super().__init__()
+        self.served = served
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score clips uint8 `(B, T, 3H/2, W, 1)`; see `ExportModule`."""
+        scores: tuple[Tensor, Tensor, Tensor, Tensor] = self.served(yuv420_to_rgb(clips))
+        return scores
+
+
+def served_module(model: Network, precision: Precision = "fp32", clip_format: ClipFormat = "rgb") -> nn.Module:
+    """The network as it is served: takes uint8 clips in `clip_format`."""
+    served = ExportModule(model, precision).to("cpu").eval()
+    return Yuv420Module(served).eval() if clip_format == "yuv420" else served
+
+
 def export_model(
     model: Network, directory: Path, *, name: str, version: int, card: ModelCard, serving: TritonOptions | None = None
 ) -> Path:
@@ -86,7 +105,7 @@ def export_model(
     block = None if previous is None else read_block(previous)
     if serving is not None:
         block = serving.block(card.max_batch_size)
-    weights = _archive(model, card.precision)
+    weights = _archive(served_module(model, card.precision, card.clip_format))
     hashes[str(version)] = hashlib.sha256(weights).hexdigest()
     _write(folder / str(version) / "model.pt", weights)
     # Last, so that a reader who sees the new hash also finds the file.
@@ -121,6 +140,10 @@ def _check(model: Network, name: str, version: int, card: ModelCard) -> None:
         raise ValueError(
             f"resize_short_side ({card.resize_short_side}) is too small for crops of {config.height}x{config.width}"
         )
+    sizes = {"height": config.height, "width": config.width, "resize_short_side": card.resize_short_side}
+    odd = [f"{name} {size}" for name, size in sizes.items() if size % 2]
+    if odd and card.clip_format == "yuv420":
+        raise ValueError(f"clip_format yuv420 needs even sizes, not {', '.join(odd)}: export the model as rgb")
 
 
 def _hashes(config: str | None, name: str) -> dict[str, str]:
@@ -132,8 +155,7 @@ def _hashes(config: str | None, name: str) -> dict[str, str]:
     return {str(version): str(digest) for version, digest in json.loads(value).items()}
 
 
-def _archive(model: Network, precision: Precision) -> bytes:
-    served = ExportModule(model, precision).to("cpu").eval()
+def _archive(served: nn.Module) -> bytes:
     for module in served.modules():
         # Scripting writes constants in the order of a set of strings, which differs from process to process, so that
         # equal weights gave unequal files. Attributes keep their order; only a shape has to be a constant.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from service.contracts import Precision
+from service.contracts import ClipFormat, Precision
 from service.model.card import ModelCard
 from service.model.config import Positions, SequenceConfig, VidTrConfig
 from service.model.factory import Network, build_network
@@ -163,13 +163,17 @@ def build_preset(name: str) -> Network:
 
 
 def export_preset(
-    name: str, repository: Path, precision: Precision = "fp32", serving: TritonOptions | None = None
+    name: str,
+    repository: Path,
+    precision: Precision = "fp32",
+    serving: TritonOptions | None = None,
+    clip_format: ClipFormat = "rgb",
 ) -> Path:
     """Write the preset as version 1 of the model of that name into a model repository; return the model's folder.
 
     Raises ValueError as `build_preset` and `export_model` do.
     """
-    card = replace(find_preset(name).card, precision=precision)
+    card = replace(find_preset(name).card, precision=precision, clip_format=clip_format)
     return export_model(build_preset(name), repository, name=name, version=1, card=card, serving=serving)
 
 

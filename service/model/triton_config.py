@@ -37,7 +37,8 @@ def triton_config(
     it has not met, which stalls single requests, and attention gains nothing from it.
     """
     frames, depth = config.frames, config.depth
-    clip = _dims(frames, config.height, config.width, 3)
+    yuv420 = card.clip_format == "yuv420"
+    clip = _dims(frames, *((config.height * 3 // 2, config.width, 1) if yuv420 else (config.height, config.width, 3)))
     outputs = {
         "logits": _dims(config.classes),
         "temporal_attention": _dims(frames),
@@ -109,6 +110,7 @@ def _parameters(
         "resize_short_side": str(card.resize_short_side),
         "resize": card.resize,
         **({"framing": card.framing} if card.framing != "crop" else {}),
+        **({"clip_format": card.clip_format} if card.clip_format != "rgb" else {}),
         "precision": card.precision,
         "layers": str(config.depth),
         "weights_sha256": json.dumps(dict(sorted(weights_sha256.items(), key=lambda item: int(item[0])))),

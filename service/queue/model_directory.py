@@ -60,7 +60,12 @@ class ModelDirectory:
     async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> None:
         """Announce that a live worker serves these models for the next `ttl_s` seconds, with its status."""
         by_name = {spec.name: "" for spec in specs}
-        by_version = {f"{spec.name}:{spec.version}": spec.model_dump_json(exclude={"route"}) for spec in specs}
+        by_version = {
+            f"{spec.name}:{spec.version}": spec.model_dump_json(exclude={"route"})
+            for spec in specs
+            # An api of an earlier release, which reads these alone, would make clips in RGB.
+            if spec.clip_format == "rgb"
+        }
         by_route = {
             route: spec.model_copy(update={"route": route}).model_dump_json()
             for route, spec in ((route_of(spec), spec) for spec in specs)

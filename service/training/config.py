@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.contracts import Activation, Framing
+from service.contracts import Activation, ClipFormat, Framing
 from service.model.config import SequenceConfig, VidTrConfig
 
 CONFIG_FILE = "config.json"
@@ -103,6 +103,9 @@ class RunConfig(_Section):
     frame_step: int = Field(4, ge=1)
     reference_fps: float = Field(30.0, gt=0)
     resize_short_side: int | None = Field(None, description="8/7 of the crop where absent")
+    clip_format: ClipFormat = Field(
+        "rgb", description="how clips will travel to the served model; it is trained on such"
+    )
 
 
 class TrainConfig(_Section):

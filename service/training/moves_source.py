@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from service.contracts import ClipFormat
+from service.model.preprocess import as_served
 from service.model.presets import CAMERA_MOVE_LABELS
 from service.training.camera_motion.living import Living, read_living
 from service.training.camera_motion.mixed_moves import MixedMoves, MovesBatch, MovesConfig
@@ -28,8 +30,10 @@ class GeneratedMoves:
     grain = 16
     """Clips that are generated together; parts of a batch begin and end at its multiples."""
 
-    def __init__(self, data: MovesData, frames: int, side: int, cells: int, seed: int) -> None:
-        self._data, self._seed = data, seed
+    def __init__(
+        self, data: MovesData, frames: int, side: int, cells: int, seed: int, clip_format: ClipFormat = "rgb"
+    ) -> None:
+        self._data, self._seed, self._clip_format = data, seed, clip_format
         self._config = MovesConfig(frames=frames, side=side, cells=cells, framing=data.framing)
         self._living = _scenes(data.scenes, frames)
         self._round: tuple[int, dict[int, MovesBatch]] = (-1, {})
@@ -62,7 +66,7 @@ class GeneratedMoves:
         parts = []
         for grain in range(first // self.grain, last // self.grain):
             made = self._made(turn, grain)
-            parts.append(_examples(randomly_mirrored(made, generator_for(self._seed, step, grain, 1))))
+            parts.append(self._examples(randomly_mirrored(made, generator_for(self._seed, step, grain, 1))))
         return Examples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _made(self, turn: int, grain: int) -> MovesBatch:
@@ -77,7 +81,10 @@ class GeneratedMoves:
     def held_out(self) -> list[Examples]:
         """See `Source`: clips of pictures and scenes that are never trained on."""
         camera = MixedMoves(*self._held_out, self._config, self._seed + 1)
-        return [_examples(camera.batch(self.grain)) for _ in range(self._data.evaluation_clips // self.grain)]
+        return [self._examples(camera.batch(self.grain)) for _ in range(self._data.evaluation_clips // self.grain)]
+
+    def _examples(self, batch: MovesBatch) -> Examples:
+        return Examples(as_served(batch.clips, self._clip_format), batch.targets, batch.cut, batch.flow)
 
 
 def _scenes(file: Path | None, frames: int) -> Living | None:
@@ -87,7 +94,3 @@ def _scenes(file: Path | None, frames: int) -> Living | None:
     if living.frames.size(1) != frames:
         raise ValueError(f"the scenes of {file.name} have {living.frames.size(1)} frames, not {frames}")
     return living
-
-
-def _examples(batch: MovesBatch) -> Examples:
-    return Examples(batch.clips, batch.targets, batch.cut, batch.flow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.contracts import Precision
+from service.contracts import ClipFormat, Precision
 from service.model.card import ModelCard
 from service.model.model_export import export_model
 from service.model.triton_options import TritonOptions
@@ -20,9 +20,12 @@ def export_run(
     version: int,
     description: str,
     precision: Precision = "fp32",
+    clip_format: ClipFormat | None = None,
     serving: TritonOptions | None = None,
 ) -> Path:
     """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
+
+    `clip_format` is that of the run where it is None.
 
     Raises what `read_run` and `export_model` raise.
     """
@@ -38,6 +41,7 @@ def export_run(
         sampling=clip.sampling,
         resize=clip.resize,
         framing=clip.framing,
+        clip_format=clip_format or clip.clip_format,
         activation=finished.config.activation,
         thresholds=finished.thresholds,
         precision=precision,

@@ -13,6 +13,7 @@ import av
 import torch
 from torch import Tensor
 
+from service.model.preprocess import as_rgb
 from service.training.evaluate import Evaluation
 from service.training.intervals import shown, wilson
 from service.training.sources import Examples
@@ -127,7 +128,7 @@ def gallery(labels: Sequence[str], result: Evaluation, clips: Sequence[Tensor], 
     wrong = wrong[result.scores[wrong, guess[wrong]].argsort(descending=True)][:most]
     figures = []
     for i in wrong.tolist():
-        strip = torch.cat(list(clips[i]), dim=1)
+        strip = torch.cat(list(as_rgb(clips[i])), dim=1)
         caption = f"true {labels[int(truth[i])]}, predicted {labels[int(guess[i])]} ({result.scores[i, guess[i]]:.2f})"
         figures.append(
             f'<figure><img src="data:image/png;base64,{base64.b64encode(png(strip)).decode()}">'

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.contracts import ClipSpec, JobRequest
+from service.contracts import ClipFormat, ClipSpec, JobRequest
 from service.errors import VidtrError
+from service.model.preprocess import as_rgb, as_served
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
 from service.training.camera_motion.symmetry import randomly_transformed
@@ -89,8 +90,10 @@ class Generated:
     grain = 8
     """Clips that are generated together; parts of a batch begin and end at its multiples."""
 
-    def __init__(self, data: GeneratedData, frames: int, side: int, cells: int, seed: int) -> None:
-        self._data, self._seed = data, seed
+    def __init__(
+        self, data: GeneratedData, frames: int, side: int, cells: int, seed: int, clip_format: ClipFormat = "rgb"
+    ) -> None:
+        self._data, self._seed, self._clip_format = data, seed, clip_format
         self._config = GeneratorConfig(frames=frames, side=side, cells=cells)
         self._bank = texture_bank(
             picture_files(data.pictures),
@@ -118,7 +121,7 @@ class Generated:
             camera = CameraMotion(self._bank, self._config, key)
             batch = camera.batch(camera.draw_labels(self.grain), difficulty)
             batch = randomly_transformed(batch, generator_for(self._seed, step, grain, 1))
-            parts.append(_examples(batch))
+            parts.append(self._examples(batch))
         return Examples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def held_out(self) -> list[Examples]:
@@ -127,12 +130,12 @@ class Generated:
         result = []
         for _ in range(self._data.evaluation_clips // len(LABELS)):
             batch = camera.batch(torch.arange(len(LABELS)))
-            result.append(_examples(batch))
+            result.append(self._examples(batch))
         return result
 
-
-def _examples(batch: Batch) -> Examples:
-    return Examples(batch.clips, F.one_hot(batch.labels, len(LABELS)).float(), batch.cut, batch.flow)
+    def _examples(self, batch: Batch) -> Examples:
+        clips = as_served(batch.clips, self._clip_format)
+        return Examples(clips, F.one_hot(batch.labels, len(LABELS)).float(), batch.cut, batch.flow)
 
 
 class Videos:
@@ -154,7 +157,8 @@ class Videos:
         self.labels = tuple(sorted({label for s in (*train, *held_out) for label in s.labels}))
         self.multi_label = data.kind == "charades"
         self._data, self._spec, self._limits, self._cache, self._seed = data, spec, limits, cache, seed
-        larger = (round(spec.height * margin), round(spec.width * margin))
+        even = 2 if spec.clip_format == "yuv420" else 1
+        larger = tuple(even * round(side * margin / even) for side in (spec.height, spec.width))
         self._larger = spec.model_copy(
             update={"height": larger[0], "width": larger[1], "resize_short_side": max(spec.resize_short_side, *larger)}
         )
@@ -174,7 +178,7 @@ class Videos:
         return found
 
     def clips_of(self, sample: Sample, spec: ClipSpec, windows: int, crops: int) -> Path:
-        """The file with the clips uint8 `(views, T, H, W, 3)` of a video, decoded at the first call.
+        """The file with the clips of a video, uint8 `(views, *clip_shape)`, decoded at the first call.
 
         Raises VidtrError where the video package refuses the video and OSError where it is not there.
         """
@@ -208,7 +212,7 @@ class Videos:
             draw = generator_for(self._seed, step, position)
             views = np.load(path, mmap_mode="r")
             view = torch.from_numpy(views[int(torch.randint(len(views), (), generator=draw))].copy())
-            view = self._crop(view, draw)
+            view = self._crop(as_rgb(view), draw)
             if self._data.flip and float(torch.rand((), generator=draw)) < 0.5:
                 view = view.flip(2)
             clips.append(view)
@@ -248,6 +252,6 @@ class Videos:
             except (VidtrError, OSError) as error:
                 self.skipped.append(f"{sample.path}: {error}")
                 continue
-            views = torch.from_numpy(np.load(path))
+            views = as_rgb(torch.from_numpy(np.load(path)))
             result.append(Examples(views, self.target(sample)[None], torch.full((1,), -1)))
         return result

@@ -22,6 +22,9 @@ from service.video.config import VideoLimits
 def clip_spec(config: TrainConfig) -> ClipSpec:
     """How clips are decoded for the network."""
     network, run = config.network_config(2), config.run
+    short_side = run.resize_short_side or round(8 / 7 * min(network.height, network.width))
+    if run.resize_short_side is None and run.clip_format == "yuv420":
+        short_side += short_side % 2
     return ClipSpec(
         frames=network.frames,
         frame_step=run.frame_step,
@@ -29,9 +32,10 @@ def clip_spec(config: TrainConfig) -> ClipSpec:
         sampling="time",
         height=network.height,
         width=network.width,
-        resize_short_side=run.resize_short_side or round(8 / 7 * min(network.height, network.width)),
+        resize_short_side=short_side,
         resize="swscale_bilinear",
         framing=config.data.framing if isinstance(config.data, MovesData) else "crop",
+        clip_format=run.clip_format,
     )
 
 
@@ -41,13 +45,15 @@ def make_source(config: TrainConfig, limits: VideoLimits, cache: Path) -> Genera
     Raises ValueError where the data do not fit the configuration.
     """
     network = config.network_config(2)
+    if odd := clip_spec(config).odd_sizes:
+        raise ValueError(f"clip_format yuv420 needs even sizes, not {odd}")
     if not isinstance(config.data, LabeledData):
         if network.height != network.width:
             raise ValueError(f"generated clips are square, not {network.height}x{network.width}")
         shape = (network.frames, network.height, network.height // network.patch, config.run.seed)
         if isinstance(config.data, MovesData):
-            return GeneratedMoves(config.data, *shape)
-        return Generated(config.data, *shape)
+            return GeneratedMoves(config.data, *shape, config.run.clip_format)
+        return Generated(config.data, *shape, config.run.clip_format)
     return Videos(config.data, clip_spec(config), limits, cache, config.run.seed)
 
 

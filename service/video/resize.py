@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from service.contracts import ClipSpec
 from service.errors import Undecodable
 from service.video.config import VideoLimits
+from service.video.yuv420 import BT601, cut_planes, planes_of
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -41,7 +42,7 @@ class Orientation:
     rotation: int = 0
 
     def apply(self, image: Image) -> Image:
-        """The displayed view of a coded `[H, W, 3]` picture (no copy)."""
+        """The displayed view of a coded `[H, W, 3]` picture, or of an `[H, W]` plane (no copy)."""
         if self.transpose:
             image = image.swapaxes(0, 1)
         return image[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
@@ -73,10 +74,15 @@ def resized_size(width: int, height: int, spec: ClipSpec) -> Size:
     """(width, height) after resizing: the short side is `resize_short_side`, the long one is rounded down.
 
     Where that would not cover the model's `height` x `width`, the picture becomes just large enough to do so. A model
-    that is shown the whole picture gets it squeezed to its size.
+    that is shown the whole picture gets it squeezed to its size. In 4:2:0 all sizes are even.
     """
     if spec.framing == "whole":
         return spec.width, spec.height
+    width, height = _covering(width, height, spec)
+    return (width & ~1, height & ~1) if spec.clip_format == "yuv420" else (width, height)
+
+
+def _covering(width: int, height: int, spec: ClipSpec) -> Size:
     short = spec.resize_short_side
     if width <= height:
         target = (short, int(short * height / width))
@@ -92,15 +98,17 @@ def crop_corners(width: int, height: int, spec: ClipSpec, crops: int) -> list[tu
     """(left, top) of each crop of the model's size.
 
     One crop is the center. Three lie along the long side at its start, its end and its middle, in this order; with an
-    odd remainder the second ends one pixel before the edge, as in the official test protocol.
+    odd remainder the second ends one pixel before the edge, as in the official test protocol. In 4:2:0 corners are
+    even, as its blocks are, and the second may end two pixels before the edge.
     """
-    left, top = round((width - spec.width) / 2), round((height - spec.height) / 2)
+    grid = 2 if spec.clip_format == "yuv420" else 1
+    left, top = (grid * round(rest / 2 / grid) for rest in (width - spec.width, height - spec.height))
     if crops == 1:
         return [(left, top)]
     if width >= height:
-        step = (width - spec.width) // 2
+        step = (width - spec.width) // 2 // grid * grid
         return [(offset, top) for offset in (0, 2 * step, step)]
-    step = (height - spec.height) // 2
+    step = (height - spec.height) // 2 // grid * grid
     return [(left, offset) for offset in (0, 2 * step, step)]
 
 
@@ -157,7 +165,7 @@ class Resizer:
         self.display_width = self.display_height = self.rotation = self.transfer = 0
 
     def crops(self, frame: VideoFrame) -> list[Image]:
-        """The frame's crops, uint8 `[H, W, 3]` RGB each.
+        """The frame's crops, uint8 `[H, W, 3]` in RGB or `[3H/2, W, 1]` in 4:2:0 each.
 
         Raises:
             Undecodable: the frame's colors cannot be converted.
@@ -173,11 +181,12 @@ class Resizer:
         width, height = resized_size(self.display_width, self.display_height, self._spec)
         self._limits.check_pixels(width, height)
         coded = (height, width) if orientation.transpose else (width, height)
+        corners = crop_corners(width, height, self._spec, self._crops)
+        if self._spec.clip_format == "yuv420":
+            planes = [orientation.apply(plane) for plane in self._resized_planes(frame, *coded)]
+            return [cut_planes(planes, left, top, self._spec.width, self._spec.height) for left, top in corners]
         image = orientation.apply(self._resize(frame, *coded))
-        return [
-            image[top : top + self._spec.height, left : left + self._spec.width]
-            for left, top in crop_corners(width, height, self._spec, self._crops)
-        ]
+        return [image[top : top + self._spec.height, left : left + self._spec.width] for left, top in corners]
 
     def _collect(self, frame: VideoFrame) -> None:
         # A frame whose side data was looked at refers to itself, so that only the collector frees its picture. It comes
@@ -192,17 +201,24 @@ class Resizer:
             return opencv_bilinear(self._rgb(frame, frame.width, frame.height), width, height)
         return self._rgb(frame, width, height)
 
+    def _resized_planes(self, frame: VideoFrame, width: int, height: int) -> list[Image]:
+        if self._spec.resize == "opencv_bilinear":
+            frame = VideoFrame.from_ndarray(self._resize(frame, width, height), format="rgb24")
+        return planes_of(self._converted(frame, width, height, "yuv420p", **BT601))
+
     def _rgb(self, frame: VideoFrame, width: int, height: int) -> Image:
+        return np.asarray(self._converted(frame, width, height, "rgb24").to_ndarray(), dtype=np.uint8)
+
+    def _converted(self, frame: VideoFrame, width: int, height: int, pixels: str, **colors: int) -> VideoFrame:
         # threads=1: the default starts one scaling thread per core in every decode process.
         try:
-            scaled = self._reformatter.reformat(
-                frame, width, height, format="rgb24", interpolation="BILINEAR", threads=1
+            return self._reformatter.reformat(
+                frame, width, height, format=pixels, interpolation="BILINEAR", threads=1, **colors
             )
         except MemoryError:
             raise
         except (FFmpegError, ValueError) as error:
             raise Undecodable(
-                f"A picture in {frame.format.name} cannot be converted to RGB ({error}).",
+                f"A picture in {frame.format.name} cannot be converted to {pixels} ({error}).",
                 actual=frame.format.name,
             ) from error
-        return np.asarray(scaled.to_ndarray(), dtype=np.uint8)

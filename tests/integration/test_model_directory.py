@@ -210,3 +210,12 @@ async def test_the_stream_of_a_name_stays_while_an_earlier_release_reads_it(
     await store.finish(job.id, Outcome(JobState.EXPIRED, error=DeadlineExceeded("late")))
     await directory.clear()
     assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == 1
+
+
+async def test_a_model_that_takes_420_is_not_told_to_processes_that_would_send_rgb(
+    directory: ModelDirectory, redis: Redis, keys: RedisKeys
+) -> None:
+    yuv420 = spec(name="half", clip_format="yuv420")
+    await directory.announce([spec(), yuv420], STATUS, 10)
+    assert await directory.resolve("half", None) == yuv420.model_copy(update={"route": route_of(yuv420)})
+    assert await redis.zrange(keys.models, 0, -1) == [b"tiny:1"], "all that the release before routes reads"

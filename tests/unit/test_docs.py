@@ -257,6 +257,7 @@ def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over(
     block = TritonOptions(threads=1).block(preset.card.max_batch_size)
     # Written where they are not the default.
     unusual = {"framing": "whole", "activation": "sigmoid", "thresholds": (0.5,) * len(preset.card.labels)}
+    unusual |= {"clip_format": "yuv420"}
     card = replace(preset.card, **unusual)
     text = triton_config("any", preset.config, card, {"1": "0" * 64}, block)
     config = text_format.Parse(text, ModelConfig())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from service.contracts import Precision
+from service.contracts import ClipFormat, Precision
 from service.model.factory import build_network
 from service.model.model_export import export_model
 from service.model.presets import Preset
@@ -35,6 +35,7 @@ def import_checkpoint(
     version: int,
     from_image: bool = False,
     precision: Precision = "fp32",
+    clip_format: ClipFormat = "rgb",
 ) -> Imported:
     """Write the checkpoint's weights in the preset's network as `<repository>/<name>/<version>`.
 
@@ -51,6 +52,7 @@ def import_checkpoint(
         labels=tuple(labels),
         trained=not from_image,
         precision=precision,
+        clip_format=clip_format,
         description=f"Inflated from the image ViT {checkpoint.name}; the classification head is random."
         if from_image
         else f"Imported from {checkpoint.name}.",

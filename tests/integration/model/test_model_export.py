@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from service.model.card import ModelCard
 from service.model.factory import Network
 from service.model.model_export import ExportModule, export_model
-from service.model.preprocess import Normalize
+from service.model.preprocess import Normalize, rgb_to_yuv420, yuv420_to_rgb
 from service.model.triton_config import read_parameter
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp, tiny_network
 
@@ -258,3 +258,38 @@ def test_a_card_that_does_not_fit_the_network_is_refused(changes: dict[str, Any]
 def test_a_name_that_leaves_the_repository_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model name"):
         export_model(tiny_network(), tmp_path, name="../tiny", version=1, card=card())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_clips_in_420_score_as_the_same_clips_converted_before(tmp_path: Path, precision: str) -> None:
+    network = sharp(VARIANTS["released"])
+    rgb = load(export(network, tmp_path / "rgb", precision=precision))
+    yuv420 = load(export(network, tmp_path / "yuv420", precision=precision, clip_format="yuv420"))
+    clips = rgb_to_yuv420(random_uint8(VARIANTS["released"], 3))
+    with torch.inference_mode():
+        for ours, theirs in zip(yuv420(clips), rgb(yuv420_to_rgb(clips)), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_a_file_for_420_is_as_the_network_with_normalized_colors(tmp_path: Path) -> None:
+    network = sharp(VARIANTS["frame"])
+    served = load(export(network, tmp_path, clip_format="yuv420"))
+    clips = rgb_to_yuv420(random_uint8(VARIANTS["frame"], 3))
+    with torch.inference_mode():
+        torch.testing.assert_close(served(clips)[0], network(Normalize()(clips)).logits, atol=1e-4, rtol=0)
+
+
+def test_a_network_of_odd_size_cannot_take_420(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="clip_format yuv420 needs even sizes, not resize_short_side 17"):
+        export(tiny_network(), tmp_path, resize_short_side=17, clip_format="yuv420")
+
+
+def test_versions_of_one_model_take_clips_in_one_format(tmp_path: Path) -> None:
+    export(tiny_network(), tmp_path)
+    with pytest.raises(ValueError, match="export it under a new name"):
+        export(tiny_network(), tmp_path, version=2, clip_format="yuv420")
+
+
+def test_a_file_for_420_is_always_the_same(tmp_path: Path) -> None:
+    files = [export(tiny_network(), tmp_path / name, clip_format="yuv420") / "1" / "model.pt" for name in ("a", "b")]
+    assert files[0].read_bytes() == files[1].read_bytes()

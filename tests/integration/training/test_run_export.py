@@ -10,7 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.model.preprocess import Normalize
+from service.evaluation.candidates import of_repository, of_run
+from service.model.preprocess import Normalize, rgb_to_yuv420
 from service.model.triton_config import read_parameter
 from service.model.weights.native import save_weights
 from service.training.config import TrainConfig
@@ -87,3 +88,52 @@ def test_a_preset_takes_no_name(tmp_path: Path) -> None:
     code, output = export("untrained_tiny", "--repository", tmp_path, "--name", "mine")
     assert code == 2
     assert "belong to a run" in output
+
+
+def test_a_model_that_takes_420_says_how_far_its_answers_move(run: Path, tmp_path: Path) -> None:
+    code, output = export(run, "--repository", tmp_path / "models", "--clip-format", "yuv420")
+    assert code == 0, output
+    folder = tmp_path / "models" / "football"
+    assert read_parameter((folder / "config.pbtxt").read_text(), "clip_format") == "yuv420"
+    drift = json.loads((folder / "1" / "clip_format_drift.json").read_text())
+    assert drift["clips"] == 8
+    assert 0 < drift["mean"] < drift["largest"] < drift["span"]
+    assert f"{drift['same_label']} of 8 generated clips keep their best label" in output
+
+
+def test_a_run_that_was_trained_on_420_is_served_so(run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["run"]["clip_format"] = "yuv420"
+    (run / "config.json").write_text(json.dumps(config))
+    code, output = export(run, "--repository", tmp_path / "models")
+    assert code == 0, output
+    folder = tmp_path / "models" / "football"
+    assert read_parameter((folder / "config.pbtxt").read_text(), "clip_format") == "yuv420"
+    assert not (folder / "1" / "clip_format_drift.json").exists(), "it was never meant to see RGB"
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+def test_a_run_that_was_trained_on_420_sees_the_same_numbers_in_training_evaluation_and_serving(
+    run: Path, tmp_path: Path
+) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["run"]["clip_format"] = "yuv420"
+    (run / "config.json").write_text(json.dumps(config))
+    code, output = export(run, "--repository", tmp_path / "models")
+    assert code == 0, output
+    candidate, _ = of_run(run)
+    served = of_repository(tmp_path / "models" / "football")
+    assert candidate.clip == served.clip
+    rgb = torch.randint(0, 256, (2, 4, 16, 16, 3), dtype=torch.uint8)
+    for clips in (rgb, rgb_to_yuv420(rgb)):
+        torch.testing.assert_close(candidate.score(clips).logits, served.score(clips).logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(served.score(rgb).logits, served.score(rgb_to_yuv420(rgb)).logits, atol=0, rtol=0)
+
+
+def test_a_network_of_odd_size_is_refused_in_420(run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["run"]["resize_short_side"] = 21
+    (run / "config.json").write_text(json.dumps(config))
+    code, output = export(run, "--repository", tmp_path, "--clip-format", "yuv420")
+    assert code == 2
+    assert "needs even sizes, not resize_short_side 21" in output

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from service.contracts import JobRequest
 from service.errors import VidtrError
 from service.video import probe
+from service.video.clips import decode_file
 from service.video.decoder import DecodeStats
 from service.video.packet_source import PlanUnsafe
 from service.video.probe import open_video
@@ -22,7 +24,7 @@ from service.video.seeking_decoder import pick_planned
 from service.video.sequential import pick_sequentially
 from service.video.source import PACKET_BYTES
 from testing.videos import numbered, remux, write_video
-from tests.unit.video.common import SHARED, limits
+from tests.unit.video.common import SHARED, limits, spec
 
 X264 = "x264-params"
 LIMITS = limits(allowed_codecs=("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "gif", "prores"))
@@ -257,3 +259,18 @@ def test_damage_never_changes_what_a_carried_out_plan_gives(tmp_path: Path, suff
     path.write_bytes(bytes(data))
     with suppress(VidtrError):
         check(path, dice)
+
+
+@pytest.mark.parametrize("stream", ["h264", "hevc open groups", "vp9", "mpeg4"])
+def test_clips_in_420_are_the_same_by_a_plan_and_in_sequence(tmp_path: Path, stream: str) -> None:
+    dice = random.Random(f"420 {stream}")
+    path = random_video(tmp_path / "a.mkv", stream, dice)
+    model, request = spec(clip_format="yuv420"), JobRequest(windows=3, crops=3)
+    clips = []
+    for pick in (pick_planned, pick_sequentially):
+        out = tmp_path / pick.__name__
+        with patch("service.video.clips.pick_frames", pick):
+            decode_file(path, out, model, request, LIMITS)
+        clips.append(out.read_bytes())
+    assert len(clips[0]) == 9 * model.clip_bytes
+    assert clips[0] == clips[1]

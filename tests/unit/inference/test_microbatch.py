@@ -51,3 +51,9 @@ def test_the_scores_of_all_passes_come_in_the_order_of_the_clips() -> None:
     assert len(apart) == 2
     for ours, theirs in zip(apart, together, strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_clip_in_420_counts_as_the_one_in_rgb_that_the_network_sees() -> None:
+    recorder = Recorder()
+    microbatch(recorder, 2 * CLIP_BYTES)(torch.zeros(4, 2, 6, 4, 1, dtype=torch.uint8))
+    assert recorder.batches == [2, 2]

@@ -42,6 +42,32 @@ def test_a_model_sees_a_crop_unless_it_says_that_it_sees_the_whole_picture():
         parse(whole.replace('"whole"', '"half"'))
 
 
+IN_420 = TEXT.replace(str(list(CLIP_SHAPE)), str([4, 12, 8, 1])) + (
+    'parameters { key: "clip_format" value { string_value: "yuv420" } }'
+)
+
+
+def test_a_model_takes_rgb_unless_it_says_that_it_takes_420():
+    even = IN_420.replace('"9"', '"10"')
+    assert parse(TEXT).clip_format == "rgb"
+    assert (parse(even).clip_format, parse(even).clip_shape) == ("yuv420", (4, 12, 8, 1))
+    with pytest.raises(ModelConfigError, match="parameter 'clip_format' is 'nv12', expected 'rgb' or 'yuv420'"):
+        parse(even.replace('"yuv420"', '"nv12"'))
+
+
+def test_a_model_that_takes_420_has_even_sizes():
+    expected = "parameter 'clip_format' is 'yuv420' with resize_short_side 9, expected even sizes"
+    with pytest.raises(ModelConfigError, match=expected):
+        parse(IN_420)
+
+
+def test_a_release_that_does_not_know_the_format_refuses_such_a_model():
+    # It reads the file as it is without the parameter, and finds another tensor than the other parameters say.
+    unknown = IN_420.partition('parameters { key: "clip_format"')[0]
+    with pytest.raises(ModelConfigError, match=r"input 'clips' dims is \[4, 12, 8, 1\], expected \[4, 8, 8, 3\]"):
+        parse(unknown)
+
+
 def with_thresholds(value: str, activation: str = "sigmoid") -> str:
     text = TEXT.replace('"softmax"', f'"{activation}"')
     return text + f'parameters {{ key: "thresholds" value {{ string_value: {json.dumps(value)} }} }}'

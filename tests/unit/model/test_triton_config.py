@@ -174,3 +174,11 @@ def test_a_parameter_that_is_not_there_reads_as_none() -> None:
 def test_a_card_that_cannot_work_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         card(**changes)
+
+
+def test_the_format_of_clips_stands_there_where_it_is_not_rgb() -> None:
+    assert "clip_format" not in parsed().parameters
+    config = parsed(clip_format="yuv420")
+    assert parameter(config, "clip_format") == "yuv420"
+    assert list(config.input[0].dims) == [6, 24, 24, 1]
+    assert {tuple(warmup.inputs["clips"].dims) for warmup in config.model_warmup} == {(6, 24, 24, 1)}

@@ -83,3 +83,41 @@ def test_training_examples_are_not_cropped_by_chance(folder: Path) -> None:
     one, other = (made.training_examples() for _ in range(2))
     assert len(one) == 2
     assert all(torch.equal(a.clips, b.clips) for a, b in zip(one, other, strict=True))
+
+
+def test_a_run_for_420_is_trained_and_evaluated_on_pictures_that_came_in_it(folder: Path) -> None:
+    network = {"height": 32, "width": 32, "frames": 4, "patch": 8, "depth": 1, "heads": 1, "dim": 8, "mlp_dim": 8}
+    config = TrainConfig.model_validate(
+        {
+            "network": network,
+            "data": {"kind": "folder", "videos": folder, "folds": 2, "windows": 1, "flip": False},
+            "recipe": {"steps": 1},
+            "run": {"clip_format": "yuv420"},
+        }
+    )
+    made = make_source(config, Settings().subset(VideoLimits), folder / "clips")
+    in_rgb = source(folder)
+    [[sees], [saw]] = [[example.clips for example in one.held_out()][:1] for one in (made, in_rgb)]
+    assert sees.shape == saw.shape
+    blocks = sees.view(1, 4, 16, 2, 16, 2, 3).float()
+    # Of a block in 4:2:0 only the brightness differs: the differences of colors are those of the block.
+    colors = blocks[..., 0] - blocks[..., 2]
+    inside = (blocks > 20).all(-1).all(3).all(-1) & (blocks < 235).all(-1).all(3).all(-1)
+    spread = (colors.amax((3, 5)) - colors.amin((3, 5)))[inside]
+    assert len(spread) > 100
+    assert float(spread.max()) <= 2
+    assert made.batch(0, 0, 4, 4).clips.shape == (4, 4, 32, 32, 3)
+
+
+def test_a_run_for_420_whose_sizes_are_odd_is_refused(folder: Path) -> None:
+    network = {"height": 32, "width": 32, "frames": 4, "patch": 8, "depth": 1, "heads": 1, "dim": 8, "mlp_dim": 8}
+    config = TrainConfig.model_validate(
+        {
+            "network": network,
+            "data": {"kind": "folder", "videos": folder, "folds": 2},
+            "recipe": {"steps": 1},
+            "run": {"clip_format": "yuv420", "resize_short_side": 37},
+        }
+    )
+    with pytest.raises(ValueError, match="clip_format yuv420 needs even sizes, not resize_short_side 37"):
+        make_source(config, Settings().subset(VideoLimits), folder / "clips")

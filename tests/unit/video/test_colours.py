@@ -8,10 +8,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from av.video.reformatter import ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from tests.unit.video.common import decode
+from service.contracts import Resize
+from service.model.preprocess import yuv420_to_rgb
+from tests.unit.video.common import decode, spec
 
 # Weights of red and blue in luma.
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -132,3 +135,28 @@ def test_high_dynamic_range_is_named_and_its_code_values_are_kept(tmp_path: Path
     assert [warning.code for warning in answer.warnings] == ["high_dynamic_range"]
     assert name in answer.warnings[0].detail
     assert np.abs(quarters(clips[0, 0, 0]) - QUARTERS).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("resize", ["swscale_bilinear", "opencv_bilinear"])
+@pytest.mark.parametrize(
+    ("matrix", "full", "bits"),
+    [
+        ("bt601", False, 8),
+        ("bt601", True, 8),
+        ("bt709", False, 8),
+        ("bt709", True, 10),
+        ("bt2020", False, 10),
+        (None, False, 8),
+    ],
+)
+def test_clips_in_420_are_of_bt601_in_limited_range_whatever_the_file_is(
+    tmp_path: Path, matrix: str | None, full: bool, bits: int, resize: Resize
+) -> None:
+    path = write(tmp_path / "a.mp4", matrix, full, bits)
+    _, clips = decode(path, model=spec(clip_format="yuv420", resize=resize))
+    assert clips.shape[-3:] == (SIZE * 3 // 2, SIZE, 1)
+    rgb = yuv420_to_rgb(torch.from_numpy(clips[0, 0, 0])).numpy()
+    # A level of rounding in each of two conversions is up to four levels of blue.
+    assert np.abs(quarters(rgb) - QUARTERS).max() <= TOLERANCE + 2
+    luma = clips[0, 0, 0].reshape(-1)[: SIZE * SIZE].reshape(SIZE, SIZE)
+    assert np.abs(quarters(luma) - yuv(QUARTERS, "bt601", False, 8)[..., 0]).max() <= TOLERANCE

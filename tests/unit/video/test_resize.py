@@ -37,6 +37,30 @@ def test_three_crops_of_an_upright_picture_are_top_bottom_middle() -> None:
     assert crop_corners(64, 113, spec(), 3) == [(0, 0), (0, 48), (0, 24)]
 
 
+def test_in_420_the_long_side_is_rounded_down_to_an_even_number() -> None:
+    yuv420 = spec(clip_format="yuv420")
+    assert resized_size(720, 1280, yuv420) == (64, 112)
+    assert resized_size(100, 200, yuv420.model_copy(update={"width": 96})) == (96, 192)
+
+
+@pytest.mark.parametrize("side", range(64, 90, 2))
+def test_in_420_every_corner_is_even_and_every_crop_lies_within_the_picture(side: int) -> None:
+    for width, height in ((side, 64), (64, side)):
+        for crops in (1, 3):
+            for left, top in crop_corners(width, height, spec(clip_format="yuv420"), crops):
+                assert left % 2 == top % 2 == 0
+                assert 0 <= left <= width - 64
+                assert 0 <= top <= height - 64
+
+
+def test_in_420_the_second_of_three_crops_ends_less_than_four_pixels_before_the_edge() -> None:
+    for side in range(64, 90, 2):
+        corners = [left for left, _ in crop_corners(side, 64, spec(clip_format="yuv420"), 3)]
+        assert corners[0] == 0
+        assert side - 64 - corners[1] in (0, 2)
+        assert corners[2] == corners[1] // 2
+
+
 def test_wide_pixels_stretch_the_picture() -> None:
     assert display_size(340, 256, Fraction(1024, 765), Orientation()) == (455, 256)
 
