@@ -11,7 +11,6 @@ from typing import Any
 import hiredis
 from redis._parsers.base import BaseParser
 from redis.asyncio import Redis
-from redis.asyncio.connection import Encoder
 from redis.commands.core import AsyncScript
 
 from service.local.redis import LocalRedis
@@ -81,7 +80,6 @@ class Server:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(redis.socket_path))
         self._reader = hiredis.Reader(replyError=BaseParser.parse_error)
-        self._encoder = Encoder("utf-8", "strict", False)
         self.now_ms, self._synced = 0, steady()
         # What redis-py asks for on a connection of its own.
         self.one("HELLO", 3)
@@ -118,16 +116,8 @@ class Server:
 
     def send(self, commands: Sequence[Command]) -> list[Any]:
         """Replies to commands that are sent together; errors stand among them."""
-        encode = self._encoder.encode
         commands = [("EVALSHA", self._time, 0) if command[0] == "TIME" else command for command in commands]
-        self._socket.sendall(
-            b"".join(
-                hiredis.pack_command(
-                    tuple(bytes(part) if isinstance(part, memoryview) else encode(part) for part in _split(command))
-                )
-                for command in commands
-            )
-        )
+        self._socket.sendall(b"".join(map(_packed, commands)))
         return [self._reply() for _ in commands]
 
     def one(self, *command: Any) -> Any:
@@ -162,9 +152,10 @@ class Server:
         return reply
 
 
-def _split(command: Command) -> Command:
+def _packed(command: Command) -> bytes:
     name = command[0] if isinstance(command[0], str) else bytes(command[0]).decode()
-    return (*name.split(), *command[1:])
+    packed: bytes = hiredis.pack_command((*name.split(), *command[1:]))
+    return packed
 
 
 def in_simulated_time(client: Redis, server: Server) -> Redis:
