@@ -1,51 +1,18 @@
-"""An event loop in virtual time: nothing waits, and who goes on next is asked of a scheduler."""
+"""The clocks of a simulation, and its random numbers."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
-import selectors
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from unittest import mock
 
+from tests.virtual_loop import VirtualLoop
+
 EPOCH = 1_800_000_000.0
-
-Idle = Callable[[float | None], float]
-
-
-class _Selector(selectors.SelectSelector):
-    """There is no input or output to wait for: all sockets of a simulation are read where they were written."""
-
-    idle: Idle
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or timeout > 0:
-            self.loop.now += self.idle(timeout)
-        return []
-
-    loop: VirtualLoop
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """`idle(timeout)` is called when no task can go on before the next timer, in `timeout` seconds.
-
-    It lets a task go on and returns 0, or returns how many seconds pass.
-    """
-
-    def __init__(self, idle: Idle) -> None:
-        self.now = 0.0
-        self._chooser = _Selector()
-        self._chooser.idle = idle
-        self._chooser.loop = self
-        super().__init__(self._chooser)
-
-    def time(self) -> float:
-        return self.now
-
 
 skew: ContextVar[Callable[[], float]] = ContextVar("skew", default=lambda: 0.0)
 """How far the clock of the host is off on which the current task runs, in seconds."""

@@ -19,12 +19,13 @@ from service.api.webhook_message import Problem
 from service.queue.webhook_queue import WebhookDelivery
 from tests.simulation import rest
 from tests.simulation.client import send
-from tests.simulation.clock import VirtualLoop, virtual
+from tests.simulation.clock import virtual
 from tests.simulation.ledger import Ledger
 from tests.simulation.plan import APIS, WORKERS, Plan
 from tests.simulation.processes import UPKEEP_S, Api, WorkerProcess
 from tests.simulation.scheduler import Scheduler, Stuck, Torn
 from tests.simulation.server import Server
+from tests.virtual_loop import VirtualLoop
 
 RESTART_S = 1.0
 UNATTENDED_AT_S = 2.0

@@ -7,6 +7,7 @@ import pytest
 
 from service.api.upload import UploadsEnd, UploadTimes, _Patience
 from service.errors import Draining, UploadTimeout
+from tests.virtual_loop import virtual_time
 
 
 async def sent(*pieces: tuple[float, int]) -> AsyncIterator[bytes]:
@@ -26,6 +27,7 @@ def patience(end: UploadsEnd | None = None, **changes: float) -> _Patience:
     return _Patience(UploadTimes(**values | changes), end or UploadsEnd())  # type: ignore[arg-type]
 
 
+@virtual_time
 async def test_an_upload_that_drips_is_cut_off_and_told_how_fast_it_was() -> None:
     with pytest.raises(UploadTimeout, match="less than 1000 bytes per second") as caught:
         await all_of(patience(), sent(*(100 * [(0.02, 1)])))
@@ -34,18 +36,21 @@ async def test_an_upload_that_drips_is_cut_off_and_told_how_fast_it_was() -> Non
     assert caught.value.actual < 1000
 
 
+@virtual_time
 async def test_a_silent_upload_ends_with_its_grace() -> None:
     with pytest.raises(UploadTimeout, match="0 bytes arrived") as caught:
         await patience().next(sent((10.0, 1)))
     assert caught.value.actual == 0
 
 
+@virtual_time
 async def test_bytes_that_came_at_once_may_be_followed_by_a_pause_as_long_as_they_would_have_taken() -> None:
     waiting, stream = patience(upload_grace_s=0.01), sent((0.0, 1_000_000), (0.1, 1))
     assert len(await waiting.next(stream)) == 1_000_000
     assert len(await waiting.next(stream)) == 1
 
 
+@virtual_time
 async def test_the_time_that_the_service_takes_itself_does_not_count() -> None:
     waiting, stream = patience(), sent((0.0, 10), (0.0, 10))
     await waiting.next(stream)
@@ -53,6 +58,7 @@ async def test_the_time_that_the_service_takes_itself_does_not_count() -> None:
     assert len(await waiting.next(stream)) == 10
 
 
+@virtual_time
 async def test_without_a_least_speed_only_pauses_end_an_upload() -> None:
     waiting = patience(upload_min_bytes_per_s=0, upload_idle_s=0.05)
     stream = sent((0.02, 1), (0.02, 1), (0.02, 1), (0.2, 1))
@@ -62,6 +68,7 @@ async def test_without_a_least_speed_only_pauses_end_an_upload() -> None:
         await waiting.next(stream)
 
 
+@virtual_time
 async def test_an_upload_that_a_stop_overtakes_is_refused_and_told_to_come_again() -> None:
     end = UploadsEnd()
     waiting, stream = patience(end), sent((0.0, 10), (30.0, 1))
@@ -74,6 +81,7 @@ async def test_an_upload_that_a_stop_overtakes_is_refused_and_told_to_come_again
     assert caught.value.retry_after_s
 
 
+@virtual_time
 async def test_an_upload_that_is_complete_before_the_stop_is_taken() -> None:
     end = UploadsEnd()
     end.end_after(30.0)
