@@ -131,8 +131,8 @@ def _faded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _scores(axes: Axes, attention: Sequence[FrameAttention]) -> None:
     places = np.arange(len(attention))
     scores = [frame.score for frame in attention]
-    colours = [KEPT if dropped_after(frame) is None else DROPPED for frame in attention]
-    axes.bar(places, scores, width=0.55, color=colours, alpha=0.55)
+    colors = [KEPT if dropped_after(frame) is None else DROPPED for frame in attention]
+    axes.bar(places, scores, width=0.55, color=colors, alpha=0.55)
     axes.plot(places, scores, color="black", linewidth=1.2, marker="o", markersize=3)
     axes.axhline(1 / len(attention), color=FAINT, linewidth=0.8, linestyle="--")
     axes.text(len(attention) - 0.5, 1 / len(attention), " even\n share", va="center", fontsize=7, color=FAINT)

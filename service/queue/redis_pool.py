@@ -266,7 +266,7 @@ async def ask_role(pubsub: PubSub) -> None:
 
 
 class FilePassword(CredentialProvider):
-    """User and password, the password from a file that is read for each connection: whoever rotates it writes it."""
+    """User and password. The password is read from a file for each connection, so that it can be rotated."""
 
     def __init__(self, username: str | None, file: Path) -> None:
         self._username = username

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: one JSON object per line, or coloured text for a terminal."""
+"""Structured logs on standard error: one JSON object per line, or colored text for a terminal."""
 
 from __future__ import annotations
 

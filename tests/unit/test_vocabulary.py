@@ -65,3 +65,21 @@ def test_no_text_says_whoever() -> None:
         path for path in PROSE if path.name != "style.md" and re.search(r"\bwhoever\b", path.read_text("utf-8"), re.I)
     ]
     assert [str(path.relative_to(ROOT)) for path in named] == []
+
+
+BRITISH = re.compile(
+    r"\b(colour|behaviour|favour|honour|centre[ds]?\b|catalogue|licence|analyse|"
+    r"(organ|recogn|normal|initial|serial|optim|summar|minim|maxim)is(e|ed|er|es|ing|ation)\b)",
+    re.I,
+)
+# The style guide quotes some, file formats and other people's interfaces name others.
+QUOTED = {"style.md", "changelog.md"}
+
+
+def test_the_spelling_is_american() -> None:
+    found = {
+        str(path.relative_to(ROOT)): sorted({match[0] for match in BRITISH.finditer(path.read_text("utf-8"))})
+        for path in PROSE
+        if path.name not in QUOTED and BRITISH.search(path.read_text("utf-8"))
+    }
+    assert found == {}
