@@ -221,6 +221,13 @@ class Settings(BaseSettings):
         le=8,
         description="Longest that a 202 waits until Redis has its job on disk (`WAITAOF`, Redis 7.2); 0 for no wait.",
     )
+    redis_wait_replicas: int = Field(
+        0, ge=0, le=100, description="Replicas of Redis that must have a job before its 202; 0 for none."
+    )
+    redis_durability: Literal["best_effort", "require"] = Field(
+        "best_effort",
+        description="Whether a 202 is also given where Redis cannot tell that it will keep the job.",
+    )
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Redis address: a `redis://`, `rediss://` or `unix://` URL of one server, `redis+sentinel://` of"
@@ -463,6 +470,12 @@ class Settings(BaseSettings):
             msg = (
                 f"worker_stall_s ({self.worker_stall_s:g}) must exceed triton_timeout_s ({self.triton_timeout_s:g}): "
                 "a worker that waits for Triton is not stuck"
+            )
+            raise ValueError(msg)
+        if self.redis_waitaof_s == 0 and (self.redis_wait_replicas or self.redis_durability == "require"):
+            msg = (
+                "redis_waitaof_s (0) must exceed 0 with redis_wait_replicas or redis_durability=require: "
+                "it is how long a 202 waits for both"
             )
             raise ValueError(msg)
         if self.redis_password_file is not None and RedisUrl.parse(self.redis_url).has_password:

@@ -181,6 +181,8 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     event_stream = JobEventStream(JobEvents(redis, keys), bus, lambda: waiter.draining, places, directory.clock)
     return ApiState(
         redis=redis,
+        keys=keys,
+        durability=durability,
         store=store,
         directory=directory,
         classifier=classifier,
@@ -206,7 +208,10 @@ async def _announce(durability: Durability) -> None:
         missing = await durability.unavailable_reason()
     except QueueUnavailable as error:
         missing = error.detail
-    detail = missing or "a 202 waits until Redis has its job on disk"
+    if missing is not None and durability.required:
+        log.error("durability", waits_for_disk=False, detail=f"No 202 is given: {missing}")
+        return
+    detail = missing or "a 202 waits until Redis has its job where it is safe"
     log.info("durability", waits_for_disk=missing is None, detail=detail)
 
 

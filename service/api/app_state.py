@@ -17,9 +17,11 @@ from service.api.queue_sampler import QueueSampler
 from service.api.streaming import Streaming
 from service.api.upload import UploadsEnd
 from service.api.webhook_sender import Webhooks
+from service.queue.durability import Durability
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
+from service.queue.redis_keys import RedisKeys
 from service.video.pool import DecodePool
 
 
@@ -28,6 +30,8 @@ class ApiState:
     """Collaborators and limits of one API process."""
 
     redis: Redis
+    keys: RedisKeys
+    durability: Durability
     store: JobStore
     directory: ModelDirectory
     classifier: Classifier

@@ -15,6 +15,7 @@ from service.queue.backlog import Backlog, backlogs
 from service.queue.connection import translate_redis_errors
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
+from service.queue.write_probe import check_writable
 from service.telemetry import metrics
 
 NOTHING = Backlog(0, 0.0)
@@ -59,6 +60,7 @@ class QueueSampler:
 
     async def _sample(self) -> None:
         specs, workers = await self._directory.live()
+        await check_writable(self._redis, self._keys)
         with translate_redis_errors():
             memory: Any = await self._redis.info("memory")
         served = {(spec.name, spec.version) for spec in specs}

@@ -153,6 +153,11 @@ class RedisKeys:
         """Pub/sub channel of one job: `scored` when clips were scored, `ended` when it has ended."""
         return f"{self.prefix}:news:{job_id}"
 
+    @property
+    def write_probe(self) -> str:
+        """Empty string, written to learn whether Redis takes writes."""
+        return f"{self.prefix}:write-probe"
+
     def reply_channel(self, reply_to: str) -> str:
         """Pub/sub channel of one api process: ids and outcomes of the jobs that it waits for; empty for the prefix."""
         # The word of earlier releases, whose workers publish on it.

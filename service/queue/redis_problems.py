@@ -73,7 +73,7 @@ def why_unreachable(error: BaseException) -> str:
         if isinstance(cause, ConnectionRefusedError):
             return "it refuses connections"
         if isinstance(cause, FileNotFoundError):
-            return f"there is no {cause.filename or 'such socket'}"
+            return "its socket does not exist"
         if isinstance(cause, AuthenticationError):
             return f"it does not accept user and password ({cause})"
         if isinstance(cause, TimeoutError | RedisTimeoutError):

@@ -158,7 +158,7 @@ def test_health_says_what_it_checked(client: httpx.Client) -> None:
     assert client.get("/health/live").json()["status"] == "ok"
     ready = client.get("/health/ready").json()
     assert ready.pop("sandbox")
-    checks = dict.fromkeys(("redis", "model", "backend", "process", "sandbox"), "ok")
+    checks = dict.fromkeys(("redis", "durability", "model", "backend", "process", "sandbox"), "ok")
     assert ready == {"status": "ok", "checks": checks}
 
 

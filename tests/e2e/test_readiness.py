@@ -54,6 +54,20 @@ def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
     until(lambda: ready(client)[0] == 200)
 
 
+def test_a_redis_that_takes_no_writes_makes_the_api_not_ready(program: Program, client: httpx.Client) -> None:
+    with redis.Redis.from_url(program.redis_url) as server:
+        server.config_set("min-replicas-to-write", 1)
+        try:
+            status, checks = ready(client)
+        finally:
+            server.config_set("min-replicas-to-write", 0)
+    assert (status, checks["redis"]) == (
+        503,
+        "Redis takes no writes now: the server has fewer replicas than it requires. Try again later.",
+    )
+    until(lambda: ready(client)[0] == 200)
+
+
 def test_a_check_that_there_is_not_is_refused(client: httpx.Client) -> None:
     response = client.get("/health/ready", params={"check": "disk"})
     assert (response.status_code, response.json()["code"]) == (422, "invalid_option")

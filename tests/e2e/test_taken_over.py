@@ -230,6 +230,7 @@ def test_an_api_that_loses_its_sandbox_is_not_ready_and_names_the_check(
         assert ready.status_code == 503
         assert ready.json()["checks"] | {"sandbox": ""} == {
             "redis": "ok",
+            "durability": "ok",
             "model": "ok",
             "backend": "ok",
             "process": "ok",

@@ -16,6 +16,8 @@ from service.queue.durability import Durability, DurabilityConfig
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
 from testing.factories import record
+from tests.fixtures.link import Link
+from tests.fixtures.redis_sets import ReplicaSet
 from tests.integration.conftest import TIMES
 
 CONFIG = DurabilityConfig(redis_waitaof_s=5.0)
@@ -129,3 +131,93 @@ async def test_a_kept_job_survives_a_kill_of_the_server(newer: LocalRedis, clien
         assert (await JobStore(again, keys, TIMES).status(job_id)).id == job_id
     finally:
         await again.aclose()
+
+
+REPLICATED = DurabilityConfig(redis_waitaof_s=5.0, redis_wait_replicas=1)
+IMPATIENT = DurabilityConfig(redis_waitaof_s=0.3, redis_wait_replicas=1)
+REQUIRED = DurabilityConfig(redis_waitaof_s=5.0, redis_durability="require")
+
+
+@pytest.fixture(scope="module")
+def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
+    with ReplicaSet(tmp_path_factory.mktemp("set")).running() as started:
+        yield started
+
+
+@pytest.fixture
+async def primary(replica_set: ReplicaSet) -> AsyncIterator[Redis]:
+    """A client of a primary with one replica."""
+    await asyncio.to_thread(replica_set.follow, replica_set.servers[0])
+    client = connect(replica_set.servers[0].url, name="durability")
+    yield client
+    await client.aclose()
+    replica_set.servers[0].client.config_set("appendonly", "yes")
+
+
+async def test_a_job_is_on_the_replica_once_it_is_kept(
+    replica_set: ReplicaSet, primary: Redis, keys: RedisKeys
+) -> None:
+    job_id = await accepted(primary, keys)
+    await Durability(primary, keys, REPLICATED).wait_persisted(job_id)
+    assert replica_set.servers[1].client.exists(keys.job(job_id))
+
+
+async def test_a_job_that_is_on_too_few_replicas_is_refused(
+    replica_set: ReplicaSet, primary: Redis, keys: RedisKeys
+) -> None:
+    with replica_set.servers[1].paused():
+        job_id = await accepted(primary, keys)
+        with pytest.raises(QueueUnavailable, match=r"on 0 of 1 replicas after 0\.3 s"):
+            await Durability(primary, keys, IMPATIENT).wait_persisted(job_id)
+
+
+async def test_without_an_append_only_file_the_memory_of_replicas_counts(
+    replica_set: ReplicaSet, primary: Redis, keys: RedisKeys
+) -> None:
+    await primary.config_set("appendonly", "no")
+    durability = Durability(primary, keys, IMPATIENT)
+    assert await durability.unavailable_reason() is None
+    await durability.wait_persisted(await accepted(primary, keys))
+    with replica_set.servers[1].paused():
+        job_id = await accepted(primary, keys)
+        with pytest.raises(QueueUnavailable, match="on 0 of 1 replicas"):
+            await durability.wait_persisted(job_id)
+
+
+async def test_a_server_with_too_few_replicas_is_named(
+    replica_set: ReplicaSet, primary: Redis, keys: RedisKeys
+) -> None:
+    config = DurabilityConfig(redis_waitaof_s=5.0, redis_wait_replicas=2)
+    assert await Durability(primary, keys, REPLICATED).unavailable_reason() is None
+    assert await Durability(primary, keys, config).unavailable_reason() == "1 of 2 replicas acknowledge writes"
+
+
+async def test_a_wait_that_meets_a_failover_asks_the_new_primary(
+    replica_set: ReplicaSet, primary: Redis, keys: RedisKeys
+) -> None:
+    old, new = replica_set.servers
+    link = Link(old.port)
+    client = connect(f"redis://127.0.0.1:{link.port}", name="durability")
+    try:
+        job_id = await accepted(client, keys)
+        more = DurabilityConfig(redis_waitaof_s=5.0, redis_wait_replicas=2)
+        wait = asyncio.create_task(Durability(client, keys, more).wait_persisted(job_id))
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(new.follow, None)
+        new.client.delete(keys.job(job_id))
+        link.redirect(new.port)
+        await asyncio.to_thread(old.follow, new)
+        with pytest.raises(QueueUnavailable, match="lost the job"):
+            await wait
+    finally:
+        await client.aclose()
+        link.close()
+
+
+async def test_what_is_required_and_cannot_be_promised_is_refused(client: Redis, keys: RedisKeys) -> None:
+    durability = Durability(client, keys, REQUIRED)
+    await durability.wait_persisted(await accepted(client, keys))
+    await client.config_set("appendonly", "no")
+    job_id = await accepted(client, keys)
+    with pytest.raises(QueueUnavailable, match="cannot promise to keep the job: this Redis keeps no append-only file"):
+        await durability.wait_persisted(job_id)

@@ -68,3 +68,17 @@ async def test_while_redis_is_away_nothing_is_claimed_about_the_queue(tmp_path: 
     ):
         assert gauge is not None
         assert math.isnan(gauge)
+
+
+async def test_a_redis_that_takes_no_writes_is_not_up(tmp_path: Path, keys: RedisKeys) -> None:
+    with LocalRedis(tmp_path, persist=False) as server:
+        client = connect(server.url, name="sampler")
+        sampler = QueueSampler(client, keys, ModelDirectory(client, keys), interval_s=60)
+        # It waits for a replica that never comes, and answers everything but writes.
+        await client.config_set("min-replicas-to-write", 1)
+        await sampler.sample()
+        assert shown("vidtr_redis_up") == 0
+        await client.config_set("min-replicas-to-write", 0)
+        await sampler.sample()
+        assert shown("vidtr_redis_up") == 1
+        await client.aclose()

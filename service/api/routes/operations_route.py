@@ -10,11 +10,11 @@ from service.api.admission import check_breakers
 from service.api.app_state import State
 from service.api.schemas import Health
 from service.errors import BackendUnavailable, QueueUnavailable
-from service.queue.connection import translate_redis_errors
+from service.queue.write_probe import check_writable
 from service.telemetry import metrics
 
-Check = Literal["redis", "model", "backend", "process", "sandbox"]
-SHARED: set[Check] = {"redis", "model", "backend"}
+Check = Literal["redis", "durability", "model", "backend", "process", "sandbox"]
+SHARED: set[Check] = {"redis", "durability", "model", "backend"}
 
 router = APIRouter(tags=["operations"])
 # Apart, because a deployment with an internal metrics port leaves it out of the public one.
@@ -40,8 +40,8 @@ async def ready(
         list[Check], Query(description="What has to be well; the others are only reported. Default: all.")
     ] = [],  # noqa: B006 - FastAPI copies it
 ) -> Health:
-    """200 when Redis answers, a worker serves the default model, its engine answers, the process is not stopping and
-    decodes are sandboxed as `decode_sandbox` requires."""
+    """200 when Redis takes writes and keeps jobs as `redis_durability` requires, a worker serves the default model, its
+    engine answers, the process is not stopping and decodes are sandboxed as `decode_sandbox` requires."""
     checks = await _shared(state, check)
     checks["process"] = "draining" if state.waiter.draining else "ok"
     missing = state.pool.unsafe
@@ -58,10 +58,11 @@ async def _shared(state: State, asked: list[Check]) -> dict[str, str]:
     of a process that has nothing to do with it."""
     if asked and not SHARED & set(asked):
         return dict.fromkeys(sorted(SHARED), "unknown")
-    checks = {"redis": "ok", "model": "ok", "backend": "ok"}
+    checks = {"redis": "ok", "durability": "ok", "model": "ok", "backend": "ok"}
     try:
-        with translate_redis_errors():
-            await state.redis.ping()
+        await check_writable(state.redis, state.keys)
+        if state.durability.required and (missing := await state.durability.unavailable_reason()) is not None:
+            checks["durability"] = f"No 202 is given: {missing}."
         specs, workers = await state.directory.live()
         served = [spec for spec in specs if spec.name == state.default_model]
         if served:
@@ -69,7 +70,7 @@ async def _shared(state: State, asked: list[Check]) -> dict[str, str]:
         else:
             checks |= {"model": f"No worker serves {state.default_model}.", "backend": "unknown"}
     except QueueUnavailable as error:
-        checks |= {"redis": error.detail, "model": "unknown", "backend": "unknown"}
+        checks |= {"redis": error.detail, "durability": "unknown", "model": "unknown", "backend": "unknown"}
     except BackendUnavailable as error:
         checks["backend"] = error.detail
     return checks
