@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 import structlog
 
 from service.api.shares import Shares
-from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
-from service.errors import RETRY_AFTER_S, BackendUnavailable, QueueFull, QueueUnavailable, VidtrError
+from service.contracts import JobClass, JobRequest, ModelSpec
+from service.errors import RETRY_AFTER_S, BackendUnavailable, QueueFull, QueueUnavailable, UnknownModel, VidtrError
 from service.periodic import Periodic
-from service.queue.capacity import QueueCapacity, Reservation, drain_rate, retry_after
+from service.queue.capacity import QueueCapacity, Reservation, retry_after
+from service.queue.fleet import Fleet
 from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
 from service.queue.model_directory import ModelDirectory
 from service.telemetry import metrics
@@ -22,7 +24,9 @@ from service.video.decode_scheduler import DecodeScheduler
 log = structlog.get_logger()
 
 RENEWALS_PER_TTL = 3
-LIVE_S = 0.1
+LIVE_S = 1.0
+# Where an upload would be refused for what was read, it is read again if it is older.
+REFUSAL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,9 @@ class Admission:
         self._uploads = self._shares.of("uploads", config.max_concurrent_uploads)
         self._held: dict[str, Admitted] = {}
         self._claims: dict[str, Claim] = {}
-        self._live: tuple[list[ModelSpec], list[WorkerStatus]] | None = None
-        self._live_until = 0.0
+        self._live: tuple[list[ModelSpec], Fleet] = [], Fleet({})
+        self._live_at = -math.inf
+        self._reading = asyncio.Lock()
         self._renewal = Periodic("admission", config.reservation_ttl_s / RENEWALS_PER_TTL, self._renew)
 
     def start(self) -> None:
@@ -158,9 +163,9 @@ class Admission:
         if admitted.most_clips <= begun.clips:
             return
         with _counted():
-            served, workers = await self._seen()
+            served, fleet = await self._seen(LIVE_S)
             wanted = replace(begun, clips=admitted.most_clips)
-            rate = drain_rate(workers, begun.model)
+            rate = fleet.drain_rate(begun.model)
             await self._reserve(wanted, served, rate, admitted.deadline_s, wanted.clips, begun)
             admitted.reservation = wanted
 
@@ -177,14 +182,12 @@ class Admission:
         asynchronous: bool,
         caller: str,
     ) -> Admitted:
-        served, workers = await self._seen()
-        spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
-        check_breakers(spec, workers)
+        spec, served, fleet = await self._pick(options)
         most = self._most_clips(options)
         job_class = self.job_class(most, asynchronous=asynchronous)
         start = min(most, self._config.reservation_start_clips)
         wanted = Reservation(job_id, job_class, start, spec.clip_bytes, spec.name, caller)
-        await self._reserve(wanted, served, drain_rate(workers, spec.name), deadline_s, most)
+        await self._reserve(wanted, served, fleet.drain_rate(spec.name), deadline_s, most)
         return Admitted(spec, wanted, most, deadline_s, claim)
 
     async def _reserve(
@@ -201,11 +204,29 @@ class Admission:
             wanted, served, rate, deadline_s, most_clips=most_clips, instead=instead, shared=shared
         )
 
-    async def _seen(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
-        """The live models and workers, read at most every `LIVE_S`: they announce themselves every few seconds."""
-        now = asyncio.get_running_loop().time()
-        if self._live is None or now >= self._live_until:
-            self._live, self._live_until = await self._directory.live(), now + LIVE_S
+    async def _pick(self, options: JobRequest) -> tuple[ModelSpec, list[ModelSpec], Fleet]:
+        """The model that is asked for, where a worker serves it with an engine that works, and all that is served."""
+        for most_age_s in (LIVE_S, REFUSAL_S):
+            served, fleet = await self._seen(most_age_s)
+            try:
+                spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
+                check_breakers(spec, fleet)
+            except (BackendUnavailable, UnknownModel):
+                if most_age_s == REFUSAL_S:
+                    raise
+            else:
+                break
+        return spec, served, fleet
+
+    async def _seen(self, most_age_s: float) -> tuple[list[ModelSpec], Fleet]:
+        """The live models and workers, as they were `most_age_s` ago or later."""
+        now = asyncio.get_running_loop().time
+        if now() - self._live_at > most_age_s:
+            async with self._reading:
+                # Another upload may have read them meanwhile.
+                if (asked := now()) - self._live_at > most_age_s:
+                    self._live = await self._directory.live()
+                    self._live_at = asked
         return self._live
 
     def _check_decode_wait(self, caller: str, deadline_s: float) -> None:
@@ -253,14 +274,8 @@ def _counted() -> Iterator[None]:
         raise
 
 
-def check_breakers(spec: ModelSpec, workers: list[WorkerStatus]) -> None:
+def check_breakers(spec: ModelSpec, fleet: Fleet) -> None:
     """Raise BackendUnavailable where the circuit breaker of every worker that serves the model is open."""
-    serving = [
-        worker
-        for worker in workers
-        if (spec.route in worker.routes if spec.route else f"{spec.name}:{spec.version}" in worker.models)
-    ]
-    if serving and all(worker.breaker == "open" for worker in serving):
-        retry_in_s = min(worker.retry_in_s for worker in serving)
+    if (retry_in_s := fleet.engine_away_s(spec)) is not None:
         detail = f"The inference backend of model {spec.name} does not respond. Try again later."
         raise BackendUnavailable(detail, retry_after_s=max(1.0, retry_in_s))

@@ -59,7 +59,7 @@ class QueueSampler:
                     gauge.labels(model, job_class).set(math.nan)
 
     async def _sample(self) -> None:
-        specs, workers = await self._directory.live()
+        specs, fleet = await self._directory.live()
         await check_writable(self._redis, self._keys)
         with translate_redis_errors():
             memory: Any = await self._redis.info("memory")
@@ -77,7 +77,7 @@ class QueueSampler:
         self._served |= served
         metrics.MODELS_SERVED.set(len(served))
         for state in BREAKER_STATES:
-            metrics.WORKERS.labels(state).set(sum(worker.breaker == state for worker in workers))
+            metrics.WORKERS.labels(state).set(fleet.with_breaker(state))
         metrics.REDIS_UP.set(1)
         metrics.REDIS_MEMORY_BYTES.set(memory["used_memory"])
         metrics.REDIS_MEMORY_LIMIT_BYTES.set(memory["maxmemory"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.contracts import JobClass, ModelSpec, WorkerStatus
+from service.contracts import JobClass, ModelSpec
 from service.errors import RETRY_AFTER_S, QueueFull
 from service.queue.clip_routes import routes
 from service.queue.connection import translate_redis_errors
@@ -71,12 +71,6 @@ class Found:
     first: int
     own_clips: int
     own_bytes: int
-
-
-def drain_rate(workers: Iterable[WorkerStatus], model: str) -> float | None:
-    """Clips per second that the live workers of `model` score together; None where no worker has measured it."""
-    rates = [w.clips_per_s[model] for w in workers if w.breaker != "open" and model in w.clips_per_s]
-    return sum(rates) if rates else None
 
 
 def retry_after(excess: float, ahead: float, per_s: float | None) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +13,7 @@ from service.errors import RETRY_AFTER_S, BackendUnavailable, UnknownModel
 from service.queue.clip_routes import route_of
 from service.queue.clock import Clock
 from service.queue.connection import translate_redis_errors
+from service.queue.fleet import Fleet, share_of
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
 
@@ -32,7 +32,15 @@ class ModelDirectory:
         self.clock = Clock()
         self._redis = redis
         self._keys = keys
-        self._indexes = {"workers": keys.workers, "models": keys.models, "routes": keys.routes}
+        fleet = {"fleet": keys.fleet, "shares": keys.fleet_shares, "sums": keys.fleet_sums}
+        self._of_worker = {"workers": keys.workers, **fleet}
+        self._all = {
+            "workers": keys.workers,
+            "models": keys.models,
+            "routes": keys.routes,
+            **fleet,
+            "retries": keys.fleet_retries,
+        }
         prefixes = KeyPrefixes(keys)
         self._prefixes = {
             "worker_prefix": prefixes.worker,
@@ -48,6 +56,7 @@ class ModelDirectory:
             "classes": list(JobClass),
         }
         self._announce = Script(redis, "announce")
+        self._withdraw = Script(redis, "withdraw")
         self._live = Script(redis, "live")
         self._clear = Script(redis, "clear_streams")
 
@@ -57,8 +66,11 @@ class ModelDirectory:
             with translate_redis_errors():
                 await self.clock.measured(self._redis.time(), lambda time: time)
 
-    async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> None:
-        """Announce that a live worker serves these models for the next `ttl_s` seconds, with its status."""
+    async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> int:
+        """Announce that a live worker serves these models for the next `ttl_s` seconds, with its status.
+
+        Returns the number of live workers, those of the release before included.
+        """
         by_name = {spec.name: "" for spec in specs}
         by_version = {
             f"{spec.name}:{spec.version}": spec.model_dump_json(exclude={"route"})
@@ -71,29 +83,32 @@ class ModelDirectory:
             for route, spec in ((route_of(spec), spec) for spec in specs)
         } | by_name
         by_worker = {status.worker: status.model_dump_json()}
+        share = "".join(f"{name}\n{amount}\n" for name, amount in sorted(share_of(status).items()))
         with translate_redis_errors():
             announcing = self._announce(
-                keys=self._indexes,
+                keys=self._all,
                 args={
                     "life_ms": int(ttl_s * 1000),
                     **self._prefixes,
                     "worker_count": len(by_worker),
                     "model_count": len(by_version),
                     "route_count": len(by_route),
+                    "worker": status.worker,
+                    "share": share,
+                    "retry_in_s": status.retry_in_s,
                     "names_and_values": [
                         part for values in (by_worker, by_version, by_route) for pair in values.items() for part in pair
                     ],
+                    "open": [*status.models, *status.routes] if status.breaker == "open" else [],
                 },
             )
-            await self.clock.measured(announcing, lambda time: time)
+            reply: Any = await self.clock.measured(announcing, lambda reply: reply)
+        return int(reply[2])
 
     async def withdraw(self, worker: str) -> None:
         """Delete the announcement of a worker that stops. Those of its models expire: its peers may serve them too."""
         with translate_redis_errors():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.zrem(self._keys.workers, worker)
-            pipe.delete(self._keys.worker(worker))
-            await pipe.execute()
+            await self._withdraw(keys={**self._of_worker, "status": self._keys.worker(worker)}, args={"worker": worker})
 
     async def clear(self) -> None:
         """Delete the streams that no live worker reads, once the jobs of all their entries have ended."""
@@ -101,25 +116,36 @@ class ModelDirectory:
         with translate_redis_errors():
             await self._clear(keys={"models": keys.models, "routes": keys.routes}, args=self._cleared)
 
-    async def live(self) -> tuple[list[ModelSpec], list[WorkerStatus]]:
-        """The models that live workers serve, by name and newest version first, and all live workers.
+    async def live(self) -> tuple[list[ModelSpec], Fleet]:
+        """The models that live workers serve, by name and newest version first, and the sums over all live workers.
 
-        Of several weights of one version those that most workers serve come first.
+        Of several weights of one version those that most workers serve come first. The cost does not depend on the
+        number of workers, except for those of the release before.
         """
         with translate_redis_errors():
             found: Any = await self.clock.measured(
-                self._live(keys=self._indexes, args=self._prefixes), lambda reply: reply[3]
+                self._live(keys=self._all, args=self._prefixes), lambda reply: reply[5]
             )
-        workers = [WorkerStatus.model_validate_json(data) for data in found[0]]
-        specs = [_spec(data) for data in found[2] if data]
+        models, announced, sums, retries, others, _ = found
+        now = self.clock.now()
+        fleet = Fleet(
+            {name: int(amount) for name, amount in _named(sums).items()},
+            {name: max(0.0, float(at) - now) for name, at in _named(retries).items()},
+        )
+        if others:
+            fleet = fleet.joined_by(WorkerStatus.model_validate_json(data) for data in others)
+        specs = [_spec(data) for data in announced if data]
         routes = {spec.route for spec in specs}
         # Models that only workers of an earlier release serve.
-        specs += [spec for spec in map(_spec, found[1]) if route_of(spec) not in routes]
-        return _ranked(specs, workers), workers
+        specs += [spec for spec in map(_spec, models) if route_of(spec) not in routes]
+        return _ranked(specs, fleet), fleet
 
     async def workers(self) -> list[WorkerStatus]:
-        """Every live worker."""
-        return (await self.live())[1]
+        """Every live worker: as much work as there are workers."""
+        with translate_redis_errors():
+            names: Any = await self._redis.zrange(self._keys.workers, 0, -1)
+            found: Any = await self._redis.mget([self._keys.worker(name.decode()) for name in names]) if names else ()
+        return [WorkerStatus.model_validate_json(data) for data in found if data]
 
     async def list(self) -> list[ModelSpec]:
         """Every model version that a live worker serves, by name and then newest version first."""
@@ -147,9 +173,15 @@ class ModelDirectory:
         raise UnknownModel(detail, actual=name)
 
 
-def _ranked(specs: Iterable[ModelSpec], workers: Iterable[WorkerStatus]) -> list[ModelSpec]:
-    serving = Counter(route for worker in workers for route in worker.routes)
-    return sorted(specs, key=lambda spec: (spec.name, -int(spec.version), -serving[spec.route], spec.weights_sha256))
+def _ranked(specs: Iterable[ModelSpec], fleet: Fleet) -> list[ModelSpec]:
+    return sorted(
+        specs, key=lambda spec: (spec.name, -int(spec.version), -fleet.serving(spec.route), spec.weights_sha256)
+    )
+
+
+def _named(flat: Sequence[bytes]) -> Mapping[str, bytes]:
+    """A reply of HGETALL from within a script."""
+    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
 
 @lru_cache(maxsize=64)

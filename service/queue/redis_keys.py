@@ -98,8 +98,28 @@ class RedisKeys:
 
     @property
     def workers(self) -> str:
-        """Sorted set of live workers, scored by the time until which their heartbeat holds."""
+        """Sorted set of live workers of all releases, scored by the time until which their heartbeat holds."""
         return f"{self.prefix}:workers"
+
+    @property
+    def fleet(self) -> str:
+        """The same set without the workers of the release before."""
+        return f"{self.prefix}:fleet"
+
+    @property
+    def fleet_shares(self) -> str:
+        """Hash: what each worker of the fleet adds to the sums."""
+        return f"{self.fleet}:shares"
+
+    @property
+    def fleet_sums(self) -> str:
+        """Hash: the sums over the fleet, by the names that `service.queue.fleet` gives them."""
+        return f"{self.fleet}:sums"
+
+    @property
+    def fleet_retries(self) -> str:
+        """Hash: by model or route, the Unix time at which an engine that is away is tried again."""
+        return f"{self.fleet}:retries"
 
     @property
     def deadlines(self) -> str:

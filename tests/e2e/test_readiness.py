@@ -1,13 +1,16 @@
 """What readiness says of each dependency."""
 
+import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 import redis
 
 from service.contracts import WorkerStatus
+from service.queue.connection import connect
+from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
 from testing.program import Program
 
@@ -24,27 +27,31 @@ def ready(client: httpx.Client) -> tuple[int, dict[str, str]]:
     return response.status_code, response.json()["checks"]
 
 
+async def announce(redis_url: str, keys: RedisKeys, statuses: Sequence[WorkerStatus]) -> None:
+    """Say of workers what they would say of themselves."""
+    client = connect(redis_url, name="tests")
+    for status in statuses:
+        await ModelDirectory(client, keys).announce([], status, 5.0)
+    await client.aclose()
+
+
 def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
     program: Program, client: httpx.Client
 ) -> None:
     keys = RedisKeys("vidtr")
     with redis.Redis.from_url(program.redis_url) as server:
-        away = {}
-        for name in server.zrange(keys.workers, 0, -1):
-            worker = keys.worker(name.decode())
-            known = WorkerStatus.model_validate_json(server.get(worker))
-            away[worker] = known.model_copy(update={"breaker": "open", "retry_in_s": 1.0}).model_dump_json()
+        names = [keys.worker(name.decode()) for name in server.zrange(keys.workers, 0, -1)]
+        known = [WorkerStatus.model_validate_json(server.get(name)) for name in names]
+        away = [one.model_copy(update={"breaker": "open", "retry_in_s": 1.0}) for one in known]
 
         def seen() -> bool:
             # The workers themselves say that all is well with every heartbeat.
-            for worker, status in away.items():
-                server.set(worker, status, px=5000)
+            asyncio.run(announce(program.redis_url, keys, away))
             status, checks = ready(client)
             return status == 503 and "does not respond" in checks["backend"] and checks["redis"] == "ok"
 
         until(seen)
-        for worker, status in away.items():
-            server.set(worker, status, px=5000)
+        asyncio.run(announce(program.redis_url, keys, away))
         of_the_pod = client.get("/health/ready", params={"check": ["redis", "process"]})
         assert of_the_pod.status_code == 200
         assert "does not respond" in of_the_pod.json()["checks"]["backend"]

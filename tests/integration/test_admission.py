@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 from collections.abc import Iterable
 
@@ -6,9 +7,10 @@ from redis.asyncio import Redis
 
 from service.api.admission import Admission, AdmissionConfig
 from service.api.shares import Shares
-from service.contracts import JobClass, JobRequest, WorkerStatus
-from service.errors import QueueFull
+from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
+from service.errors import QueueFull, UnknownModel
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
+from service.queue.fleet import Fleet
 from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
@@ -72,6 +74,43 @@ async def test_an_idle_process_takes_an_upload_however_slow_the_last_ones_were(
     scheduler.observe(1000.0)
     async with admit(admission, "a") as admitted:
         assert admitted.spec.name == "tiny"
+
+
+async def test_uploads_at_one_time_share_one_look_at_what_is_served(
+    admission: Admission, directory: ModelDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, live = 0, directory.live
+
+    async def counted() -> tuple[list[ModelSpec], Fleet]:
+        nonlocal looks
+        looks += 1
+        return await live()
+
+    monkeypatch.setattr(directory, "live", counted)
+    monkeypatch.setattr("service.api.admission.LIVE_S", 1000.0)
+    async with contextlib.AsyncExitStack() as stack:
+        await asyncio.gather(*(stack.enter_async_context(admit(admission, str(number))) for number in range(8)))
+    assert looks == 1
+
+
+async def test_a_model_that_was_not_there_a_moment_ago_is_looked_for_again(
+    admission: Admission, directory: ModelDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.admission.LIVE_S", 1000.0)
+    monkeypatch.setattr("service.api.admission.REFUSAL_S", 0.0)
+    async with admit(admission, "a"):
+        pass
+    wanted = JobRequest(windows=1, model="new")
+    with pytest.raises(UnknownModel):
+        await model_for(admission, wanted)
+    await directory.announce([spec(name="new")], WorkerStatus(worker="one", models=("new:1",)), ttl_s=60.0)
+    assert await model_for(admission, wanted) == "new"
+
+
+async def model_for(admission: Admission, wanted: JobRequest) -> str:
+    """The model that an upload is admitted for."""
+    async with admission.admit("b", wanted, None, 10.0, asynchronous=False) as admitted:
+        return admitted.spec.name
 
 
 async def test_more_uploads_than_a_process_may_hold_are_refused(admission: Admission) -> None:

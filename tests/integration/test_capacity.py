@@ -1,9 +1,9 @@
 import pytest
 from redis.asyncio import Redis
 
-from service.contracts import JobClass, WorkerStatus
+from service.contracts import JobClass
 from service.errors import QueueFull
-from service.queue.capacity import MOST_SPREAD_S, CapacityConfig, QueueCapacity, Reservation, drain_rate, retry_after
+from service.queue.capacity import MOST_SPREAD_S, CapacityConfig, QueueCapacity, Reservation, retry_after
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
 from testing.factories import decoded, record, spec
@@ -120,13 +120,3 @@ async def test_interactive_jobs_do_not_wait_for_bulk_ones(redis: Redis, keys: Re
 
 async def test_a_job_that_nobody_goes_before_is_never_refused_for_its_wait(redis: Redis, keys: RedisKeys) -> None:
     await QueueCapacity(redis, keys, limits()).reserve(wanted("a", 8), [SPEC], 0.1, 10.0)
-
-
-def test_the_drain_rate_is_that_of_the_workers_that_work() -> None:
-    workers = [
-        WorkerStatus(worker="a", clips_per_s={"tiny": 2.0}),
-        WorkerStatus(worker="b", clips_per_s={"tiny": 3.0, "other": 9.0}),
-        WorkerStatus(worker="c", clips_per_s={"tiny": 100.0}, breaker="open"),
-    ]
-    assert drain_rate(workers, "tiny") == 5.0
-    assert drain_rate(workers, "nobody") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from service.contracts import JobClass, JobState
@@ -59,6 +59,7 @@ def check(world: World) -> None:
             world.ledger.violated(f"request {number} was told of a job that nobody made")
     _check_keys(world)
     _check_reservations(world)
+    _check_fleet(world)
     if not world.plan.unattended:
         _check_leftovers(world, letters)
     for spent in world.ledger.spent.values():
@@ -191,6 +192,17 @@ def _check_reservations(world: World) -> None:
         world.ledger.violated("what is reserved is counted wrong")
     if members != [member.decode() for member in world.server.one("ZRANGE", KEYS.reserved, 0, -1)]:
         world.ledger.violated("reservations are not among those that the release before reads")
+
+
+def _check_fleet(world: World) -> None:
+    """The sums over the live workers are what they add up to."""
+    sums: Counter[str] = Counter()
+    for share in world.server.one("HGETALL", KEYS.fleet_shares).values():
+        lines = share.decode().splitlines()
+        sums.update({name: int(amount) for name, amount in zip(lines[::2], lines[1::2], strict=True)})
+    found = world.server.one("HGETALL", KEYS.fleet_sums)
+    if sums != {name.decode(): int(amount) for name, amount in found.items()}:
+        world.ledger.violated("the sums over the workers are not what they add up to")
 
 
 def _check_leftovers(world: World, letters: set[str]) -> None:

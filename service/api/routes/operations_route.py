@@ -63,10 +63,10 @@ async def _shared(state: State, asked: list[Check]) -> dict[str, str]:
         await check_writable(state.redis, state.keys)
         if state.durability.required and (missing := await state.durability.unavailable_reason()) is not None:
             checks["durability"] = f"No 202 is given: {missing}."
-        specs, workers = await state.directory.live()
+        specs, fleet = await state.directory.live()
         served = [spec for spec in specs if spec.name == state.default_model]
         if served:
-            check_breakers(served[0], workers)
+            check_breakers(served[0], fleet)
         else:
             checks |= {"model": f"No worker serves {state.default_model}.", "backend": "unknown"}
     except QueueUnavailable as error:
