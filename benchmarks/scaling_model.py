@@ -2,9 +2,10 @@
 
 Every part has a bound: the engines their service time, each process with one event loop and each Redis with one
 command thread the inverse of a clip's CPU seconds, a machine its cores. The lowest bound is the rate, and its part is
-the one to widen. The constants are those of `benchmarks.queue_throughput`; nothing else is fitted.
+the one to widen. The constants are those of `benchmarks.queue_throughput`, `benchmarks.triton_transport` and
+`benchmarks.decode_cost`; nothing else is fitted. A GPU's rate is an assumption: no GPU was at hand.
 
-    python -m benchmarks.scaling_model [--from benchmarks/results/queue_throughput.json] [--gpu-clips-per-s N]
+    python -m benchmarks.scaling_model [--from benchmarks/results/queue_throughput.json]
 """
 
 from __future__ import annotations
@@ -12,18 +13,48 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import decode_cost
+
 RECORDED = Path(__file__).with_name("scaling.json")
 # A process is planned for this share of its time, else its queue grows without bound.
 USABLE = 0.7
-GPUS = (1, 2, 4, 8, 16, 64, 256, 1000)
-# What one GPU answers is an assumption, and an argument. 39 GFLOPs a clip at 20 TFLOP/s reached give about 500.
-GPU_CLIPS_PER_S = 500.0
 NETWORK_BYTES_PER_S = 25e9 / 8
+# One inference of C-VidTr-S, as `vidtr models show cvidtr_s_8x8` counts it.
+CLIP_FLOPS = 124.1e9
+# gRPC to Triton, a batch of 8, as `benchmarks.triton_transport` measured it (docs/benchmarks.md).
+TRANSPORT_S = 0.0249
+# Redis' documentation recommends clusters of up to 1,000 nodes; half of them are replicas.
+CLUSTER_PRIMARIES = 500
+GPU_HOST_CORES = (16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What one GPU is assumed to do: the peak of its data sheet, dense, and the share of it that is reached."""
+
+    name: str
+    peak_flops: float
+    share: float
+
+    @property
+    def clips_per_s(self) -> float:
+        return self.peak_flops * self.share / CLIP_FLOPS
+
+
+# Peaks of NVIDIA's data sheet for the H100 SXM; the shares are guesses.
+ASSUMED = (
+    Gpu("FP32 without TF32, TorchScript", 67e12, 0.55),
+    Gpu("bf16, TorchScript", 989e12, 0.15),
+    Gpu("bf16, TorchScript, batches of 32", 989e12, 0.25),
+    Gpu("bf16, compiled, batches of 32", 989e12, 0.4),
+)
+PLANNED = ASSUMED[2]
+GPUS = (1, 4, 16, 64, 256, 1000)
+IN_FLIGHT = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +99,23 @@ def predicted(constants: Constants, workers: int, service_s: float, cores: int) 
     return bounds(constants, workers, service_s, cores)[0].per_s
 
 
+def worker_per_s(constants: Constants, gpu_clips_per_s: float, in_flight: int = 1) -> float:
+    """Clips per second of one worker before a Triton of this rate, with so many batches in flight."""
+    batch_s = constants.batch / gpu_clips_per_s + constants.cycle_s + TRANSPORT_S
+    return min(in_flight * constants.batch / batch_s, USABLE / constants.worker_s)
+
+
+def redis_per_s(constants: Constants, *, kept: bool) -> float:
+    """Clips per second of one Redis, whose payloads are kept in its append-only file or are not."""
+    by_time = USABLE / (constants.redis_disk_s if kept else constants.redis_s)
+    return min(by_time, USABLE * NETWORK_BYTES_PER_S / constants.clip_bytes)  # a link carries both ways at once
+
+
+def partitioned(constants: Constants, partitions: int, primaries: int, *, kept: bool) -> float:
+    """Clips per second of a cluster. All partitions get as much, so the primary that has most of them is full first."""
+    return redis_per_s(constants, kept=kept) * partitions / math.ceil(partitions / primaries)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a fleet needs to keep its GPUs busy."""
@@ -77,35 +125,53 @@ class Plan:
     api_cores: int
     """to enqueue and take up results; decoding comes on top"""
     workers: int
+    """with one batch in flight each"""
+    workers_overlapped: int
+    """with `IN_FLIGHT` of them"""
     redis: int
-    """servers among which clips are spread, kept in memory"""
+    """primaries among which clips are spread, kept in memory"""
+    redis_kept: int
+    """the same with an append-only file"""
     redis_bytes_per_s: float
     """in and out, over all of them"""
+
+    @property
+    def installations(self) -> int:
+        """Clusters of `CLUSTER_PRIMARIES` with an append-only file, each behind a name of its own."""
+        return math.ceil(self.redis_kept / CLUSTER_PRIMARIES)
 
 
 def planned(constants: Constants, gpus: int, gpu_clips_per_s: float) -> Plan:
     """Rounded up, with every process used to `USABLE`, one worker for each GPU at least."""
     rate = gpus * gpu_clips_per_s
-    traffic = 2 * constants.clip_bytes * rate
-    by_time = rate * constants.redis_s / USABLE
-    by_network = traffic / 2 / (NETWORK_BYTES_PER_S * USABLE)  # a link carries both ways at once
+
+    def workers(in_flight: int) -> int:
+        return max(gpus, math.ceil(rate / worker_per_s(constants, gpu_clips_per_s, in_flight)))
+
     return Plan(
         gpus=gpus,
         clips_per_s=rate,
         api_cores=math.ceil(rate * constants.api_s / USABLE),
-        workers=max(gpus, math.ceil(rate * constants.worker_s / USABLE)),
-        redis=math.ceil(max(by_time, by_network)),
-        redis_bytes_per_s=traffic,
+        workers=workers(1),
+        workers_overlapped=workers(IN_FLIGHT),
+        redis=math.ceil(rate / redis_per_s(constants, kept=False)),
+        redis_kept=math.ceil(rate / redis_per_s(constants, kept=True)),
+        redis_bytes_per_s=2 * constants.clip_bytes * rate,
     )
 
 
-def first_limit(constants: Constants, gpu_clips_per_s: float) -> tuple[str, float]:
+def first_limit(constants: Constants, gpu_clips_per_s: float, *, kept: bool = False) -> tuple[str, float]:
     """Of one Redis, one enqueuing process, and a worker for each GPU: which fills up first, and at how many clips/s."""
-    parts = {"redis": USABLE / constants.redis_s, "api": USABLE / constants.api_s}
-    worker = USABLE / constants.worker_s
+    parts = {"redis": redis_per_s(constants, kept=kept), "api": USABLE / constants.api_s}
+    worker = worker_per_s(constants, gpu_clips_per_s)
     if worker < gpu_clips_per_s:
         parts["worker"] = worker
     return min(parts.items(), key=lambda part: part[1])
+
+
+def decode_cores(cpu_s: float, clips_per_s: float) -> int:
+    """Cores that decode so many clips a second, used to `USABLE`."""
+    return math.ceil(clips_per_s * cpu_s / USABLE)
 
 
 def taken(record: dict[str, Any]) -> dict[str, Any]:
@@ -129,44 +195,31 @@ def taken(record: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "constants": asdict(constants), "measured": measured}
 
 
+def decoding(path: Path = decode_cost.RECORDED) -> list[dict[str, Any]]:
+    """The recorded CPU seconds of decoding a clip, by video and clips of it."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["decode"]
+    return rows
+
+
 def load(path: Path = RECORDED) -> tuple[Constants, list[dict[str, float]], int]:
     """The recorded constants, the measurements beside them, and the cores of the machine."""
     data = json.loads(path.read_text())
     return Constants(**data["constants"]), data["measured"], data["machine"]["cores"]
 
 
-def table(plans: Sequence[Plan]) -> str:
-    """As Markdown."""
-    head = "| GPUs | clips/s | API cores | workers | Redis servers | GB/s through Redis |\n|---|---|---|---|---|---|\n"
-    return head + "".join(
-        f"| {p.gpus:,} | {p.clips_per_s:,.0f} | {p.api_cores:,} | {p.workers:,} | {p.redis:,} | "
-        f"{p.redis_bytes_per_s / 1e9:,.1f} |\n"
-        for p in plans
-    )
-
-
 def main() -> None:
     """Print the model's answers; with `--from` take constants and measurements from a new record first."""
+    from benchmarks.scaling_tables import tables
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=Path, help="record of benchmarks.queue_throughput to take over")
-    parser.add_argument("--gpu-clips-per-s", type=float, default=GPU_CLIPS_PER_S)
     arguments = parser.parse_args()
     if arguments.source:
         RECORDED.write_text(json.dumps(taken(json.loads(arguments.source.read_text())), indent=2) + "\n")
     if not RECORDED.exists():
         parser.error("nothing is recorded yet: run benchmarks.queue_throughput --workers 8, then this with --from")
-    constants, measured, cores = load()
-    print(json.dumps(asdict(constants), indent=2))
-    for row in measured:
-        workers, service_s = int(row["workers"]), row["service_s"]
-        lowest = bounds(constants, workers, service_s, cores)[0]
-        print(
-            f"{workers} workers of {service_s} s: measured {row['clips_per_s']:.1f} clips/s, "
-            f"predicted {lowest.per_s:.1f} ({lowest.part})"
-        )
-    part, rate = first_limit(constants, arguments.gpu_clips_per_s)
-    print(f"with GPUs of {arguments.gpu_clips_per_s:g} clips/s, {part} fills up first, at {rate:.0f} clips/s")
-    print(table([planned(constants, gpus, arguments.gpu_clips_per_s) for gpus in GPUS]))
+    for name, table in tables().items():
+        print(f"{name}\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,11 @@ async def _running_redis(settings: Settings) -> list[Finding]:
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
         advice = "set `maxmemory-policy noeviction`: an evicted key is a lost job, a full Redis is an honest 503"
         found.append(Finding("redis memory", "failed", f"the policy is {policy}", advice))
+    needed = settings.max_queue_bytes + settings.dead_letter_max_bytes
+    if 0 < (budget := int(info.get("maxmemory", 0))) < needed:
+        detail = f"maxmemory is {budget} bytes, max_queue_bytes and dead_letter_max_bytes together are {needed}"
+        advice = "raise `maxmemory`, or lower VIDTR_MAX_QUEUE_BYTES: Redis would be full before the queue is"
+        found.append(Finding("redis memory", "warning", detail, advice))
     if not info.get("aof_enabled"):
         advice = "set `appendonly yes` where accepted jobs must survive a restart"
         found.append(Finding("redis persistence", "warning", "no append-only file", advice))

@@ -190,6 +190,25 @@ def licence(package: str) -> str | None:
     return " ".join(filter(None, [metadata["License-Expression"], *classifiers, (metadata["License"] or "")[:60]]))
 
 
+# --- Redis ---------------------------------------------------------------------------------------------------------
+
+
+def bytes_of(name: str) -> int:
+    """The default of a variable of Compose that is a size in Redis' or Docker's way: both count in powers of 1024."""
+    (size,) = set(re.findall(rf"\$\{{{name}:-(\d+)gb?\}}", COMPOSE.read_text()))
+    return int(size) * 1024**3
+
+
+def test_redis_holds_a_full_queue_and_all_dead_letters_with_room_for_jobs_and_results() -> None:
+    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    clips = settings.max_queue_bytes + settings.dead_letter_max_bytes
+    assert bytes_of("REDIS_MAXMEMORY") >= 1.5 * clips
+
+
+def test_the_container_of_redis_has_room_for_what_a_rewrite_copies() -> None:
+    assert bytes_of("REDIS_MEMORY") >= 1.5 * bytes_of("REDIS_MAXMEMORY")
+
+
 # --- Prometheus ----------------------------------------------------------------------------------------------------
 
 

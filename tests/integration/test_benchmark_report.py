@@ -1,25 +1,13 @@
-"""What the gate refuses, what the report marks, and what the model of scaling answers."""
+"""What the gate refuses, and what the report marks."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import gate, report, scaling_model
+from benchmarks import gate, report
 from benchmarks.common import record
-from benchmarks.scaling_model import Constants, bounds, first_limit, planned, predicted
-
-COSTS = Constants(
-    clip_bytes=1_204_224,
-    batch=8,
-    api_s=0.002,
-    worker_s=0.003,
-    redis_s=0.001,
-    redis_disk_s=0.005,
-    cycle_s=0.05,
-)
 
 
 def recorded(**changes: Any) -> dict[str, Any]:
@@ -94,46 +82,3 @@ def test_a_file_that_is_no_record_is_left_out_of_the_report(tmp_path: Path) -> N
     )
     written.rename(tmp_path / "one.json")
     assert [one["benchmark"] for one in report.load(tmp_path)] == ["queue_throughput"]
-
-
-def test_slow_engines_bound_the_rate_until_the_cores_do() -> None:
-    assert bounds(COSTS, workers=2, service_s=1.0, cores=2)[0].part == "engines"
-    assert predicted(COSTS, workers=2, service_s=0.95, cores=2) == pytest.approx(16)
-    assert bounds(COSTS, workers=1000, service_s=0.95, cores=2)[0].part == "cores"
-    assert bounds(COSTS, workers=1000, service_s=0.95, cores=64)[0].part == "api"
-
-
-def test_the_dearest_room_fills_up_first() -> None:
-    assert first_limit(COSTS, gpu_clips_per_s=100)[0] == "api"
-    assert first_limit(COSTS, gpu_clips_per_s=1000)[0] == "worker"
-    assert first_limit(replace(COSTS, redis_s=0.01), gpu_clips_per_s=1000)[0] == "redis"
-
-
-def test_a_fleet_carries_what_its_gpus_answer() -> None:
-    plan = planned(COSTS, 1000, 500)
-    assert plan.workers * scaling_model.USABLE / COSTS.worker_s >= plan.clips_per_s
-    assert plan.redis * scaling_model.USABLE / COSTS.redis_s >= plan.clips_per_s
-    assert plan.redis * scaling_model.NETWORK_BYTES_PER_S >= plan.redis_bytes_per_s / 2
-    assert planned(COSTS, 2000, 500).redis == pytest.approx(2 * plan.redis, abs=1)
-
-
-@pytest.mark.skipif(not scaling_model.RECORDED.exists(), reason="no measurement is recorded")
-def test_the_model_agrees_with_what_was_measured() -> None:
-    constants, measured, cores = scaling_model.load()
-    assert len(measured) >= 2
-    for row in measured:
-        rate = predicted(constants, int(row["workers"]), row["service_s"], cores)
-        assert rate == pytest.approx(row["clips_per_s"], rel=0.25), row
-
-
-def test_constants_and_measurements_are_taken_from_the_record_of_a_run() -> None:
-    cpu = {"redis": 1.0, "worker": 3.0, "own": 2.0}
-    path = {"clip_bytes": 1_204_224, "cpu_ms_per_clip": cpu}
-    rows = [{"workers": n, "service_s": 0.25, "clips_per_s": 20.0 * n, "backend_bound_per_s": 32.0 * n} for n in (1, 2)]
-    disk = {**path, "cpu_ms_per_clip": {**cpu, "redis": 5.0}}
-    found = scaling_model.taken(
-        recorded(figures={"path, in memory": path, "path, kept on disk": disk, "workers": rows})
-    )
-    constants = Constants(**found["constants"])
-    assert constants == replace(COSTS, cycle_s=pytest.approx(0.15))
-    assert [predicted(constants, row["workers"], 0.25, 64) for row in found["measured"]] == pytest.approx([20.0, 40.0])

@@ -67,6 +67,15 @@ def test_a_redis_that_drops_keys_when_it_is_full_fails(tmp_path: Path) -> None:
     assert "→ set `maxmemory-policy noeviction`" in said
 
 
+def test_a_redis_that_is_full_before_the_queue_is_a_warning(tmp_path: Path) -> None:
+    with LocalRedis(tmp_path / "redis", persist=True) as server, Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", 2**30)
+        status, said = doctor(server.url, tmp_path)
+    assert status == 0
+    assert f"warning  redis memory: maxmemory is {2**30} bytes" in said
+    assert "→ raise `maxmemory`, or lower VIDTR_MAX_QUEUE_BYTES" in said
+
+
 def test_a_wrong_password_fails_and_says_so(lasting: LocalRedis, tmp_path: Path) -> None:
     wrong = restricted(lasting.url).replace("@", "-and-more@", 1)
     status, said = doctor(wrong, tmp_path)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import scaling_model
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.cost import Cost, activation_bytes, count_parameters, measure, training_bytes
 from service.model.factory import build_network
@@ -194,3 +195,7 @@ def test_the_bytes_counted_on_meta_tensors_are_those_of_real_tensors(config: Vid
     real = sum(storage.nbytes() for storage in kept.values())
     # PyTorch's own unfused attention also keeps a scaled copy of the keys.
     assert activation_bytes(config, "materialized", dropout=False) == pytest.approx(real, rel=0.05)
+
+
+def test_the_model_of_scaling_plans_with_the_measured_operations_of_a_clip() -> None:
+    assert measure(PRESETS["cvidtr_s_8x8"].config).inference_flops == pytest.approx(scaling_model.CLIP_FLOPS, rel=0.001)
