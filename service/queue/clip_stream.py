@@ -201,15 +201,19 @@ class ClipStream:
         }
 
     async def ack(self, entries: Iterable[ClipEntry]) -> None:
-        """Remove finished entries and their payloads, except those of dead jobs."""
+        """Remove entries that are done with, and their payloads unless a replay needs them."""
         keys = self._keys
         calls: list[Call] = []
         for stream, group in self._by_stream(entries).items():
-            clips = [key for e in group for key in (keys.job(e.job_id), keys.payload(e.job_id, e.clip))]
+            clips = [
+                key
+                for entry in group
+                for key in (keys.job(entry.job_id), keys.scores(entry.job_id), keys.payload(entry.job_id, entry.clip))
+            ]
             calls.append(
                 Call(
-                    {"stream": stream, "jobs_and_payloads": clips},
-                    {"group": GROUP, "entries": [entry.entry_id for entry in group]},
+                    {"stream": stream, "jobs_scores_and_payloads": clips},
+                    {"group": GROUP, "entries_and_clips": [part for e in group for part in (e.entry_id, e.clip)]},
                 )
             )
         await run_all(self._redis, self._dismiss, calls)

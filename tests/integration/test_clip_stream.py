@@ -55,14 +55,39 @@ async def test_payloads_come_in_the_order_of_the_entries_and_a_lost_one_is_none(
     assert [state.payload for state in await stream.look_up(entries[::-1])] == [clip(2), None, clip(0)]
 
 
-async def test_acknowledged_work_frees_the_stream_and_the_payloads(
+async def test_acknowledged_work_leaves_the_stream_and_its_payload_goes_once_it_has_scores(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
+) -> None:
+    job = record(decoded=decoded(windows=3))
+    await store.put_payloads(job.id, memoryview(clip(0) * 3), len(clip(0)))
+    await store.accept(job)
+    await store.record_scores({(job.id, 1): scores()})
+    await redis.set(keys.payload(job.id, 1), clip(0), ex=60)
+    await stream.ack(await stream.read(["tiny"], 8, 10))
+    assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == 0
+    assert [await redis.exists(keys.payload(job.id, number)) for number in range(3)] == [1, 0, 1]
+
+
+async def test_acknowledged_work_of_a_job_that_has_ended_frees_its_payload(
     store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
     job = record()
     await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
     await store.accept(job)
+    await store.finish(job.id, Outcome(JobState.FAILED, error=BackendFailed("the network said no")))
     await stream.ack(await stream.read(["tiny"], 8, 10))
-    assert await redis.xlen(keys.clips("tiny", JobClass.INTERACTIVE)) == 0
+    assert not await redis.exists(keys.payload(job.id, 0))
+
+
+async def test_acknowledged_work_of_a_job_that_is_gone_frees_its_payload(
+    stream: ClipStream, store: JobStore, redis: Redis, keys: RedisKeys
+) -> None:
+    job = record()
+    await store.put_payloads(job.id, memoryview(clip(0)), len(clip(0)))
+    await store.accept(job)
+    entries = await stream.read(["tiny"], 8, 10)
+    await redis.delete(keys.job(job.id))
+    await stream.ack(entries)
     assert not await redis.exists(keys.payload(job.id, 0))
 
 

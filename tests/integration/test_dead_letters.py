@@ -56,6 +56,17 @@ async def test_a_replay_queues_the_clips_without_scores_and_the_job_can_succeed(
     assert await dead.letters() == []
 
 
+async def test_a_replay_keeps_its_clips_where_a_worker_removes_the_entries_of_before_only_then(
+    store: JobStore, dead: DeadLetters, stream: ClipStream
+) -> None:
+    job = await buried(store, dead, windows=3)
+    before = await stream.read(["tiny"], 8, 10)
+    assert await dead.replay(job.id) == 2
+    await stream.ack(before)
+    entries = await stream.read(["tiny"], 8, 10)
+    assert [state.payload for state in await stream.look_up(entries)] == [clip(0), clip(0)]
+
+
 async def test_a_replayed_job_has_its_whole_time_again(
     store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
 ) -> None:

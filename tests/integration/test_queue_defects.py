@@ -10,7 +10,7 @@ from service.queue.clip_stream import ClipStream
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.worker.leases import Leases
-from testing.factories import clip, decoded, record
+from testing.factories import clip, decoded, record, scores
 
 STREAM = JobClass.INTERACTIVE
 
@@ -87,6 +87,7 @@ async def test_finished_work_gives_its_memory_back(
         await store.accept(job)
     full = await bytes_of_queue()
     while entries := (await stream.take([(STREAM, "tiny", 8)])).entries:
+        await store.record_scores({(entry.job_id, entry.clip): scores() for entry in entries})
         await stream.ack(entries)
     assert full > empty + 100 * len(clip(0))
     assert await bytes_of_queue() < empty + 2000

@@ -1,10 +1,17 @@
--- Removes entries and their payloads. The clips of a dead job are kept for its replay. `jobs_and_payloads` has the
--- keys of job and payload of each entry.
--- KEYS: stream, jobs_and_payloads...
--- ARGV: group, entries...
+-- Removes entries, and their payloads where those are of no more use: the job is unknown or has ended, or the clip has
+-- its scores. The clips of a dead job are kept for its replay, and so are those of a job that was replayed since these
+-- entries were delivered. `jobs_scores_and_payloads` has three keys for each entry, `entries_and_clips` its id and the
+-- number of its clip.
+-- KEYS: stream, jobs_scores_and_payloads...
+-- ARGV: group, entries_and_clips...
 local stream, group = KEYS[1], ARGV[1]
-for i = 2, #ARGV do
+local function needed(job, scores, clip)
+  local state = redis.call('HMGET', job, 'total', 'finished')
+  return state[1] and (state[2] == 'dead' or not state[2] and redis.call('HEXISTS', scores, clip) == 0)
+end
+for i = 2, #ARGV, 2 do
+  local first = 3 * i / 2 - 1
   redis.call('XACK', stream, group, ARGV[i])
   redis.call('XDEL', stream, ARGV[i])
-  if redis.call('HGET', KEYS[2 * i - 2], 'finished') ~= 'dead' then redis.call('UNLINK', KEYS[2 * i - 1]) end
+  if not needed(KEYS[first], KEYS[first + 1], ARGV[i + 1]) then redis.call('UNLINK', KEYS[first + 2]) end
 end

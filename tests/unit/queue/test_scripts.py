@@ -58,8 +58,8 @@ def test_a_fragment_comes_once_and_after_those_that_it_includes() -> None:
 def test_values_are_put_in_the_order_of_the_header() -> None:
     given = {"models": 1, "routes": 2}
     assert load("clear_streams").keys.in_order(given) == [1, 2]
-    arguments = {"group": "g", "entries": ["1-0", "2-0"]}
-    assert load("dismiss").arguments.in_order(arguments) == ["g", "1-0", "2-0"]
+    arguments = {"group": "g", "entries_and_clips": ["1-0", 4, "2-0", 5]}
+    assert load("dismiss").arguments.in_order(arguments) == ["g", "1-0", 4, "2-0", 5]
 
 
 @pytest.mark.parametrize(
