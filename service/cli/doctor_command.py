@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 FAILED = 1
+GPU_DEVICE = Path("/dev/nvidiactl")
 SANDBOX_ADVICE = (
     "allow user namespaces (kernel.unprivileged_userns_clone, or the container's seccomp profile) and take a kernel"
     " with Landlock (5.13)"
@@ -110,7 +111,7 @@ def engine(settings: Settings) -> Iterator[Finding]:
             yield Finding("engine", "ok", "torchscript, in the worker process")
     elif "triton_url" in settings.model_fields_set:
         for url in settings.triton_urls:
-            yield asyncio.run(_running_triton(url, settings.triton_key, settings.default_model))
+            yield asyncio.run(_running_triton(url, settings.triton_key, settings.default_model, GPU_DEVICE.exists()))
     else:
         from service.local.triton_install import is_installed
 
@@ -121,17 +122,23 @@ def engine(settings: Settings) -> Iterator[Finding]:
             yield Finding("triton", "failed", f"none is installed in {settings.triton_dir}", advice)
 
 
-async def _running_triton(url: str, key: str | None, model: str) -> Finding:
+async def _running_triton(url: str, key: str | None, model: str, has_gpu: bool) -> Finding:
     from service.errors import VidtrError
     from service.inference.triton_control import ModelControl
 
     name = f"triton {url}"
     try:
-        states = [state for state in await ModelControl(url, TIMEOUT_S, key).states() if state.model == model]
+        control = ModelControl(url, TIMEOUT_S, key)
+        states = [state for state in await control.states() if state.model == model]
+        ready = any(state.state == "READY" for state in states)
+        on_gpu = ready and await control.runs_on_gpu(model)
     except VidtrError as error:
         return Finding(name, "failed", error.detail, "is it started, and is VIDTR_TRITON_URL its gRPC port (8001)?")
-    if any(state.state == "READY" for state in states):
-        return Finding(name, "ok", f"{model} is ready")
+    if ready and not on_gpu and has_gpu:
+        advice = f"run `vidtr models configure {model} --device gpu` and reload it: it then never falls back to the CPU"
+        return Finding(name, "warning", f"{model} runs on the CPU, though this machine has a GPU", advice)
+    if ready:
+        return Finding(name, "ok", f"{model} is ready, on {'the GPU' if on_gpu else 'the CPU'}")
     reasons = "; ".join(f"version {state.version}: {state.state} {state.reason}".strip() for state in states)
     advice = f"run `vidtr models load {model}`, and read Triton's log where that fails"
     return Finding(name, "failed", f"{model} is not ready{': ' + reasons if reasons else ''}", advice)

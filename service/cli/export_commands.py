@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.cli.triton_arguments import takes_triton_options
+from service.cli.triton_arguments import Device, takes_triton_options
 from service.contracts import ClipFormat, Precision
-from service.model.triton_options import TritonOptions
+from service.model.triton_options import GPU_BATCH, GPU_PRECISION, TritonOptions
 from service.settings import Settings
 
 
@@ -20,7 +20,13 @@ def export(
     repository: Annotated[
         Path | None, typer.Option(help="Model repository to write into; the setting model_repository by default.")
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="Number format of the served weights and products.")] = "fp32",
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Number format of the served weights and products: fp32 by default, bf16 for a GPU."),
+    ] = None,
+    max_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Clips in one pass at most: 8 by default, 32 for a GPU.")
+    ] = None,
     clip_format: Annotated[
         ClipFormat | None,
         typer.Option(help="How clips travel: rgb, or yuv420 in half the bytes; of a run as it was trained."),
@@ -29,12 +35,16 @@ def export(
     version: Annotated[int, typer.Option(min=1, help="Of a run: version to write.")] = 1,
     description: Annotated[str, typer.Option(help="Of a run: what the model is, for its users.")] = "",
     *,
+    device: Device,
     triton: TritonOptions | None,
 ) -> None:
     """Write a trained network, or a preset with seeded weights, as TorchScript with its Triton configuration."""
     from service.model.presets import export_preset
     from service.training.config import is_run
 
+    gpu = device == "gpu"
+    number_format: Precision = precision or (GPU_PRECISION if gpu else "fp32")
+    clips = max_batch_size or (GPU_BATCH if gpu else None)
     target, run, drift = repository or Settings().model_repository, Path(model), None
     try:
         if is_run(run):
@@ -46,14 +56,15 @@ def export(
                 name=name or run.name,
                 version=version,
                 description=description,
-                precision=precision,
+                precision=number_format,
                 clip_format=clip_format,
+                max_batch_size=clips,
                 serving=triton,
             )
         elif name or description or version != 1:
             raise ValueError(f"--name, --version and --description belong to a run, and {model} is none")
         else:
-            path = export_preset(model, target, precision, triton, clip_format or "rgb")
+            path = export_preset(model, target, number_format, triton, clip_format or "rgb", clips)
         if clip_format == "yuv420":
             from service.evaluation.clip_format import keep_drift
 

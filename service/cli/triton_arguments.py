@@ -1,17 +1,25 @@
-"""The options of commands that write how Triton serves a model, parsed into one `TritonOptions`."""
+"""The options of commands that write how Triton serves a model, parsed into one `TritonOptions`.
+
+`--device gpu` changes the defaults of the others, also of those that a command reads itself: it gets the device too.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import typer
 
-from service.model.triton_options import TritonOptions
+from service.model.triton_options import ON_GPU, TritonOptions
 
+Device = Literal["any", "gpu"]
 _OPTIONS: dict[str, Any] = {
+    "device": Annotated[
+        Device, typer.Option(help="What the model is to run on: any, or gpu, with other defaults for all options.")
+    ],
     "instances": Annotated[int | None, typer.Option(min=1, help="Copies of the network, on each GPU or on the CPU.")],
     "instance_kind": Annotated[str | None, typer.Option(help="Where they run: auto, cpu or gpu.")],
     "gpus": Annotated[str | None, typer.Option(help="Numbers of the GPUs to use, such as 0,1; all by default.")],
@@ -29,14 +37,17 @@ _OPTIONS: dict[str, Any] = {
 
 
 def takes_triton_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `TritonOptions`; it gets them as its argument `triton`.
+    """Give a command the options of `TritonOptions`; it gets them as its argument `triton`, and `device` if it has one.
 
-    `triton` is None where none of them was given. One that cannot work ends the command with a usage error.
+    `triton` is None where none of them was given and the device is any. One that cannot work ends the command with a
+    usage error.
     """
     signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "triton"]
+    own = [parameter for name, parameter in signature.parameters.items() if name not in ("triton", "device")]
     options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default="any" if name == "device" else None, annotation=annotation
+        )
         for name, annotation in _OPTIONS.items()
     ]
 
@@ -47,6 +58,8 @@ def takes_triton_options(command: Callable[..., None]) -> Callable[..., None]:
             triton = _triton_options(given)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
+        if "device" in signature.parameters:
+            arguments["device"] = given["device"]
         command(**arguments, triton=triton)
 
     run.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
@@ -55,7 +68,7 @@ def takes_triton_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _triton_options(options: dict[str, Any]) -> TritonOptions | None:
     """The options that were given, the others at their defaults; None where none was given. Raises ValueError."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None and name != "device"}
     for name in given.keys() & {"gpus", "preferred_batches"}:
         given[name] = _numbers(name, given[name])
     kind = given.pop("instance_kind", None)
@@ -63,6 +76,10 @@ def _triton_options(options: dict[str, Any]) -> TritonOptions | None:
         raise ValueError(f"--instance-kind must be auto, cpu or gpu, not {kind!r}.")
     if kind is not None:
         given["kind"] = kind
+    if options["device"] == "gpu":
+        if given.get("kind", "gpu") != "gpu":
+            raise ValueError(f"--device gpu cannot have --instance-kind {kind}.")
+        return replace(ON_GPU, **given)
     return TritonOptions(**given) if given else None
 
 

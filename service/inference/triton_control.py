@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 from tritonclient.utils import InferenceServerException
 
 from service.errors import BackendFailed
@@ -43,6 +44,13 @@ class ModelControl:
         """Versions of `model` that answer, oldest first."""
         ready = [s.version for s in await self.states() if s.model == model and s.state == "READY"]
         return sorted(ready, key=int)
+
+    async def runs_on_gpu(self, model: str) -> bool:
+        """Whether every instance of a ready model is on a GPU: KIND_AUTO was settled when it was loaded."""
+        async with self._client() as server:
+            answer = await server.get_model_config(model, client_timeout=self._timeout_s)
+        groups = answer.config.instance_group
+        return bool(groups) and all(group.kind == ModelInstanceGroup.KIND_GPU for group in groups)
 
     async def load(self, model: str) -> list[str]:
         """Load the model, or read its folder again where it is loaded; returns the versions that answer then.

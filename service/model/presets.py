@@ -168,12 +168,15 @@ def export_preset(
     precision: Precision = "fp32",
     serving: TritonOptions | None = None,
     clip_format: ClipFormat = "rgb",
+    max_batch_size: int | None = None,
 ) -> Path:
     """Write the preset as version 1 of the model of that name into a model repository; return the model's folder.
 
     Raises ValueError as `build_preset` and `export_model` do.
     """
     card = replace(find_preset(name).card, precision=precision, clip_format=clip_format)
+    if max_batch_size is not None:
+        card = replace(card, max_batch_size=max_batch_size)
     return export_model(build_preset(name), repository, name=name, version=1, card=card, serving=serving)
 
 

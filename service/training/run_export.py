@@ -21,6 +21,7 @@ def export_run(
     description: str,
     precision: Precision = "fp32",
     clip_format: ClipFormat | None = None,
+    max_batch_size: int | None = None,
     serving: TritonOptions | None = None,
 ) -> Path:
     """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
@@ -42,6 +43,7 @@ def export_run(
         resize=clip.resize,
         framing=clip.framing,
         clip_format=clip_format or clip.clip_format,
+        max_batch_size=max_batch_size or ModelCard.max_batch_size,
         activation=finished.config.activation,
         thresholds=finished.thresholds,
         precision=precision,

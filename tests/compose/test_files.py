@@ -138,6 +138,19 @@ def test_a_worker_before_a_gpu_has_several_batches_in_flight() -> None:
     assert gpu["worker"]["environment"]["VIDTR_WORKER_BATCHES_IN_FLIGHT"] == "${VIDTR_WORKER_BATCHES_IN_FLIGHT:-4}"
 
 
+def test_redis_of_a_gpu_server_holds_more_than_the_queue_may() -> None:
+    gpu = yaml.safe_load(GPU.read_text())["services"]
+    assert gpu["redis"]["command"][::2] == services()["redis"]["command"][::2], "other values, the same options"
+    queue = int(re.sub(r"\$\{\w+:-(.*)\}", r"\1", gpu["api"]["environment"]["VIDTR_MAX_QUEUE_BYTES"]))
+    redis = int(re.sub(r"\$\{\w+:-(.*)gb\}", r"\1", gpu["redis"]["command"][3])) * 2**30
+    assert 2 * queue <= redis
+
+
+def test_full_precision_on_a_gpu_is_multiplied_in_tf32_unless_it_is_turned_off() -> None:
+    gpu = yaml.safe_load(GPU.read_text())["services"]
+    assert gpu["triton"]["environment"]["TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"] == "${TRITON_TF32:-1}"
+
+
 def test_every_variable_of_ours_is_a_setting() -> None:
     known = {f"VIDTR_{name.upper()}" for name in Settings.model_fields} | {"VIDTR_VERSION"}
     text = COMPOSE.read_text() + GPU.read_text() + (ROOT / "docker" / "Dockerfile").read_text()

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from service.cli import doctor_command as doctor
 from service.cli.main import app
+from service.local.triton_process import LocalTriton
 from service.settings import Settings
 from tests.fixtures.bare_machine import prepare_on_a_bare_machine
 from tests.fixtures.servers import MODEL_REPOSITORY, SHIPPED_REPOSITORY
@@ -45,6 +46,22 @@ def test_a_triton_that_is_not_there_fails_with_advice() -> None:
 def test_a_triton_that_is_not_installed_fails_with_advice(tmp_path: Path) -> None:
     [found] = doctor.engine(settings(engine="triton", triton_dir=tmp_path))
     assert (found.state, "install-triton" in found.advice) == ("failed", True)
+
+
+def test_a_triton_that_runs_says_where_the_model_runs(
+    triton_server: LocalTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = settings(
+        engine="triton", triton_url=triton_server.addresses.grpc, default_model="untrained_tiny", triton_key=None
+    )
+    monkeypatch.setattr(doctor, "GPU_DEVICE", tmp_path / "none")
+    [found] = doctor.engine(served)
+    assert (found.state, found.detail) == ("ok", "untrained_tiny is ready, on the CPU")
+    monkeypatch.setattr(doctor, "GPU_DEVICE", tmp_path)
+    [found] = doctor.engine(served)
+    assert found.state == "warning"
+    assert found.detail == "untrained_tiny runs on the CPU, though this machine has a GPU"
+    assert "vidtr models configure untrained_tiny --device gpu" in found.advice
 
 
 def test_the_shipped_models_are_well() -> None:

@@ -123,6 +123,43 @@ def test_the_command_line_says_how_an_exported_model_is_served(tmp_path: Path) -
     assert written.version_policy.WhichOneof("policy_choice") == "all"
 
 
+def test_an_export_for_a_gpu_has_the_defaults_of_one(tmp_path: Path) -> None:
+    done = run("export", "untrained_tiny", "--repository", str(tmp_path), "--device", "gpu")
+    assert done.exit_code == 0, done.output
+    written = config(tmp_path / "untrained_tiny")
+    [group] = written.instance_group
+    assert (group.kind, group.count) == (model_config_pb2.ModelInstanceGroup.KIND_GPU, 2)
+    assert written.max_batch_size == 32
+    assert written.dynamic_batching.max_queue_delay_microseconds == 2000
+    assert written.parameters["precision"].string_value == "bf16"
+
+
+def test_what_is_said_counts_more_than_the_defaults_of_a_gpu(tmp_path: Path) -> None:
+    said = ("--precision", "fp32", "--max-batch-size", "16", "--instances", "1", "--batch-delay-ms", "0", "--gpus", "1")
+    done = run("export", "untrained_tiny", "--repository", str(tmp_path), "--device", "gpu", *said)
+    assert done.exit_code == 0, done.output
+    written = config(tmp_path / "untrained_tiny")
+    [group] = written.instance_group
+    assert (group.kind, group.count) == (model_config_pb2.ModelInstanceGroup.KIND_GPU, 1)
+    assert list(group.gpus) == [1]
+    assert (written.max_batch_size, written.dynamic_batching.max_queue_delay_microseconds) == (16, 0)
+    assert written.parameters["precision"].string_value == "fp32"
+
+
+def test_an_export_for_a_gpu_cannot_be_one_for_the_cpu(tmp_path: Path) -> None:
+    done = run("export", "untrained_tiny", "--repository", str(tmp_path), "--device", "gpu", "--instance-kind", "cpu")
+    assert done.exit_code == 2
+    assert "--device gpu cannot have --instance-kind cpu" in done.output
+
+
+def test_a_model_that_is_there_can_be_configured_for_a_gpu(tmp_path: Path) -> None:
+    folder = export(tmp_path)
+    done = run("models", "configure", "tiny", "--repository", str(tmp_path), "--device", "gpu")
+    assert done.exit_code == 0, done.output
+    [group] = config(folder).instance_group
+    assert (group.kind, group.count) == (model_config_pb2.ModelInstanceGroup.KIND_GPU, 2)
+
+
 def test_the_command_line_configures_a_model_anew(tmp_path: Path) -> None:
     folder = export(tmp_path, serving=EVERYTHING)
     done = run("models", "configure", "tiny", "--repository", str(tmp_path), "--gpus", "1", "--threads", "4")
