@@ -43,6 +43,7 @@ OWNED = (
     "model_repository",
     "port",
     "prometheus_multiproc_dir",
+    "redis_password_file",
     "spool_dir",
     "state_dir",
     "triton_dir",
@@ -74,14 +75,14 @@ def schema() -> dict[str, Any]:
     # An endpoint with a password in it belongs into a Secret as well; one without may stand here.
     kept = {*SECRET, *OWNED} - {"otlp_endpoint"}
     settings = [name for name in Settings.model_fields if name not in kept]
-    scalar = {"type": ["string", "number", "boolean"]}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
+        "definitions": {"scalar": {"type": ["string", "number", "boolean"]}},
         "type": "object",
         "properties": {
             "settings": {
                 "type": "object",
-                "properties": dict.fromkeys(settings, scalar),
+                "properties": {name: {"$ref": "#/definitions/scalar"} for name in settings},
                 "additionalProperties": False,
             },
             "triton": {"type": "object", "required": ["enabled", "image", "secret"]},

@@ -27,7 +27,7 @@ OUTSIDE = {
         "upload_timeout_s": 1800,
         "otlp_endpoint": "http://otel.tracing:4318",
     },
-    "redis": {"caSecret": "redis-ca"},
+    "redis": {"caSecret": "redis-ca", "passwordSecret": "redis-password"},
     "api": {"spool": {"storageClass": "fast"}, "keys": False},
     "networkPolicy": {"tracing": {"peers": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}},
     "triton": {"replicas": 2, "surge": True, "gpu": {"resource": "nvidia.com/mig-1g.10gb"}},
@@ -146,6 +146,20 @@ def test_models_in_a_store_need_a_way_there_and_no_volume() -> None:
     assert [port["port"] for port in rule["ports"]] == [443]
     asks = made["NetworkPolicy", "vidtr-dns"]["spec"]["podSelector"]["matchExpressions"][0]["values"]
     assert "triton" in asks
+
+
+@pytest.mark.parametrize("role", ["api", "worker"])
+def test_a_password_of_redis_is_a_file_that_is_read_again(role: str) -> None:
+    spec = objects(OUTSIDE)["Deployment", f"vidtr-{role}"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volume = mounted[str(Path(given["VIDTR_REDIS_PASSWORD_FILE"]).parent)]
+    assert {
+        "name": volume,
+        "secret": {"secretName": "redis-password", "items": [{"key": "password", "path": "password"}]},
+    } in (spec["volumes"])
+    assert "/run/redis-ca" in mounted
 
 
 def test_a_gpu_may_be_a_part_of_one_and_a_second_replica_gets_a_budget() -> None:

@@ -83,6 +83,24 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{- define "vidtr.redisMounts" -}}
+{{- with .Values.redis.caSecret }}
+- {name: redis-ca, mountPath: /run/redis-ca, readOnly: true}
+{{- end }}
+{{- with .Values.redis.passwordSecret }}
+- {name: redis-password, mountPath: /run/redis-password, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "vidtr.redisVolumes" -}}
+{{- with .Values.redis.caSecret }}
+- {name: redis-ca, secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}}
+{{- end }}
+{{- with .Values.redis.passwordSecret }}
+- {name: redis-password, secret: {secretName: {{ . }}, items: [{key: password, path: password}]}}
+{{- end }}
+{{- end }}
+
 {{/* A budget means something where there is more than one replica. */}}
 {{- define "vidtr.budget" -}}
 {{- $least := ternary .values.autoscaling.min .values.replicas .root.Values.autoscaling.enabled | int }}
