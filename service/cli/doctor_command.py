@@ -8,14 +8,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
+from service.cli.doctor_findings import Finding
+from service.cli.doctor_redis import redis
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,19 +29,6 @@ SANDBOX_ADVICE = (
     "allow user namespaces (kernel.unprivileged_userns_clone, or the container's seccomp profile) and take a kernel"
     " with Landlock (5.13)"
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found. `advice` says what to do; it is empty where all is well."""
-
-    name: str
-    state: Literal["ok", "warning", "failed"]
-    detail: str
-    advice: str = ""
-
-
-Check = Callable[[Settings], Iterator[Finding]]
 
 
 def doctor() -> None:
@@ -56,49 +44,6 @@ def doctor() -> None:
             if found.advice:
                 out.print(f"         → {found.advice}", highlight=False, soft_wrap=True)
     raise typer.Exit(FAILED if failed else 0)
-
-
-def redis(settings: Settings) -> Iterator[Finding]:
-    """The server of `redis_url`, or one that `vidtr up` can start."""
-    if "redis_url" in settings.model_fields_set:
-        yield from asyncio.run(_running_redis(settings))
-        return
-    from service.local.process import LocalServerError
-    from service.local.redis import find_redis_server
-
-    try:
-        yield Finding("redis", "ok", f"`vidtr up` starts {find_redis_server()}")
-    except LocalServerError as error:
-        yield Finding("redis", "failed", str(error), "install one of these, or set VIDTR_REDIS_URL to one that runs")
-
-
-async def _running_redis(settings: Settings) -> list[Finding]:
-    from redis.exceptions import RedisError
-
-    from service.queue.connection import connect
-
-    client = connect(settings.redis_url, name="doctor", socket_timeout_s=TIMEOUT_S)
-    try:
-        await client.ping()
-        info = await client.info()
-    except (RedisError, OSError) as error:
-        advice = "is it started, and are VIDTR_REDIS_URL's host, port and password right?"
-        return [Finding("redis", "failed", f"cannot be reached: {error}", advice)]
-    finally:
-        await client.aclose()
-    found = [Finding("redis", "ok", f"version {info['redis_version']} answers")]
-    if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
-        advice = "set `maxmemory-policy noeviction`: an evicted key is a lost job, a full Redis is an honest 503"
-        found.append(Finding("redis memory", "failed", f"the policy is {policy}", advice))
-    needed = settings.max_queue_bytes + settings.dead_letter_max_bytes
-    if 0 < (budget := int(info.get("maxmemory", 0))) < needed:
-        detail = f"maxmemory is {budget} bytes, max_queue_bytes and dead_letter_max_bytes together are {needed}"
-        advice = "raise `maxmemory`, or lower VIDTR_MAX_QUEUE_BYTES: Redis would be full before the queue is"
-        found.append(Finding("redis memory", "warning", detail, advice))
-    if not info.get("aof_enabled"):
-        advice = "set `appendonly yes` where accepted jobs must survive a restart"
-        found.append(Finding("redis persistence", "warning", "no append-only file", advice))
-    return found
 
 
 def engine(settings: Settings) -> Iterator[Finding]:

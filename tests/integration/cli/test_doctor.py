@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import doctor_command as doctor
+from service.cli.doctor_findings import Check
 from service.cli.main import app
 from service.local.triton_process import LocalTriton
 from service.settings import Settings
@@ -18,7 +19,7 @@ def settings(**given: object) -> Settings:
     return Settings(_env_file=None, **given)  # type: ignore[arg-type]
 
 
-def states(check: doctor.Check, **given: object) -> dict[str, str]:
+def states(check: Check, **given: object) -> dict[str, str]:
     return {found.name: found.state for found in check(settings(**given))}
 
 
