@@ -108,12 +108,26 @@ def test_triton_rolls_out_on_the_gpus_that_there_are() -> None:
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod("vidtr-triton")["tolerations"]
 
 
+def of_gpu(service: str) -> dict[str, str]:
+    """The environment that compose.gpu.yml adds to a service, with the defaults of its variables."""
+    found = yaml.safe_load((ROOT / "compose.gpu.yml").read_text())["services"][service]["environment"]
+    return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in found.items()}
+
+
+def test_queue_and_workers_have_the_sizes_that_compose_gives_a_gpu() -> None:
+    given = {**of_gpu("api"), **of_gpu("worker")}
+    # Worker and Triton are pods of their own here, and share no memory.
+    del given["VIDTR_TRITON_SHARED_MEMORY"]
+    assert given.items() <= manifests("ConfigMap")["vidtr"]["data"].items()
+
+
 def test_triton_runs_the_image_and_the_flags_of_compose() -> None:
     triton = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["triton"]
+    on_gpu = of_gpu("triton")
     (container,) = pod("vidtr-triton")["containers"]
     assert container["args"] == triton["command"]
     assert container["image"] in triton["image"]
-    assert {entry["name"]: entry["value"] for entry in container["env"]} == triton["environment"]
+    assert {entry["name"]: entry["value"] for entry in container["env"]} == {**triton["environment"], **on_gpu}
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
