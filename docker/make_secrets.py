@@ -24,7 +24,10 @@ COMMANDS = (
     "xadd xack xclaim xdel xgroup xinfo xlen xpending xrange xreadgroup xrevrange "
     "publish subscribe unsubscribe multi exec discard evalsha script|exists script|load time info client|setname"
 )
-RULES = " ".join(["~vidtr:*", "&vidtr:*", "-@all", "+@connection", "-@dangerous", *(f"+{c}" for c in COMMANDS.split())])
+# The names in braces are those of several partitions.
+NAMES = "vidtr:* {vidtr:* {vidtr}:*"
+PATTERNS = [f"{kind}{name}" for kind in "~&" for name in NAMES.split()]
+RULES = " ".join([*PATTERNS, "-@all", "+@connection", "-@dangerous", *(f"+{c}" for c in COMMANDS.split())])
 
 
 def write(path: Path, text: str) -> None:

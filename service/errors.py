@@ -341,6 +341,12 @@ class SandboxMissing(ServiceError):
     code = "sandbox_missing"
 
 
+class PartitionsChanged(ServiceError):
+    """The queue in Redis has another number of partitions than `queue_partitions` says."""
+
+    code = "partitions_changed"
+
+
 class QueueFull(TemporaryError):
     """The clip queue has no capacity for this job now."""
 

@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from service.contracts import ModelName, Quota
-from service.redis_url import RedisUrl, prefix_of_keys
+from service.redis_url import RedisUrl, hash_tag
 from service.renamed_settings import RenamedSettingsSource
 
 if TYPE_CHECKING:
@@ -241,6 +241,12 @@ class Settings(BaseSettings):
         pattern=r"^([A-Za-z0-9_.:-]+|[A-Za-z0-9_.:-]*\{[A-Za-z0-9_.:-]+\}[A-Za-z0-9_.:-]*)$",
         description="Prefix of every Redis key; separates installations. Braces mark the hash tag of a cluster.",
     )
+    queue_partitions: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Queues of their own among which jobs are divided; in a Redis Cluster its servers share the work.",
+    )
     max_queue_clips: int = Field(2000, gt=0, description="Clips in flight per model above which uploads are refused.")
     max_queue_bytes: int = Field(
         1024 * MIB, gt=0, description="Bytes of clips in flight, of all models, above which uploads are refused."
@@ -405,10 +411,21 @@ class Settings(BaseSettings):
         RedisUrl.parse(value)
         return value
 
-    @property
-    def redis_key_prefix(self) -> str:
-        """What the names of keys begin with: `redis_prefix`, in a cluster with a hash tag."""
-        return prefix_of_keys(self.redis_url, self.redis_prefix)
+    @model_validator(mode="after")
+    def _partitions_hold_a_job(self) -> Settings:
+        share = -(-self.max_queue_clips // self.queue_partitions)
+        if self.queue_partitions > 1 and share < self.max_clips_per_job:
+            raise ValueError(
+                f"each of {self.queue_partitions} `queue_partitions` may hold {share} of {self.max_queue_clips}"
+                f" `max_queue_clips`, and a job may have {self.max_clips_per_job} (`max_clips_per_job`);"
+                f" set `max_queue_clips` to {self.queue_partitions * self.max_clips_per_job} at least"
+            )
+        if self.queue_partitions > 1 and hash_tag(self.redis_prefix):
+            raise ValueError(
+                f"`redis_prefix` is {self.redis_prefix}, and with {self.queue_partitions} `queue_partitions` each has a"
+                " hash tag of its own; leave the braces out"
+            )
+        return self
 
     @property
     def triton_urls(self) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from service.contracts import ModelSpec
 from service.inference.backend import Clips, Scores
-from service.queue.connection import RedisConfig
 from service.queue.dead_letters import DeadLetterConfig
 from service.queue.job_intake import JobTtlConfig
+from service.queue.partitions import QueueAddress
 from service.settings import Settings
 from service.telemetry import logs, metrics
 from service.worker.config import WorkerConfig
@@ -89,9 +89,7 @@ def main() -> None:
     backend = FixedTime(fixed_spec(int(batch), int(frames), int(pixels), name), float(service_s))
     config, times = settings.subset(WorkerConfig), settings.subset(JobTtlConfig)
     limits = settings.subset(DeadLetterConfig)
-    asyncio.run(
-        run_worker(backend, config, settings.subset(RedisConfig), settings.redis_key_prefix, times, limits, watchdog)
-    )
+    asyncio.run(run_worker(backend, config, settings.subset(QueueAddress), times, limits, watchdog))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,12 @@ from service.contracts import JobClass, JobRequest, ModelSpec
 from service.errors import RETRY_AFTER_S, BackendUnavailable, QueueFull, QueueUnavailable, UnknownModel, VidtrError
 from service.periodic import Periodic
 from service.queue.capacity import QueueCapacity, Reservation, retry_after
+from service.queue.claims import Claims
 from service.queue.fleet import Fleet
-from service.queue.idempotency import Claim, Earlier, IdempotencyKeys
+from service.queue.idempotency import Claim, Earlier
+from service.queue.live_models import LiveModels
 from service.queue.model_directory import ModelDirectory
+from service.queue.partitions import Independently, PerPartition, Rotation, job_id_in, number_of
 from service.telemetry import metrics
 from service.video.decode_scheduler import DecodeScheduler
 
@@ -54,6 +57,11 @@ class Admitted:
     deadline_s: float
     claim: Claim | None
 
+    @property
+    def job_id(self) -> str:
+        """The id of its job, which says in which partition the job is."""
+        return self.reservation.job_id
+
 
 class Admission:
     """Reserves queue capacity and Idempotency-Keys, and renews both while their uploads continue."""
@@ -61,18 +69,19 @@ class Admission:
     def __init__(
         self,
         config: AdmissionConfig,
-        directory: ModelDirectory,
-        capacity: QueueCapacity,
-        keys: IdempotencyKeys,
+        models: LiveModels,
+        capacity: PerPartition[QueueCapacity],
+        claims: Claims,
         scheduler: DecodeScheduler,
         shares: Shares | None = None,
     ) -> None:
         """Without `shares` every caller may use all slots."""
         self._config = config
         self._scheduler = scheduler
-        self._directory = directory
+        self._models = models
         self._capacity = capacity
-        self._keys = keys
+        self._claiming = claims
+        self._rotation = Rotation(len(capacity))
         self._shares = shares or Shares(1.0)
         self._uploads = self._shares.of("uploads", config.max_concurrent_uploads)
         self._held: dict[str, Admitted] = {}
@@ -80,7 +89,9 @@ class Admission:
         self._live: tuple[list[ModelSpec], Fleet] = [], Fleet({})
         self._live_at = -math.inf
         self._reading = asyncio.Lock()
-        self._renewal = Periodic("admission", config.reservation_ttl_s / RENEWALS_PER_TTL, self._renew)
+        renewed_s = config.reservation_ttl_s / RENEWALS_PER_TTL
+        self._renewing = Independently(renewed_s)
+        self._renewal = Periodic("admission", renewed_s, self._renew)
 
     def start(self) -> None:
         """Begin to renew what uploads hold; call once, in the event loop."""
@@ -94,9 +105,9 @@ class Admission:
         """Bulk for asynchronous jobs and for jobs of more than `bulk_clips` clips, else interactive."""
         return JobClass.BULK if asynchronous or clips > self._config.bulk_clips else JobClass.INTERACTIVE
 
-    async def earlier(self, key: str, job_id: str, owner: str) -> Claim | Earlier:
+    async def earlier(self, key: str, owner: str) -> Claim | Earlier:
         """Claim an Idempotency-Key, or find the job that owns it. Raises IdempotencyInProgress."""
-        return await self._keys.claim(key, job_id, owner)
+        return await self._claiming.claim(key, owner)
 
     @contextlib.contextmanager
     def slot(self, caller: str, deadline_s: float) -> Iterator[None]:
@@ -119,7 +130,6 @@ class Admission:
     @contextlib.asynccontextmanager
     async def admit(
         self,
-        job_id: str,
         options: JobRequest,
         claim: Claim | None,
         deadline_s: float,
@@ -132,22 +142,22 @@ class Admission:
         Raises QueueFull, BackendUnavailable or UnknownModel.
         """
         if claim is not None:
-            self._claims[job_id] = claim
+            self._claims[claim.job_id] = claim
         try:
             with self.slot(caller, deadline_s):
                 with metrics.stage("admission"), _counted():
-                    admitted = await self._admit(job_id, options, claim, deadline_s, asynchronous, caller)
-                self._held[job_id] = admitted
+                    admitted = await self._admit(options, claim, deadline_s, asynchronous, caller)
+                self._held[admitted.job_id] = admitted
                 try:
                     yield admitted
                 finally:
-                    if self._held.pop(job_id, None) is not None:
+                    if self._held.pop(admitted.job_id, None) is not None:
                         with contextlib.suppress(QueueUnavailable):
-                            await self._capacity.release(admitted.reservation)
+                            await self._capacity.of(admitted.job_id).release(admitted.reservation)
         finally:
-            if (kept := self._claims.pop(job_id, None)) is not None:
+            if claim is not None and self._claims.pop(claim.job_id, None) is not None:
                 with contextlib.suppress(QueueUnavailable):
-                    await self._keys.release(kept)
+                    await self._claiming.release(claim)
 
     def hand_over(self, job_id: str) -> None:
         """The accepted job owns its reservation and its Idempotency-Key: `admit` releases neither any more."""
@@ -171,11 +181,10 @@ class Admission:
 
     async def lead(self, claim: Claim, job_id: str, fingerprint: str) -> None:
         """Let the Idempotency-Key of an upload lead to an earlier job with the same result."""
-        await self._keys.lead(claim, job_id, fingerprint)
+        await self._claiming.lead(claim, job_id, fingerprint)
 
     async def _admit(
         self,
-        job_id: str,
         options: JobRequest,
         claim: Claim | None,
         deadline_s: float,
@@ -186,9 +195,34 @@ class Admission:
         most = self._most_clips(options)
         job_class = self.job_class(most, asynchronous=asynchronous)
         start = min(most, self._config.reservation_start_clips)
-        wanted = Reservation(job_id, job_class, start, spec.clip_bytes, spec.name, caller)
-        await self._reserve(wanted, served, fleet.drain_rate(spec.name), deadline_s, most)
+        wanted = Reservation("", job_class, start, spec.clip_bytes, spec.name, caller)
+        rate = fleet.drain_rate(spec.name)
+        if claim is not None:
+            wanted = replace(wanted, job_id=claim.job_id)
+            await self._reserve(wanted, served, rate, deadline_s, most)
+        else:
+            wanted = await self._reserve_anywhere(wanted, served, rate, deadline_s, most)
         return Admitted(spec, wanted, most, deadline_s, claim)
+
+    async def _reserve_anywhere(
+        self, wanted: Reservation, served: list[ModelSpec], rate: float | None, deadline_s: float, most_clips: int
+    ) -> Reservation:
+        """Reserve in the next partition that has room. Raises what says of all refusals when to try again."""
+        full: QueueFull | None = None
+        away: QueueUnavailable | None = None
+        for number in self._rotation.order():
+            here = replace(wanted, job_id=job_id_in(number, len(self._capacity)))
+            try:
+                await self._reserve(here, served, rate, deadline_s, most_clips)
+            except QueueFull as error:
+                if full is None or (error.retry_after_s or 0.0) < (full.retry_after_s or 0.0):
+                    full = error
+            except QueueUnavailable as error:
+                self._rotation.away(number)
+                away = error
+            else:
+                return here
+        raise full or away or AssertionError
 
     async def _reserve(
         self,
@@ -200,8 +234,10 @@ class Admission:
         instead: Reservation | None = None,
     ) -> None:
         shared = self._shares.rule().share < 1
-        await self._capacity.reserve(
-            wanted, served, rate, deadline_s, most_clips=most_clips, instead=instead, shared=shared
+        # Workers serve the partitions in turn.
+        here = None if rate is None else rate / len(self._capacity)
+        await self._capacity.of(wanted.job_id).reserve(
+            wanted, served, here, deadline_s, most_clips=most_clips, instead=instead, shared=shared
         )
 
     async def _pick(self, options: JobRequest) -> tuple[ModelSpec, list[ModelSpec], Fleet]:
@@ -209,7 +245,7 @@ class Admission:
         for most_age_s in (LIVE_S, REFUSAL_S):
             served, fleet = await self._seen(most_age_s)
             try:
-                spec = self._directory.pick(served, options.model or self._config.default_model, options.version)
+                spec = ModelDirectory.pick(served, options.model or self._config.default_model, options.version)
                 check_breakers(spec, fleet)
             except (BackendUnavailable, UnknownModel):
                 if most_age_s == REFUSAL_S:
@@ -225,7 +261,7 @@ class Admission:
             async with self._reading:
                 # Another upload may have read them meanwhile.
                 if (asked := now()) - self._live_at > most_age_s:
-                    self._live = await self._directory.live()
+                    self._live = await self._models.live()
                     self._live_at = asked
         return self._live
 
@@ -252,13 +288,18 @@ class Admission:
         return min(int(windows) * options.crops, self._config.max_clips_per_job)
 
     async def _renew(self) -> None:
-        kept = [admitted.reservation for admitted in self._held.values()]
+        await self._renewing.run(range(len(self._capacity)), self._renew_in)
+
+    async def _renew_in(self, partition: int) -> None:
+        capacity, count = self._capacity[partition], len(self._capacity)
+        kept = [one.reservation for one in self._held.values() if number_of(one.job_id, count) == partition]
+        claims = [claim for claim in self._claims.values() if number_of(claim.job_id, count) == partition]
         try:
-            await self._capacity.renew(kept)
+            await capacity.renew(kept)
             # What ended, or grew, while its renewal was on its way may have come back by it.
             now = {admitted.reservation for admitted in self._held.values()}
-            await self._capacity.drop(reservation for reservation in kept if reservation not in now)
-            await self._keys.renew(list(self._claims.values()))
+            await capacity.drop(reservation for reservation in kept if reservation not in now)
+            await self._claiming.renew(partition, claims)
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)
 

@@ -38,16 +38,17 @@ from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.errors import QueueUnavailable
 from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
-from service.queue.connection import RedisConfig, connect_to
+from service.queue.claims import Claims
 from service.queue.durability import Durability, DurabilityConfig
 from service.queue.events import JobEvents
 from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
 from service.queue.job_intake import JobTtlConfig
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
+from service.queue.live_models import LiveModels
 from service.queue.model_directory import ModelDirectory
+from service.queue.partitions import PerPartition, QueueAddress, close
 from service.queue.quota import Quotas
-from service.queue.redis_keys import RedisKeys
 from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
 from service.queue.webhook_queue import WebhookQueue
@@ -119,38 +120,40 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:
-    keys = RedisKeys(settings.redis_key_prefix)
-    server = settings.subset(RedisConfig)
-    redis = connect_to(server, keys, name="vidtr-api")
-    stack.push_async_callback(redis.aclose)
-    durability = Durability(redis, keys, settings.subset(DurabilityConfig))
-    listening = connect_to(server, keys, name="vidtr-api-bus")
-    stack.push_async_callback(listening.aclose)
-    store = JobStore(redis, keys, settings.subset(JobTtlConfig))
-    directory = ModelDirectory(redis, keys)
-    bus = ResultBus(listening, keys, store)
-    await bus.start()
-    stack.push_async_callback(bus.close)
+    address = settings.subset(QueueAddress)
+    partitions, listening = address.connect("vidtr-api"), address.connect("vidtr-api-bus")
+    stack.push_async_callback(close, [*partitions, *listening])
+    durabilities = partitions.map(lambda of: Durability(of.redis, of.keys, settings.subset(DurabilityConfig)))
+    stores = partitions.map(lambda of: JobStore(of.redis, of.keys, settings.subset(JobTtlConfig)))
+    directories = partitions.map(lambda of: ModelDirectory(of.redis, of.keys))
+    clocks, models = directories.map(lambda directory: directory.clock), LiveModels(directories)
+    buses = PerPartition(ResultBus(of.redis, of.keys, store) for of, store in zip(listening, stores, strict=True))
+    for bus in buses:
+        await bus.start()
+        stack.push_async_callback(bus.close)
     spool_dir = settings.spool_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-spool-")))
     spool_dir.mkdir(parents=True, exist_ok=True)
-    await _announce(durability)
+    await _announce(durabilities)
     pool = await start_decoding(settings, stack)
-    sampler = QueueSampler(redis, keys, directory, settings.metrics_sample_s)
+    sampler = QueueSampler(partitions, models, settings.metrics_sample_s)
     sampler.start()
     stack.push_async_callback(sampler.close)
     api_keys = ApiKeyStore(settings.subset(ApiKeyConfig))
     api_keys.load()
-    auth = Authenticator(settings.subset(AuthConfig), api_keys, Quotas(redis, keys))
+    auth = Authenticator(settings.subset(AuthConfig), api_keys, partitions.map(lambda of: Quotas(of.redis, of.keys)))
     auth.log_policy()
     shares = Shares(settings.caller_share, lambda: auth.only_one)
-    overdue = Overdue(store, directory)
-    overdue.start()
-    stack.push_async_callback(overdue.close)
+    for store, directory in zip(stores, directories, strict=True):
+        overdue = Overdue(store, directory)
+        overdue.start()
+        stack.push_async_callback(overdue.close)
+    limits = settings.subset(CapacityConfig).share(len(partitions))
+    times = settings.subset(IdempotencyConfig)
     admission = Admission(
         settings.subset(AdmissionConfig),
-        directory,
-        QueueCapacity(redis, keys, settings.subset(CapacityConfig)),
-        IdempotencyKeys(redis, keys, settings.subset(IdempotencyConfig)),
+        models,
+        partitions.map(lambda of: QueueCapacity(of.redis, of.keys, limits)),
+        Claims(partitions.map(lambda of: IdempotencyKeys(of.redis, of.keys, times)), stores),
         pool.scheduler,
         shares,
     )
@@ -159,32 +162,35 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     refreshing = Periodic("api-keys", KEYS_REFRESH_S, api_keys.refresh)
     refreshing.start()
     stack.push_async_callback(refreshing.close)
-    webhooks = Webhooks(settings.subset(WebhookConfig), WebhookQueue(redis, keys), shares=shares)
+    webhook_queues = partitions.map(lambda of: WebhookQueue(of.redis, of.keys))
+    webhooks = Webhooks(settings.subset(WebhookConfig), webhook_queues, shares=shares)
     webhooks.start()
     stack.push_async_callback(webhooks.close)
     grace_s = settings.shutdown_grace_s
-    waiter = JobWaiter(store, bus, durability, grace_s * DRAIN_WAIT_SHARE, directory.clock)
+    waiter = JobWaiter(stores, buses, durabilities, grace_s * DRAIN_WAIT_SHARE, clocks)
     spool = SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes)
     uploads = UploadReceiver(spool, shares.of("spool", 0), settings.subset(UploadTimes))
+    cache = ResultCache(partitions, stores, min(settings.result_cache_s, settings.result_ttl_s))
     classifier = Classifier(
         uploads,
         pool,
-        store,
+        stores,
         auth,
         admission,
-        bus,
-        ResultCache(redis, keys, store, min(settings.result_cache_s, settings.result_ttl_s)),
+        buses,
+        cache,
         lambda: waiter.draining,
-        directory.clock,
+        clocks,
     )
     places = shares.of("followers", settings.max_followers)
-    event_stream = JobEventStream(JobEvents(redis, keys), bus, lambda: waiter.draining, places, directory.clock)
+    events = partitions.map(lambda of: JobEvents(of.redis, of.keys))
+    event_stream = JobEventStream(events, buses, lambda: waiter.draining, places, clocks)
     return ApiState(
-        redis=redis,
-        keys=keys,
-        durability=durability,
-        store=store,
-        directory=directory,
+        partitions=partitions,
+        durabilities=durabilities,
+        stores=stores,
+        models=models,
+        cache=cache,
         classifier=classifier,
         pool=pool,
         waiter=waiter,
@@ -192,7 +198,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         uploads_grace_s=grace_s - min(ANSWER_S, ANSWER_SHARE * grace_s),
         auth=auth,
         webhooks=webhooks,
-        job_list=JobList(redis, keys),
+        job_list=JobList(partitions),
         event_stream=event_stream,
         streaming=Streaming(classifier, waiter, event_stream),
         default_model=settings.default_model,
@@ -203,16 +209,18 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     )
 
 
-async def _announce(durability: Durability) -> None:
-    try:
-        missing = await durability.unavailable_reason()
-    except QueueUnavailable as error:
-        missing = error.detail
-    if missing is not None and durability.required:
-        log.error("durability", waits_for_disk=False, detail=f"No 202 is given: {missing}")
-        return
-    detail = missing or "a 202 waits until Redis has its job where it is safe"
-    log.info("durability", waits_for_disk=missing is None, detail=detail)
+async def _announce(durabilities: PerPartition[Durability]) -> None:
+    for number, durability in enumerate(durabilities):
+        partition = {"partition": number} if len(durabilities) > 1 else {}
+        try:
+            missing = await durability.unavailable_reason()
+        except QueueUnavailable as error:
+            missing = error.detail
+        if missing is not None and durability.required:
+            log.error("durability", waits_for_disk=False, detail=f"No 202 is given: {missing}", **partition)
+            continue
+        detail = missing or "a 202 waits until Redis has its job where it is safe"
+        log.info("durability", waits_for_disk=missing is None, detail=detail, **partition)
 
 
 def _document(app: FastAPI, *, key_needed: bool) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
-from redis.asyncio import Redis
 
 from service.api.auth import Authenticator
 from service.api.classification import Classifier
@@ -20,8 +19,9 @@ from service.api.webhook_sender import Webhooks
 from service.queue.durability import Durability
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
-from service.queue.model_directory import ModelDirectory
-from service.queue.redis_keys import RedisKeys
+from service.queue.live_models import LiveModels
+from service.queue.partitions import Partition, PerPartition
+from service.queue.result_cache import ResultCache
 from service.video.pool import DecodePool
 
 
@@ -29,11 +29,11 @@ from service.video.pool import DecodePool
 class ApiState:
     """Collaborators and limits of one API process."""
 
-    redis: Redis
-    keys: RedisKeys
-    durability: Durability
-    store: JobStore
-    directory: ModelDirectory
+    partitions: PerPartition[Partition]
+    durabilities: PerPartition[Durability]
+    stores: PerPartition[JobStore]
+    models: LiveModels
+    cache: ResultCache
     classifier: Classifier
     pool: DecodePool
     waiter: JobWaiter

@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.api.api_keys import ApiKeyStore
 from service.errors import QueueUnavailable, QuotaExceeded, Unauthorized
+from service.queue.partitions import PerPartition
 from service.queue.quota import QuotaLimits, Quotas, QuotaState
 from service.telemetry import metrics
 
@@ -83,7 +84,7 @@ class Principal:
 class Authenticator:
     """Identifies callers and keeps them to their quotas."""
 
-    def __init__(self, config: AuthConfig, api_keys: ApiKeyStore, quotas: Quotas) -> None:
+    def __init__(self, config: AuthConfig, api_keys: ApiKeyStore, quotas: PerPartition[Quotas]) -> None:
         self._config = config
         self._api_keys = api_keys
         self._quotas = quotas
@@ -146,29 +147,32 @@ class Authenticator:
     async def check(self, caller: Principal) -> None:
         """Refuse an upload of a caller who has nothing left; takes nothing. Raises QuotaExceeded."""
         with _counted():
-            await self._quotas.check(caller.identity, caller.limits, "requests")
-            await self._quotas.check(caller.identity, caller.limits, "video_seconds")
+            await self._of(caller).check(caller.identity, caller.limits, "requests")
+            await self._of(caller).check(caller.identity, caller.limits, "video_seconds")
 
     async def admit(self, caller: Principal) -> None:
         """Count an upload before its body is read, once there is a place for it. Raises QuotaExceeded."""
         with _counted():
-            await self._quotas.spend(caller.identity, caller.limits, "requests", 1)
+            await self._of(caller).spend(caller.identity, caller.limits, "requests", 1)
 
     async def charge(self, caller: Principal, video_s: int) -> None:
         """Count the seconds of a video, now that they are known. Raises QuotaExceeded."""
-        await self._quotas.spend(caller.identity, caller.limits, "video_seconds", video_s)
+        await self._of(caller).spend(caller.identity, caller.limits, "video_seconds", video_s)
 
     async def charge_failed(self, caller: Principal, decode_s: int) -> None:
         """Count a video that cannot be decoded by the seconds that this took to find out, or by what is left."""
         with contextlib.suppress(QueueUnavailable):
-            await self._quotas.spend_left(caller.identity, caller.limits, "video_seconds", decode_s)
+            await self._of(caller).spend_left(caller.identity, caller.limits, "video_seconds", decode_s)
 
     async def headers(self, caller: Principal) -> dict[str, str]:
         """`RateLimit-Policy` and `RateLimit`, where the caller has limits and Redis says how they stand."""
         try:
-            return rate_limit_headers(await self._quotas.states(caller.identity, caller.limits))
+            return rate_limit_headers(await self._of(caller).states(caller.identity, caller.limits))
         except QueueUnavailable:
             return {}
+
+    def _of(self, caller: Principal) -> Quotas:
+        return self._quotas.home(caller.identity)
 
     @staticmethod
     def _refused(detail: str) -> Unauthorized:

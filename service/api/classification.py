@@ -7,6 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -29,6 +30,7 @@ from service.errors import (
 from service.queue.clock import Clock
 from service.queue.idempotency import Claim, Earlier
 from service.queue.job_store import JobStore
+from service.queue.partitions import PerPartition
 from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
 from service.telemetry import metrics, traces
@@ -45,24 +47,24 @@ class Classifier:
         self,
         uploads: UploadReceiver,
         pool: DecodePool,
-        store: JobStore,
+        stores: PerPartition[JobStore],
         auth: Authenticator,
         admission: Admission,
-        bus: ResultBus,
+        buses: PerPartition[ResultBus],
         cache: ResultCache,
         draining: Callable[[], bool],
-        clock: Clock,
+        clocks: PerPartition[Clock],
     ) -> None:
         """`draining` says whether the process is shutting down."""
         self._uploads = uploads
         self._pool = pool
-        self._store = store
+        self._stores = stores
         self._auth = auth
         self._admission = admission
-        self._bus = bus
+        self._buses = buses
         self._cache = cache
         self._draining = draining
-        self._clock = clock
+        self._clocks = clocks
 
     async def submit(self, submission: Submission) -> Submitted:
         """Receive the upload and accept it as a job: when this returns, its record and clips are in Redis.
@@ -77,13 +79,11 @@ class Classifier:
             raise Draining("This process is shutting down. Try again later.", retry_after_s=RETRY_AFTER_S)
         await self._auth.check(caller)
         self._pool.admit(caller.identity)
-        claim = None if key is None else await self._admission.earlier(key, submission.job_id, caller.tenant)
+        claim = None if key is None else await self._admission.earlier(key, caller.tenant)
         if isinstance(claim, Earlier):
             return await self._repeat(submission, claim)
-        traces.annotate(job=submission.job_id)
         async with (
             self._admission.admit(
-                submission.job_id,
                 options,
                 claim,
                 submission.wait_policy.deadline_s,
@@ -93,6 +93,8 @@ class Classifier:
             # A hash is needed only where another upload may turn out to be the same.
             self._uploads.spool(caller.identity, hashed=claim is not None or self._caches(options)) as spool,
         ):
+            submission = replace(submission, job_id=admitted.job_id)
+            traces.annotate(job=submission.job_id)
             await self._receive(submission, spool)
             spool.expect_clips(admitted.most_clips * admitted.spec.clip_bytes)
             submission.report("uploaded", {"id": submission.job_id, "bytes": spool.received})
@@ -101,7 +103,7 @@ class Classifier:
                 submission.phases.begin("wait")
                 log.info("result_reused", job=earlier.id, caller=caller.owner)
                 return Submitted(earlier, keyed=True, cached=True)
-            unended = self._bus.completion(submission.job_id)
+            unended = self._buses.of(submission.job_id).completion(submission.job_id)
             accepting = self._accept(submission, admitted, spool, lookup)
             # With a key the client can come back for the job; without one the job is lost with its connection.
             record = await (accepting if claim is not None else cancel_on_disconnect(submission.request, accepting))
@@ -130,7 +132,7 @@ class Classifier:
         known = decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)
         submission.report("decoded", {"id": submission.job_id, **known})
         with metrics.stage("enqueue"):
-            now = self._clock.now()
+            now = self._clocks.of(submission.job_id).now()
             record = JobRecord(
                 id=submission.job_id,
                 request=submission.options,
@@ -148,14 +150,14 @@ class Classifier:
                 owner=submission.caller.tenant,
             )
             with HeldClips(spool.clips, len(decoded.clips) * admitted.spec.clip_bytes) as pixels:
-                await self._store.accept(
+                await self._stores.of(record.id).accept(
                     record,
                     clips=pixels,
                     reservation=admitted.reservation,
                     claim=admitted.claim,
                     fingerprint=lookup.fingerprint,
                     cache_key=lookup.cache_key,
-                    reply_to=self._bus.reply_to,
+                    reply_to=self._buses.of(record.id).reply_to,
                     more_coming=self._pool.scheduler.waiting > 0,
                 )
             self._admission.hand_over(submission.job_id)
@@ -196,7 +198,7 @@ class Classifier:
                         "This Idempotency-Key belongs to a request with another video or other options. Use a new key."
                     )
                     raise IdempotencyKeyReused(detail)
-        return Submitted(await self._store.status(earlier.job_id), keyed=True)
+        return Submitted(await self._stores.of(earlier.job_id).status(earlier.job_id), keyed=True)
 
     async def _decode(self, submission: Submission, spool: Spool, admitted: Admitted) -> DecodedVideo:
         started: float | None = None

@@ -10,6 +10,7 @@ from itertools import takewhile
 from service.errors import QueueUnavailable
 from service.periodic import wait_or_timeout
 from service.queue.events import JobEvent, JobEvents
+from service.queue.partitions import PerPartition
 from service.queue.result_bus import ResultBus
 
 POLL_S = 1.0
@@ -40,9 +41,9 @@ class Feed:
 class Feeds:
     """The feeds of one process: each is read from Redis while somebody follows its job."""
 
-    def __init__(self, events: JobEvents, bus: ResultBus) -> None:
+    def __init__(self, events: PerPartition[JobEvents], buses: PerPartition[ResultBus]) -> None:
         self._events = events
-        self._bus = bus
+        self._buses = buses
         self._feeds: dict[str, Feed] = {}
         # The event loop itself holds tasks only weakly.
         self._reading: set[asyncio.Task[None]] = set()
@@ -68,13 +69,14 @@ class Feeds:
         # Not cancelled when the last reader goes: in Python 3.11 a cancellation that meets the end of a Redis command
         # is lost with it.
         last_id: str | None = None
-        with self._bus.following(job_id) as news:
+        of_job = self._events.of(job_id)
+        with self._buses.of(job_id).following(job_id) as news:
             while self._feeds.get(job_id) is feed:
                 news.clear()
                 events: list[JobEvent] = []
                 # An accepted job goes on while Redis restarts, and so do those who follow it.
                 with contextlib.suppress(QueueUnavailable):
-                    events = await self._events.since(job_id, last_id)
+                    events = await of_job.since(job_id, last_id)
                 if events:
                     last_id = events[-1].id
                     feed._events += events

@@ -15,6 +15,7 @@ from service.errors import QueueFull
 from service.periodic import wait_or_timeout
 from service.queue.clock import Clock
 from service.queue.events import JobEvent, JobEvents
+from service.queue.partitions import PerPartition
 from service.queue.result_bus import ResultBus
 
 # Proxies cut connections that say nothing for a minute.
@@ -31,22 +32,22 @@ class JobEventStream:
 
     def __init__(
         self,
-        events: JobEvents,
-        bus: ResultBus,
+        events: PerPartition[JobEvents],
+        buses: PerPartition[ResultBus],
         draining: Callable[[], bool],
         places: Shared | None = None,
-        clock: Clock | None = None,
+        clocks: PerPartition[Clock] | None = None,
     ) -> None:
         """`places` are those for streams that `follow` gives; without them there is no limit."""
         self._events = events
-        self._feeds = Feeds(events, bus)
+        self._feeds = Feeds(events, buses)
         self._draining = draining
         self._places = places
-        self._clock = clock or Clock()
+        self._clocks = clocks or events.map(lambda _: Clock())
 
     async def ended(self, job_id: str, last_id: str) -> bool:
         """Whether `last_id` is the job's last event, so that there is nothing left to follow."""
-        events = await self._events.since(job_id, None)
+        events = await self._events.of(job_id).since(job_id, None)
         return bool(events) and events[-1].final and events[-1].id == last_id
 
     def follow(self, job: JobSummary, last_id: str | None, caller: str) -> AsyncIterator[bytes]:
@@ -69,9 +70,9 @@ class JobEventStream:
         The event that ends the job is left out where `ending` is False.
         It ends some time after the job's deadline in any case: a client that follows a replayed job reconnects.
         """
-        quiet = 0
+        quiet, clock = 0, self._clocks.of(job.id)
         with self._feeds.of(job.id) as feed:
-            while not self._draining() and self._clock.now() < job.deadline_at + PATIENCE_S:
+            while not self._draining() and clock.now() < job.deadline_at + PATIENCE_S:
                 news = feed.news
                 for event in feed.since(last_id):
                     last_id, quiet = event.id, 0

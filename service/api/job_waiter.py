@@ -16,6 +16,7 @@ from service.queue.clock import Clock
 from service.queue.codec import Outcome
 from service.queue.durability import Durability
 from service.queue.job_store import JobStore
+from service.queue.partitions import PerPartition
 from service.queue.result_bus import ResultBus
 from service.telemetry import metrics
 
@@ -27,18 +28,18 @@ class JobWaiter:
 
     def __init__(
         self,
-        store: JobStore,
-        bus: ResultBus,
-        durability: Durability,
+        stores: PerPartition[JobStore],
+        buses: PerPartition[ResultBus],
+        durabilities: PerPartition[Durability],
         drain_wait_s: float,
-        clock: Clock,
+        clocks: PerPartition[Clock],
     ) -> None:
-        """`clock` decides which jobs are past their deadline."""
-        self._store = store
-        self._bus = bus
-        self._durability = durability
+        """`clocks` decide which jobs are past their deadline."""
+        self._stores = stores
+        self._buses = buses
+        self._durabilities = durabilities
         self._drain_wait_s = drain_wait_s
-        self._clock = clock
+        self._clocks = clocks
         self._draining = False
 
     @property
@@ -49,7 +50,8 @@ class JobWaiter:
     def drain(self) -> None:
         """Refuse new uploads, and let waiting callers go with a 202 once `drain_wait_s` has passed."""
         self._draining = True
-        self._bus.release_waiters(self._drain_wait_s)
+        for bus in self._buses:
+            bus.release_waiters(self._drain_wait_s)
 
     async def wait(self, request: Request, job: Submitted, wait_policy: WaitPolicy) -> Outcome | None:
         """The job's outcome; None when the caller's wait is over first. Raises DeadlineExceeded.
@@ -57,14 +59,15 @@ class JobWaiter:
         A job without an Idempotency-Key is cancelled when its caller goes away.
         """
         status = job.status
-        deadline_s = max(0.0, status.deadline_at - self._clock.now())
-        waited = self._bus.wait(status.id, min(wait_policy.wait_s, deadline_s), job.unended)
+        clock = self._clocks.of(status.id)
+        deadline_s = max(0.0, status.deadline_at - clock.now())
+        waited = self._buses.of(status.id).wait(status.id, min(wait_policy.wait_s, deadline_s), job.unended)
         try:
             outcome = await (waited if job.keyed else cancel_on_disconnect(request, waited))
         except MalformedRequest:
             await self._cancel(status.id, "disconnected")
             raise
-        if outcome is None and self._clock.now() >= status.deadline_at:
+        if outcome is None and clock.now() >= status.deadline_at:
             detail = f"The job's deadline of {wait_policy.deadline_s:g} s passed before it had a result."
             raise DeadlineExceeded(detail, limit=wait_policy.deadline_s)
         return outcome
@@ -77,7 +80,7 @@ class JobWaiter:
         """
         try:
             with metrics.stage("disk"):
-                await self._durability.wait_persisted(job.status.id)
+                await self._durabilities.of(job.status.id).wait_persisted(job.status.id)
         except QueueUnavailable:
             if not job.keyed:
                 await self._cancel(job.status.id, "not on disk")
@@ -85,6 +88,6 @@ class JobWaiter:
 
     async def _cancel(self, job_id: str, cause: str) -> None:
         with contextlib.suppress(QueueUnavailable, UnknownJob):
-            if await self._store.cancel(job_id):
+            if await self._stores.of(job_id).cancel(job_id):
                 metrics.JOBS.labels(JobState.CANCELLED).inc()
                 log.info("job_cancelled", job=job_id, cause=cause)

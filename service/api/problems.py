@@ -70,6 +70,7 @@ STATUS: dict[str, int] = {
     "internal_error": 500,
     "invalid_keys": 500,
     "sandbox_missing": 500,
+    "partitions_changed": 500,
     "backend_failed": 500,
     "too_many_connections": 503,
     "queue_full": 503,

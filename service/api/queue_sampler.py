@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, get_args
-
-from redis.asyncio import Redis
 
 from service.contracts import BreakerState, JobClass
 from service.errors import QueueUnavailable
 from service.periodic import Periodic
 from service.queue.backlog import Backlog, backlogs
 from service.queue.connection import translate_redis_errors
-from service.queue.model_directory import ModelDirectory
-from service.queue.redis_keys import RedisKeys
+from service.queue.live_models import LiveModels
+from service.queue.partitions import Partition, PerPartition
 from service.queue.write_probe import check_writable
 from service.telemetry import metrics
 
@@ -22,16 +23,25 @@ NOTHING = Backlog(0, 0.0)
 BREAKER_STATES: tuple[BreakerState, ...] = get_args(BreakerState)
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """What one partition holds, and the memory of its server, which may have other partitions too."""
+
+    waiting: dict[str, dict[JobClass, Backlog]]
+    server: str
+    memory: dict[str, Any]
+
+
 class QueueSampler:
     """Sets the gauges of the queue every `interval_s`, and whenever `sample` is called.
 
-    While Redis is away they are NaN: an old value would look like a queue that stands still.
+    They are of the partitions that can be reached. Where none can, they are NaN: an old value would look like a queue
+    that stands still.
     """
 
-    def __init__(self, redis: Redis, keys: RedisKeys, directory: ModelDirectory, interval_s: float) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._directory = directory
+    def __init__(self, partitions: PerPartition[Partition], models: LiveModels, interval_s: float) -> None:
+        self._partitions = partitions
+        self._models = models
         self._served: set[tuple[str, str]] = set()
         self._bytes: dict[str, int] = {}
         self._sampling = Periodic("queue-sampler", interval_s, self.sample)
@@ -50,6 +60,7 @@ class QueueSampler:
             await self._sample()
         except QueueUnavailable:
             metrics.REDIS_UP.set(0)
+            metrics.PARTITIONS_UP.set(0)
             for gauge in (metrics.REDIS_MEMORY_BYTES, metrics.REDIS_MEMORY_LIMIT_BYTES, metrics.MODELS_SERVED):
                 gauge.set(math.nan)
             for state in BREAKER_STATES:
@@ -59,16 +70,14 @@ class QueueSampler:
                     gauge.labels(model, job_class).set(math.nan)
 
     async def _sample(self) -> None:
-        specs, fleet = await self._directory.live()
-        await check_writable(self._redis, self._keys)
-        with translate_redis_errors():
-            memory: Any = await self._redis.info("memory")
+        specs, fleet = await self._models.live()
+        samples = await self._of_partitions()
         served = {(spec.name, spec.version) for spec in specs}
         # A model whose workers died is watched on: its queue is the one that grows.
         self._bytes |= {spec.name: spec.clip_bytes for spec in specs}
-        waiting = await backlogs(self._redis, self._keys)
         for (model, clip_bytes), job_class in product(self._bytes.items(), JobClass):
-            clips, oldest_s = waiting.get(model, {}).get(job_class, NOTHING)
+            found = [sample.waiting.get(model, {}).get(job_class, NOTHING) for sample in samples]
+            clips, oldest_s = sum(backlog.clips for backlog in found), max(backlog.oldest_s for backlog in found)
             metrics.QUEUE_CLIPS.labels(model, job_class).set(clips)
             metrics.QUEUE_BYTES.labels(model, job_class).set(clips * clip_bytes)
             metrics.QUEUE_OLDEST_SECONDS.labels(model, job_class).set(oldest_s)
@@ -78,6 +87,30 @@ class QueueSampler:
         metrics.MODELS_SERVED.set(len(served))
         for state in BREAKER_STATES:
             metrics.WORKERS.labels(state).set(fleet.with_breaker(state))
-        metrics.REDIS_UP.set(1)
-        metrics.REDIS_MEMORY_BYTES.set(memory["used_memory"])
-        metrics.REDIS_MEMORY_LIMIT_BYTES.set(memory["maxmemory"])
+        metrics.REDIS_UP.set(len(samples) == len(self._partitions))
+        metrics.PARTITIONS_UP.set(len(samples))
+        servers = {sample.server: sample.memory for sample in samples}.values()
+        metrics.REDIS_MEMORY_BYTES.set(sum(memory["used_memory"] for memory in servers))
+        metrics.REDIS_MEMORY_LIMIT_BYTES.set(sum(memory["maxmemory"] for memory in servers))
+
+    async def _of_partitions(self) -> Sequence[_Sample]:
+        """Those of the partitions that can be reached. Raises QueueUnavailable where none can."""
+        if len(self._partitions) == 1:
+            return [await self._of(self._partitions[0])]
+        found = await asyncio.gather(*map(self._of, self._partitions), return_exceptions=True)
+        for problem in found:
+            if isinstance(problem, BaseException) and not isinstance(problem, QueueUnavailable):
+                raise problem
+        samples = [sample for sample in found if isinstance(sample, _Sample)]
+        if not samples:
+            raise next(problem for problem in found if isinstance(problem, BaseException))
+        return samples
+
+    async def _of(self, partition: Partition) -> _Sample:
+        server = ""
+        await check_writable(partition.redis, partition.keys)
+        with translate_redis_errors():
+            memory: Any = await partition.redis.info("memory")
+            if len(self._partitions) > 1:
+                server = (await partition.redis.info("server"))["run_id"]
+        return _Sample(await backlogs(partition.redis, partition.keys), server, memory)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 from fastapi import Request
 
@@ -34,7 +33,8 @@ class Submission:
     idempotency_key: str | None = None
     report: Report = lambda stage, known: None
     """called with `uploaded` when the upload is complete, and with `decoded` when its clips are made"""
-    job_id: str = field(default_factory=lambda: uuid4().hex)
+    job_id: str = ""
+    """empty until it is admitted: the id says in which partition the job is"""
     began: float = field(default_factory=time.monotonic)
     trace: str = field(default_factory=traces.traceparent)
 

@@ -16,6 +16,7 @@ from service.api.webhook_message import Problem, send
 from service.api.webhook_targets import PinnedBackend, check_url
 from service.errors import InvalidOption, QueueUnavailable
 from service.periodic import Periodic
+from service.queue.partitions import Independently, PerPartition
 from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from service.telemetry import metrics
 
@@ -54,6 +55,16 @@ def retry_in(attempts: int, config: WebhookConfig) -> float:
     return wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
 
 
+class _Source:
+    """Where the deliveries of one partition come from."""
+
+    def __init__(self, queue: WebhookQueue) -> None:
+        self.queue = queue
+        self.claiming = asyncio.Lock()
+        self.more = False
+        """whether there was no place when it was last asked"""
+
+
 class Webhooks:
     """Delivers webhooks that are due. Every API process looks for them; the one that claims a delivery makes the try.
 
@@ -63,21 +74,21 @@ class Webhooks:
     def __init__(
         self,
         config: WebhookConfig,
-        queue: WebhookQueue,
+        queues: PerPartition[WebhookQueue],
         backend: httpcore.AsyncNetworkBackend | None = None,
         shares: Shares | None = None,
     ) -> None:
         """Without `shares` every owner and every host may have all places."""
         self._config = config
-        self._queue = queue
+        self._queues = queues
+        self._sources = queues.map(_Source)
+        self._claiming = Independently(LOOK_S)
         self._backend = backend or PinnedBackend(private=config.webhook_private_targets)
         shares = shares or Shares(1.0)
         self._owners = shares.of("webhooks", config.webhook_concurrency)
         self._hosts = shares.for_all().of("webhook_hosts", config.webhook_concurrency)
         self._failures: OrderedDict[str, int] = OrderedDict()
         self._tries: set[asyncio.Task[None]] = set()
-        self._claiming = asyncio.Lock()
-        self._more = False
         self._closing = False
         self._looking = Periodic("webhooks", LOOK_S, self._begin)
 
@@ -112,20 +123,23 @@ class Webhooks:
 
     async def _begin(self) -> None:
         """Begin to try what is due, as long as there are places."""
+        await self._claiming.run(self._sources, self._begin_from)
+
+    async def _begin_from(self, source: _Source) -> None:
         try:
-            async with self._claiming:
-                await self._claim()
+            async with source.claiming:
+                await self._claim(source)
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)
 
-    async def _claim(self) -> None:
+    async def _claim(self, source: _Source) -> None:
         postponed = 0
         for _ in range(CLAIMS):
             free = self._config.webhook_concurrency - self._owners.total
-            self._more = not free
+            source.more = not free
             if not free:
                 return
-            due = await self._queue.claim(free, 2 * self._config.webhook_timeout_s + 5)
+            due = await source.queue.claim(free, 2 * self._config.webhook_timeout_s + 5)
             for delivery in due:
                 if self._take(delivery):
                     trying = asyncio.create_task(self._try(delivery), name=f"webhook-{delivery.job_id}")
@@ -134,7 +148,7 @@ class Webhooks:
                 else:
                     postponed += 1
                     wait_s = min(LOOK_S * (1 + postponed // CROWD), LONGEST_POSTPONED_S)
-                    await self._queue.postpone(delivery, wait_s)
+                    await source.queue.postpone(delivery, wait_s)
             if len(due) < free:
                 return
 
@@ -163,8 +177,9 @@ class Webhooks:
         finally:
             self._owners.give_back(delivery.owner)
             self._hosts.give_back(host)
-        if self._more and not self._closing:
-            await self._begin()
+        for source in self._sources:
+            if source.more and not self._closing:
+                await self._begin_from(source)
 
     def _remember(self, host: str, problem: Problem | None) -> None:
         failures = 0 if problem is None else self._failures.get(host, 0) + 1
@@ -187,9 +202,9 @@ class Webhooks:
         said = None if problem is None else problem.text
         level("webhook", job=delivery.job_id, outcome=outcome, attempts=delivery.attempts, problem=said)
         if outcome == "failed":
-            await self._queue.again(delivery, wait_s)
+            await self._queues.of(delivery.job_id).again(delivery, wait_s)
         else:
-            await self._queue.done(delivery)
+            await self._queues.of(delivery.job_id).done(delivery)
 
 
 def _host(url: str) -> str:

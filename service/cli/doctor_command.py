@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from service.cli.doctor_findings import Finding
+from service.cli.doctor_partitions import partitions
 from service.cli.doctor_redis import redis
 from service.settings import Settings
 
@@ -37,7 +38,7 @@ def doctor() -> None:
     out = Console()
     marks = {"ok": "[green]ok[/green]     ", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red] "}
     failed = False
-    for check in (redis, engine, models, sandbox, disk):
+    for check in (redis, partitions, engine, models, sandbox, disk):
         for found in check(settings):
             failed = failed or found.state == "failed"
             out.print(f"{marks[found.state]}  {found.name}: {found.detail}", highlight=False, soft_wrap=True)

@@ -38,11 +38,13 @@ def redis(settings: Settings) -> Iterator[Finding]:
 
 
 async def _running(settings: Settings) -> list[Finding]:
-    from service.queue.connection import RedisConfig, connect_to, translate_redis_errors
-    from service.queue.redis_keys import RedisKeys
+    from service.queue.connection import translate_redis_errors
+    from service.queue.partitions import QueueAddress
 
-    keys = RedisKeys(settings.redis_key_prefix)
-    client = connect_to(settings.subset(RedisConfig), keys, name="vidtr-doctor", socket_timeout_s=TIMEOUT_S)
+    # Of several partitions the first speaks for its server; the others have a finding of their own.
+    address = settings.subset(QueueAddress)
+    keys = address.key_names()[0]
+    client = address.client(keys, "vidtr-doctor", TIMEOUT_S)
     try:
         with translate_redis_errors():
             info = await client.info()

@@ -142,10 +142,13 @@ def _answers(url: str) -> bool:
 def api() -> None:
     """Run one API process; its settings come from the environment."""
     from service.api.server import serve
+    from service.queue.partition_count import check_count
+    from service.queue.partitions import QueueAddress
     from service.telemetry import logs, metrics, traces
 
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "api")
+    asyncio.run(check_count(settings.subset(QueueAddress)))
     if settings.otlp_endpoint:
         traces.configure("api", settings.otlp_endpoint, settings.trace_sample_ratio)
     if settings.api_metrics_port:
@@ -156,9 +159,10 @@ def api() -> None:
 def worker() -> None:
     """Run one worker process; its settings come from the environment."""
     from service.inference.backend import Backend
-    from service.queue.connection import RedisConfig
     from service.queue.dead_letters import DeadLetterConfig
     from service.queue.job_intake import JobTtlConfig
+    from service.queue.partition_count import check_count
+    from service.queue.partitions import QueueAddress
     from service.telemetry import logs, metrics, traces
     from service.worker.config import WorkerConfig
     from service.worker.run import run_worker
@@ -166,6 +170,7 @@ def worker() -> None:
 
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "worker")
+    asyncio.run(check_count(settings.subset(QueueAddress)))
     if settings.otlp_endpoint:
         traces.configure("worker", settings.otlp_endpoint, settings.trace_sample_ratio)
     backend: Backend
@@ -205,8 +210,7 @@ def worker() -> None:
         run_worker(
             backend,
             settings.subset(WorkerConfig),
-            settings.subset(RedisConfig),
-            settings.redis_key_prefix,
+            settings.subset(QueueAddress),
             settings.subset(JobTtlConfig),
             settings.subset(DeadLetterConfig),
             watchdog,

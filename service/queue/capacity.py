@@ -15,6 +15,7 @@ from service.errors import RETRY_AFTER_S, QueueFull
 from service.queue.clip_routes import routes
 from service.queue.connection import translate_redis_errors
 from service.queue.fair_share import FairShare
+from service.queue.partitions import share_of
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
 
@@ -34,6 +35,11 @@ class CapacityConfig:
     reservation_ttl_s: float
     worker_interactive_weight: int
     caller_share: float = 1.0
+
+    def share(self, partitions: int) -> CapacityConfig:
+        """The limits of one of so many partitions."""
+        clips, size = (share_of(total, partitions) for total in (self.max_queue_clips, self.max_queue_bytes))
+        return replace(self, max_queue_clips=clips, max_queue_bytes=size)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +13,10 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from service.errors import RETRY_AFTER_S, QueueUnavailable, sentence
 from service.queue.redis_address import primary_of
-from service.queue.redis_keys import RedisKeys
 from service.queue.redis_pool import Client, FilePassword, Pool, retry
 from service.queue.redis_problems import NotWritable, is_full, why_unreachable
 from service.queue.scripts import Call, Script
-from service.redis_url import RedisUrl, hash_tag
+from service.redis_url import RedisUrl
 
 SOCKET_TIMEOUT_S = 10.0
 READ_SIZE = 1 << 20
@@ -26,25 +24,6 @@ READ_SIZE = 1 << 20
 # is on disk.
 MAX_CONNECTIONS = 1000
 FULL = "Redis has reached its memory limit. Try again later."
-
-
-@dataclass(frozen=True)
-class RedisConfig:
-    """Field names equal those of `service.settings.Settings`."""
-
-    redis_url: str
-    redis_password_file: Path | None = None
-
-
-def connect_to(config: RedisConfig, keys: RedisKeys, *, name: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> Redis:
-    """A client for the keys of one installation; see `connect`."""
-    return connect(
-        config.redis_url,
-        name=name,
-        tag=hash_tag(keys.prefix),
-        password_file=config.redis_password_file,
-        socket_timeout_s=socket_timeout_s,
-    )
 
 
 def connect(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +15,7 @@ from service.queue.clock import redis_time
 from service.queue.codec import Outcome
 from service.queue.connection import translate_redis_errors
 from service.queue.job_intake import JobTtlConfig, entry_fields
+from service.queue.partitions import share_of
 from service.queue.redis_keys import LETTER_CREATED_FIELD, KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
 
@@ -28,6 +29,12 @@ class DeadLetterConfig:
     dead_letter_ttl_s: int
     dead_letter_max_jobs: int
     dead_letter_max_bytes: int
+
+    def share(self, partitions: int) -> DeadLetterConfig:
+        """The limits of one of so many partitions."""
+        letters = share_of(self.dead_letter_max_jobs, partitions)
+        size = share_of(self.dead_letter_max_bytes, partitions)
+        return replace(self, dead_letter_max_jobs=letters, dead_letter_max_bytes=size)
 
 
 class DeadLetters:

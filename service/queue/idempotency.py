@@ -15,6 +15,8 @@ from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
 
+_OPEN = "open:"
+
 
 @dataclass(frozen=True)
 class IdempotencyConfig:
@@ -33,6 +35,11 @@ class Claim:
     token: str
     """its value while the request is under way"""
 
+    @property
+    def job_id(self) -> str:
+        """The job that the request is to make."""
+        return self.token.removeprefix(_OPEN)
+
     def accepted(self, job_id: str, fingerprint: str) -> str:
         """Its value once the job is accepted."""
         return json.dumps({"job": job_id, "fingerprint": fingerprint})
@@ -44,6 +51,12 @@ class Earlier:
 
     job_id: str
     fingerprint: str
+
+
+def key_name(owner: str, key: str) -> str:
+    """The name of an owner's key among those of all owners."""
+    # No Idempotency-Key contains a line feed, so the names of two owners never collide.
+    return f"{owner}\n{key}" if owner else key
 
 
 class IdempotencyKeys:
@@ -63,9 +76,7 @@ class IdempotencyKeys:
 
         Raises IdempotencyInProgress while the request that owns it is uploading or decoding.
         """
-        # No Idempotency-Key contains a line feed, so the names of two owners never collide.
-        name = f"{owner}\n{key}" if owner else key
-        claim = Claim(self._keys.idempotency(hashlib.sha256(name.encode()).hexdigest()), f"open:{job_id}")
+        claim = Claim(self._key(owner, key), f"{_OPEN}{job_id}")
         with translate_redis_errors():
             value: Any = await self._claim(
                 keys={"key": claim.key},
@@ -77,11 +88,17 @@ class IdempotencyKeys:
             )
         if value is None:
             return claim
-        if value.startswith(b"open:"):
+        if value.startswith(_OPEN.encode()):
             detail = "A request with this Idempotency-Key is still uploading or decoding. Try again later."
             raise IdempotencyInProgress(detail, retry_after_s=2.0)
         body: Any = json.loads(value)
         return Earlier(body["job"], body["fingerprint"])
+
+    async def free(self, key: str, owner: str, earlier: Earlier) -> None:
+        """Delete a key that leads to a job in another partition which was deleted there."""
+        held = Claim(self._key(owner, key), "").accepted(earlier.job_id, earlier.fingerprint)
+        with translate_redis_errors():
+            await self._release(keys={"key": self._key(owner, key)}, args={"token": held})
 
     async def lead(self, claim: Claim, job_id: str, fingerprint: str) -> None:
         """Let an owned key lead to a job that was there before."""
@@ -99,6 +116,9 @@ class IdempotencyKeys:
         """Release a key whose request has failed; does nothing where its job was accepted."""
         with translate_redis_errors():
             await self._release(keys={"key": claim.key}, args={"token": claim.token})
+
+    def _key(self, owner: str, key: str) -> str:
+        return self._keys.idempotency(hashlib.sha256(key_name(owner, key).encode()).hexdigest())
 
     async def renew(self, claims: Iterable[Claim]) -> None:
         """Prolong the claims of requests that continue."""

@@ -16,7 +16,14 @@ from service.queue.connection import finish_before_cancel, translate_redis_error
 from service.queue.idempotency import Claim
 from service.queue.job_list import listed_as
 from service.queue.job_reader import JobReader
-from service.queue.redis_keys import CACHE_KEY_FIELD, MORE_COMING_FIELD, REPLY_TO_FIELD, KeyPrefixes, RedisKeys
+from service.queue.redis_keys import (
+    CACHE_KEY_ELSEWHERE_FIELD,
+    CACHE_KEY_FIELD,
+    MORE_COMING_FIELD,
+    REPLY_TO_FIELD,
+    KeyPrefixes,
+    RedisKeys,
+)
 from service.queue.scripts import Script
 
 # Payloads are sent in pieces of about this size: otherwise a 200-clip job would be in memory twice.
@@ -128,7 +135,8 @@ class JobIntake(JobReader):
         if claim is not None:
             job["idempotency"] = claim.key
         if cache_key is not None:
-            job[CACHE_KEY_FIELD] = cache_key
+            here = cache_key.startswith(f"{keys.prefix}:")
+            job[CACHE_KEY_FIELD if here else CACHE_KEY_ELSEWHERE_FIELD] = cache_key
         if reply_to:
             job[REPLY_TO_FIELD] = reply_to
         entries = [entry_fields(record, clip, more_coming=more_coming) for clip in range(total)]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from redis.asyncio import Redis
+from typing import Any, TypeVar
 
 from service.contracts import JobState, JobSummary
 from service.errors import InvalidOption
 from service.queue.connection import translate_redis_errors
-from service.queue.redis_keys import RedisKeys
+from service.queue.partitions import Partition, PerPartition
+
+Read = TypeVar("Read")
 
 PLACE = re.compile(r"[0-9]{17}-[0-9a-f]{32}")
 
@@ -30,11 +32,13 @@ class Page:
 
 
 class JobList:
-    """The jobs of each owner. Methods raise QueueUnavailable when Redis cannot be reached."""
+    """The jobs of each owner, of all partitions together. Methods raise QueueUnavailable where one of them is away.
 
-    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
-        self._redis = redis
-        self._keys = keys
+    A list without the jobs of one partition would be a wrong list, and its cursor would skip them for good.
+    """
+
+    def __init__(self, partitions: PerPartition[Partition]) -> None:
+        self._partitions = partitions
 
     async def page(self, owner: str, cursor: str | None, limit: int) -> Page:
         """Up to `limit` jobs of `owner` that are older than `cursor`, without deleted and expired ones.
@@ -43,22 +47,49 @@ class JobList:
         """
         if cursor is not None and not PLACE.fullmatch(cursor):
             raise InvalidOption("Option 'cursor' is not the `next_cursor` of a page.", actual=cursor)
-        keys = self._keys
         before = "+" if cursor is None else f"({cursor}"
-        with translate_redis_errors():
-            found: Any = await self._redis.zrevrangebylex(keys.jobs(owner), before, "-", start=0, num=limit + 1)
-            places = [place.decode() for place in found]
-            ids = [place.partition("-")[2] for place in places[:limit]]
-            pipe = self._redis.pipeline(transaction=False)
-            for job_id in ids:
-                pipe.hmget(
-                    keys.job(job_id), "total", "created_at", "deadline_at", "model", "version", "finished", "state"
-                )
-                pipe.hlen(keys.scores(job_id))
-            pipe.time()
-            *facts, (now, _) = await pipe.execute()
-        jobs = [_summary(*job, now) for job in zip(ids, facts[::2], facts[1::2], strict=True)]
-        return Page([job for job in jobs if job is not None], places[limit - 1] if len(places) > limit else None)
+        found = await self._in_all(lambda partition: _places(partition, owner, before, limit + 1))
+        places = sorted((place for of_one in found for place in of_one), reverse=True)
+        ids = [place.partition("-")[2] for place in places[:limit]]
+        summaries: dict[str, JobSummary] = {}
+        for of_one in await self._in_all(
+            lambda partition: _summaries(partition, [one for one in ids if self._partitions.of(one) is partition])
+        ):
+            summaries |= of_one
+        jobs = [summaries[job_id] for job_id in ids if job_id in summaries]
+        return Page(jobs, places[limit - 1] if len(places) > limit else None)
+
+    async def _in_all(self, read: Callable[[Partition], Coroutine[Any, Any, Read]]) -> list[Read]:
+        if len(self._partitions) == 1:
+            return [await read(self._partitions[0])]
+        # None is left running: its failure would be nobody's.
+        replies = await asyncio.gather(*map(read, self._partitions), return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return [reply for reply in replies if not isinstance(reply, BaseException)]
+
+
+async def _places(partition: Partition, owner: str, before: str, count: int) -> list[str]:
+    with translate_redis_errors():
+        found: Any = await partition.redis.zrevrangebylex(partition.keys.jobs(owner), before, "-", start=0, num=count)
+    return [place.decode() for place in found]
+
+
+async def _summaries(partition: Partition, ids: Sequence[str]) -> dict[str, JobSummary]:
+    """The jobs that are there and not deleted, by their ids."""
+    if not ids:
+        return {}
+    keys = partition.keys
+    with translate_redis_errors():
+        pipe = partition.redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hmget(keys.job(job_id), "total", "created_at", "deadline_at", "model", "version", "finished", "state")
+            pipe.hlen(keys.scores(job_id))
+        pipe.time()
+        *facts, (now, _) = await pipe.execute()
+    found = {job[0]: _summary(*job, now) for job in zip(ids, facts[::2], facts[1::2], strict=True)}
+    return {job_id: summary for job_id, summary in found.items() if summary is not None}
 
 
 def _summary(job_id: str, fields: list[bytes | None], scored: int, now: float) -> JobSummary | None:

@@ -32,6 +32,12 @@ class JobReader:
         if total is None or not allowed((found or b"").decode()):
             raise unknown(job_id)
 
+    async def deleted(self, job_id: str) -> bool:
+        """Whether the job's owner has cancelled or deleted it."""
+        with translate_redis_errors():
+            finished: Any = await self._redis.hget(self._keys.job(job_id), "finished")
+        return bool(finished == b"cancelled")
+
     async def scored(self, job_id: str, entries: Iterable[ClipEntry] = ()) -> ScoredJob | None:
         """Record and all clip scores of a job; None while some are missing or once it is finished."""
         with translate_redis_errors():

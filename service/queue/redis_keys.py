@@ -14,6 +14,8 @@ REPLY_TO_FIELD = "home"
 """of a job's hash: the `reply_to` of the api process that waits for it"""
 CACHE_KEY_FIELD = "same"
 """of a job's hash: its entry in the result cache"""
+CACHE_KEY_ELSEWHERE_FIELD = "same_elsewhere"
+"""of a job's hash: the same, where the entry is in another partition, which no script reaches from here"""
 FAILURE_FIELD = "fault"
 """of a job's hash: what went wrong when its clips were last given back"""
 HOLDS_FIELD = "holds"
@@ -163,6 +165,11 @@ class RedisKeys:
     def dead(self) -> str:
         """Stream of dead letters: one entry per job that was given up, newest last."""
         return f"{self.prefix}:dead"
+
+    @property
+    def partitions(self) -> str:
+        """Text: the number of partitions of an installation that has several, written by its first process."""
+        return f"{self.prefix}:partitions"
 
     @property
     def finished(self) -> str:

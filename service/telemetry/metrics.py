@@ -91,6 +91,9 @@ SANDBOX_LAYER = Gauge(
 # --- the queue, sampled by the api -----------------------------------------------------------------------------------
 
 REDIS_UP = Gauge("vidtr_redis_up", "Whether Redis took the last write of a sample.", multiprocess_mode="mostrecent")
+PARTITIONS_UP = Gauge(
+    "vidtr_partitions_up", "Partitions of the queue that took the last sample.", multiprocess_mode="mostrecent"
+)
 REDIS_MEMORY_BYTES = Gauge("vidtr_redis_memory_bytes", "Memory that Redis uses.", multiprocess_mode="mostrecent")
 REDIS_MEMORY_LIMIT_BYTES = Gauge(
     "vidtr_redis_memory_limit_bytes", "Memory budget of Redis; 0 for none.", multiprocess_mode="mostrecent"

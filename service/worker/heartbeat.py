@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import structlog
 
 from service.contracts import ModelSpec, WorkerStatus
-from service.errors import BackendUnavailable, VidtrError
+from service.errors import BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
 from service.periodic import Periodic
 from service.queue.clip_routes import route_of, routes
-from service.queue.clip_stream import ClipStream
-from service.queue.model_directory import ModelDirectory
+from service.queue.partitions import Independently
 from service.worker.breaker import Breaker
 from service.worker.config import WorkerConfig
 from service.worker.drain_rate import DrainRate
+from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -52,7 +53,7 @@ class ServedModels:
 
 
 class Heartbeat:
-    """Looks at the backend, and announces its models and the state of the worker, until it is closed.
+    """Looks at the backend, and announces its models and the state of the worker in each partition, until it is closed.
 
     Attributes:
         served: what the worker serves now; empty until the backend has been reached once.
@@ -62,8 +63,7 @@ class Heartbeat:
         self,
         config: WorkerConfig,
         backend: Backend,
-        stream: ClipStream,
-        directory: ModelDirectory,
+        sources: Sequence[Source],
         breaker: Breaker,
         rate: DrainRate,
         watchdog: Watchdog,
@@ -71,13 +71,13 @@ class Heartbeat:
         self.served = ServedModels()
         self._config = config
         self._backend = backend
-        self._stream = stream
-        self._directory = directory
+        self._sources = sources
         self._breaker = breaker
         self._rate = rate
         self._watchdog = watchdog
         self._backend_down = False
         self._beating = Periodic("heartbeat", self._interval_s, self._beat)
+        self._announcing = Independently(config.worker_heartbeat_s)
 
     def start(self) -> None:
         """Begin; call once, in the event loop."""
@@ -99,7 +99,15 @@ class Heartbeat:
         self._watchdog.touch("heartbeat")
         try:
             await self._look_at_backend()
-            await self._directory.announce(self.served.specs, self._status(), self._config.announcement_ttl_s)
+        except VidtrError as error:
+            log.warning("heartbeat_failed", code=error.code, detail=error.detail)
+        else:
+            await self._announcing.run(self._sources, self._announce)
+
+    async def _announce(self, source: Source) -> None:
+        try:
+            status = self._status(source.stream.consumer)
+            await source.directory.announce(self.served.specs, status, self._config.announcement_ttl_s)
         except VidtrError as error:
             log.warning("heartbeat_failed", code=error.code, detail=error.detail)
 
@@ -116,14 +124,30 @@ class Heartbeat:
             self._breaker.probe()
         if specs != self.served.specs:
             served = ServedModels(specs)
-            await self._stream.join(served.max_batch_by_route)
+            await self._join(served)
             log.info("serving", models=[f"{spec.name}:{spec.version}" for spec in specs])
             self.served = served
 
-    def _status(self) -> WorkerStatus:
+    async def _join(self, served: ServedModels) -> None:
+        """Create the consumer groups, at least in one partition. Others get them when their streams are first read."""
+        joined: list[Source] = []
+        problems: list[QueueUnavailable] = []
+
+        async def join(source: Source) -> None:
+            try:
+                await source.stream.join(served.max_batch_by_route)
+                joined.append(source)
+            except QueueUnavailable as error:
+                problems.append(error)
+
+        await Independently(self._config.worker_heartbeat_s).run(self._sources, join)
+        if problems and not joined:
+            raise problems[0]
+
+    def _status(self, worker: str) -> WorkerStatus:
         specs = self.served.specs
         return WorkerStatus(
-            worker=self._stream.consumer,
+            worker=worker,
             models=tuple(f"{spec.name}:{spec.version}" for spec in specs),
             routes=tuple(map(route_of, specs)),
             breaker=self._breaker.state,

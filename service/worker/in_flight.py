@@ -5,14 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterator
 from typing import Any
+
+# After so long without an answer of a partition the worker goes on with the others.
+PATIENCE_S = 0.5
 
 
 class InFlight:
-    """Tasks of one worker, each of which works on one delivery; `begin` starts one, `room` waits for a place."""
+    """Tasks of one worker, each of which works on one delivery; `begin` starts one, `room` waits for a place.
 
-    def __init__(self) -> None:
+    One that waits for a partition that hangs leaves its place to others, one for each partition.
+    """
+
+    def __init__(self, partitions: int = 1) -> None:
+        self._patience_s = PATIENCE_S if partitions > 1 else None
+        self._waiting: dict[int, asyncio.TimerHandle] = {}
+        self._stuck: dict[int, Hashable] = {}
+        self._sources: dict[int, Hashable] = {}
         # In the order of their start: a set of tasks would be walked through in another order in each process.
         self._tasks: list[asyncio.Task[None]] = []
         self._ended = asyncio.Event()
@@ -20,15 +30,40 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start `work`, which handles its own errors."""
+    def begin(self, work: Coroutine[Any, Any, None], part: int = 0, source: Hashable = None) -> None:
+        """Start `work`, which handles its own errors; `part` is its number, and `source` its partition."""
+        self._sources[part] = source
+        self._wait(part)
         task = asyncio.create_task(work, name="delivery")
         self._tasks.append(task)
-        task.add_done_callback(self._remove)
+        task.add_done_callback(lambda ended: self._remove(ended, part))
+
+    @contextlib.contextmanager
+    def computing(self, part: int) -> Iterator[None]:
+        """The work is at the engine, and not at Redis."""
+        self._go_on(part)
+        try:
+            yield
+        finally:
+            self._wait(part)
+
+    def _wait(self, part: int) -> None:
+        if self._patience_s is not None and part in self._sources:
+            self._waiting[part] = asyncio.get_running_loop().call_later(self._patience_s, self._leave, part)
+
+    def _go_on(self, part: int) -> None:
+        self._stuck.pop(part, None)
+        if (timer := self._waiting.pop(part, None)) is not None:
+            timer.cancel()
+
+    def _leave(self, part: int) -> None:
+        if self._sources[part] not in self._stuck.values():
+            self._stuck[part] = self._sources[part]
+            self._ended.set()
 
     async def room(self, most: int) -> None:
         """Return once fewer than `most` are in flight."""
-        while len(self._tasks) >= most:
+        while len(self._tasks) - len(self._stuck) >= most:
             self._ended.clear()
             await self._ended.wait()
 
@@ -36,7 +71,9 @@ class InFlight:
         """Return once none is in flight. Raises what a task raised in spite of all."""
         await asyncio.gather(*self._tasks)
 
-    def _remove(self, task: asyncio.Task[None]) -> None:
+    def _remove(self, task: asyncio.Task[None], part: int) -> None:
+        self._go_on(part)
+        self._sources.pop(part, None)
         self._tasks.remove(task)
         self._ended.set()
 

@@ -17,6 +17,7 @@ from service.worker.batch import ScoredBatch, observe, score
 from service.worker.breaker import Breaker
 from service.worker.completion import Completion
 from service.worker.heartbeat import Heartbeat
+from service.worker.in_flight import InFlight
 from service.worker.triage import LoadedClip, expiry
 from service.worker.watchdog import Watchdog
 
@@ -38,6 +39,7 @@ class Scoring:
         clock: Clock,
         watchdog: Watchdog,
         stopping: asyncio.Event,
+        in_flight: InFlight,
     ) -> None:
         """`stopping` ends the wait for an unavailable backend."""
         self._backend = backend
@@ -47,6 +49,7 @@ class Scoring:
         self._clock = clock
         self._watchdog = watchdog
         self._stopping = stopping
+        self._in_flight = in_flight
 
     async def score(self, clips: Sequence[LoadedClip], part: int = 0) -> None:
         """Score clips of one model, version and shape, and write the scores back; `part` is theirs for the watchdog.
@@ -60,7 +63,8 @@ class Scoring:
             self._watchdog.touch("work", part)
             began = self._breaker.now
             try:
-                scored = await score(self._backend, batch, self._clock)
+                with self._in_flight.computing(part):
+                    scored = await score(self._backend, batch, self._clock)
             except BackendUnavailable as error:
                 self._unavailable(error, began)
                 await wait_or_timeout(self._stopping, backoff_s)

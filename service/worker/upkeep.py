@@ -6,10 +6,8 @@ import structlog
 
 from service.errors import QueueUnavailable
 from service.periodic import Periodic
-from service.queue.clip_stream import ClipStream
-from service.queue.model_directory import ModelDirectory
-from service.worker.completion import Completion
 from service.worker.heartbeat import Heartbeat
+from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -20,20 +18,12 @@ IDLE_LEASES = 10
 
 
 class Upkeep:
-    """Ends overdue jobs, and deletes old dead letters, streams without readers and the consumers of lost workers."""
+    """Of one partition: ends overdue jobs, and deletes old dead letters, streams without readers and the consumers of
+    lost workers.
+    """
 
-    def __init__(
-        self,
-        completion: Completion,
-        directory: ModelDirectory,
-        stream: ClipStream,
-        heartbeat: Heartbeat,
-        lease_s: float,
-        watchdog: Watchdog,
-    ) -> None:
-        self._completion = completion
-        self._directory = directory
-        self._stream = stream
+    def __init__(self, source: Source, heartbeat: Heartbeat, lease_s: float, watchdog: Watchdog) -> None:
+        self._source = source
         self._heartbeat = heartbeat
         self._idle_s = IDLE_LEASES * lease_s
         self._watchdog = watchdog
@@ -50,9 +40,9 @@ class Upkeep:
     async def _run(self) -> None:
         self._watchdog.touch("upkeep")
         try:
-            await self._completion.sweep()
-            await self._directory.clear()
-            await self._stream.tidy(self._heartbeat.served.max_batch_by_route, self._idle_s)
+            await self._source.completion.sweep()
+            await self._source.directory.clear()
+            await self._source.stream.tidy(self._heartbeat.served.max_batch_by_route, self._idle_s)
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)
         except Exception:

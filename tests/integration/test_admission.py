@@ -10,9 +10,13 @@ from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
 from service.errors import QueueFull, UnknownModel
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
+from service.queue.claims import Claims
 from service.queue.fleet import Fleet
 from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
+from service.queue.job_reader import JobReader
+from service.queue.live_models import LiveModels
 from service.queue.model_directory import ModelDirectory
+from service.queue.partitions import PerPartition
 from service.queue.redis_keys import RedisKeys
 from service.video.decode_scheduler import DecodeScheduler
 from testing.factories import spec
@@ -44,27 +48,35 @@ def scheduler() -> DecodeScheduler:
 @pytest.fixture
 async def admission(redis: Redis, keys: RedisKeys, directory: ModelDirectory, scheduler: DecodeScheduler) -> Admission:
     await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
+    return Admission(CONFIG, *parts(redis, keys, directory), scheduler)
+
+
+def parts(
+    redis: Redis, keys: RedisKeys, directory: ModelDirectory
+) -> tuple[LiveModels, PerPartition[QueueCapacity], Claims]:
+    """What one partition gives to the admission."""
     times = IdempotencyConfig(idempotency_ttl_s=60, reservation_ttl_s=5.0)
-    return Admission(
-        CONFIG, directory, QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times), scheduler
+    claims = Claims(
+        PerPartition([IdempotencyKeys(redis, keys, times)]), PerPartition([JobReader(redis, keys, result_ttl_s=60)])
     )
+    return LiveModels(PerPartition([directory])), PerPartition([QueueCapacity(redis, keys, LIMITS)]), claims
 
 
-def admit(admission: Admission, job_id: str, deadline_s: float = 10.0, caller: str = ""):  # type: ignore[no-untyped-def]
-    return admission.admit(job_id, JobRequest(windows=1), None, deadline_s, asynchronous=False, caller=caller)
+def admit(admission: Admission, deadline_s: float = 10.0, caller: str = ""):  # type: ignore[no-untyped-def]
+    return admission.admit(JobRequest(windows=1), None, deadline_s, asynchronous=False, caller=caller)
 
 
 async def test_an_upload_that_would_wait_too_long_to_be_decoded_is_refused(
     admission: Admission, scheduler: DecodeScheduler
 ) -> None:
     scheduler.observe(4.0)
-    async with admit(admission, "a"), admit(admission, "b"):
+    async with admit(admission), admit(admission):
         with pytest.raises(QueueFull, match="2 uploads are ahead") as caught:
-            async with admit(admission, "c"):
+            async with admit(admission):
                 pass
         assert (caught.value.limit, caught.value.actual) == (5.0, 6.0)
         assert 1.0 <= (caught.value.retry_after_s or 0.0) <= 4.0
-        async with admit(admission, "d", deadline_s=60.0):
+        async with admit(admission, deadline_s=60.0):
             pass
 
 
@@ -72,7 +84,7 @@ async def test_an_idle_process_takes_an_upload_however_slow_the_last_ones_were(
     admission: Admission, scheduler: DecodeScheduler
 ) -> None:
     scheduler.observe(1000.0)
-    async with admit(admission, "a") as admitted:
+    async with admit(admission) as admitted:
         assert admitted.spec.name == "tiny"
 
 
@@ -89,7 +101,7 @@ async def test_uploads_at_one_time_share_one_look_at_what_is_served(
     monkeypatch.setattr(directory, "live", counted)
     monkeypatch.setattr("service.api.admission.LIVE_S", 1000.0)
     async with contextlib.AsyncExitStack() as stack:
-        await asyncio.gather(*(stack.enter_async_context(admit(admission, str(number))) for number in range(8)))
+        await asyncio.gather(*(stack.enter_async_context(admit(admission)) for _ in range(8)))
     assert looks == 1
 
 
@@ -98,7 +110,7 @@ async def test_a_model_that_was_not_there_a_moment_ago_is_looked_for_again(
 ) -> None:
     monkeypatch.setattr("service.api.admission.LIVE_S", 1000.0)
     monkeypatch.setattr("service.api.admission.REFUSAL_S", 0.0)
-    async with admit(admission, "a"):
+    async with admit(admission):
         pass
     wanted = JobRequest(windows=1, model="new")
     with pytest.raises(UnknownModel):
@@ -109,15 +121,15 @@ async def test_a_model_that_was_not_there_a_moment_ago_is_looked_for_again(
 
 async def model_for(admission: Admission, wanted: JobRequest) -> str:
     """The model that an upload is admitted for."""
-    async with admission.admit("b", wanted, None, 10.0, asynchronous=False) as admitted:
+    async with admission.admit(wanted, None, 10.0, asynchronous=False) as admitted:
         return admitted.spec.name
 
 
 async def test_more_uploads_than_a_process_may_hold_are_refused(admission: Admission) -> None:
-    async with admit(admission, "0"), admit(admission, "1"), admit(admission, "2"), admit(admission, "3"):
-        async with admit(admission, "4"), admit(admission, "5"), admit(admission, "6"), admit(admission, "7"):
+    async with admit(admission), admit(admission), admit(admission), admit(admission):
+        async with admit(admission), admit(admission), admit(admission), admit(admission):
             with pytest.raises(QueueFull) as caught:
-                async with admit(admission, "8"):
+                async with admit(admission):
                     pass
     assert (caught.value.limit, caught.value.actual) == (8, 8)
 
@@ -126,26 +138,24 @@ async def test_one_caller_leaves_slots_to_others(
     redis: Redis, keys: RedisKeys, directory: ModelDirectory, scheduler: DecodeScheduler
 ) -> None:
     await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",)), ttl_s=60.0)
-    times = IdempotencyConfig(idempotency_ttl_s=60, reservation_ttl_s=5.0)
-    parts = QueueCapacity(redis, keys, LIMITS), IdempotencyKeys(redis, keys, times)
-    admission = Admission(CONFIG, directory, *parts, scheduler, Shares(0.75))
+    admission = Admission(CONFIG, *parts(redis, keys, directory), scheduler, Shares(0.75))
     async with contextlib.AsyncExitStack() as stack:
-        for number in range(6):
-            await stack.enter_async_context(admit(admission, str(number), caller="key:flood"))
+        for _ in range(6):
+            await stack.enter_async_context(admit(admission, caller="key:flood"))
         with pytest.raises(QueueFull, match="of this caller") as caught:
-            async with admit(admission, "6", caller="key:flood"):
+            async with admit(admission, caller="key:flood"):
                 pass
         assert (caught.value.limit, caught.value.actual) == (6, 6)
         with pytest.raises(QueueFull):
             stack.enter_context(admission.slot("key:flood", 10.0))
-        async with admit(admission, "good", caller="key:good"):
+        async with admit(admission, caller="key:good"):
             pass
 
 
 async def test_an_upload_of_unknown_length_reserves_little_until_it_is_there(
     admission: Admission, redis: Redis, keys: RedisKeys
 ) -> None:
-    film = admission.admit("film", JobRequest(windows="all"), None, 10.0, asynchronous=False, caller="key:app")
+    film = admission.admit(JobRequest(windows="all"), None, 10.0, asynchronous=False, caller="key:app")
     async with film as admitted:
         assert await reserved(redis, keys) == 10
         await admission.complete(admitted)
@@ -158,7 +168,7 @@ async def test_room_that_is_gone_once_an_upload_is_there_is_said_before_it_is_de
     admission: Admission, redis: Redis, keys: RedisKeys
 ) -> None:
     rest = QueueCapacity(redis, keys, LIMITS)
-    film = admission.admit("film", JobRequest(windows="all"), None, 10.0, asynchronous=False, caller="key:app")
+    film = admission.admit(JobRequest(windows="all"), None, 10.0, asynchronous=False, caller="key:app")
     async with film as admitted:
         await rest.reserve(Reservation("other", JobClass.BULK, 985, 1, "tiny"), [spec()], None, 10.0)
         with pytest.raises(QueueFull) as caught:
@@ -173,7 +183,7 @@ async def test_what_ends_while_it_is_renewed_is_not_brought_back(
 ) -> None:
     renew = QueueCapacity.renew
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(admit(admission, "a"))
+        await stack.enter_async_context(admit(admission))
 
         async def late(capacity: QueueCapacity, reservations: Iterable[Reservation]) -> None:
             await stack.aclose()

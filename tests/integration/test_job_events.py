@@ -16,6 +16,7 @@ from service.queue.connection import connect
 from service.queue.dead_letters import DeadLetters
 from service.queue.events import JobEvent, JobEvents
 from service.queue.job_store import End, JobStore
+from service.queue.partitions import PerPartition
 from service.queue.redis_keys import RedisKeys
 from service.queue.result_bus import ResultBus
 from testing.factories import clip, decoded, record, scores
@@ -107,7 +108,9 @@ async def test_a_follower_is_told_as_it_happens_until_the_end(
     received: list[bytes] = []
 
     async def follow() -> None:
-        async for line in JobEventStream(events, bus, lambda: False).stream(await store.status(job.id), None):
+        async for line in JobEventStream(PerPartition([events]), PerPartition([bus]), lambda: False).stream(
+            await store.status(job.id), None
+        ):
             received.append(line)
 
     following = asyncio.create_task(follow())
@@ -132,7 +135,9 @@ async def test_a_follower_is_let_go_when_the_process_shuts_down(
     await store.accept(job)
     draining = asyncio.Event()
     lines = 0
-    async for _ in JobEventStream(events, bus, draining.is_set).stream(await store.status(job.id), None):
+    async for _ in JobEventStream(PerPartition([events]), PerPartition([bus]), draining.is_set).stream(
+        await store.status(job.id), None
+    ):
         lines += 1
         draining.set()
     assert lines == 1
@@ -154,7 +159,7 @@ async def test_followers_of_a_job_share_what_is_read_of_it(store: JobStore, even
     job = record(decoded=decoded(windows=2))
     await store.accept(job)
     counted = Counted(events)
-    following = JobEventStream(cast(JobEvents, counted), bus, lambda: False)
+    following = JobEventStream(PerPartition([cast(JobEvents, counted)]), PerPartition([bus]), lambda: False)
 
     async def follow(last_id: str | None) -> int:
         return len([line async for line in following.stream(await store.status(job.id), last_id)])
@@ -173,7 +178,10 @@ async def test_one_caller_leaves_places_to_other_followers_and_gives_back_what_i
     job = record()
     await store.accept(job)
     places = Shares(0.75).of("followers", 8)
-    following, status = JobEventStream(events, bus, lambda: False, places), await store.status(job.id)
+    following, status = (
+        JobEventStream(PerPartition([events]), PerPartition([bus]), lambda: False, places),
+        await store.status(job.id),
+    )
     streams = [following.follow(status, None, "flood") for _ in range(6)]
     with pytest.raises(QueueFull, match="6 event streams of this caller") as caught:
         following.follow(status, None, "flood")

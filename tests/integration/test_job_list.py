@@ -8,6 +8,7 @@ from service.errors import BackendFailed, InvalidOption
 from service.queue.codec import Outcome
 from service.queue.job_list import JobList, listed_as
 from service.queue.job_store import JobStore
+from service.queue.partitions import Partition, PerPartition
 from service.queue.redis_keys import RedisKeys
 from testing.factories import decoded, record, scores
 from tests.integration.conftest import TIMES
@@ -15,7 +16,7 @@ from tests.integration.conftest import TIMES
 
 @pytest.fixture
 def jobs(redis: Redis, keys: RedisKeys) -> JobList:
-    return JobList(redis, keys)
+    return JobList(PerPartition([Partition(redis, keys)]))
 
 
 async def accepted(store: JobStore, count: int, owner: str = "app") -> list[str]:

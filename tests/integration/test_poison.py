@@ -18,10 +18,10 @@ from service.inference.backend import Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.local.process import ServerProcess
 from service.local.redis import LocalRedis
-from service.queue.connection import RedisConfig
 from service.queue.dead_letters import DeadLetterConfig
 from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
+from service.queue.partitions import QueueAddress
 from service.queue.redis_keys import RedisKeys
 from service.settings import Settings
 from service.worker.config import WorkerConfig
@@ -55,8 +55,7 @@ def work(engine: type[TorchScriptBackend]) -> None:
     settings = Settings()
     times, limits, config = (settings.subset(kind) for kind in (JobTtlConfig, DeadLetterConfig, WorkerConfig))
     backend = engine(TorchScriptConfig(settings.model_repository, threads=1))
-    server = settings.subset(RedisConfig)
-    asyncio.run(run_worker(backend, config, server, settings.redis_key_prefix, times, limits, Watchdog(60)))
+    asyncio.run(run_worker(backend, config, settings.subset(QueueAddress), times, limits, Watchdog(60)))
 
 
 class Processes:

@@ -11,7 +11,9 @@ from service.contracts import BreakerState, JobClass, WorkerStatus
 from service.local.redis import LocalRedis
 from service.queue.connection import connect
 from service.queue.job_store import JobStore
+from service.queue.live_models import LiveModels
 from service.queue.model_directory import ModelDirectory
+from service.queue.partitions import Partition, PerPartition
 from service.queue.redis_keys import RedisKeys
 from testing.factories import decoded, record, spec
 
@@ -34,7 +36,9 @@ async def test_what_waits_is_shown_by_class(
     await announce(directory, "one", "closed")
     await store.accept(record(spec=served))
     await store.accept(record(spec=served, decoded=decoded(windows=3), job_class=JobClass.BULK))
-    await QueueSampler(redis, keys, directory, interval_s=60).sample()
+    await QueueSampler(
+        PerPartition([Partition(redis, keys)]), LiveModels(PerPartition([directory])), interval_s=60
+    ).sample()
     for job_class, clips in ("interactive", 1), ("bulk", 3):
         labels = {"model": "sampled", "class": job_class}
         assert shown("vidtr_queue_clips", **labels) == clips
@@ -47,7 +51,9 @@ async def test_workers_are_counted_by_the_state_of_their_breaker(
 ) -> None:
     for worker, breaker in ("one", "open"), ("two", "open"), ("three", "closed"):
         await announce(directory, worker, breaker)
-    await QueueSampler(redis, keys, directory, interval_s=60).sample()
+    await QueueSampler(
+        PerPartition([Partition(redis, keys)]), LiveModels(PerPartition([directory])), interval_s=60
+    ).sample()
     assert [shown("vidtr_workers", breaker=state) for state in ("closed", "half_open", "open")] == [1, 0, 2]
 
 
@@ -55,7 +61,9 @@ async def test_while_redis_is_away_nothing_is_claimed_about_the_queue(tmp_path: 
     with LocalRedis(tmp_path, persist=False) as server:
         client = connect(server.url, name="sampler")
         directory = ModelDirectory(client, keys)
-        sampler = QueueSampler(client, keys, directory, interval_s=60)
+        sampler = QueueSampler(
+            PerPartition([Partition(client, keys)]), LiveModels(PerPartition([directory])), interval_s=60
+        )
         await announce(directory, "one", "closed")
         await sampler.sample()
         assert shown("vidtr_redis_up") == shown("vidtr_workers", breaker="closed") == 1
@@ -73,7 +81,11 @@ async def test_while_redis_is_away_nothing_is_claimed_about_the_queue(tmp_path: 
 async def test_a_redis_that_takes_no_writes_is_not_up(tmp_path: Path, keys: RedisKeys) -> None:
     with LocalRedis(tmp_path, persist=False) as server:
         client = connect(server.url, name="sampler")
-        sampler = QueueSampler(client, keys, ModelDirectory(client, keys), interval_s=60)
+        sampler = QueueSampler(
+            PerPartition([Partition(client, keys)]),
+            LiveModels(PerPartition([ModelDirectory(client, keys)])),
+            interval_s=60,
+        )
         # It waits for a replica that never comes, and answers everything but writes.
         await client.config_set("min-replicas-to-write", 1)
         await sampler.sample()

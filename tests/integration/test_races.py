@@ -18,6 +18,7 @@ from service.queue.idempotency import Claim, Earlier, IdempotencyConfig, Idempot
 from service.queue.job_list import JobList
 from service.queue.job_store import SWEPT_AT_ONCE, End, JobStore
 from service.queue.model_directory import ModelDirectory
+from service.queue.partitions import Partition, PerPartition
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from testing.factories import clip, decoded, record, scores, spec
@@ -240,7 +241,7 @@ async def test_a_job_past_its_deadline_never_reads_as_queued(store: JobStore, re
     status = await store.status(job.id)
     assert status.status is JobState.EXPIRED
     assert (status.error or {})["code"] == DeadlineExceeded.code
-    [listed] = (await JobList(redis, keys).page("app", None, 8)).jobs
+    [listed] = (await JobList(PerPartition([Partition(redis, keys)])).page("app", None, 8)).jobs
     assert listed.status is JobState.EXPIRED
 
 

@@ -7,13 +7,14 @@ from service.contracts import JobRecord, JobState
 from service.errors import BackendFailed
 from service.queue.codec import Outcome
 from service.queue.job_store import JobStore
+from service.queue.partitions import Partition, PerPartition
 from service.queue.redis_keys import RedisKeys
 from service.queue.result_cache import ResultCache
 from testing.factories import record, scores, spec
 
 
 def cache(redis: Redis, keys: RedisKeys, store: JobStore) -> ResultCache:
-    return ResultCache(redis, keys, store, life_s=60)
+    return ResultCache(PerPartition([Partition(redis, keys)]), PerPartition([store]), life_s=60)
 
 
 async def accepted(store: JobStore, found: ResultCache) -> tuple[JobRecord, str]:

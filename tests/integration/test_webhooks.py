@@ -21,6 +21,7 @@ from service.errors import BackendFailed, InvalidOption
 from service.queue.codec import Outcome
 from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import JobStore
+from service.queue.partitions import PerPartition
 from service.queue.redis_keys import RedisKeys
 from service.queue.webhook_queue import WebhookQueue
 from testing.factories import record
@@ -110,7 +111,7 @@ async def test_a_receiver_that_fails_three_times_gets_its_message_and_can_verify
 ) -> None:
     receiver = await receive(500, 503, 429, 204)
     job_id = await ended(store, receiver.url)
-    await delivered(Webhooks(CONFIG, queue), redis, keys)
+    await delivered(Webhooks(CONFIG, PerPartition([queue])), redis, keys)
     assert len(receiver.requests) == 4
     assert len({headers["webhook-id"] for headers, _ in receiver.requests}) == 1
     headers, body = receiver.requests[-1]
@@ -137,7 +138,7 @@ async def test_a_job_that_finishes_twice_tells_once(
 ) -> None:
     receiver = await receive(200)
     job_id = await ended(store, receiver.url)
-    await delivered(Webhooks(CONFIG, queue), redis, keys)
+    await delivered(Webhooks(CONFIG, PerPartition([queue])), redis, keys)
     await store.finish(job_id, FAILED)
     assert await left(redis, keys) == []
 
@@ -147,7 +148,7 @@ async def test_a_job_that_becomes_a_dead_letter_tells_too(
 ) -> None:
     receiver = await receive(200)
     await buried(store, dead, request=JobRequest(webhook=receiver.url))
-    await delivered(Webhooks(CONFIG, queue), redis, keys)
+    await delivered(Webhooks(CONFIG, PerPartition([queue])), redis, keys)
     assert json.loads(receiver.requests[0][1])["type"] == "job.failed"
 
 
@@ -158,14 +159,14 @@ async def test_a_sender_that_dies_leaves_its_delivery_to_another(
     await ended(store, receiver.url)
     [claimed] = await queue.claim(9, lease_s=0.2)
     assert await queue.claim(9, lease_s=0.2) == [], "nobody else gets it meanwhile"
-    await delivered(Webhooks(CONFIG, queue), redis, keys)
+    await delivered(Webhooks(CONFIG, PerPartition([queue])), redis, keys)
     assert [headers["webhook-id"] for headers, _ in receiver.requests] == [claimed.message_id]
 
 
 async def test_two_senders_make_one_try(store: JobStore, queue: WebhookQueue, receive: Receive) -> None:
     receiver = await receive(200)
     await ended(store, receiver.url)
-    await asyncio.gather(*(Webhooks(CONFIG, queue).deliver() for _ in range(4)))
+    await asyncio.gather(*(Webhooks(CONFIG, PerPartition([queue])).deliver() for _ in range(4)))
     assert len(receiver.requests) == 1
 
 
@@ -176,7 +177,7 @@ async def test_a_redirect_is_a_failure_and_is_not_followed(
     inside = await receive(200)
     receiver = await receive(status, location=inside.url)
     await ended(store, receiver.url)
-    await Webhooks(CONFIG, queue).deliver()
+    await Webhooks(CONFIG, PerPartition([queue])).deliver()
     assert (len(receiver.requests), inside.requests) == (1, [])
     assert await left(redis, keys)
 
@@ -186,7 +187,7 @@ async def test_a_private_target_gets_nothing_unless_it_is_allowed(
 ) -> None:
     receiver = await receive(200)
     await ended(store, receiver.url)
-    await Webhooks(replace(CONFIG, webhook_private_targets=False), queue).deliver()
+    await Webhooks(replace(CONFIG, webhook_private_targets=False), PerPartition([queue])).deliver()
     assert receiver.requests == []
     assert await left(redis, keys)
 
@@ -201,7 +202,7 @@ async def test_a_name_that_rebinds_between_tries_gets_nothing(
         return answers.pop(0)
 
     await ended(store, f"http://rebinding.example:{receiver.port}/hook")
-    webhooks = Webhooks(CONFIG, queue, PinnedBackend(private=False, resolve=rebinding))
+    webhooks = Webhooks(CONFIG, PerPartition([queue]), PinnedBackend(private=False, resolve=rebinding))
     while answers:
         await webhooks.deliver()
     assert receiver.requests == []
@@ -219,7 +220,7 @@ async def test_a_delivery_is_given_up_when_its_receiver_is_gone_or_its_time_is_o
 ) -> None:
     receiver = await receive(status)
     await ended(store, receiver.url)
-    await Webhooks(config, queue).deliver()
+    await Webhooks(config, PerPartition([queue])).deliver()
     assert len(receiver.requests) == 1
     assert await left(redis, keys) == []
 
@@ -234,7 +235,7 @@ async def test_a_receiver_that_never_answers_is_tried_again(
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         await ended(store, f"http://127.0.0.1:{port}/")
-        await Webhooks(replace(CONFIG, webhook_timeout_s=0.2), queue).deliver()
+        await Webhooks(replace(CONFIG, webhook_timeout_s=0.2), PerPartition([queue])).deliver()
     assert await left(redis, keys)
 
 
@@ -265,7 +266,7 @@ def test_waits_grow_to_hours() -> None:
 
 
 def test_without_a_secret_no_webhook_is_taken() -> None:
-    webhooks = Webhooks(replace(CONFIG, webhook_secret=None), None)  # type: ignore[arg-type]
+    webhooks = Webhooks(replace(CONFIG, webhook_secret=None), PerPartition([]))
     webhooks.check(None)
     with pytest.raises(InvalidOption, match="has no webhooks"):
         webhooks.check("https://example.com/")
@@ -312,7 +313,7 @@ async def test_receivers_of_one_caller_that_hang_do_not_delay_another_s(
         await ended(store, await hanging(), owner="flood")
     receiver = await receive(200)
     await ended(store, receiver.url, owner="good")
-    webhooks = Webhooks(SLOW, queue, shares=Shares(0.75))
+    webhooks = Webhooks(SLOW, PerPartition([queue]), shares=Shares(0.75))
     async with asyncio.timeout(20):
         await arrived(receiver, webhooks)
     assert len(webhooks._tries) <= 7, "none of the others has ended"
@@ -326,7 +327,7 @@ async def test_a_place_that_is_free_takes_the_next_while_others_hang(
     receiver = await receive(200)
     for _ in range(20):
         await ended(store, receiver.url, owner="a")
-    webhooks = Webhooks(SLOW, queue)
+    webhooks = Webhooks(SLOW, PerPartition([queue]))
     async with asyncio.timeout(20):
         await arrived(receiver, webhooks, 20)
     await abandoned(webhooks)
@@ -340,7 +341,7 @@ async def test_a_host_that_hangs_leaves_places_to_other_hosts_of_its_caller(
         await ended(store, url, owner="a")
     receiver = await receive(200)
     await ended(store, receiver.url, owner="a")
-    webhooks = Webhooks(SLOW, queue, shares=Shares(0.75, only_one=lambda: True))
+    webhooks = Webhooks(SLOW, PerPartition([queue]), shares=Shares(0.75, only_one=lambda: True))
     async with asyncio.timeout(20):
         await arrived(receiver, webhooks)
     await abandoned(webhooks)
@@ -350,7 +351,7 @@ async def test_a_host_that_failed_three_times_gets_one_try_at_a_time(
     store: JobStore, queue: WebhookQueue, receive: Receive
 ) -> None:
     receiver = await receive(500)
-    webhooks = Webhooks(replace(CONFIG, webhook_retry_s=3600.0), queue)
+    webhooks = Webhooks(replace(CONFIG, webhook_retry_s=3600.0), PerPartition([queue]))
     for _ in range(BREAK_AFTER):
         await ended(store, receiver.url)
         await webhooks.deliver()
@@ -382,7 +383,7 @@ async def test_a_receiver_that_asks_for_time_gets_it(
     receiver = await receive(429)
     receiver.retry_after = "500"
     await ended(store, receiver.url)
-    await Webhooks(CONFIG, queue).deliver()
+    await Webhooks(CONFIG, PerPartition([queue])).deliver()
     [(_, due)] = await redis.zrange(keys.webhooks, 0, -1, withscores=True)
     assert 490 < due - time.time() <= 500
 

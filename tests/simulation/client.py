@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from service.contracts import JobRequest
 from service.errors import IdempotencyKeyReused, JobDeleted, UnknownDeadLetter, UnknownJob, VidtrError
@@ -79,19 +78,19 @@ def _fingerprint(op: Op) -> str:
 async def _upload(world: World, api: Api, op: Op) -> None:
     began_s = world.loop.now
     options = JobRequest(windows=op.clips, webhook=HOOK_URL if op.webhook else None)
-    job_id = UUID(bytes=world.ids.randbytes(16), version=4).hex
     if op.owner:
-        await api.quotas.spend(op.owner, QUOTA, "requests", 1)
+        await api.quotas.home(op.owner).spend(op.owner, QUOTA, "requests", 1)
         world.ledger.spent[op.owner].append(began_s)
-    claim = None if op.key is None else await api.admission.earlier(op.key, job_id, op.owner)
+    claim = None if op.key is None else await api.admission.earlier(op.key, op.owner)
     if isinstance(claim, Earlier):
         if claim.fingerprint != _fingerprint(op):
             raise IdempotencyKeyReused("another video")
-        world.ledger.told[op.number].append((await api.store.status(claim.job_id)).id)
+        world.ledger.told[op.number].append((await api.stores.of(claim.job_id).status(claim.job_id)).id)
         return
     async with api.admission.admit(
-        job_id, options, claim, op.deadline_s, asynchronous=op.asynchronous, caller=op.owner
+        options, claim, op.deadline_s, asynchronous=op.asynchronous, caller=op.owner
     ) as admitted:
+        job_id = admitted.job_id
         await asyncio.sleep(op.upload_s)
         same = None if op.webhook else api.cache.key(op.owner, SPEC, _fingerprint(op))
         if same is not None and (found := await api.cache.find(same)) is not None:
@@ -100,7 +99,7 @@ async def _upload(world: World, api: Api, op: Op) -> None:
             world.ledger.told[op.number].append(found.id)
             return
         await api.admission.complete(admitted)
-        now, spent_s = api.directory.clock.now(), world.loop.now - began_s
+        now, spent_s = api.clocks.of(job_id).now(), world.loop.now - began_s
         job = record(
             id=job_id,
             request=options,
@@ -113,24 +112,25 @@ async def _upload(world: World, api: Api, op: Op) -> None:
             owner=op.owner,
         )
         world.ledger.jobs[job_id] = Job(job, op, began_s)
-        unended = api.bus.completion(job_id)
-        await api.store.accept(
+        bus = api.buses.of(job_id)
+        unended = bus.completion(job_id)
+        await api.stores.of(job_id).accept(
             job,
             clips=memoryview(b"".join(clip_bytes(op.body, clip, clip == op.bad) for clip in range(op.clips))),
             reservation=admitted.reservation,
             claim=claim,
             fingerprint=_fingerprint(op),
             cache_key=same,
-            reply_to=api.bus.reply_to,
+            reply_to=bus.reply_to,
         )
         api.admission.hand_over(job_id)
         if same is not None:
             await api.cache.remember(same, job_id)
     if op.asynchronous:
-        await api.waiter._durability.wait_persisted(job_id)
+        await api.waiter._durabilities.of(job_id).wait_persisted(job_id)
         told = True
     else:
-        told = await api.bus.wait(job_id, op.deadline_s, unended) is not None
+        told = await bus.wait(job_id, op.deadline_s, unended) is not None
     if told:
         world.ledger.told[op.number].append(job_id)
         world.ledger.jobs[job_id].promised = True
@@ -145,8 +145,9 @@ async def _delete(world: World, api: Api, op: Op) -> None:
         job = world.ledger.jobs[job_id]
         job.being_erased = True
         try:
-            await api.store.check_owner(job_id, job.record.owner.__eq__)
-            await api.store.cancel(job_id)
+            await api.stores.of(job_id).check_owner(job_id, job.record.owner.__eq__)
+            await api.cache.forget(job_id)
+            await api.stores.of(job_id).cancel(job_id)
         except UnknownJob:
             world.ledger.violated("an accepted job is unknown when it is to be deleted")
         job.erased = True
@@ -156,8 +157,8 @@ async def _status(world: World, api: Api, op: Op) -> None:
     for job_id in _targets(world, op):
         erased = world.ledger.jobs[job_id].erased
         try:
-            await api.store.check_owner(job_id, world.ledger.jobs[job_id].record.owner.__eq__)
-            await api.store.status(job_id)
+            await api.stores.of(job_id).check_owner(job_id, world.ledger.jobs[job_id].record.owner.__eq__)
+            await api.stores.of(job_id).status(job_id)
         except JobDeleted:
             if not world.ledger.jobs[job_id].being_erased:
                 world.ledger.violated("a job is deleted though nobody deleted it")
@@ -169,18 +170,19 @@ async def _status(world: World, api: Api, op: Op) -> None:
 
 
 async def _replay(world: World, api: Api, op: Op) -> None:
-    for letter in await api.dead.letters():
-        world.ledger.jobs[letter.job_id].replays += 1
-        # Others may replay, drop or delete it at the same time; whether it can be replayed at all is seen at rest.
-        with contextlib.suppress(UnknownDeadLetter):
-            await api.dead.replay(letter.job_id)
+    for dead in api.dead:
+        for letter in await dead.letters():
+            world.ledger.jobs[letter.job_id].replays += 1
+            # Others may replay, drop or delete it at the same time; whether it can be replayed at all is seen at rest.
+            with contextlib.suppress(UnknownDeadLetter):
+                await dead.replay(letter.job_id)
 
 
 async def _drop(world: World, api: Api, op: Op) -> None:
     for job_id in _targets(world, op):
         world.ledger.jobs[job_id].dropped = True
         try:
-            await api.dead.drop(job_id)
+            await api.dead.of(job_id).drop(job_id)
         except UnknownDeadLetter:
             return
 

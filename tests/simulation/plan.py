@@ -92,6 +92,8 @@ class Plan:
     """whether all workers die for good after a while"""
     in_flight: int = 1
     """batches that each worker has in flight at most"""
+    partitions: int = 1
+    """of the queue"""
 
     def steps(self) -> list[Op | Fault]:
         """Requests and faults."""
@@ -117,6 +119,7 @@ def plan_of(seed: int) -> Plan:
         shuffled=random.random() < 0.7,
         unattended=random.random() < 0.1,
         in_flight=random.choice((1, 1, 2, 4)),
+        partitions=random.choice((1, 1, 1, 1, 1, 2)),
     )
 
 

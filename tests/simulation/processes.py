@@ -17,6 +17,7 @@ from service.api.overdue import Overdue
 from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
+from service.queue.claims import Claims
 from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
 from service.queue.connection import connect
@@ -26,15 +27,17 @@ from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
 from service.queue.job_intake import JobTtlConfig
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
+from service.queue.live_models import LiveModels
 from service.queue.model_directory import ModelDirectory
+from service.queue.partitions import Partition, PerPartition
 from service.queue.quota import Quotas
-from service.queue.redis_keys import RedisKeys
 from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
 from service.queue.webhook_queue import WebhookQueue
 from service.video.decode_scheduler import DecodeScheduler
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
+from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 from service.worker.worker import Worker
 from tests.simulation.backend import Backend
@@ -47,7 +50,6 @@ from tests.simulation.wire import SimulatedConnection
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-KEYS = RedisKeys("sim")
 RESERVED_S = 3.0
 TIMES = JobTtlConfig(
     payload_ttl_s=300,
@@ -92,8 +94,13 @@ WORKER = Leisurely(
 LOOK_S, UPKEEP_S = 1.5, 2.5
 
 
-def connected(world: World, process: Process) -> Redis:
-    """A client as the service makes it, whose commands the scheduler orders."""
+def connected(world: World, process: Process) -> PerPartition[Partition]:
+    """Clients as the service makes them."""
+    return world.keys.map(lambda keys: Partition(_client(world, process), keys))
+
+
+def _client(world: World, process: Process) -> Redis:
+    """A client whose commands the scheduler orders."""
     client = connect("unix:///simulated", name=process.name)
     client.connection_pool.connection_class = SimulatedConnection
     client.connection_pool.connection_kwargs = {
@@ -106,8 +113,8 @@ def connected(world: World, process: Process) -> Redis:
     return in_simulated_time(client, world.server)
 
 
-def _directory(redis: Redis) -> ModelDirectory:
-    directory = ModelDirectory(redis, KEYS)
+def _directory(partition: Partition) -> ModelDirectory:
+    directory = ModelDirectory(partition.redis, partition.keys)
     # Its own was bound to the machine's clock before there was a simulation.
     directory.clock = Clock(time.monotonic)
     return directory
@@ -127,10 +134,12 @@ class Api:
 
     def __init__(self, world: World, number: int) -> None:
         self.process = Process(f"a{number}")
-        redis = connected(world, self.process)
-        self.store = JobStore(redis, KEYS, TIMES)
-        self.directory = _directory(redis)
-        keys = IdempotencyKeys(redis, KEYS, IdempotencyConfig(TIMES.idempotency_ttl_s, RESERVED_S))
+        partitions = connected(world, self.process)
+        self.stores = partitions.map(lambda of: JobStore(of.redis, of.keys, TIMES))
+        directories = partitions.map(_directory)
+        self.clocks = directories.map(lambda directory: directory.clock)
+        times = IdempotencyConfig(TIMES.idempotency_ttl_s, RESERVED_S)
+        claims = Claims(partitions.map(lambda of: IdempotencyKeys(of.redis, of.keys, times)), self.stores)
         limits = CapacityConfig(
             max_queue_clips=MOST_CLIPS,
             max_queue_bytes=1 << 20,
@@ -138,7 +147,7 @@ class Api:
             reservation_ttl_s=RESERVED_S,
             worker_interactive_weight=2,
             caller_share=0.75,
-        )
+        ).share(len(partitions))
         config = AdmissionConfig(
             default_model="tiny",
             max_auto_windows=3,
@@ -150,18 +159,22 @@ class Api:
             reservation_start_clips=1,
         )
         self.scheduler = DecodeScheduler(4)
-        self.admission = Admission(config, self.directory, QueueCapacity(redis, KEYS, limits), keys, self.scheduler)
-        self.bus = ResultBus(redis, KEYS, self.store)
-        durability = Durability(redis, KEYS, DurabilityConfig(1.0))
-        self.waiter = JobWaiter(self.store, self.bus, durability, 1.0, self.directory.clock)
-        self.cache = ResultCache(redis, KEYS, self.store, CACHED_S)
-        self.dead = DeadLetters(redis, KEYS, TIMES, LETTERS)
-        self.listing = JobList(redis, KEYS)
-        self.quotas = Quotas(redis, KEYS)
-        self.webhooks = Webhooks(HOOK, WebhookQueue(redis, KEYS))
+        capacity = partitions.map(lambda of: QueueCapacity(of.redis, of.keys, limits))
+        self.admission = Admission(config, LiveModels(directories), capacity, claims, self.scheduler)
+        self.buses = PerPartition(
+            ResultBus(of.redis, of.keys, store) for of, store in zip(partitions, self.stores, strict=True)
+        )
+        durabilities = partitions.map(lambda of: Durability(of.redis, of.keys, DurabilityConfig(1.0)))
+        self.waiter = JobWaiter(self.stores, self.buses, durabilities, 1.0, self.clocks)
+        self.cache = ResultCache(partitions, self.stores, CACHED_S)
+        self.dead = partitions.map(lambda of: DeadLetters(of.redis, of.keys, TIMES, LETTERS))
+        self.listing = JobList(partitions)
+        self.quotas = partitions.map(lambda of: Quotas(of.redis, of.keys))
+        self.webhooks = Webhooks(HOOK, partitions.map(lambda of: WebhookQueue(of.redis, of.keys)))
+        sweeps = [Overdue(*of).sweep for of in zip(self.stores, directories, strict=True)]
         beside: Sequence[Periodic] = (
             Periodic("admission", RESERVED_S / 3, self.admission._renew),
-            Periodic("overdue", UPKEEP_S, Overdue(self.store, self.directory).sweep),
+            *(Periodic("overdue", UPKEEP_S, sweep) for sweep in sweeps),
             Periodic("webhooks", LOOK_S, self.webhooks._begin),
         )
         for work in beside:
@@ -173,16 +186,18 @@ class WorkerProcess:
 
     def __init__(self, world: World, number: int, life: int) -> None:
         self.process = Process(f"w{number}")
-        redis = connected(world, self.process)
-        stream = ClipStream(redis, KEYS, f"w{number}-{life}")
-        directory, dead = _directory(redis), DeadLetters(redis, KEYS, TIMES, LETTERS)
-        completion = Completion(JobStore(redis, KEYS, TIMES), stream, dead, directory.clock)
+        partitions = connected(world, self.process)
+
+        def source(of: Partition) -> Source:
+            stream = ClipStream(of.redis, of.keys, f"w{number}-{life}")
+            directory, dead = _directory(of), DeadLetters(of.redis, of.keys, TIMES, LETTERS)
+            completion = Completion(JobStore(of.redis, of.keys, TIMES), stream, dead, directory.clock)
+            return Source(stream, directory, completion, LEASE_S)
+
         worker = Worker(
             replace(WORKER, worker_batches_in_flight=world.plan.in_flight),
             Backend(world.mended),
-            stream,
-            directory,
-            completion,
+            partitions.map(source),
             Watchdog(1e9, lambda: 0.0),
         )
         self.worker = worker

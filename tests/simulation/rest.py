@@ -11,13 +11,13 @@ from service.errors import UnknownDeadLetter
 from service.queue.clip_routes import route_of
 from service.queue.codec import Outcome
 from service.queue.idempotency import Earlier
-from service.queue.redis_keys import GROUP
+from service.queue.partitions import PerPartition
+from service.queue.redis_keys import GROUP, RedisKeys
 from tests.fixtures.keyspace import lasting, miscounted
 from tests.simulation.backend import SPEC, expected
 from tests.simulation.client import MOST_REQUESTS
 from tests.simulation.clock import EPOCH
 from tests.simulation.ledger import Job
-from tests.simulation.processes import KEYS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -26,13 +26,19 @@ LATE_S = 12.0
 """Longer than any stall: how long after its deadline a job may still be open"""
 SOON_S = 5.0
 """A job with less time than this may expire when a worker has just died"""
-STREAMS = [KEYS.clips(route, job_class) for route in (SPEC.name, route_of(SPEC)) for job_class in JobClass]
 LONG_S = 1_000_000.0
+
+
+def streams(keys: PerPartition[RedisKeys]) -> list[str]:
+    """The streams of clips in all partitions."""
+    return [
+        of.clips(route, job_class) for of in keys for route in (SPEC.name, route_of(SPEC)) for job_class in JobClass
+    ]
 
 
 def entries(world: World) -> int:
     """Clips that wait or are being scored."""
-    return sum(world.server.send([("XLEN", stream) for stream in STREAMS]))
+    return sum(world.server.send([("XLEN", stream) for stream in streams(world.keys)]))
 
 
 def busy(world: World) -> bool:
@@ -41,11 +47,10 @@ def busy(world: World) -> bool:
     server.send(server.pass_time(world.loop.now))
     waiting = 0 if world.plan.unattended else entries(world)
     # Room that nobody renews lapses, and a claim too.
-    reserved = server.one("ZCOUNT", KEYS.reserved, EPOCH + world.loop.now, "+inf")
+    reserved = _reserved(world)
     claims = any(server.one("GET", key).startswith(b"open:") for key in _keys(world, "idempotency"))
-    return bool(
-        waiting or reserved or claims or sum(server.send([("ZCARD", key) for key in (KEYS.deadlines, KEYS.webhooks)]))
-    )
+    open_jobs = [("ZCARD", key) for keys in world.keys for key in (keys.deadlines, keys.webhooks)]
+    return bool(waiting or reserved or claims or sum(server.send(open_jobs)))
 
 
 def check(world: World) -> None:
@@ -70,7 +75,7 @@ def check(world: World) -> None:
 def check_end_of_lives(world: World) -> None:
     """Once every life is over nothing is left but empty lists."""
     world.server.send(world.server.pass_time(world.loop.now + LONG_S))
-    known = {*lasting(KEYS), *STREAMS, "simulation:ms"}
+    known = {*(key for keys in world.keys for key in lasting(keys)), *streams(world.keys), "simulation:ms"}
     left = [key.decode() for key in world.server.one("KEYS", "*") if key.decode() not in known]
     if left:
         world.ledger.violated(f"left for ever: {', '.join(sorted(_kind(key) for key in left))}")
@@ -80,14 +85,15 @@ async def replay_all(world: World) -> list[str]:
     """Replay every dead letter that is listed; each of them can be."""
     [api, *_] = world.apis
     replayed = []
-    for letter in await api.dead.letters():
-        job = world.ledger.jobs[letter.job_id]
-        job.replays += 1
-        try:
-            await api.dead.replay(letter.job_id)
-            replayed.append(letter.job_id)
-        except UnknownDeadLetter:
-            world.ledger.violated("a dead letter that is listed cannot be replayed")
+    for dead in api.dead:
+        for letter in await dead.letters():
+            job = world.ledger.jobs[letter.job_id]
+            job.replays += 1
+            try:
+                await dead.replay(letter.job_id)
+                replayed.append(letter.job_id)
+            except UnknownDeadLetter:
+                world.ledger.violated("a dead letter that is listed cannot be replayed")
     return replayed
 
 
@@ -95,7 +101,7 @@ async def check_claims(world: World) -> None:
     """An Idempotency-Key leads to a job that was not deleted, or is free."""
     [api, *_] = world.apis
     for owner, key in sorted({(op.owner, op.key) for op in world.plan.ops if op.key is not None}):
-        found = await api.admission.earlier(key, "0" * 32, owner)
+        found = await api.admission.earlier(key, owner)
         if isinstance(found, Earlier) and world.ledger.jobs[found.job_id].erased:
             world.ledger.violated("an Idempotency-Key leads to a deleted job")
 
@@ -105,15 +111,15 @@ def check_replayed(world: World, replayed: list[str]) -> None:
     for job_id in replayed:
         if world.ledger.jobs[job_id].op.deadline_s < SOON_S:
             continue
-        data = world.server.one("GET", KEYS.outcome(job_id))
+        data = world.server.one("GET", world.keys.of(job_id).outcome(job_id))
         if data is None or Outcome.decode(data).state is not JobState.SUCCEEDED:
             world.ledger.violated("a job that was replayed in peace did not succeed")
 
 
 def _check_job(world: World, job_id: str, job: Job, letters: set[str]) -> None:
-    violated, server = world.ledger.violated, world.server
-    facts = {name.decode(): value.decode() for name, value in server.one("HGETALL", KEYS.job(job_id)).items()}
-    data = server.one("GET", KEYS.outcome(job_id))
+    violated, server, keys = world.ledger.violated, world.server, world.keys.of(job_id)
+    facts = {name.decode(): value.decode() for name, value in server.one("HGETALL", keys.job(job_id)).items()}
+    data = server.one("GET", keys.outcome(job_id))
     if not facts:
         if job.promised:
             violated("an accepted job is lost")
@@ -122,11 +128,11 @@ def _check_job(world: World, job_id: str, job: Job, letters: set[str]) -> None:
     if job.erased and finished != "cancelled":
         violated("a deleted job came back")
     if finished == "cancelled":
-        if job_id in letters or server.one("EXISTS", KEYS.dead_job(job_id)):
+        if job_id in letters or server.one("EXISTS", keys.dead_job(job_id)):
             violated("a letter of a deleted job is kept")
         if not job.being_erased and job.promised:
             violated("a job is deleted though nobody deleted it")
-        if data is not None or server.one("EXISTS", KEYS.webhook(job_id)):
+        if data is not None or server.one("EXISTS", keys.webhook(job_id)):
             violated("something of a deleted job came back")
         return
     if finished is None or data is None:
@@ -146,7 +152,7 @@ def _check_job(world: World, job_id: str, job: Job, letters: set[str]) -> None:
 def _check_events(world: World, job_id: str, job: Job, state: JobState) -> None:
     found = [
         (int(entry_id.split(b"-")[0]) / 1000 - EPOCH, fields[fields.index(b"state") + 1].decode())
-        for entry_id, fields in world.server.one("XRANGE", KEYS.events(job_id), "-", "+")
+        for entry_id, fields in world.server.one("XRANGE", world.keys.of(job_id).events(job_id), "-", "+")
     ]
     states = [state for _, state in found]
     if not states or states[-1] != state:
@@ -178,7 +184,7 @@ def _check_keys(world: World) -> None:
     living = defaultdict(set)
     for job_id, job in world.ledger.jobs.items():
         if job.op.key is not None and not job.being_erased:
-            there, finished = world.server.one("HMGET", KEYS.job(job_id), "total", "finished")
+            there, finished = world.server.one("HMGET", world.keys.of(job_id).job(job_id), "total", "finished")
             if there is not None and finished != b"cancelled":
                 living[job.op.owner, job.op.key].add(job_id)
     if any(len(jobs) > 1 for jobs in living.values()):
@@ -187,51 +193,60 @@ def _check_keys(world: World) -> None:
 
 def _check_reservations(world: World) -> None:
     """What is counted as reserved is what the reservations add up to, and the release before sees them all."""
-    members = [member.decode() for member in world.server.one("ZRANGE", KEYS.reservations, 0, -1)]
-    counts = world.server.one("HGETALL", KEYS.reservation_counts)
-    if miscounted(members, {name.decode(): int(value) for name, value in counts.items()}):
-        world.ledger.violated("what is reserved is counted wrong")
-    if members != [member.decode() for member in world.server.one("ZRANGE", KEYS.reserved, 0, -1)]:
-        world.ledger.violated("reservations are not among those that the release before reads")
+    for keys in world.keys:
+        members = [member.decode() for member in world.server.one("ZRANGE", keys.reservations, 0, -1)]
+        counts = world.server.one("HGETALL", keys.reservation_counts)
+        if miscounted(members, {name.decode(): int(value) for name, value in counts.items()}):
+            world.ledger.violated("what is reserved is counted wrong")
+        if members != [member.decode() for member in world.server.one("ZRANGE", keys.reserved, 0, -1)]:
+            world.ledger.violated("reservations are not among those that the release before reads")
 
 
 def _check_fleet(world: World) -> None:
     """The sums over the live workers are what they add up to."""
-    sums: Counter[str] = Counter()
-    for share in world.server.one("HGETALL", KEYS.fleet_shares).values():
-        lines = share.decode().splitlines()
-        sums.update({name: int(amount) for name, amount in zip(lines[::2], lines[1::2], strict=True)})
-    found = world.server.one("HGETALL", KEYS.fleet_sums)
-    if sums != {name.decode(): int(amount) for name, amount in found.items()}:
-        world.ledger.violated("the sums over the workers are not what they add up to")
+    for keys in world.keys:
+        sums: Counter[str] = Counter()
+        for share in world.server.one("HGETALL", keys.fleet_shares).values():
+            lines = share.decode().splitlines()
+            sums.update({name: int(amount) for name, amount in zip(lines[::2], lines[1::2], strict=True)})
+        found = world.server.one("HGETALL", keys.fleet_sums)
+        if sums != {name.decode(): int(amount) for name, amount in found.items()}:
+            world.ledger.violated("the sums over the workers are not what they add up to")
 
 
 def _check_leftovers(world: World, letters: set[str]) -> None:
     violated, server = world.ledger.violated, world.server
     if entries(world):
         violated("entries are left in the streams")
-    for stream in STREAMS:
+    for stream in streams(world.keys):
         with contextlib.suppress(Exception):
             if server.one("XPENDING", stream, GROUP)[0]:
                 violated("entries are left with a worker")
-    if server.one("ZCOUNT", KEYS.reserved, EPOCH + world.loop.now, "+inf"):
+    if _reserved(world):
         violated("capacity is reserved though no upload is under way")
     for what in ("clip", "scores"):
-        owners = {key.decode().split(":")[2] for key in _keys(world, what)}
+        owners = {key.decode().partition(f":{what}:")[2].split(":")[0] for key in _keys(world, what)}
         if owners - letters:
             violated(f"{what} of a job are kept that has ended or never began")
     erased = {job_id for job_id, job in world.ledger.jobs.items() if job.erased}
-    for key in _keys(world, "same"):
+    for key in _keys(world, "result-cache"):
         if any(job_id.encode() in (server.one("GET", key) or b"") for job_id in erased):
             violated("a place in the result cache leads to a deleted job")
 
 
 def _keys(world: World, what: str) -> list[bytes]:
-    return list(world.server.one("KEYS", f"{KEYS.prefix}:{what}:*"))
+    return [key for keys in world.keys for key in world.server.one("KEYS", f"{keys.prefix}:{what}:*")]
+
+
+def _reserved(world: World) -> int:
+    now = EPOCH + world.loop.now
+    return sum(world.server.send([("ZCOUNT", keys.reserved, now, "+inf") for keys in world.keys]))
 
 
 def _letters(world: World) -> list[dict[str, str]]:
-    return [dict(_pairs(fields)) for _, fields in world.server.one("XRANGE", KEYS.dead, "-", "+")]
+    return [
+        dict(_pairs(fields)) for keys in world.keys for _, fields in world.server.one("XRANGE", keys.dead, "-", "+")
+    ]
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[str, str]]:
@@ -240,4 +255,4 @@ def _pairs(flat: list[bytes]) -> list[tuple[str, str]]:
 
 
 def _kind(key: str) -> str:
-    return ":".join(key.split(":")[1:2])
+    return key.rpartition("}")[2].split(":")[1]

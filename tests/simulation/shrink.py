@@ -20,8 +20,8 @@ def shrunk(plan: Plan, fails: Fails) -> Plan:
         tries += 1
         return tries <= TRIES and fails(candidate)
 
-    for simpler in (replace(plan, unattended=False), replace(plan, shuffled=False)):
-        candidate = replace(plan, unattended=simpler.unattended, shuffled=simpler.shuffled and plan.shuffled)
+    for simpler in ({"unattended": False}, {"shuffled": False}, {"in_flight": 1}, {"partitions": 1}):
+        candidate = replace(plan, **simpler)
         if candidate != plan and still(candidate):
             plan = candidate
     steps = plan.steps()
@@ -46,5 +46,6 @@ def story(plan: Plan) -> str:
     facts = [f"seed {plan.seed}"]
     facts += ["the next step is drawn" if plan.shuffled else "first come, first served"]
     facts += [f"{plan.in_flight} batches in flight"] if plan.in_flight > 1 else []
+    facts += [f"{plan.partitions} partitions"] if plan.partitions > 1 else []
     facts += ["all workers die for good"] if plan.unattended else []
     return "\n".join([", ".join(facts), *(f"  {step}" for step in plan.steps())])

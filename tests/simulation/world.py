@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 import structlog
 
 from service.api.webhook_message import Problem
+from service.queue.partitions import QueueAddress
 from service.queue.webhook_queue import WebhookDelivery
 from tests.simulation import rest
 from tests.simulation.client import send
@@ -51,7 +53,8 @@ class World:
         self.plan = plan
         self.server = server
         self.ledger = Ledger()
-        self.scheduler = Scheduler(plan, server, rest.STREAMS)
+        self.keys = QueueAddress("unix:///simulated", "sim", plan.partitions).key_names()
+        self.scheduler = Scheduler(plan, server, rest.streams(self.keys))
         self.loop = VirtualLoop(self.scheduler.idle)
         # Whoever is killed leaves things open; what a task raises is looked at in the end.
         self.loop.set_exception_handler(lambda loop, context: None)
@@ -71,7 +74,8 @@ class World:
         self.server.begin()
         _exceptions.clear()
         told = mock.patch("service.api.webhook_sender.send", self._told)
-        with virtual(self.loop, self.plan.seed), _small(), told:
+        ids = mock.patch("service.queue.partitions.uuid4", self._id)
+        with virtual(self.loop, self.plan.seed), _small(), told, ids:
             try:
                 self.loop.run_until_complete(self._main())
             except Stuck as stuck:
@@ -138,10 +142,13 @@ class World:
             await asyncio.sleep(RESTART_S)
             self.apis[number] = Api(self, number)
 
+    def _id(self) -> UUID:
+        return UUID(bytes=self.ids.randbytes(16), version=4)
+
     async def _told(self, delivery: WebhookDelivery, *_: object) -> Problem | None:
         """What the target of a webhook makes of it: some answer with errors at first."""
         await asyncio.sleep(TELL_S)
-        if (int(delivery.job_id[:4], 16) + self.plan.seed) % 3 >= delivery.attempts:
+        if (int(delivery.job_id[3:7], 16) + self.plan.seed) % 3 >= delivery.attempts:
             return Problem("status 500")
         self.ledger.heard[delivery.job_id].append((delivery.at, delivery.state))
         return None

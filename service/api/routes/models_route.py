@@ -22,7 +22,7 @@ router = APIRouter(tags=["models"], dependencies=[Depends(identified)])
 )
 async def list_models(state: State) -> ModelList:
     """Every model version that a live worker serves."""
-    return _listed(state, await state.directory.list())
+    return _listed(state, await state.models.list())
 
 
 @router.get(
@@ -33,7 +33,7 @@ async def list_models(state: State) -> ModelList:
 )
 async def get_model(name: str, state: State) -> ModelList:
     """The versions of `name` that are served, newest first."""
-    versions = [spec for spec in await state.directory.list() if spec.name == name]
+    versions = [spec for spec in await state.models.list() if spec.name == name]
     if not versions:
         detail = f"Model {name!r} is not served. GET /v1/models lists those that are."
         raise UnknownModel(detail, actual=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -10,6 +11,8 @@ from service.api.admission import check_breakers
 from service.api.app_state import State
 from service.api.schemas import Health
 from service.errors import BackendUnavailable, QueueUnavailable
+from service.queue.durability import Durability
+from service.queue.partitions import Partition
 from service.queue.write_probe import check_writable
 from service.telemetry import metrics
 
@@ -60,10 +63,9 @@ async def _shared(state: State, asked: list[Check]) -> dict[str, str]:
         return dict.fromkeys(sorted(SHARED), "unknown")
     checks = {"redis": "ok", "durability": "ok", "model": "ok", "backend": "ok"}
     try:
-        await check_writable(state.redis, state.keys)
-        if state.durability.required and (missing := await state.durability.unavailable_reason()) is not None:
+        if (missing := await _usable(state)) is not None:
             checks["durability"] = f"No 202 is given: {missing}."
-        specs, fleet = await state.directory.live()
+        specs, fleet = await state.models.live()
         served = [spec for spec in specs if spec.name == state.default_model]
         if served:
             check_breakers(served[0], fleet)
@@ -74,6 +76,35 @@ async def _shared(state: State, asked: list[Check]) -> dict[str, str]:
     except BackendUnavailable as error:
         checks["backend"] = error.detail
     return checks
+
+
+async def _usable(state: State) -> str | None:
+    """Return once one partition takes jobs: uploads go there. Else why no job would be safe; None where that may be.
+
+    Raises QueueUnavailable where no partition takes a write.
+    """
+    asked = [asyncio.ensure_future(_missing(*of)) for of in zip(state.partitions, state.durabilities, strict=True)]
+    problem: QueueUnavailable | None = None
+    missing: str | None = None
+    for answer in asyncio.as_completed(asked):
+        try:
+            missing = await answer
+        except QueueUnavailable as error:
+            problem = error
+            continue
+        if missing is None:
+            for late in asked:
+                # Those that answer too late fail unheard.
+                late.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            return None
+    if missing is None and problem is not None:
+        raise problem
+    return missing
+
+
+async def _missing(partition: Partition, durability: Durability) -> str | None:
+    await check_writable(partition.redis, partition.keys)
+    return await durability.unavailable_reason() if durability.required else None
 
 
 @metrics_router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus", response_class=Response)

@@ -19,6 +19,7 @@ from service.queue.result_bus import ResultBus
 from service.worker.batch import clip_scores
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
+from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 from service.worker.worker import Worker
 from testing.factories import decoded, record
@@ -69,7 +70,8 @@ class Rig:
     def worker(self, name: str = "one", backend: Backend | None = None, config: WorkerConfig = CONFIG) -> Worker:
         stream = ClipStream(self.redis, self.keys, name)
         completion = Completion(self.store, stream, self.dead, self.directory.clock)
-        return Worker(config, backend or self.backend, stream, self.directory, completion, self.watchdog)
+        source = Source(stream, self.directory, completion, config.worker_lease_s)
+        return Worker(config, backend or self.backend, [source], self.watchdog)
 
     async def taken_by(self, name: str, job: JobRecord) -> ClipStream:
         """The stream as a consumer sees it that holds the entries of the job, and does no more about them."""

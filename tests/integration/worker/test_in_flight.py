@@ -192,6 +192,6 @@ async def test_a_batch_of_bulk_leaves_an_interactive_clip_the_same_wait_with_sev
     worker = rig.worker(config=config)
     spec = await rig.spec()
     worker._rate.observe(spec.name, 90, 3.0, full=True)
-    worker._scheduler.record(JobClass.INTERACTIVE, spec.name)
+    worker._intake._scheduler.record(JobClass.INTERACTIVE, spec.name)
     # 30 clips a second: 3 in 100 ms, which three batches share.
-    assert worker._max_batch(JobClass.BULK, spec.name) == 1
+    assert worker._intake._max_batch(JobClass.BULK, spec.name) == 1

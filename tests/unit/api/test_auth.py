@@ -6,6 +6,7 @@ import structlog
 from service.api.api_keys import ApiKeyConfig, ApiKeyStore, hashed, new_key
 from service.api.auth import AuthConfig, Authenticator, network, rate_limit_headers
 from service.errors import Unauthorized
+from service.queue.partitions import PerPartition
 from service.queue.quota import QuotaLimits, Quotas, QuotaState
 
 KEY = new_key()
@@ -21,7 +22,7 @@ def access(**changes: object) -> Authenticator:
     }
     ring = ApiKeyStore(ApiKeyConfig(f'[[keys]]\nname = "app"\nhash = "{hashed(KEY)}"\nvideo_seconds = "60/hour"', None))
     ring.load()
-    return Authenticator(AuthConfig(**values | changes), ring, cast(Quotas, None))  # type: ignore[arg-type]
+    return Authenticator(AuthConfig(**values | changes), ring, PerPartition([cast(Quotas, None)]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
