@@ -27,8 +27,9 @@ NETWORK_BYTES_PER_S = 25e9 / 8
 CLIP_FLOPS = 124.1e9
 # gRPC to Triton, a batch of 8, as `benchmarks.triton_transport` measured it (docs/benchmarks.md).
 TRANSPORT_S = 0.0249
-# Redis' documentation recommends clusters of up to 1,000 nodes; half of them are replicas.
-CLUSTER_PRIMARIES = 500
+# The most partitions that a queue may have, two of them on each primary, so that one can be added to the cluster.
+MOST_PARTITIONS = 256
+CLUSTER_PRIMARIES = MOST_PARTITIONS // 2
 GPU_HOST_CORES = (16, 32, 64, 128)
 
 
