@@ -19,11 +19,14 @@ import psutil
 import redis
 
 from service.local.process import ServerProcess, free_ports
+from service.queue.partitions import PerPartition, QueueAddress
 from service.queue.redis_keys import RedisKeys
 from testing.spread import Spread
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
+# In the environment of a run it divides the queue of every program that has no number of its own.
+PARTITIONS = "VIDTR_QUEUE_PARTITIONS"
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Program:
         for _ in range(self._size.workers - 1):
             self._start_other("worker", environment)
         with redis.Redis.from_url(self.redis_url) as server:
-            workers = RedisKeys(environment["VIDTR_REDIS_PREFIX"]).workers
+            workers = self.keys[0].workers
             self._wait_until(lambda: server.zcard(workers) == self._size.workers)
         for port in self._ports:
             self._wait_until(lambda port=port: _ready(port))  # type: ignore[misc]
@@ -118,6 +121,12 @@ class Program:
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.1)
+
+    @property
+    def keys(self) -> PerPartition[RedisKeys]:
+        """The names of its keys, in each partition of its queue."""
+        count = int(self._environment.get(PARTITIONS, os.environ.get(PARTITIONS, "1")))
+        return QueueAddress("redis://localhost", "vidtr", count).key_names()
 
     @property
     def alive(self) -> bool:

@@ -5,7 +5,6 @@ import httpx
 import pytest
 import redis
 
-from service.queue.redis_keys import RedisKeys
 from testing.program import SIZE, Program, Size
 from testing.videos import write_video
 from tests.fixtures.keyspace import check_settled
@@ -20,7 +19,8 @@ def nothing_is_left_in_redis() -> Iterator[None]:
     for program in Program.running:
         if program.alive:
             with redis.Redis.from_url(program.redis_url) as server:
-                check_settled(server, RedisKeys("vidtr"))
+                for keys in program.keys:
+                    check_settled(server, keys)
 
 
 @pytest.fixture(scope="session", params=[SIZE, pytest.param(Size(2, 2), marks=pytest.mark.slow)], ids=str)
