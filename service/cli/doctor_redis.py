@@ -106,10 +106,16 @@ def _after_failover(settings: Settings, missing: str | None, info: dict[str, Any
     if wanted and missing is not None:
         advice = "start the replicas, see that they have an append-only file too, or lower VIDTR_REDIS_WAIT_REPLICAS"
         return Finding(name, "failed", f"no 202 is given: {missing}", advice)
+    if 0 < wanted < attached:
+        advice = f"set VIDTR_REDIS_WAIT_REPLICAS={attached} where a replica may take over while the primary still runs"
+        detail = (
+            f"kept after a crash, perhaps lost after a planned one: a 202 waits for {wanted} of {attached} replicas"
+        )
+        return Finding(name, "warning", detail, advice)
     if wanted:
         return Finding(name, "ok", f"kept: a 202 waits for {wanted} of {attached} replicas")
     if attached:
-        advice = "set VIDTR_REDIS_WAIT_REPLICAS=1, or as many replicas as can be lost together with the primary"
+        advice = f"set VIDTR_REDIS_WAIT_REPLICAS={attached}"
         detail = f"the last moments are lost: a 202 waits for none of the replicas, of which there are {attached}"
         return Finding(name, "warning", detail, advice)
     if kind == "server":

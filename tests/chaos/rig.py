@@ -18,64 +18,17 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import httpx
-import redis
 
 from service.local.process import ServerProcess, free_ports
-from service.local.redis import find_redis_server
 from service.settings import Settings
 from tests.fixtures.link import Link
+from tests.fixtures.redis_sets import Server
 
 PREFIX = "chaos"
 LEASE_S = 2.0
 PATIENCE_S = 120.0
 JOBS = int(os.environ.get("VIDTR_CHAOS_JOBS", "60"))
 RATE_PER_S = 12.0
-
-
-class Redis:
-    """A Redis server with an append-only file that can be killed and started again at the same address."""
-
-    def __init__(self, directory: Path, binary: Path | None = None) -> None:
-        directory.mkdir()
-        [self.port] = free_ports(1)
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        options = {
-            "port": str(self.port),
-            "bind": "127.0.0.1",
-            "dir": str(directory),
-            "save": "",
-            "appendonly": "yes",
-            # Accepted means on disk: with everysec a kill may take the last writes along.
-            "appendfsync": "always",
-            "maxmemory-policy": "noeviction",
-        }
-        arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
-        self._process = ServerProcess(
-            [str(binary or find_redis_server()), *arguments], name="redis", log=directory / "redis.log"
-        )
-        self.client = redis.Redis.from_url(self.url, socket_timeout=5)
-
-    def start(self) -> None:
-        """Start it and wait until its data is loaded."""
-        self._process.start()
-        self._process.wait_until(self._answers, 30)
-
-    def kill(self) -> None:
-        """kill -9."""
-        assert self._process.pid is not None
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.stop(0)
-
-    def stop(self) -> None:
-        """End it."""
-        self.client.close()
-        self._process.stop(5)
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.RedisError:
-            return False
 
 
 class Service:
@@ -90,15 +43,18 @@ class Service:
         relayed: Literal["worker", "api"] | None = None,
         delays_s: tuple[float, ...] = (1.0,),
         redis: Path | None = None,
+        redis_url: str | None = None,
         **settings: Any,
     ) -> None:
         """The first process of the kind `relayed` reaches Redis through `link`, which can be cut.
 
-        `redis` is the server's binary where any one will not do; `settings` go before those of the rig.
+        `redis` is the server's binary where any one will not do, and `redis_url` the address of servers that run;
+        `settings` go before those of the rig.
         """
         self._settings = settings
         self.directory = directory
-        self.redis = Redis(directory / "redis", redis)
+        self.redis = Server(directory / "redis", redis)
+        self._others = redis_url
         self.link = Link(self.redis.port, delays_s=delays_s)
         self._relay_url = f"redis://127.0.0.1:{self.link.port}/0"
         self.ports = free_ports(apis)
@@ -113,7 +69,7 @@ class Service:
 
     def _process(self, role: str, log: Path, *, relayed: bool, port: int = 0) -> ServerProcess:
         of_the_rig: dict[str, Any] = {
-            "redis_url": self._relay_url if relayed else self.redis.url,
+            "redis_url": self._relay_url if relayed else self._others or self.redis.url,
             "redis_prefix": PREFIX,
             "port": port,
             "worker_lease_s": LEASE_S,
@@ -134,7 +90,8 @@ class Service:
     def running(self) -> Iterator[Service]:
         """Start everything, stop everything."""
         try:
-            self.redis.start()
+            if self._others is None:
+                self.redis.start()
             for process in (*self._workers, *self._apis):
                 process.start()
             for port, process in zip(self.ports, self._apis, strict=True):
@@ -223,6 +180,10 @@ class Account:
     """What became of the jobs of a load."""
 
     ids: dict[str, set[str]] = field(default_factory=dict)
+    promised: set[str] = field(default_factory=set)
+    """jobs of a 202"""
+    taken_at: list[float] = field(default_factory=list)
+    """when an upload was taken, by the monotonic clock"""
     states: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     gave_up: int = 0
@@ -254,10 +215,21 @@ class Account:
 class Load:
     """Open loop: requests start at a steady rate whatever the answers do, and repeat with their keys until taken."""
 
-    def __init__(self, ports: list[int], body: bytes, jobs: int = JOBS) -> None:
+    def __init__(
+        self,
+        ports: list[int],
+        body: bytes,
+        jobs: int = JOBS,
+        *,
+        rate_per_s: float = RATE_PER_S,
+        follow_answers: bool = True,
+    ) -> None:
+        """Without `follow_answers` a 200 is the end: nothing is promised of its job."""
         self._ports = ports
         self._body = body
         self._jobs = jobs
+        self._rate_per_s = rate_per_s
+        self._follow_answers = follow_answers
         self.account = Account()
         self.started = 0
 
@@ -268,7 +240,7 @@ class Load:
                 for number in range(self._jobs):
                     group.create_task(self._one(client, number))
                     self.started = number + 1
-                    await asyncio.sleep(1 / RATE_PER_S)
+                    await asyncio.sleep(1 / self._rate_per_s)
         return self.account
 
     async def _one(self, client: httpx.AsyncClient, number: int) -> None:
@@ -290,6 +262,12 @@ class Load:
                 continue
             if answer.status_code in (200, 202):
                 ids.add(answer.json()["id"])
+                self.account.taken_at.append(time.monotonic())
+                if answer.status_code == 202:
+                    self.account.promised.add(answer.json()["id"])
+                elif not self._follow_answers:
+                    self.account.states[answer.json()["status"]] += 1
+                    return
                 break
             self.account.problems[f"{answer.status_code} {answer.json()['code']}"] += 1
             assert answer.status_code in (409, 503, 504), answer.text
@@ -298,6 +276,12 @@ class Load:
             self.account.gave_up += 1
             return
         self.account.states[await self._followed(client, next(iter(ids)), end, tries)] += 1
+
+    async def states_of(self, jobs: set[str]) -> Counter[str]:
+        """What the service says of some jobs in the end: all that it promised must still be there."""
+        async with httpx.AsyncClient(timeout=httpx.Timeout(40)) as client:
+            end = time.monotonic() + PATIENCE_S
+            return Counter([await self._followed(client, job, end, 0) for job in jobs])
 
     async def _followed(self, client: httpx.AsyncClient, job: str, end: float, tries: int) -> str:
         while time.monotonic() < end:
