@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import structlog
 
 from service.contracts import JobState
@@ -17,7 +19,7 @@ SWEEP_S = 1.0
 
 
 class Overdue:
-    """Sweeps every second: every process does, and each job is ended by one of them."""
+    """Sweeps every second where it is this process' turn."""
 
     def __init__(self, store: JobStore, directory: ModelDirectory) -> None:
         self._store = store
@@ -31,14 +33,18 @@ class Overdue:
     async def close(self) -> None:
         """End after the sweep in hand."""
         await self._sweeping.close()
+        with contextlib.suppress(QueueUnavailable):
+            await self._directory.turns.end()
 
     async def sweep(self) -> None:
         """Expire the jobs whose deadline has passed, and delete the streams that no worker reads any more."""
         try:
             await self._directory.set_clock()
-            for job_id in await self._store.expire_overdue():
+            turns = self._directory.turns
+            for job_id in await self._store.expire_overdue() if await turns.deadlines.due() else ():
                 metrics.JOBS.labels(JobState.EXPIRED).inc()
                 log.warning("job_failed", job=job_id, state=JobState.EXPIRED, code=DeadlineExceeded.code)
-            await self._directory.clear()
+            if await turns.streams.due():
+                await self._directory.clear()
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)

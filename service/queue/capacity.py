@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec
@@ -18,8 +19,13 @@ from service.queue.fair_share import FairShare
 from service.queue.partitions import share_of
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
+from service.queue.turns import Turn
+
+log = structlog.get_logger()
 
 MOST_SPREAD_S = 10.0
+# How often one process of the installation counts anew what is reserved: as much work as there are uploads.
+AUDIT_S = 60.0
 _random = SystemRandom()
 # Refusals because of the caller's share end with this.
 OWN = " of the caller"
@@ -104,6 +110,7 @@ class QueueCapacity:
         self._renew = Script(redis, "renew_capacity")
         self._drop = Script(redis, "drop_reservations")
         self._audit = Script(redis, "audit_reservations")
+        self._auditing = Turn(redis, keys, "reservations", AUDIT_S)
         self._reservations = {
             "reserved": keys.reserved,
             "reservations": keys.reservations,
@@ -226,6 +233,11 @@ class QueueCapacity:
         if members:
             with translate_redis_errors():
                 await self._drop(keys=self._reservations, args={"members": members})
+
+    async def audit_in_turn(self) -> None:
+        """`audit` where it is due and this process' turn."""
+        if await self._auditing.due() and (wrong := await self.audit()):
+            log.error("reservations_miscounted", counts=wrong)
 
     async def audit(self) -> int:
         """Count anew what is reserved; returns how many counts were wrong, which none should be."""

@@ -35,6 +35,7 @@ class ClipStream:
         self._claim = Script(redis, "reclaim")
         self._renew_lease = Script(redis, "renew_lease")
         self._dismiss = Script(redis, "dismiss")
+        self._leave = Script(redis, "leave_group")
         self._delete_idle = Script(redis, "delete_idle_consumers")
 
     def _streams(self, routes: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
@@ -112,7 +113,10 @@ class ClipStream:
             with translate_redis_errors():
                 try:
                     found = await self._claim(
-                        keys={"stream": self._keys.clips(route, job_class)},
+                        keys={
+                            "stream": self._keys.clips(route, job_class),
+                            "looked_through": self._keys.looked_through(route, job_class),
+                        },
                         args={
                             "group": GROUP,
                             "consumer": self.consumer,
@@ -220,18 +224,16 @@ class ClipStream:
 
     async def leave(self, routes: Iterable[str]) -> None:
         """Delete this worker's consumer, unless it still holds entries."""
-        await self._delete_consumers(routes, self.consumer, 0)
+        await self._of_each(self._leave, routes, {"name": self.consumer})
 
     async def tidy(self, routes: Iterable[str], idle_s: float) -> None:
         """Delete the consumers of lost workers: idle for `idle_s` and without entries."""
-        await self._delete_consumers(routes, "", idle_s)
+        await self._of_each(self._delete_idle, routes, {"idle_ms": int(idle_s * 1000)})
 
-    async def _delete_consumers(self, routes: Iterable[str], name: str, idle_s: float) -> None:
+    async def _of_each(self, script: Script, routes: Iterable[str], args: dict[str, Any]) -> None:
         for key in self._streams(routes):
             with translate_redis_errors():
-                await self._delete_idle(
-                    keys={"stream": key}, args={"group": GROUP, "name": name, "idle_ms": int(idle_s * 1000)}
-                )
+                await script(keys={"stream": key}, args={"group": GROUP, **args})
 
     def _by_stream(self, entries: Iterable[ClipEntry]) -> dict[str, list[ClipEntry]]:
         grouped: defaultdict[str, list[ClipEntry]] = defaultdict(list)

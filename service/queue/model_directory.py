@@ -16,6 +16,7 @@ from service.queue.connection import translate_redis_errors
 from service.queue.fleet import Fleet, share_of
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
+from service.queue.turns import Turns
 
 CLEARED_AT_ONCE = 500
 
@@ -26,10 +27,12 @@ class ModelDirectory:
     Attributes:
         clock: measured whenever something is announced or asked, which every process does regularly, and
             by `set_clock` before a process decides anything by it.
+        turns: those of this process among all that are here.
     """
 
     def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self.clock = Clock()
+        self.turns = Turns(redis, keys)
         self._redis = redis
         self._keys = keys
         fleet = {"fleet": keys.fleet, "shares": keys.fleet_shares, "sums": keys.fleet_sums}
@@ -115,6 +118,12 @@ class ModelDirectory:
         keys = self._keys
         with translate_redis_errors():
             await self._clear(keys={"models": keys.models, "routes": keys.routes}, args=self._cleared)
+
+    async def routes(self) -> list[str]:
+        """The routes whose streams may exist."""
+        with translate_redis_errors():
+            names: Any = await self._redis.zrange(self._keys.routes, 0, -1)
+        return [name.decode() for name in names]
 
     async def live(self) -> tuple[list[ModelSpec], Fleet]:
         """The models that live workers serve, by name and newest version first, and the sums over all live workers.

@@ -36,6 +36,10 @@ class RedisKeys:
         """Stream of the clips that wait on a route (`service.queue.clip_routes`) in one class."""
         return f"{self.prefix}:clips:{route}:{job_class}"
 
+    def looked_through(self, route: str, job_class: JobClass) -> str:
+        """How far workers have looked for lost entries in a long stream."""
+        return f"{self.prefix}:looked-through:{route}:{job_class}"
+
     def payload(self, job_id: str, clip: int | str) -> str:
         """Raw uint8 bytes of one clip; with an empty `clip`, what the payload keys of the job begin with."""
         return f"{self.prefix}:clip:{job_id}:{clip}"
@@ -122,6 +126,10 @@ class RedisKeys:
     def fleet_retries(self) -> str:
         """Hash: by model or route, the Unix time at which an engine that is away is tried again."""
         return f"{self.fleet}:retries"
+
+    def turn(self, chore: str) -> str:
+        """The process whose turn a chore is (`service.queue.turns`)."""
+        return f"{self.prefix}:turn:{chore}"
 
     @property
     def deadlines(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any
 
 from redis.asyncio import Redis
@@ -11,6 +13,12 @@ from service.contracts import JobState
 from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
+from service.queue.turns import Turn
+
+# How often the process looks whose turn it is, and after what time others help it.
+LOOK_S = 0.5
+LATE_S = 2.0
+_random = SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -34,24 +42,42 @@ class WebhookDelivery:
 
 
 class WebhookQueue:
-    """Deliveries of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
+    """Deliveries of one installation. Methods raise QueueUnavailable when Redis cannot be reached.
+
+    One process claims what is due, as long as it keeps up; others look now and then for what is late.
+    """
 
     def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self._redis = redis
         self._keys = keys
         self._prefixes = KeyPrefixes(keys)
+        self._turn = Turn(redis, keys, "webhooks", LOOK_S)
+        self._help_at = 0.0
         self._claim = Script(redis, "claim_webhooks")
         self._done = Script(redis, "webhook_done")
         self._again = Script(redis, "webhook_again")
 
     async def claim(self, count: int, lease_s: float) -> list[WebhookDelivery]:
-        """Up to `count` deliveries that are due; no other process gets them for `lease_s`."""
+        """Up to `count` deliveries that are due; no other process gets them for `lease_s`.
+
+        Where it is another process' turn, those that have been due for `LATE_S`, and none at all for most of the time.
+        """
+        mine = await self._turn.mine()
+        if not mine and time.monotonic() < self._help_at:
+            return []
         with translate_redis_errors():
             reply: Any = await self._claim(
                 keys={"webhooks": self._keys.webhooks},
-                args={"lease": lease_s, "count": count, "webhook_prefix": self._prefixes.webhook},
+                args={
+                    "lease": lease_s,
+                    "late": 0 if mine else LATE_S,
+                    "count": count,
+                    "webhook_prefix": self._prefixes.webhook,
+                },
             )
         now, found = float(reply[0]), reply[1]
+        if not mine:
+            self._help_at = 0.0 if found else time.monotonic() + LATE_S * _random.uniform(1.0, 2.0)
         return [
             WebhookDelivery(
                 job_id.decode(),

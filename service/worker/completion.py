@@ -97,10 +97,13 @@ class Completion:
         await self._stream.nack(entries, failed=failure is not None)
 
     async def sweep(self) -> None:
-        """Expire the jobs whose deadline has passed, and delete dead letters that are too old."""
+        """Expire the jobs whose deadline has passed."""
         for job_id in await self._store.expire_overdue():
             metrics.JOBS.labels(JobState.EXPIRED).inc()
             log.warning("job_failed", job=job_id, state=JobState.EXPIRED, code=DeadlineExceeded.code)
+
+    async def trim(self) -> None:
+        """Delete dead letters that are too old."""
         await self._dead.trim()
 
     async def _scored_before(self, entries: Sequence[ClipEntry]) -> None:

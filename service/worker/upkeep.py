@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import structlog
 
 from service.errors import QueueUnavailable
 from service.periodic import Periodic
-from service.worker.heartbeat import Heartbeat
 from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 
@@ -19,12 +20,11 @@ IDLE_LEASES = 10
 
 class Upkeep:
     """Of one partition: ends overdue jobs, and deletes old dead letters, streams without readers and the consumers of
-    lost workers.
+    lost workers. Each is done by one process at a time.
     """
 
-    def __init__(self, source: Source, heartbeat: Heartbeat, lease_s: float, watchdog: Watchdog) -> None:
+    def __init__(self, source: Source, lease_s: float, watchdog: Watchdog) -> None:
         self._source = source
-        self._heartbeat = heartbeat
         self._idle_s = IDLE_LEASES * lease_s
         self._watchdog = watchdog
         self._running = Periodic("upkeep", UPKEEP_S, self._run)
@@ -36,13 +36,22 @@ class Upkeep:
     async def close(self) -> None:
         """End after the present round."""
         await self._running.close()
+        with contextlib.suppress(QueueUnavailable):
+            await self._source.directory.turns.end()
 
     async def _run(self) -> None:
         self._watchdog.touch("upkeep")
         try:
-            await self._source.completion.sweep()
-            await self._source.directory.clear()
-            await self._source.stream.tidy(self._heartbeat.served.max_batch_by_route, self._idle_s)
+            source = self._source
+            turns = source.directory.turns
+            if await turns.deadlines.due():
+                await source.completion.sweep()
+            if await turns.letters.due():
+                await source.completion.trim()
+            if await turns.streams.due():
+                await source.directory.clear()
+            if await turns.consumers.due():
+                await source.stream.tidy(await source.directory.routes(), self._idle_s)
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)
         except Exception:

@@ -48,7 +48,7 @@ class Worker:
         self._breaker = Breaker(config.breaker_failures, config.breaker_open_s)
         self._rate = DrainRate()
         self._heartbeat = Heartbeat(config, backend, sources, self._breaker, self._rate, watchdog)
-        self._upkeep = [Upkeep(source, self._heartbeat, config.worker_lease_s, watchdog) for source in sources]
+        self._upkeep = [Upkeep(source, config.worker_lease_s, watchdog) for source in sources]
         self._in_flight = InFlight(len(sources))
         self._scoring = {
             source: Scoring(

@@ -266,3 +266,35 @@ async def test_consumers_of_dead_workers_are_deleted_unless_they_hold_work(
     await ClipStream(redis, keys, "tidy").tidy(["tiny"], 0.01)
     names = [c["name"] for c in await redis.xinfo_consumers(keys.clips("tiny", JobClass.INTERACTIVE), GROUP)]
     assert names == [b"one"]
+
+
+async def test_lost_entries_of_a_long_stream_are_found_by_a_few_looks_of_any_workers(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
+) -> None:
+    await store.accept(record(decoded=decoded(windows=1100)))
+    entries = await stream.read(["tiny"], 2000, 10)
+    others = [ClipStream(redis, keys, name) for name in ("two", "three")]
+    for place in (1050, 150):
+        await stream.nack([entries[place]])
+        looks = [await others[look % 2].reclaim("tiny", 30.0, 8) for look in range(6)]
+        assert [found for found in looks if found] == [[entries[place]]]
+
+
+async def test_a_short_stream_is_looked_through_at_once(
+    store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
+) -> None:
+    await store.accept(record(decoded=decoded(windows=1000)))
+    entries = await stream.read(["tiny"], 2000, 10)
+    await stream.nack([entries[999]])
+    assert await ClipStream(redis, keys, "two").reclaim("tiny", 30.0, 8) == [entries[999]]
+
+
+async def test_a_worker_that_leaves_a_stream_that_is_gone_leaves_the_others(
+    stream: ClipStream, redis: Redis, keys: RedisKeys
+) -> None:
+    key = keys.clips("tiny", JobClass.INTERACTIVE)
+    await redis.xgroup_createconsumer(key, GROUP, "one")
+    assert [c["name"] for c in await redis.xinfo_consumers(key, GROUP)] == [b"one"]
+    await stream.tidy(["gone", "tiny"], 1000)
+    await stream.leave(["gone", "tiny"])
+    assert await redis.xinfo_consumers(key, GROUP) == []

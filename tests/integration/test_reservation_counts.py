@@ -6,6 +6,7 @@ import time
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, QueueFull
@@ -141,6 +142,22 @@ async def test_an_audit_reports_and_repairs_what_is_counted_wrong(
     assert await capacity.audit() == 3
     assert await wrong(redis, keys) == {}
     assert await capacity.audit() == 0
+
+
+async def test_one_process_audits_what_is_reserved_and_says_what_was_wrong(
+    redis: Redis, keys: RedisKeys, capacity: QueueCapacity
+) -> None:
+    other = QueueCapacity(redis, keys, limits())
+    await capacity.audit_in_turn()
+    await redis.hset(keys.reservation_counts, "bytes", 1)
+    await other.audit_in_turn()
+    assert await wrong(redis, keys) == {"bytes": (1, 0)}
+    await capacity._auditing.end()
+    late = QueueCapacity(redis, keys, limits())
+    with capture_logs() as logged:
+        await late.audit_in_turn()
+    assert [(line["event"], line["counts"]) for line in logged] == [("reservations_miscounted", 1)]
+    assert await wrong(redis, keys) == {}
 
 
 @pytest.mark.parametrize("end", ["finish", "cancel", "dead letter"])

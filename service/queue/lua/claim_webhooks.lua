@@ -1,11 +1,12 @@
--- Claims webhooks that are due, by moving them into the future: where their sender dies they are due again.
+-- Claims webhooks that have been due for `late` seconds, by moving them into the future: where their sender dies they
+-- are due again.
 -- KEYS: webhooks
--- ARGV: lease, count, webhook_prefix
+-- ARGV: lease, late, count, webhook_prefix
 -- INCLUDE: now
 local webhooks = KEYS[1]
-local lease, count, webhook_prefix = unpack(ARGV, 1, 3)
+local lease, late, count, webhook_prefix = unpack(ARGV, 1, 4)
 local claimed = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', webhooks, '-inf', now, 'LIMIT', 0, count)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', webhooks, '-inf', now - late, 'LIMIT', 0, count)) do
   local key = webhook_prefix .. id
   if redis.call('EXISTS', key) == 0 then
     redis.call('ZREM', webhooks, id)

@@ -5,10 +5,13 @@
 -- batch. An entry that a worker lost is delivered alone: it may have killed that worker, and other clips of its batch
 -- would count as failed with its next victim. `served` has `version:weights` of each model that this worker serves;
 -- where it is empty the worker serves the whole stream. An earlier release names the weights in the job's record only.
--- KEYS: stream
+-- Of a long stream each look goes through a part, and the next look of any worker through the next part.
+-- KEYS: stream, looked_through
 -- ARGV: group, consumer, lease_ms, unknown_ms, count, job_prefix, served...
 -- INCLUDE: fields_of
-local stream, group, consumer, lease_ms, unknown_ms, count, job_prefix = KEYS[1], unpack(ARGV, 1, 6)
+local stream, looked_through = KEYS[1], KEYS[2]
+local group, consumer, lease_ms, unknown_ms, count, job_prefix = unpack(ARGV, 1, 6)
+local SHORT, PART = 1000, 200
 local served = {}
 for i = 7, #ARGV do served[ARGV[i]] = true end
 local function wanted(id)
@@ -33,8 +36,17 @@ end
 for _, row in ipairs(redis.call('XPENDING', stream, group, '-', '+', 1000, consumer)) do
   if unanswered(row) then add(row[1], math.max(0, row[4] - 1)) end
 end
-for _, row in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease_ms, '-', '+', 1000)) do
-  if not unanswered(row) then add(row[1], row[4]) end
+local function idle()
+  if redis.call('XLEN', stream) <= SHORT then
+    return redis.call('XPENDING', stream, group, 'IDLE', lease_ms, '-', '+', SHORT)
+  end
+  local rows = redis.call('XPENDING', stream, group, redis.call('GET', looked_through) or '-', '+', PART)
+  if #rows == PART then redis.call('SET', looked_through, '(' .. rows[PART][1], 'EX', 60)
+  else redis.call('DEL', looked_through) end
+  return rows
+end
+for _, row in ipairs(idle()) do
+  if row[3] >= tonumber(lease_ms) and not unanswered(row) then add(row[1], row[4]) end
 end
 if #ids == 0 then return {} end
 local found, gone = {}, {}
