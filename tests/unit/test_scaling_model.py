@@ -18,6 +18,7 @@ from benchmarks.scaling_model import (
     worker_per_s,
 )
 from benchmarks.scaling_tables import tables
+from service.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 COSTS = Constants(
@@ -72,6 +73,11 @@ def test_a_cluster_carries_as_much_as_its_primaries_where_partitions_are_spread_
     assert partitioned(COSTS, 12, 3, kept=True) == pytest.approx(3 * one)
     assert partitioned(COSTS, 4, 3, kept=True) == pytest.approx(2 * one)
     assert partitioned(COSTS, 1, 3, kept=True) == pytest.approx(one)
+
+
+def test_an_installation_has_as_many_partitions_as_a_queue_may_have() -> None:
+    limits = Settings.model_fields["queue_partitions"].metadata
+    assert scaling_model.MOST_PARTITIONS in [getattr(limit, "le", None) for limit in limits]
 
 
 def test_decoding_takes_the_cores_of_its_cpu_time() -> None:
