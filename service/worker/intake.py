@@ -100,6 +100,8 @@ class Intake:
 
     async def _arrived(self) -> Taken | None:
         """What a call has brought that has ended meanwhile: interactive clips first."""
+        if not any(source.ended for source in self._sources):
+            return None
         ended = [source for source in self._turn() if source.ended]
         ended.sort(key=lambda source: all(entry.job_class is JobClass.BULK for entry in source.arrived))
         taken: Taken | None = None
@@ -115,7 +117,7 @@ class Intake:
         """Fill the batch up where a read has brought as many clips as it was to bring."""
         entries, first = delivery.entries, delivery.entries[0]
         most = self._max_batch(first.job_class, first.route)
-        if not self._least() <= len(entries) < most:
+        if len(entries) >= most or len(entries) < self._least():
             return delivery
         more = await self._asked(source, source.take([(first.job_class, first.route, most - len(entries))]))
         return Delivery(entries + more.entries) if more is not None else delivery

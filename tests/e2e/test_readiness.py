@@ -11,7 +11,6 @@ import redis
 from service.contracts import WorkerStatus
 from service.queue.connection import connect
 from service.queue.model_directory import ModelDirectory
-from service.queue.redis_keys import RedisKeys
 from testing.program import Program
 
 
@@ -27,18 +26,19 @@ def ready(client: httpx.Client) -> tuple[int, dict[str, str]]:
     return response.status_code, response.json()["checks"]
 
 
-async def announce(redis_url: str, keys: RedisKeys, statuses: Sequence[WorkerStatus]) -> None:
-    """Say of workers what they would say of themselves."""
-    client = connect(redis_url, name="tests")
-    for status in statuses:
-        await ModelDirectory(client, keys).announce([], status, 5.0)
+async def announce(program: Program, statuses: Sequence[WorkerStatus]) -> None:
+    """Say of workers what they would say of themselves, in every partition."""
+    client = connect(program.redis_url, name="tests")
+    for keys in program.keys:
+        for status in statuses:
+            await ModelDirectory(client, keys).announce([], status, 5.0)
     await client.aclose()
 
 
 def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
     program: Program, client: httpx.Client
 ) -> None:
-    keys = RedisKeys("vidtr")
+    keys = program.keys[0]
     with redis.Redis.from_url(program.redis_url) as server:
         names = [keys.worker(name.decode()) for name in server.zrange(keys.workers, 0, -1)]
         known = [WorkerStatus.model_validate_json(server.get(name)) for name in names]
@@ -46,12 +46,12 @@ def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
 
         def seen() -> bool:
             # The workers themselves say that all is well with every heartbeat.
-            asyncio.run(announce(program.redis_url, keys, away))
+            asyncio.run(announce(program, away))
             status, checks = ready(client)
             return status == 503 and "does not respond" in checks["backend"] and checks["redis"] == "ok"
 
         until(seen)
-        asyncio.run(announce(program.redis_url, keys, away))
+        asyncio.run(announce(program, away))
         of_the_pod = client.get("/health/ready", params={"check": ["redis", "process"]})
         assert of_the_pod.status_code == 200
         assert "does not respond" in of_the_pod.json()["checks"]["backend"]
