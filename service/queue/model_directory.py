@@ -16,7 +16,7 @@ from service.queue.connection import translate_redis_errors
 from service.queue.fleet import Fleet, share_of
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
-from service.queue.turns import Turns
+from service.queue.turns import Chores
 
 CLEARED_AT_ONCE = 500
 
@@ -32,7 +32,7 @@ class ModelDirectory:
 
     def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self.clock = Clock()
-        self.turns = Turns(redis, keys)
+        self.turns = Chores(redis, keys)
         self._redis = redis
         self._keys = keys
         fleet = {"fleet": keys.fleet, "shares": keys.fleet_shares, "sums": keys.fleet_sums}

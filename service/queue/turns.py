@@ -66,7 +66,7 @@ class Turn:
                 await self._end(keys={"turn": self._key}, args={"holder": self._holder})
 
 
-class Turns:
+class Chores:
     """The chores that workers and API processes share."""
 
     def __init__(self, redis: Redis, keys: RedisKeys) -> None:
