@@ -23,6 +23,7 @@ from service.redis_url import Address
 # How long a command is sent again while no server takes writes. A planned failover is over by then; a longer one is an
 # honest 503.
 PATIENCE_S = 2.0
+FEWEST_TRIES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.4
 # Between two looks whether the server that is written to is still the one: a second of writes to the wrong one at most.
 FOLLOW_EVERY_S = 1.0
@@ -40,7 +41,8 @@ class Patience(Retry):
     ) -> Any:
         """See `redis.asyncio.retry.Retry`."""
         loop = asyncio.get_running_loop()
-        end, lost, refused = loop.time() + PATIENCE_S, 0, 0
+        # Counted from the first refusal: on a busy machine a command may have waited long for its turn.
+        end, lost, refused = 0.0, 0, 0
         while True:
             try:
                 return await do()
@@ -49,8 +51,10 @@ class Patience(Retry):
                     raise
                 waits = isinstance(error, NotWritable)
                 refused, lost = refused + waits, lost + (not waits)
+                if refused == 1 and waits:
+                    end = loop.time() + PATIENCE_S
                 await (fail(error, refused + lost) if with_failure_count else fail(error))
-                if lost > self._retries or (waits and loop.time() >= end):
+                if lost > self._retries or (refused > FEWEST_TRIES and loop.time() >= end):
                     raise
                 await asyncio.sleep(
                     min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (refused - 1)) if waits else self._backoff.compute(lost)

@@ -114,6 +114,18 @@ async def test_every_connection_leaves_a_demoted_primary(
         until(lambda: clients_at(pair[0]) == 0, "no connection is left at the old primary")
 
 
+async def test_many_writes_that_meet_a_failover_all_succeed(
+    replica_set: ReplicaSet, pair: tuple[Server, Server], link: Link
+) -> None:
+    async with connected(f"redis://127.0.0.1:{link.port}") as client:
+        await asyncio.gather(*(client.set(key(), 1) for _ in range(30)))
+        await promote(replica_set, link, pair[1])
+        names = [key() for _ in range(120)]
+        assert all(await asyncio.gather(*(client.set(name, 1) for name in names)))
+        await asyncio.to_thread(until, lambda: clients_at(pair[0]) == 0, "no connection is left at the old primary")
+    assert pair[1].client.exists(*names) == len(names)
+
+
 async def test_a_connection_that_waits_while_its_server_is_demoted_goes_on_at_the_new_one(
     replica_set: ReplicaSet, pair: tuple[Server, Server], link: Link
 ) -> None:
@@ -249,10 +261,27 @@ async def test_a_slot_that_was_moved_is_followed(cluster: Cluster) -> None:
     new = next(one for one in cluster.servers if one.role == "master" and one is not old)
     async with connected(cluster.url, tag) as client:
         await client.set(f"{{{tag}}}:key", "before")
-        await asyncio.to_thread(cluster.move_slot, slot, old, new)
+        await asyncio.to_thread(cluster.begin_move, slot, old, new)
+        await asyncio.to_thread(cluster.end_move, slot, old, new)
         assert await client.get(f"{{{tag}}}:key") == b"before"
         await client.set(f"{{{tag}}}:key", "after")
     assert new.client.get(f"{{{tag}}}:key") == b"after"
+
+
+async def test_a_slot_that_is_being_moved_is_waited_for(cluster: Cluster) -> None:
+    tag = "underway"
+    slot, old = key_slot(tag.encode()), cluster.owner(tag)
+    new = next(one for one in cluster.servers if one.role == "master" and one is not old)
+    async with connected(cluster.url, tag) as client:
+        await client.set(f"{{{tag}}}:key", 1)
+        await asyncio.to_thread(cluster.begin_move, slot, old, new)
+        with pytest.raises(QueueUnavailable, match="the keys are being moved"), translate_redis_errors():
+            await client.set(f"{{{tag}}}:other", 1)
+        waiting = asyncio.create_task(client.set(f"{{{tag}}}:other", 1))
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(cluster.end_move, slot, old, new)
+        assert await waiting
+    assert new.client.exists(f"{{{tag}}}:key", f"{{{tag}}}:other") == 2
 
 
 async def test_a_killed_primary_of_a_cluster_is_replaced(cluster: Cluster) -> None:
