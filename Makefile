@@ -45,8 +45,9 @@ test-full: $(VENV)/.test triton browser ## Every test at full size.
 	VIDTR_CHAOS_JOBS=500 VIDTR_FUZZ_FILES=20000 VIDTR_SIMULATIONS=100000 VIDTR_RELEASE_REQUESTS=200 VIDTR_DISK_CUTS=256 \
 		VIDTR_FUZZ_REPORTS=10000 VIDTR_TRUNCATIONS=1000 VIDTR_MUTANTS=all VIDTR_FAILOVERS=50 VIDTR_FAILOVER_JOBS=100 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 
-test-gpu: $(VENV)/.test ## What needs a GPU: parity, memory and speed of the exported networks.
-	$(BIN)/python -m pytest -m gpu -s tests/gpu $(PYTEST_ARGS)
+test-gpu: $(VENV)/.test ## What needs a GPU, in at most eight minutes: parity, memory and speed of exported networks, and of the service.
+	timeout 160 $(BIN)/python -m pytest -m gpu -s tests/gpu $(PYTEST_ARGS)
+	timeout 320 $(BIN)/python -m benchmarks.gpu --budget-s 200
 
 coverage: $(VENV)/.test triton ## Branch coverage of service/ by unit and integration tests; fails under the floor of pyproject.toml.
 	$(BIN)/coverage erase

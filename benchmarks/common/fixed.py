@@ -1,17 +1,18 @@
 """A worker whose backend takes a fixed time for every batch, whatever is in it: what is measured is everything else.
 
-python -m benchmarks.common.fixed SERVICE_S BATCH FRAMES PIXELS NAME
+python -m benchmarks.common.fixed SERVICE_S BATCH FRAMES PIXELS NAME CLIP_FORMAT
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from typing import cast
 
 import numpy as np
 
-from service.contracts import ModelSpec
-from service.inference.backend import Clips, Scores
+from service.contracts import ClipFormat, ModelSpec
+from service.inference.backend import Backend, Clips, Scores
 from service.queue.dead_letters import DeadLetterConfig
 from service.queue.job_intake import JobTtlConfig
 from service.queue.partitions import QueueAddress
@@ -24,8 +25,8 @@ from service.worker.watchdog import Watchdog
 LABELS = 400
 
 
-def fixed_spec(batch: int, frames: int, pixels: int, name: str = "fixed") -> ModelSpec:
-    """A model of square clips, `[frames, pixels, pixels, 3]`."""
+def fixed_spec(batch: int, frames: int, pixels: int, name: str = "fixed", clip_format: ClipFormat = "rgb") -> ModelSpec:
+    """A model of square clips of `frames` pictures of `pixels` x `pixels`."""
     return ModelSpec(
         name=name,
         version="1",
@@ -44,6 +45,7 @@ def fixed_spec(batch: int, frames: int, pixels: int, name: str = "fixed") -> Mod
         resize="swscale_bilinear",
         layers=1,
         max_batch_size=batch,
+        clip_format=clip_format,
     )
 
 
@@ -74,22 +76,27 @@ class FixedTime:
 
 def command(service_s: float, spec: ModelSpec) -> list[str]:
     """The command of a worker process of this module."""
-    arguments = (service_s, spec.max_batch_size, spec.frames, spec.height, spec.name)
+    arguments = (service_s, spec.max_batch_size, spec.frames, spec.height, spec.name, spec.clip_format)
     return [sys.executable, "-m", "benchmarks.common.fixed", *map(str, arguments)]
 
 
-def main() -> None:
-    """Run until stopped; all else comes from the settings, as for any worker."""
-    service_s, batch, frames, pixels, name = sys.argv[1:]
+def serve(backend: Backend) -> None:
+    """Run a worker over `backend` until it is stopped; all else comes from the settings, as for any worker."""
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "worker")
     watchdog = Watchdog(settings.worker_stall_s)
     if settings.worker_metrics_port:
         metrics.serve(settings.metrics_host, settings.worker_metrics_port, None, watchdog.stalled)
-    backend = FixedTime(fixed_spec(int(batch), int(frames), int(pixels), name), float(service_s))
     config, times = settings.subset(WorkerConfig), settings.subset(JobTtlConfig)
     limits = settings.subset(DeadLetterConfig)
     asyncio.run(run_worker(backend, config, settings.subset(QueueAddress), times, limits, watchdog))
+
+
+def main() -> None:
+    """Run until stopped."""
+    service_s, batch, frames, pixels, name, clip_format = sys.argv[1:]
+    spec = fixed_spec(int(batch), int(frames), int(pixels), name, cast(ClipFormat, clip_format))
+    serve(FixedTime(spec, float(service_s)))
 
 
 if __name__ == "__main__":
