@@ -35,7 +35,7 @@ from service.api.spool import SpoolConfig
 from service.api.streaming import Streaming
 from service.api.upload import UploadReceiver, UploadTimes
 from service.api.webhook_sender import WebhookConfig, Webhooks
-from service.errors import QueueUnavailable
+from service.errors import QueueUnavailable, sentence
 from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.claims import Claims
@@ -217,7 +217,7 @@ async def _announce(durabilities: PerPartition[Durability]) -> None:
         except QueueUnavailable as error:
             missing = error.detail
         if missing is not None and durability.required:
-            log.error("durability", waits_for_disk=False, detail=f"No 202 is given: {missing}", **partition)
+            log.error("durability", waits_for_disk=False, detail=f"No 202 is given: {sentence(missing)}", **partition)
             continue
         detail = missing or "a 202 waits until Redis has its job where it is safe"
         log.info("durability", waits_for_disk=missing is None, detail=detail, **partition)

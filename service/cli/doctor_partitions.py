@@ -39,6 +39,6 @@ async def _partitions(settings: Settings) -> Finding:
         return Finding(name, "failed", f"the queue has {stored}, and the setting is {len(parts)}", advice)
     busiest = max(map(len, servers.values()))
     if busiest * len(servers) >= 2 * len(parts):
-        detail = f"{len(parts)} on {len(servers)} servers, {busiest} of them on one"
-        return Finding(name, "warning", detail, "move slots between the servers, or take more partitions")
+        found = f"{len(parts)} on {len(servers)} servers, {busiest} of them on one"
+        return Finding(name, "warning", found, "move slots between the servers, or take more partitions")
     return Finding(name, "ok", f"{len(parts)} on {len(servers)} servers, {busiest} on one at most")

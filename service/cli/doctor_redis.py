@@ -33,8 +33,8 @@ def redis(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("redis", "ok", f"`vidtr up` starts {binary}")
     if server_version(binary) < WAITS_FOR_DISK:
-        detail = "the last moments are lost: this Redis has no WAITAOF, which came with 7.2"
-        yield Finding("jobs after a crash of redis", "warning", detail, NEWER)
+        found = "the last moments are lost: this Redis has no WAITAOF, which came with 7.2"
+        yield Finding("jobs after a crash of redis", "warning", found, NEWER)
 
 
 async def _running(settings: Settings) -> list[Finding]:
@@ -60,16 +60,16 @@ def _server(settings: Settings, info: dict[str, Any]) -> Iterator[Finding]:
     url = RedisUrl.parse(settings.redis_url)
     yield Finding("redis", "ok", f"version {info['redis_version']} answers, {url.shown}")
     if url.kind == "server" and info.get("redis_mode") == "cluster":
-        detail = "the server is part of a cluster, and may lose these keys to another server"
-        yield Finding("redis address", "failed", detail, "begin VIDTR_REDIS_URL with redis+cluster://")
+        found = "the server is part of a cluster, and may lose these keys to another server"
+        yield Finding("redis address", "failed", found, "begin VIDTR_REDIS_URL with redis+cluster://")
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
         advice = "set `maxmemory-policy noeviction`: an evicted key is a lost job, a full Redis is an honest 503"
         yield Finding("redis memory", "failed", f"the policy is {policy}", advice)
     needed = settings.max_queue_bytes + settings.dead_letter_max_bytes
     if 0 < (budget := int(info.get("maxmemory", 0))) < needed:
-        detail = f"maxmemory is {budget} bytes, max_queue_bytes and dead_letter_max_bytes together are {needed}"
+        found = f"maxmemory is {budget} bytes, max_queue_bytes and dead_letter_max_bytes together are {needed}"
         advice = "raise `maxmemory`, or lower VIDTR_MAX_QUEUE_BYTES: Redis would be full before the queue is"
-        yield Finding("redis memory", "warning", detail, advice)
+        yield Finding("redis memory", "warning", found, advice)
     if not info.get("aof_enabled"):
         advice = "set `appendonly yes` where accepted jobs must survive a restart"
         yield Finding("redis persistence", "warning", "no append-only file", advice)
@@ -108,16 +108,14 @@ def _after_failover(settings: Settings, missing: str | None, info: dict[str, Any
         return Finding(name, "failed", f"no 202 is given: {missing}", advice)
     if 0 < wanted < attached:
         advice = f"set VIDTR_REDIS_WAIT_REPLICAS={attached} where a replica may take over while the primary still runs"
-        detail = (
-            f"kept after a crash, perhaps lost after a planned one: a 202 waits for {wanted} of {attached} replicas"
-        )
-        return Finding(name, "warning", detail, advice)
+        found = f"kept after a crash, perhaps lost after a planned one: a 202 waits for {wanted} of {attached} replicas"
+        return Finding(name, "warning", found, advice)
     if wanted:
         return Finding(name, "ok", f"kept: a 202 waits for {wanted} of {attached} replicas")
     if attached:
         advice = f"set VIDTR_REDIS_WAIT_REPLICAS={attached}"
-        detail = f"the last moments are lost: a 202 waits for none of the replicas, of which there are {attached}"
-        return Finding(name, "warning", detail, advice)
+        found = f"the last moments are lost: a 202 waits for none of the replicas, of which there are {attached}"
+        return Finding(name, "warning", found, advice)
     if kind == "server":
         return Finding(name, "ok", "there is none: no replica is attached, and uploads wait for this server")
     return Finding(name, "warning", "no replica is attached that could take over", "start the replicas")
