@@ -38,7 +38,7 @@ def raw(path: Path) -> Forward:
     """The file under plain TorchScript, as anybody would run it: uint8 `[B, T, H, W, 3]` to the four outputs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit")
-        return _unprofiled(torch.jit.load(str(path)).eval())  # type: ignore[no-untyped-call]
+        return _unprofiled(torch.jit.load(str(path)).eval())
 
 
 def as_served(path: Path) -> Forward:

@@ -73,7 +73,7 @@ class OnDevice:
         return checked_scores(spec, dict(zip(OUTPUTS, outputs, strict=True)), len(clips))
 
     def _forward(self, module: Any, clips: Clips) -> list[np.ndarray]:
-        stream = contextlib.nullcontext() if self._device == "cpu" else torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+        stream = contextlib.nullcontext() if self._device == "cpu" else torch.cuda.stream(torch.cuda.Stream())
         with stream:
             return [output.numpy() for output in forward(module, torch.from_numpy(clips), self._device)]
 

@@ -49,7 +49,7 @@ def classify(
     ] = 120.0,
     model: Annotated[str | None, typer.Option(help="Model to ask; the default model when absent.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels per file.")] = 5,
-    windows: Annotated[str, typer.Option(help="auto, all or a number of temporal windows.")] = "auto",
+    windows: Annotated[str, typer.Option(help="Temporal windows: auto, all or a number.")] = "auto",
     crops: Annotated[int, typer.Option(help="Spatial crops per window: 1 or 3.")] = 1,
     repository: Repository = None,
     env_file: EnvFile = None,

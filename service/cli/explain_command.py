@@ -30,7 +30,7 @@ def explain(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model to ask; the default model when absent.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels of each window.")] = 5,
-    windows: Annotated[str, typer.Option(help="auto, all or a number of temporal windows.")] = "auto",
+    windows: Annotated[str, typer.Option(help="Temporal windows: auto, all or a number.")] = "auto",
     repository: Repository = None,
     env_file: EnvFile = None,
 ) -> None:

@@ -17,7 +17,7 @@ _UNUSED_SHOWN = 5
 
 def import_weights(
     checkpoint: Annotated[
-        Path, typer.Argument(help="safetensors file, PyTorch archive or NumPy archive.", exists=True, dir_okay=False)
+        Path, typer.Argument(help="A safetensors file, PyTorch archive or NumPy archive.", exists=True, dir_okay=False)
     ],
     preset: Annotated[str, typer.Option(help="Network that the weights belong to, and its preprocessing.")],
     labels: Annotated[str, typer.Option(help="Packaged class names (such as k400), or a file of one name a line.")],

@@ -31,9 +31,9 @@ def frame_average(train: Tensor, labels: Tensor, held_out: Tensor, classes: int)
     def loss() -> Tensor:
         optimizer.zero_grad()
         value = F.cross_entropy(layer(known), labels) + _DECAY * layer.weight.square().sum() / 2
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     with torch.inference_mode():
         return torch.as_tensor(layer(asked).argmax(1))

@@ -35,7 +35,7 @@ def optimize_for_cpu(module: torch.jit.ScriptModule) -> Forward:
 
     The module itself where this build of torch has no oneDNN or the module cannot be rewritten.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():
         return module
     try:
         return rewritten(module, _pack)

@@ -73,7 +73,7 @@ def load_archive(path: Path, operators: Iterable[str] = ()) -> torch.jit.ScriptM
             warnings.filterwarnings("ignore", message=r".*torch\.jit\.\w+` is deprecated", category=category)
         module = jit.import_ir_module(unit, str(path), torch.device("cpu"), {}, False)
         _check_operators(unit, OPERATORS | frozenset(operators))
-        loaded: torch.jit.ScriptModule = torch.jit._recursive.wrap_cpp_module(module)  # type: ignore[no-untyped-call]
+        loaded: torch.jit.ScriptModule = torch.jit._recursive.wrap_cpp_module(module)
         return loaded.eval()
 
 

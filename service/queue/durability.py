@@ -111,7 +111,7 @@ class Durability:
 
     async def _asked(self, *command: Any) -> Any:
         try:
-            return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await self._redis.execute_command(*command)
         except ResponseError as error:
             return error
 

@@ -144,7 +144,7 @@ class OfCluster:
         client = Redis(host=server[0], port=server[1], **self._options)
         try:
             # As two words, so that redis-py leaves the reply as it is.
-            slots: Sequence[Any] = await client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+            slots: Sequence[Any] = await client.execute_command("CLUSTER", "SLOTS")
         except ResponseError as error:
             raise NotWritable(str(error)) from error
         finally:

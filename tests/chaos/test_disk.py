@@ -25,6 +25,7 @@ from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import End, JobStore
 from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record, scores, spec
+from tests.fixtures.replies import entries, value
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -153,7 +154,7 @@ async def _lost(redis: Redis, written: Written, job: JobRecord, length: int) -> 
 async def _check_whole(redis: Redis, job: JobRecord, waiting: set[int]) -> None:
     """A job that is there has the right result, or all that it takes to get it."""
     payloads = [bool(await redis.exists(KEYS.payload(job.id, number))) for number in range(CLIPS)]
-    data = await redis.get(KEYS.outcome(job.id))
+    data = value(await redis.get(KEYS.outcome(job.id)))
     if not await redis.exists(KEYS.job(job.id)):
         assert (data, any(payloads), waiting) == (None, False, set())
     elif data is not None:
@@ -169,7 +170,7 @@ async def _check_whole(redis: Redis, job: JobRecord, waiting: set[int]) -> None:
 async def _waiting(redis: Redis) -> defaultdict[str, set[int]]:
     """Clips in the stream, by job."""
     waiting: defaultdict[str, set[int]] = defaultdict(set)
-    for _, fields in await redis.xrange(STREAM):
+    for _, fields in entries(await redis.xrange(STREAM)):
         waiting[fields[b"job"].decode()].add(int(fields[b"clip"]))
     return waiting
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,9 +64,9 @@ class Drill:
 
 
 @contextmanager
-def service(folder: Path, redis_url: str, **settings: object) -> Iterator[Service]:
+def service(folder: Path, redis_url: str, **settings: Any) -> Iterator[Service]:
     """An API and a worker whose 202 waits for one replica."""
-    of_the_drill = {"redis_wait_replicas": 1, "redis_durability": "require", **settings}
+    of_the_drill: dict[str, Any] = {"redis_wait_replicas": 1, "redis_durability": "require", **settings}
     with Service(folder, apis=1, workers=1, redis_url=redis_url, **of_the_drill).running() as running:
         yield running
 

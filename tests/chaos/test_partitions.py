@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
 
 from service.queue.partitions import QueueAddress, number_of
+from service.queue.redis_keys import RedisKeys
 from tests.chaos.rig import PREFIX
 from tests.chaos.test_failover import Drill, body, service
 from tests.fixtures.keyspace import unfinished
@@ -35,7 +37,11 @@ async def test_a_cluster_shares_the_partitions_and_loses_nothing_of_them(tmp_pat
         await a_slot_is_moved(drill, cluster)
         for number, keys in enumerate(KEYS):
             owner = cluster.owner(TAGS[number])
-            await asyncio.to_thread(until, lambda at=owner, of=keys: not unfinished(at.client, of), "nothing is left")
+            await asyncio.to_thread(until, partial(_nothing_left, owner, keys), "nothing is left")
+
+
+def _nothing_left(server: Server, keys: RedisKeys) -> bool:
+    return not unfinished(server.client, keys)
 
 
 async def a_primary_is_killed(drill: Drill, cluster: Cluster) -> None:
@@ -65,5 +71,6 @@ async def a_slot_is_moved(drill: Drill, cluster: Cluster) -> None:
 
 
 def moved(cluster: Cluster, slot: int, old: Server, new: Server) -> None:
-    cluster.move_slot(slot, old, new)
+    cluster.begin_move(slot, old, new)
+    cluster.end_move(slot, old, new)
     until(lambda: cluster.owner(TAGS[2]) is new, "the slot has moved")

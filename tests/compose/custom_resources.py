@@ -91,7 +91,11 @@ class HTTPRoute(Strict):
     spec: HTTPRouteSpec
 
 
-PUBLISHED = {"ScaledObject": ScaledObject, "PrometheusRule": PrometheusRule, "ServiceMonitor": ServiceMonitor}
+PUBLISHED: dict[str, type[BaseModel]] = {
+    "ScaledObject": ScaledObject,
+    "PrometheusRule": PrometheusRule,
+    "ServiceMonitor": ServiceMonitor,
+}
 KINDS = {*PUBLISHED, "HTTPRoute"}
 
 

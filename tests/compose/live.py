@@ -63,7 +63,8 @@ def curl(*arguments: str) -> str:
 
 def classify(clip: Path) -> dict[str, Any]:
     try:
-        return json.loads(curl("-F", f"file=@{clip}", f"{BASE}/v1/classify"))
+        answer: dict[str, Any] = json.loads(curl("-F", f"file=@{clip}", f"{BASE}/v1/classify"))
+        return answer
     except ValueError:
         return {}
 
@@ -76,11 +77,12 @@ def prometheus(query: str) -> float:
 
 
 def container(service: str) -> dict[str, Any]:
-    return json.loads(run("docker", "inspect", compose("ps", "-q", service)))[0]
+    found: dict[str, Any] = json.loads(run("docker", "inspect", compose("ps", "-q", service)))[0]
+    return found
 
 
 def healthy(service: str) -> bool:
-    return container(service)["State"].get("Health", {}).get("Status") == "healthy"
+    return bool(container(service)["State"].get("Health", {}).get("Status") == "healthy")
 
 
 def layers_above_base(image: str) -> float:
@@ -206,7 +208,8 @@ def move_to_next_release(clip: Path) -> None:
 
 def denials() -> dict[str, int]:
     """Refusals by Redis' access list that it has counted since it started."""
-    return json.loads(compose("exec", "-T", "api", "python", "-c", DENIALS))
+    counts: dict[str, int] = json.loads(compose("exec", "-T", "api", "python", "-c", DENIALS))
+    return counts
 
 
 DENIALS = """

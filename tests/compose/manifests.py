@@ -29,7 +29,8 @@ def manifests(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def pod(name: str) -> dict[str, Any]:
-    return manifests("Deployment")[name]["spec"]["template"]["spec"]
+    spec: dict[str, Any] = manifests("Deployment")[name]["spec"]["template"]["spec"]
+    return spec
 
 
 def environment(spec: dict[str, Any]) -> dict[str, str]:

@@ -56,7 +56,8 @@ class Observed:
     def _ask(self, what: str, **parameters: str | float) -> list[dict[str, Any]]:
         reply = httpx.get(f"{self.prometheus}/api/v1/{what}", params=parameters).json()
         assert reply["status"] == "success", reply
-        return reply["data"]["result"]
+        result: list[dict[str, Any]] = reply["data"]["result"]
+        return result
 
 
 def load(api: str, clip: bytes, seconds: float) -> None:

@@ -6,6 +6,7 @@ real service, the shipped model in a real Triton, while callers came and went an
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -40,12 +41,16 @@ def draw(seen: Observed, name: str, started: float, path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
+def _label(of: dict[str, str], name: re.Match[str]) -> str:
+    return of.get(name[1], "")
+
+
 def _draw_panel(axis: Any, panel: dict[str, Any], seen: Observed, started: float) -> None:
     series: dict[str, list[tuple[float, float]]] = {}
     for target in panel["targets"]:
         expression = target["expr"].replace("$__rate_interval", "10s")
         for found in seen.query_range(expression, started, time.time(), 1):
-            legend = re.sub(r"{{(\w+)}}", lambda m, of=found: of["metric"].get(m[1], ""), target["legendFormat"])
+            legend = re.sub(r"{{(\w+)}}", functools.partial(_label, found["metric"]), target["legendFormat"])
             series[legend] = [(at, float(value)) for at, value in found["values"] if value != "NaN"]
     defaults = panel["fieldConfig"]["defaults"]
     times = sorted({at for points in series.values() for at, _ in points})

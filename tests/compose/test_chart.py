@@ -32,7 +32,13 @@ OUTSIDE = {
     "networkPolicy": {"tracing": {"peers": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}},
     "triton": {"replicas": 2, "surge": True, "gpu": {"resource": "nvidia.com/mig-1g.10gb"}},
 }
-VALUES = {"defaults": {}, "everything": EVERYTHING, "s3": S3, "claim": CLAIM, "outside": OUTSIDE}
+VALUES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "everything": EVERYTHING,
+    "s3": S3,
+    "claim": CLAIM,
+    "outside": OUTSIDE,
+}
 
 
 def objects(values: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -27,7 +27,8 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
 
 
 def services() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(COMPOSE.read_text())["services"]
+    found: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return found
 
 
 LASTING = [name for name in services() if name != "secrets"]
@@ -213,7 +214,7 @@ def bytes_of(name: str) -> int:
 
 
 def test_redis_holds_a_full_queue_and_all_dead_letters_with_room_for_jobs_and_results() -> None:
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None)
     clips = settings.max_queue_bytes + settings.dead_letter_max_bytes
     assert bytes_of("REDIS_MAXMEMORY") >= 1.5 * clips
 

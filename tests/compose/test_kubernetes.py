@@ -8,11 +8,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
 from service.contracts import JobClass
 from service.settings import Settings
-from service.telemetry import metrics
 from tests.compose.custom_resources import KINDS, check
 from tests.compose.manifests import FILES, documents, environment, manifests, pod
 from tests.compose.tools import ROOT
@@ -147,7 +147,7 @@ def test_triton_is_found_under_a_headless_name_that_the_workers_use() -> None:
 
 
 def test_a_stopping_api_has_time_for_the_longest_upload() -> None:
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None)
     grace_s = float(environment(pod("vidtr-api"))["VIDTR_SHUTDOWN_GRACE_S"])
     (container,) = pod("vidtr-api")["containers"]
     endpoints_s = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
@@ -168,7 +168,7 @@ def test_an_api_decodes_on_the_cores_that_it_was_given() -> None:
 
 
 def test_the_spool_holds_as_many_uploads_as_are_taken_and_lies_on_a_disk() -> None:
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None)
     (spool,) = (volume for volume in pod("vidtr-api")["volumes"] if volume["name"] == "spool")
     assert "medium" not in spool["emptyDir"]
     size = int(spool["emptyDir"]["sizeLimit"].removesuffix("Mi")) * 1024**2
@@ -176,7 +176,7 @@ def test_the_spool_holds_as_many_uploads_as_are_taken_and_lies_on_a_disk() -> No
 
 
 def test_a_proxy_in_front_lets_the_largest_and_longest_request_pass() -> None:
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None)
     (ingress,) = manifests("Ingress").values()
     said = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
     longest_s = settings.upload_timeout_s + settings.job_deadline_s
@@ -262,7 +262,7 @@ def asked(name: str) -> list[str]:
 
 
 def test_every_role_scales_on_metrics_that_there_are() -> None:
-    families = {family.name for family in metrics.REGISTRY.collect()}
+    families = {family.name for family in REGISTRY.collect()}
     dashboards = "".join(path.read_text() for path in (ROOT / "docker" / "grafana" / "dashboards").glob("*.json"))
     for name in PODS:
         used = re.findall(r"\b(?:vidtr|nv)_\w+", " ".join(asked(name)))

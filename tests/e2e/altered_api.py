@@ -16,5 +16,5 @@ from service.cli.process_commands import api
 if __name__ == "__main__":
     module, _, name = sys.argv[1].partition(":")
     prepare = functools.partial(getattr(importlib.import_module(module), name), *sys.argv[2:])
-    service.video.pool.prepare_decoder = prepare
+    service.video.pool.prepare_decoder = prepare  # type: ignore[attr-defined]
     api()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -54,7 +55,7 @@ def executable(playwright: Playwright) -> str | None:
 class Visit:
     """A page in a context of its own. `complaints` is what went wrong in it unseen."""
 
-    def __init__(self, browser: Browser, url: str, **context: object) -> None:
+    def __init__(self, browser: Browser, url: str, **context: Any) -> None:
         self.url = url
         self.complaints: list[str] = []
         self.context = browser.new_context(base_url=url, permissions=["clipboard-write", "camera"], **context)

@@ -31,7 +31,7 @@ def test_no_command_of_a_job_s_life_is_refused(tmp_path: Path, clip: Path) -> No
     with LocalRedis(tmp_path / "redis", persist=False) as server:
         url = restricted(server.url)
         quotas = {"VIDTR_QUOTA_REQUESTS": "1000/second", "VIDTR_QUOTA_VIDEO_SECONDS": "100000/day"}
-        program = Program(tmp_path, "--redis-url", url, **quotas)
+        program = Program(tmp_path, "--redis-url", url, settings=quotas)
         try:
             program.start()
             with program.client() as client:

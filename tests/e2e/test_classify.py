@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -98,7 +99,7 @@ def test_a_raw_body_gets_the_same_answer_as_a_form(client: httpx.Client, clip: P
 
 
 def test_a_chunked_body_without_a_length_is_accepted(client: httpx.Client, clip: Path) -> None:
-    def chunks():  # type: ignore[no-untyped-def]
+    def chunks() -> Iterator[bytes]:
         data = clip.read_bytes()
         for start in range(0, len(data), 1000):
             yield data[start : start + 1000]

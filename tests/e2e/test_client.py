@@ -102,8 +102,8 @@ def connect(request: pytest.FixtureRequest) -> Connect:
 
     def make(url: str, recorder: Recorder | None = None, **arguments: Any) -> Any:
         if request.param == "sync":
-            return Client(url, transport=recorder and recorder.transport, **arguments)
-        return Blocking(url, transport=recorder and recorder.async_transport, **arguments)
+            return Client(url, transport=recorder.transport if recorder else None, **arguments)
+        return Blocking(url, transport=recorder.async_transport if recorder else None, **arguments)
 
     return make
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def batches(client: httpx.Client) -> tuple[float, float]:
 def different_clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     directory = tmp_path_factory.mktemp("different")
 
-    def drawing(seed: int):  # type: ignore[no-untyped-def]
+    def drawing(seed: int) -> Callable[[int, int, int], Image]:
         rng = np.random.default_rng(seed)
         base = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
         speed = int(rng.integers(0, 5))

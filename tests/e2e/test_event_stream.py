@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -15,7 +16,7 @@ from tests.e2e.nearly import nearly
 STREAM = {"Accept": "text/event-stream"}
 
 
-def events(response: httpx.Response) -> Iterator[tuple[str, dict[str, object]]]:
+def events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and data of each event as it comes."""
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/event-stream")
@@ -27,7 +28,7 @@ def events(response: httpx.Response) -> Iterator[tuple[str, dict[str, object]]]:
             yield name, json.loads(line.removeprefix("data: "))
 
 
-def told(client: httpx.Client, path: Path, **options: str) -> list[tuple[str, dict[str, object]]]:
+def told(client: httpx.Client, path: Path, **options: str) -> list[tuple[str, dict[str, Any]]]:
     with (
         path.open("rb") as file,
         client.stream("POST", "/v1/classify", files={"file": file}, params=options, headers=STREAM) as response,

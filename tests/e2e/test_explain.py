@@ -39,7 +39,7 @@ def test_without_a_server_a_picture_is_drawn_by_the_same_rooms(video: Path, tmp_
     report = tmp_path / "report.png"
     done = vidtr("explain", "--windows", "1", video, "-o", report)
     assert done.returncode == 0, done.stderr
-    with av.open(io.BytesIO(report.read_bytes())) as picture:
+    with av.open(io.BytesIO(report.read_bytes()), "r") as picture:
         [frame] = picture.decode(video=0)
     assert frame.width > 1200
     assert len(set(frame.to_ndarray(format="rgb24").reshape(-1, 3)[::50].sum(axis=1).tolist())) > 20

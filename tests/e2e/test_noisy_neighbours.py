@@ -17,6 +17,7 @@ from benchmarks.common.abusers import ABUSERS
 from benchmarks.common.http import Client
 from benchmarks.noisy_neighbours import Good, Scene, beside, scene
 from service.queue.redis_keys import RedisKeys
+from tests.fixtures.replies import members
 
 CONNECTIONS = int(os.environ.get("VIDTR_TEST_NOISE", "40"))
 REQUESTS = max(15, CONNECTIONS // 2)
@@ -33,10 +34,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield running
 
 
-def unowned(server: "redis.Redis[bytes]") -> set[str]:
+def unowned(server: redis.Redis) -> set[str]:
     """Jobs of which clips stand in Redis though they were never accepted, and no reservation counts them."""
     jobs = {key.decode().split(":")[2] for key in server.scan_iter(f"{KEYS.payload('*', '*')}", count=1000)}
-    reserved = {member.decode()[:32] for member in server.zrange(KEYS.reserved, 0, -1)}
+    reserved = {member.decode()[:32] for member in members(server.zrange(KEYS.reserved, 0, -1))}
     return {job for job in jobs if job not in reserved and not server.exists(KEYS.job(job))}
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,13 @@ CUT_S = 0.5
 FRAMES = 8
 LONG_S = 30
 
-DESKTOP = {"viewport": {"width": 1280, "height": 900}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
 
 
 # --- videos ------------------------------------------------------------------------------------------------------
@@ -45,7 +51,8 @@ def texture(seed: int, tint: tuple[float, float, float]) -> Image:
     total: NDArray[np.float64] = np.zeros((height, width, 1))
     for side in (64, 16, 8):
         total += np.kron(rng.random((height // side, width // side, 1)), np.ones((side, side, 1)))
-    return (255 * total / total.max() * tint).astype(np.uint8)
+    tinted: NDArray[np.uint8] = (255 * total / total.max() * tint).astype(np.uint8)
+    return tinted
 
 
 RED, BLUE = texture(1, (1.0, 0.45, 0.3)), texture(2, (0.3, 0.5, 1.0))
@@ -91,7 +98,7 @@ def visit(browser: Browser, program: Program) -> Iterator[Callable[..., Visit]]:
     """Opens pages; at the end none of them may have complained in the console or asked another host."""
     with ExitStack() as stack:
 
-        def opened(url: str = program.url, **context: object) -> Visit:
+        def opened(url: str = program.url, **context: Any) -> Visit:
             return stack.enter_context(closing(Visit(browser, url, **{**DESKTOP, **context})))
 
         yield opened

@@ -196,7 +196,7 @@ def test_clips_that_are_taken_back_fail_their_upload_alone(
 ) -> None:
     prepare = named(bare_machine.prepare_evil_on_a_bare_machine)
     with serving(environment, tmp_path / "log", prepare, VIDTR_DECODE_SANDBOX="best_effort") as client:
-        answers = []
+        answers: list[httpx.Response] = []
         # The sandbox worker may be the slower one; then its clips have been read already, and are scored.
         while not any(map(crashed, answers)) and len(answers) < 20:
             answers.append(sent(client, tmp_path, HONEST + TAKE_BACK))

@@ -68,9 +68,9 @@ class Collector:
             (service,) = (a["value"]["stringValue"] for a in attributes if a["key"] == "service.name")
             for scope in resource["scopeSpans"]:
                 for s in scope["spans"]:
-                    times = (int(s["startTimeUnixNano"]), int(s["endTimeUnixNano"]))
-                    ids = (s["traceId"], s["spanId"], s.get("parentSpanId", ""))
-                    self.spans.append(Span(service, s["name"], *(i.lower() for i in ids), *times, []))
+                    begin, end = int(s["startTimeUnixNano"]), int(s["endTimeUnixNano"])
+                    trace, own, parent = s["traceId"].lower(), s["spanId"].lower(), s.get("parentSpanId", "").lower()
+                    self.spans.append(Span(service, s["name"], trace, own, parent, begin, end, []))
 
     def trace(self, trace: str) -> list[Span]:
         return sorted((s for s in self.spans if s.trace == trace), key=lambda s: s.start)

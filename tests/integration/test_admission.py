@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 from redis.asyncio import Redis
 
-from service.api.admission import Admission, AdmissionConfig
+from service.api.admission import Admission, AdmissionConfig, Admitted
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
 from service.errors import QueueFull, UnknownModel
@@ -20,6 +20,7 @@ from service.queue.partitions import PerPartition
 from service.queue.redis_keys import RedisKeys
 from service.video.decode_scheduler import DecodeScheduler
 from testing.factories import spec
+from tests.fixtures.replies import members
 
 CONFIG = AdmissionConfig(
     default_model="tiny",
@@ -62,7 +63,9 @@ def parts(
     return LiveModels(PerPartition([directory])), PerPartition([QueueCapacity(redis, keys, LIMITS)]), claims
 
 
-def admit(admission: Admission, deadline_s: float = 10.0, caller: str = ""):  # type: ignore[no-untyped-def]
+def admit(
+    admission: Admission, deadline_s: float = 10.0, caller: str = ""
+) -> contextlib.AbstractAsyncContextManager[Admitted]:
     return admission.admit(JobRequest(windows=1), None, deadline_s, asynchronous=False, caller=caller)
 
 
@@ -196,4 +199,4 @@ async def test_what_ends_while_it_is_renewed_is_not_brought_back(
 
 async def reserved(redis: Redis, keys: RedisKeys) -> int:
     """Clips that room is reserved for."""
-    return sum(int(member.split(b":")[2]) for member in await redis.zrange(keys.reserved, 0, -1))
+    return sum(int(member.split(b":")[2]) for member in members(await redis.zrange(keys.reserved, 0, -1)))

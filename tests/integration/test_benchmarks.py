@@ -1,5 +1,7 @@
 """The baselines of the benchmarks compute the same as what they are compared with."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,8 +13,17 @@ from service.model.factory import build_network, for_inference
 from service.model.presets import find_preset
 from service.training.config import TrainConfig
 
-COMMON = {"height": 32, "width": 48, "frames": 8, "patch": 8, "heads": 4, "dim": 32, "mlp_dim": 64, "classes": 5}
-CONFIGS = {
+COMMON: dict[str, Any] = {
+    "height": 32,
+    "width": 48,
+    "frames": 8,
+    "patch": 8,
+    "heads": 4,
+    "dim": 32,
+    "mlp_dim": 64,
+    "classes": 5,
+}
+CONFIGS: dict[str, VidTrConfig | SequenceConfig] = {
     "vidtr": VidTrConfig(**COMMON, depth=3, positions="first_layer", activation="relu"),
     "cvidtr": SequenceConfig(**COMMON, depth=5, pooling=((1, 6), (2, 4)), separable_layers=3),
 }

@@ -12,6 +12,7 @@ from service.queue.codec import Outcome
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import HOLDS_FIELD, RedisKeys
 from testing.factories import decoded, record, scores, spec
+from tests.fixtures.replies import members
 from tests.integration.test_capacity import limits
 
 SPEC = spec()
@@ -155,6 +156,6 @@ async def test_releases_without_shares_read_what_is_reserved(
 ) -> None:
     """The pattern is that of the script before there were shares."""
     await capacity.reserve(of("key:app", "0" * 32, 7), [SPEC], None, 60.0)
-    [member] = await redis.zrange(keys.reserved, 0, -1)
+    [member] = members(await redis.zrange(keys.reserved, 0, -1))
     read = redis.register_script("return {ARGV[1]:match('^%w+:(%a+):(%d+):(%d+):(.+)$')}")
     assert await read(args=[member]) == [b"interactive", b"7", str(SPEC.clip_bytes).encode(), b"tiny"]

@@ -83,7 +83,7 @@ async def test_a_certificate_of_an_unknown_authority_is_told_from_a_server_that_
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
     await asyncio.to_thread(
-        subprocess.run, [openssl, *make, "-keyout", key, "-out", certificate], check=True, capture_output=True
+        subprocess.run, [openssl, *make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

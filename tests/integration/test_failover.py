@@ -130,7 +130,7 @@ async def test_a_connection_that_waits_while_its_server_is_demoted_goes_on_at_th
     replica_set: ReplicaSet, pair: tuple[Server, Server], link: Link
 ) -> None:
     async with connected(f"redis://127.0.0.1:{link.port}") as client, connected(pair[1].url) as other:
-        waiting = asyncio.create_task(client.blpop(name := key(), 9))
+        waiting = asyncio.ensure_future(client.blpop(name := key(), 9))
         await asyncio.sleep(0.2)
         await promote(replica_set, link, pair[1])
         await other.rpush(name, "item")
@@ -168,7 +168,10 @@ async def test_a_transaction_is_sent_again(replica_set: ReplicaSet, pair: tuple[
     async with connected(f"redis://127.0.0.1:{link.port}") as client:
         await client.set(name := key(), 0)
         await promote(replica_set, link, pair[1])
-        assert await client.pipeline(transaction=True).set(name, 1).get(name).execute() == [True, b"1"]
+        pipe = client.pipeline(transaction=True)
+        pipe.set(name, 1)
+        pipe.get(name)
+        assert await pipe.execute() == [True, b"1"]
 
 
 async def test_a_replica_alone_is_named_as_the_reason(pair: tuple[Server, Server]) -> None:
@@ -190,7 +193,7 @@ async def test_missing_replicas_are_named_as_the_reason(pair: tuple[Server, Serv
 
 async def test_a_command_waits_for_a_server_that_will_be_promoted(pair: tuple[Server, Server]) -> None:
     async with connected(pair[1].url) as client:
-        writing = asyncio.create_task(client.set(name := key(), 1))
+        writing = asyncio.ensure_future(client.set(name := key(), 1))
         await asyncio.sleep(0.3)
         pair[1].follow(None)
         assert await writing
@@ -251,7 +254,9 @@ async def test_a_cluster_leads_to_the_server_that_has_the_tag(cluster: Cluster, 
     async with connected(cluster.url, tag) as client:
         await client.set(f"{{{tag}}}:key", 1)
         pipe = client.pipeline(transaction=True)
-        assert await pipe.set(f"{{{tag}}}:other", 1).get(f"{{{tag}}}:key").execute() == [True, b"1"]
+        pipe.set(f"{{{tag}}}:other", 1)
+        pipe.get(f"{{{tag}}}:key")
+        assert await pipe.execute() == [True, b"1"]
     assert cluster.owner(tag).client.get(f"{{{tag}}}:key") == b"1"
 
 
@@ -277,7 +282,7 @@ async def test_a_slot_that_is_being_moved_is_waited_for(cluster: Cluster) -> Non
         await asyncio.to_thread(cluster.begin_move, slot, old, new)
         with pytest.raises(QueueUnavailable, match="the keys are being moved"), translate_redis_errors():
             await client.set(f"{{{tag}}}:other", 1)
-        waiting = asyncio.create_task(client.set(f"{{{tag}}}:other", 1))
+        waiting = asyncio.ensure_future(client.set(f"{{{tag}}}:other", 1))
         await asyncio.sleep(0.2)
         await asyncio.to_thread(cluster.end_move, slot, old, new)
         assert await waiting

@@ -13,6 +13,7 @@ from service.queue.connection import connect
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import GROUP, RedisKeys
 from testing.factories import clip, decoded, record, scores
+from tests.fixtures.replies import entries
 from tests.integration.conftest import TIMES, waiting
 
 
@@ -243,7 +244,7 @@ async def test_a_clip_that_is_scored_twice_is_told_once(store: JobStore, redis: 
     await store.accept(job)
     for _ in range(2):
         await store.record_scores({(job.id, 0): scores()})
-    told = [fields[b"state"] for _, fields in await redis.xrange(keys.events(job.id))]
+    told = [fields[b"state"] for _, fields in entries(await redis.xrange(keys.events(job.id)))]
     assert told == [b"queued", b"running"]
 
 

@@ -16,6 +16,7 @@ from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
 from testing.factories import record, spec
+from tests.fixtures.replies import members
 
 STATUS = WorkerStatus(worker="one")
 
@@ -161,7 +162,7 @@ async def test_the_streams_of_a_route_that_is_gone_are_still_found(
     await directory.announce([spec()], STATUS, 0.02)
     await asyncio.sleep(0.04)
     assert await directory.list() == []
-    assert {name.decode() for name in await redis.zrange(keys.routes, 0, -1)} == {route_of(spec()), "tiny"}
+    assert {name.decode() for name in members(await redis.zrange(keys.routes, 0, -1))} == {route_of(spec()), "tiny"}
 
 
 async def test_a_stream_that_nobody_reads_goes_once_its_jobs_are_over(

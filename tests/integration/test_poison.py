@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from service.worker.watchdog import Watchdog
 from testing.factories import decoded, record
 from tests.fixtures.tiny_models import CLIP_SHAPE, random_clips, write_repository
 
+Submit = Callable[[np.ndarray], Awaitable[JobRecord]]
 BATCH = 8
 DELIVERIES = 3
 POISON = 77
@@ -53,9 +54,10 @@ class Mortal(TorchScriptBackend):
 def work(engine: type[TorchScriptBackend]) -> None:
     """A worker process, as `vidtr worker` is one."""
     settings = Settings()
-    times, limits, config = (settings.subset(kind) for kind in (JobTtlConfig, DeadLetterConfig, WorkerConfig))
+    config, times = settings.subset(WorkerConfig), settings.subset(JobTtlConfig)
     backend = engine(TorchScriptConfig(settings.model_repository, threads=1))
-    asyncio.run(run_worker(backend, config, settings.subset(QueueAddress), times, limits, Watchdog(60)))
+    address, limits = settings.subset(QueueAddress), settings.subset(DeadLetterConfig)
+    asyncio.run(run_worker(backend, config, address, times, limits, Watchdog(60)))
 
 
 class Processes:
@@ -119,7 +121,7 @@ def processes(tmp_path: Path, redis_server: LocalRedis, keys: RedisKeys) -> Proc
 
 
 @pytest.fixture
-async def submit(processes: Processes, store: JobStore) -> Callable[..., object]:
+async def submit(processes: Processes, store: JobStore) -> Submit:
     backend = TorchScriptBackend(TorchScriptConfig(Path(processes.environment["VIDTR_MODEL_REPOSITORY"]), threads=1))
     await backend.start()
     [spec] = await backend.models()
@@ -142,7 +144,7 @@ async def ended(store: JobStore, job: JobRecord) -> JobState:
 
 
 async def test_of_eight_clips_in_a_batch_the_one_that_kills_workers_fails_alone_and_can_be_replayed(
-    redis: Redis, keys: RedisKeys, store: JobStore, processes: Processes, submit: Callable[..., object]
+    redis: Redis, keys: RedisKeys, store: JobStore, processes: Processes, submit: Submit
 ) -> None:
     clips = [random_clips(1, seed=number, command=POISON if number == 5 else 0) for number in range(BATCH)]
     jobs = [await submit(clip) for clip in clips]

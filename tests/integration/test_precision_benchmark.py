@@ -1,20 +1,23 @@
 """The benchmark of coarser arithmetic measures what it says."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.int8 import in_int8, quantized
+from benchmarks.int8 import Engine, in_int8, quantized
 from benchmarks.precision import compare, in_bf16, model_file, summary
+from service.contracts import Precision
+from service.inference.cpu import Forward
 from service.inference.torchscript_archive import load_archive
 from service.model.presets import export_preset
 
 NAME = "untrained_tiny"
 
 
-def model_path(directory: Path, precision: str) -> Path:
+def model_path(directory: Path, precision: Precision) -> Path:
     export_preset(NAME, directory / precision, precision)
     return directory / precision / NAME / "1" / "model.pt"
 
@@ -39,7 +42,7 @@ def sums_int8_exactly() -> bool:
 
 @pytest.mark.skipif(not sums_int8_exactly(), reason="this CPU saturates sums of int8")
 @pytest.mark.parametrize("engine", ["onednn", "x86"])
-def test_a_network_in_int8_scores_nearly_as_in_float32(engine: str, tmp_path: Path) -> None:
+def test_a_network_in_int8_scores_nearly_as_in_float32(engine: Engine, tmp_path: Path) -> None:
     path = model_path(tmp_path, "fp32")
     with torch.inference_mode():
         coarse, fine = in_int8(load_archive(path), engine)(some_clips(2))[0], load_archive(path)(some_clips(2))[0]
@@ -54,10 +57,14 @@ def test_int8_weights_are_within_half_a_step_of_their_channel() -> None:
     assert torch.all(error <= weight.abs().amax(dim=1) / 127 * 0.501)
 
 
+def answering(rows: Iterator[list[float]]) -> Forward:
+    return lambda _: (torch.tensor([next(rows)]),)
+
+
 def test_agreement_and_drift_are_those_of_the_logits() -> None:
     logits = {"first": [[3.0, 1.0], [0.0, 2.0]], "second": [[1.5, 1.0], [4.0, 3.0]]}
     calls = {name: iter(rows) for name, rows in logits.items()}
-    variants = {name: lambda _, rows=rows: (torch.tensor([next(rows)]),) for name, rows in calls.items()}
+    variants = {name: answering(rows) for name, rows in calls.items()}
     compared, margins = compare(variants, iter([torch.zeros(1), torch.zeros(1)]))
     figures = summary(compared["second"], compared["first"])
     assert margins == [2.0, 2.0]

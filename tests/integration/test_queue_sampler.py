@@ -49,7 +49,8 @@ async def test_what_waits_is_shown_by_class(
 async def test_workers_are_counted_by_the_state_of_their_breaker(
     redis: Redis, keys: RedisKeys, directory: ModelDirectory
 ) -> None:
-    for worker, breaker in ("one", "open"), ("two", "open"), ("three", "closed"):
+    breakers: dict[str, BreakerState] = {"one": "open", "two": "open", "three": "closed"}
+    for worker, breaker in breakers.items():
         await announce(directory, worker, breaker)
     await QueueSampler(
         PerPartition([Partition(redis, keys)]), LiveModels(PerPartition([directory])), interval_s=60

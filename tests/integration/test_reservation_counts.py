@@ -18,6 +18,7 @@ from service.queue.redis_keys import RedisKeys
 from service.queue.scripts import source
 from testing.factories import decoded, record, spec
 from tests.fixtures.keyspace import miscounted
+from tests.fixtures.replies import mapping, members, with_scores
 from tests.integration.conftest import give_up
 from tests.integration.test_capacity import limits
 
@@ -36,9 +37,9 @@ def capacity(redis: Redis, keys: RedisKeys) -> QueueCapacity:
 
 
 async def wrong(redis: Redis, keys: RedisKeys) -> dict[str, tuple[int, int]]:
-    members = [member.decode() for member in await redis.zrange(keys.reservations, 0, -1)]
-    counts = await redis.hgetall(keys.reservation_counts)
-    return miscounted(members, {name.decode(): int(value) for name, value in counts.items()})
+    held = [member.decode() for member in members(await redis.zrange(keys.reservations, 0, -1))]
+    counts = mapping(await redis.hgetall(keys.reservation_counts))
+    return miscounted(held, {name.decode(): int(value) for name, value in counts.items()})
 
 
 async def test_whatever_is_reserved_and_released_in_whatever_order_is_counted_right(
@@ -64,7 +65,9 @@ async def test_whatever_is_reserved_and_released_in_whatever_order_is_counted_ri
                 job = record(id=held[0].job_id, job_class=held[0].job_class)
                 await store.accept(job, reservation=held.pop(0))
         assert await wrong(redis, keys) == {}
-    assert {member.decode() for member in await redis.zrange(keys.reservations, 0, -1)} == {r.member for r in held}
+    assert {member.decode() for member in members(await redis.zrange(keys.reservations, 0, -1))} == {
+        r.member for r in held
+    }
     assert await redis.zrange(keys.reserved, 0, -1) == await redis.zrange(keys.reservations, 0, -1)
     for one in held:
         await capacity.release(one)
@@ -168,7 +171,7 @@ async def test_a_job_is_let_go_when_it_ends_and_held_again_by_a_replay(
     reservation = of("a", job.id, 2)
     await store.put_payloads(job.id, bytes(2 * SPEC.clip_bytes), SPEC.clip_bytes)
     await store.accept(job, reservation=reservation)
-    held = await redis.zrange(keys.held(reservation.digest), 0, -1, withscores=True)
+    held = with_scores(await redis.zrange(keys.held(reservation.digest), 0, -1, withscores=True))
     assert [member for member, _ in held] == [f"{job.id}:2:{SPEC.clip_bytes}:tiny".encode()]
     if end == "finish":
         await store.finish(job.id, FAILED)
@@ -179,7 +182,7 @@ async def test_a_job_is_let_go_when_it_ends_and_held_again_by_a_replay(
     assert not await redis.exists(keys.held(reservation.digest))
     if end == "dead letter":
         assert await dead.replay(job.id) == 2
-        [(member, deadline)] = await redis.zrange(keys.held(reservation.digest), 0, -1, withscores=True)
+        [(member, deadline)] = with_scores(await redis.zrange(keys.held(reservation.digest), 0, -1, withscores=True))
         assert (member, deadline) == (held[0][0], await redis.zscore(keys.deadlines, job.id))
         assert 0 < await redis.ttl(keys.held(reservation.digest))
 

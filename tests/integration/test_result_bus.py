@@ -188,7 +188,7 @@ async def test_processes_of_the_release_before_hear_of_scores_and_ends_on_their_
         await store.finish(jobs[0].id, FAILED)
         await store.cancel(jobs[1].id)
         await give_up(dead, jobs[2])
-        heard = []
+        heard: list[tuple[str, str]] = []
         async with asyncio.timeout(10):
             while len(heard) < 4:
                 if (message := await earlier.get_message(timeout=1.0)) is not None:

@@ -66,23 +66,25 @@ async def in_process(repository: Path, tmp_path: Path) -> AsyncIterator[TorchScr
     await backend.close()
 
 
-async def test_ready_versions_are_listed_and_foreign_models_left_out(backend: TritonBackend):
+async def test_ready_versions_are_listed_and_foreign_models_left_out(backend: TritonBackend) -> None:
     assert [(spec.name, spec.version) for spec in await backend.models()] == [("tiny", "2"), ("tiny", "10")]
 
 
-async def test_a_foreign_model_is_logged_once(backend: TritonBackend, caplog: pytest.LogCaptureFixture):
+async def test_a_foreign_model_is_logged_once(backend: TritonBackend, caplog: pytest.LogCaptureFixture) -> None:
     await backend.models()
     await backend.models()
 
     assert len([record for record in caplog.records if "foreign" in record.getMessage()]) == 1
 
 
-async def test_both_backends_read_the_same_specs(backend: TritonBackend, in_process: TorchScriptBackend):
+async def test_both_backends_read_the_same_specs(backend: TritonBackend, in_process: TorchScriptBackend) -> None:
     assert await backend.models() == await in_process.models()
 
 
 @pytest.mark.parametrize("batch", range(1, MAX_BATCH_SIZE + 1))
-async def test_both_backends_give_the_same_scores(backend: TritonBackend, in_process: TorchScriptBackend, batch: int):
+async def test_both_backends_give_the_same_scores(
+    backend: TritonBackend, in_process: TorchScriptBackend, batch: int
+) -> None:
     clips = random_clips(batch, seed=batch)
 
     ours, theirs = await in_process.infer("tiny", "2", clips), await backend.infer("tiny", "2", clips)
@@ -91,7 +93,7 @@ async def test_both_backends_give_the_same_scores(backend: TritonBackend, in_pro
         np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), atol=1e-4)
 
 
-async def test_the_version_asked_for_answers(backend: TritonBackend):
+async def test_the_version_asked_for_answers(backend: TritonBackend) -> None:
     clips = random_clips(1)
 
     older, newer = await backend.infer("tiny", "2", clips), await backend.infer("tiny", "10", clips)
@@ -100,49 +102,49 @@ async def test_the_version_asked_for_answers(backend: TritonBackend):
 
 
 @pytest.mark.parametrize(("model", "version"), [("unknown", "1"), ("tiny", "7"), ("tiny", "1")])
-async def test_a_model_or_version_that_is_not_served_fails(backend: TritonBackend, model: str, version: str):
+async def test_a_model_or_version_that_is_not_served_fails(backend: TritonBackend, model: str, version: str) -> None:
     with pytest.raises(BackendFailed, match="NOT_FOUND"):
         await backend.infer(model, version, random_clips(1))
 
 
-async def test_a_foreign_model_fails(backend: TritonBackend):
+async def test_a_foreign_model_fails(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match="parameter 'labels' is missing"):
         await backend.infer("foreign", "1", random_clips(1))
 
 
-async def test_clips_of_another_length_fail(backend: TritonBackend):
+async def test_clips_of_another_length_fail(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match="INVALID_ARGUMENT"):
         await backend.infer("tiny", "2", random_clips(1)[:, : FRAMES - 1])
 
 
-async def test_a_clip_without_its_batch_dimension_fails(backend: TritonBackend):
+async def test_a_clip_without_its_batch_dimension_fails(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match="INVALID_ARGUMENT"):
         await backend.infer("tiny", "2", random_clips(1)[0])
 
 
-async def test_more_clips_than_the_batch_size_fail(backend: TritonBackend):
+async def test_more_clips_than_the_batch_size_fail(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match="INVALID_ARGUMENT"):
         await backend.infer("tiny", "2", random_clips(MAX_BATCH_SIZE + 1))
 
 
-async def test_clips_of_another_dtype_fail(backend: TritonBackend):
+async def test_clips_of_another_dtype_fail(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match="uint8"):
         await backend.infer("tiny", "2", random_clips(1).astype(np.float32))
 
 
-async def test_an_exception_of_the_network_fails_the_call_in_one_line(backend: TritonBackend):
+async def test_an_exception_of_the_network_fails_the_call_in_one_line(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match=r"INTERNAL.*the clip asked for an exception") as caught:
         await backend.infer("tiny", "2", random_clips(1, command=RAISE))
 
     assert "\n" not in caught.value.detail
 
 
-async def test_scores_that_are_no_numbers_fail(backend: TritonBackend):
+async def test_scores_that_are_no_numbers_fail(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match="output 'logits' holds NaN"):
         await backend.infer("tiny", "2", random_clips(1, command=NOT_A_NUMBER))
 
 
-async def test_a_call_that_exceeds_its_time_is_unavailable(server: LocalTriton):
+async def test_a_call_that_exceeds_its_time_is_unavailable(server: LocalTriton) -> None:
     backend = TritonBackend(TritonConfig(server.addresses.grpc, timeout_s=0.3))
     await backend.start()
     try:
@@ -152,7 +154,7 @@ async def test_a_call_that_exceeds_its_time_is_unavailable(server: LocalTriton):
         await backend.close()
 
 
-async def test_concurrent_requests_share_batches(server: LocalTriton, backend: TritonBackend):
+async def test_concurrent_requests_share_batches(server: LocalTriton, backend: TritonBackend) -> None:
     async def counts() -> tuple[int, int]:
         async with InferenceServerClient(server.addresses.grpc) as client:
             answer = await client.get_inference_statistics("tiny", "10")
@@ -174,7 +176,7 @@ async def test_concurrent_requests_share_batches(server: LocalTriton, backend: T
 
 async def test_each_of_the_requests_in_a_batch_gets_its_own_scores(
     backend: TritonBackend, in_process: TorchScriptBackend
-):
+) -> None:
     clips = random_clips(8)
     alone = [await in_process.infer("tiny", "10", clips[i : i + 1]) for i in range(8)]
 
@@ -184,7 +186,9 @@ async def test_each_of_the_requests_in_a_batch_gets_its_own_scores(
         np.testing.assert_allclose(theirs.logits, ours.logits, atol=1e-4)
 
 
-async def test_a_server_that_is_away_is_unavailable(server: LocalTriton, triton_directory: Path, tmp_path: Path):
+async def test_a_server_that_is_away_is_unavailable(
+    server: LocalTriton, triton_directory: Path, tmp_path: Path
+) -> None:
     elsewhere = LocalTriton(triton_directory, tmp_path, log=tmp_path / "log").addresses.grpc
     backend = TritonBackend(TritonConfig(elsewhere))
     await backend.start()
@@ -197,12 +201,12 @@ async def test_a_server_that_is_away_is_unavailable(server: LocalTriton, triton_
         await backend.close()
 
 
-async def test_a_call_before_the_start_is_unavailable(server: LocalTriton):
+async def test_a_call_before_the_start_is_unavailable(server: LocalTriton) -> None:
     with pytest.raises(BackendUnavailable):
         await TritonBackend(TritonConfig(server.addresses.grpc)).models()
 
 
-async def test_a_call_in_flight_at_closing_is_unavailable(server: LocalTriton):
+async def test_a_call_in_flight_at_closing_is_unavailable(server: LocalTriton) -> None:
     backend = TritonBackend(TritonConfig(server.addresses.grpc))
     await backend.start()
     await backend.models()
@@ -214,7 +218,7 @@ async def test_a_call_in_flight_at_closing_is_unavailable(server: LocalTriton):
         await call
 
 
-async def test_a_call_that_its_caller_cancels_is_cancelled(backend: TritonBackend):
+async def test_a_call_that_its_caller_cancels_is_cancelled(backend: TritonBackend) -> None:
     await backend.models()
     call = asyncio.create_task(backend.infer("tiny", "2", random_clips(1, command=BUSY)))
     await asyncio.sleep(0)
@@ -269,7 +273,7 @@ async def private_backend(private_server: LocalTriton) -> AsyncIterator[TritonBa
 
 async def test_a_killed_server_is_unavailable_and_back_after_its_restart(
     private_server: LocalTriton, private_backend: TritonBackend
-):
+) -> None:
     before = (await private_backend.infer("tiny", "1", random_clips(1))).logits
     calls = await keep_busy(private_server, private_backend)
     psutil.Process(private_server.pid).kill()
@@ -284,7 +288,7 @@ async def test_a_killed_server_is_unavailable_and_back_after_its_restart(
 
 async def test_every_call_to_a_stopping_server_answers_or_is_unavailable(
     private_server: LocalTriton, private_backend: TritonBackend
-):
+) -> None:
     # A server that still computes keeps its port open after SIGTERM, and answers until it refuses.
     calls = await keep_busy(private_server, private_backend)
     stopping = asyncio.create_task(asyncio.to_thread(private_server.stop))
@@ -304,7 +308,7 @@ async def test_every_call_to_a_stopping_server_answers_or_is_unavailable(
 
 async def test_requests_in_flight_are_answered_before_the_server_stops(
     private_server: LocalTriton, private_backend: TritonBackend
-):
+) -> None:
     calls = await keep_busy(private_server, private_backend)
 
     status = await asyncio.to_thread(private_server.stop)
@@ -317,7 +321,7 @@ async def test_requests_in_flight_are_answered_before_the_server_stops(
     assert {type(other) for other in ended if not isinstance(other, Scores)} <= {BackendUnavailable}
 
 
-def test_a_stopped_server_leaves_no_process(private_server: LocalTriton):
+def test_a_stopped_server_leaves_no_process(private_server: LocalTriton) -> None:
     server = psutil.Process(private_server.pid)
     family = [server, *server.children(recursive=True)]
     private_server.stop()
@@ -326,7 +330,7 @@ def test_a_stopped_server_leaves_no_process(private_server: LocalTriton):
     assert psutil.wait_procs(family, timeout=30)[1] == []
 
 
-def test_scanning_finds_what_the_server_serves(repository: Path, tmp_path: Path):
+def test_scanning_finds_what_the_server_serves(repository: Path, tmp_path: Path) -> None:
     shutil.copytree(repository / "tiny", tmp_path / "tiny")
 
     assert [file.spec.version for file in scan_repository(tmp_path)] == ["2", "10"]

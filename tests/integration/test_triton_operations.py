@@ -98,7 +98,7 @@ async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 async def test_a_version_switch_under_load_fails_no_request(
     server: LocalTriton, backend: TritonBackend, repository: Path
-):
+) -> None:
     control = ModelControl(server.addresses.grpc, 60)
     async with load(backend) as seen:
         await until(lambda: seen.answered.get("1", 0) >= 10)
@@ -111,7 +111,7 @@ async def test_a_version_switch_under_load_fails_no_request(
 
 async def test_a_broken_new_version_leaves_the_old_one_serving(
     server: LocalTriton, backend: TritonBackend, repository: Path
-):
+) -> None:
     control = ModelControl(server.addresses.grpc, 60)
     async with load(backend) as seen:
         await until(lambda: seen.answered.get("1", 0) >= 10)
@@ -124,7 +124,7 @@ async def test_a_broken_new_version_leaves_the_old_one_serving(
     assert await control.ready_versions("tiny") == ["1"]
 
 
-async def test_models_are_unloaded_and_loaded_by_name(server: LocalTriton, backend: TritonBackend):
+async def test_models_are_unloaded_and_loaded_by_name(server: LocalTriton, backend: TritonBackend) -> None:
     control = ModelControl(server.addresses.grpc, 60)
     await control.unload("other")
     await until_served(backend, {"tiny"})
@@ -140,14 +140,14 @@ async def until_served(backend: TritonBackend, names: set[str]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_an_unknown_model_cannot_be_loaded(server: LocalTriton):
+async def test_an_unknown_model_cannot_be_loaded(server: LocalTriton) -> None:
     with pytest.raises(BackendFailed, match="nowhere"):
         await ModelControl(server.addresses.grpc, 60).load("nowhere")
 
 
 async def test_a_killed_server_costs_no_request_while_another_one_lives(
     triton_directory: Path, server: LocalTriton, repository: Path, tmp_path: Path
-):
+) -> None:
     with LocalTriton(triton_directory, repository, log=tmp_path / "second.log") as second:
         addresses = [server.addresses.grpc, second.addresses.grpc]
         backend = BalancedBackend({url: TritonBackend(TritonConfig(url)) for url in addresses})

@@ -32,7 +32,7 @@ async def in_process() -> AsyncIterator[TorchScriptBackend]:
     await backend.close()
 
 
-async def test_triton_serves_the_committed_models_with_the_specs_of_their_files(served: TritonBackend):
+async def test_triton_serves_the_committed_models_with_the_specs_of_their_files(served: TritonBackend) -> None:
     files = [file.spec for file in scan_repository(MODEL_REPOSITORY)]
 
     assert files
@@ -41,7 +41,7 @@ async def test_triton_serves_the_committed_models_with_the_specs_of_their_files(
 
 async def test_the_committed_models_score_the_same_in_process_and_in_triton(
     served: TritonBackend, in_process: TorchScriptBackend
-):
+) -> None:
     for spec in await in_process.models():
         for batch in (1, 2, 3, spec.max_batch_size):
             clips = np.random.default_rng(batch).integers(0, 256, (batch, *spec.clip_shape), dtype=np.uint8)
@@ -53,7 +53,7 @@ async def test_the_committed_models_score_the_same_in_process_and_in_triton(
                 np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), atol=1e-4)
 
 
-async def test_the_temporal_attention_of_the_committed_models_sums_to_one(in_process: TorchScriptBackend):
+async def test_the_temporal_attention_of_the_committed_models_sums_to_one(in_process: TorchScriptBackend) -> None:
     for spec in await in_process.models():
         clips = np.random.default_rng(0).integers(0, 256, (2, *spec.clip_shape), dtype=np.uint8)
 
@@ -63,7 +63,7 @@ async def test_the_temporal_attention_of_the_committed_models_sums_to_one(in_pro
         np.testing.assert_allclose(attention.sum(1), 1, atol=1e-5)
 
 
-def test_metrics_are_served(triton_server: LocalTriton):
+def test_metrics_are_served(triton_server: LocalTriton) -> None:
     connection = http.client.HTTPConnection(triton_server.addresses.metrics)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -82,7 +82,7 @@ def test_metrics_are_served(triton_server: LocalTriton):
 )
 def test_a_model_that_does_not_load_ends_the_start_with_the_reason(
     triton_directory: Path, tmp_path: Path, extra: str, reason: str
-):
+) -> None:
     repository = write_repository(tmp_path / "models", extra=extra)
     server = LocalTriton(triton_directory, repository, log=tmp_path / "triton.log")
 
@@ -94,7 +94,7 @@ def test_a_model_that_does_not_load_ends_the_start_with_the_reason(
     assert server.pid is None
 
 
-def test_a_server_keeps_its_addresses_over_a_restart(triton_directory: Path, tmp_path: Path):
+def test_a_server_keeps_its_addresses_over_a_restart(triton_directory: Path, tmp_path: Path) -> None:
     server = LocalTriton(triton_directory, write_repository(tmp_path / "models"), log=tmp_path / "triton.log")
     before = server.addresses
     for _ in range(2):

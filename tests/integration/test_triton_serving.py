@@ -42,7 +42,7 @@ async def flood(server: LocalTriton, calls: int) -> tuple[list[Scores], list[str
 
 async def test_a_request_beyond_the_queue_s_size_is_unavailable_and_the_others_are_answered(
     triton_directory: Path, tmp_path: Path
-):
+) -> None:
     with serving(triton_directory, tmp_path, TritonOptions(queue_size=1)) as server:
         answered, refused = await flood(server, 8)
 
@@ -50,7 +50,9 @@ async def test_a_request_beyond_the_queue_s_size_is_unavailable_and_the_others_a
     assert all(re.search("UNAVAILABLE.*Exceeds maximum queue size", detail) for detail in refused)
 
 
-async def test_a_request_that_waits_beyond_the_queue_s_timeout_is_unavailable(triton_directory: Path, tmp_path: Path):
+async def test_a_request_that_waits_beyond_the_queue_s_timeout_is_unavailable(
+    triton_directory: Path, tmp_path: Path
+) -> None:
     with serving(triton_directory, tmp_path, TritonOptions(queue_timeout_ms=1)) as server:
         answered, refused = await flood(server, 8)
 
@@ -58,7 +60,7 @@ async def test_a_request_that_waits_beyond_the_queue_s_timeout_is_unavailable(tr
     assert all(re.search("UNAVAILABLE.*timeout expired", detail) for detail in refused)
 
 
-async def test_triton_takes_every_option_as_it_was_exported(triton_directory: Path, tmp_path: Path):
+async def test_triton_takes_every_option_as_it_was_exported(triton_directory: Path, tmp_path: Path) -> None:
     options = TritonOptions(
         instances=2,
         kind="cpu",

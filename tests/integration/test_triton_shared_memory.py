@@ -55,7 +55,7 @@ def segments() -> set[str]:
 
 
 @pytest.mark.parametrize("batch", range(1, MAX_BATCH_SIZE + 1))
-async def test_scores_are_those_of_clips_that_are_sent(server: LocalTriton, backend: TritonBackend, batch: int):
+async def test_scores_are_those_of_clips_that_are_sent(server: LocalTriton, backend: TritonBackend, batch: int) -> None:
     clips = random_clips(batch, seed=batch)
     async with connected(server, shared=False) as inline:
         sent = await inline.infer("tiny", "1", clips)
@@ -67,14 +67,14 @@ async def test_scores_are_those_of_clips_that_are_sent(server: LocalTriton, back
     assert await regions(server)
 
 
-async def test_one_slot_serves_calls_that_come_one_after_another(server: LocalTriton, backend: TritonBackend):
+async def test_one_slot_serves_calls_that_come_one_after_another(server: LocalTriton, backend: TritonBackend) -> None:
     for seed in range(5):
         await backend.infer("tiny", "1", random_clips(1 + seed % MAX_BATCH_SIZE, seed))
 
     assert len(await regions(server)) == 1
 
 
-async def test_concurrent_calls_have_slots_of_their_own(server: LocalTriton, backend: TritonBackend):
+async def test_concurrent_calls_have_slots_of_their_own(server: LocalTriton, backend: TritonBackend) -> None:
     clips = [random_clips(1, seed) for seed in range(6)]
     async with connected(server, shared=False) as inline:
         alone = [await inline.infer("tiny", "1", one) for one in clips]
@@ -86,7 +86,7 @@ async def test_concurrent_calls_have_slots_of_their_own(server: LocalTriton, bac
     assert len(await regions(server)) > 1
 
 
-async def test_nothing_is_left_after_closing(server: LocalTriton):
+async def test_nothing_is_left_after_closing(server: LocalTriton) -> None:
     async with connected(server, shared=True) as backend:
         await asyncio.gather(*(backend.infer("tiny", "1", random_clips(1, seed)) for seed in range(4)))
         assert await regions(server)
@@ -95,7 +95,7 @@ async def test_nothing_is_left_after_closing(server: LocalTriton):
     assert await regions(server) == set()
 
 
-async def test_clips_that_do_not_fit_the_model_fail_as_they_do_when_sent(backend: TritonBackend):
+async def test_clips_that_do_not_fit_the_model_fail_as_they_do_when_sent(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match="INVALID_ARGUMENT"):
         await backend.infer("tiny", "1", random_clips(1)[:, : FRAMES - 1])
     with pytest.raises(BackendFailed, match="INVALID_ARGUMENT"):
@@ -104,7 +104,7 @@ async def test_clips_that_do_not_fit_the_model_fail_as_they_do_when_sent(backend
         await backend.infer("tiny", "1", random_clips(1, command=RAISE))
 
 
-async def test_the_slot_of_a_call_that_was_given_up_serves_the_next(server: LocalTriton):
+async def test_the_slot_of_a_call_that_was_given_up_serves_the_next(server: LocalTriton) -> None:
     clips = random_clips(2, seed=9)
     async with connected(server, shared=False) as inline:
         expected = await inline.infer("tiny", "1", clips)
@@ -117,7 +117,7 @@ async def test_the_slot_of_a_call_that_was_given_up_serves_the_next(server: Loca
         assert len(await regions(server)) == 1
 
 
-async def test_a_restart_of_triton_is_survived(triton_directory: Path, tmp_path: Path):
+async def test_a_restart_of_triton_is_survived(triton_directory: Path, tmp_path: Path) -> None:
     repository = write_repository(tmp_path / "models")
     with LocalTriton(triton_directory, repository, log=tmp_path / "triton.log") as server:
         async with connected(server, shared=True) as backend:
@@ -148,7 +148,7 @@ async def until_it_answers(backend: TritonBackend) -> np.ndarray:
 
 async def test_memory_that_triton_cannot_open_is_said_once_and_clips_are_sent(
     server: LocalTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     # A folder of its own: what a Triton on another host sees of this one's /dev/shm is nothing.
     monkeypatch.setattr(shared_memory, "SHM", tmp_path)
     async with connected(server, shared=False) as inline, connected(server, shared=True) as backend:
@@ -165,7 +165,7 @@ async def test_memory_that_triton_cannot_open_is_said_once_and_clips_are_sent(
 
 async def test_a_full_or_missing_dev_shm_is_said_once_and_clips_are_sent(
     server: LocalTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     monkeypatch.setattr(shared_memory, "SHM", tmp_path / "absent")
     async with connected(server, shared=True) as backend:
         for seed in range(3):
@@ -191,7 +191,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_killed_worker_leaves_no_segment_and_the_next_one_takes_its_region_away(server: LocalTriton):
+async def test_a_killed_worker_leaves_no_segment_and_the_next_one_takes_its_region_away(server: LocalTriton) -> None:
     command = [sys.executable, "-c", KILLED, server.addresses.grpc]
     root = Path(__file__).parents[2]
     done = await asyncio.to_thread(subprocess.run, command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})

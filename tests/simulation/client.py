@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from service.contracts import JobRequest
 from service.errors import IdempotencyKeyReused, JobDeleted, UnknownDeadLetter, UnknownJob, VidtrError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.simulation.processes import Api
     from tests.simulation.world import World
 
+Handler: TypeAlias = "Callable[[World, Api, Op], Coroutine[Any, Any, None]]"
 TRIES = 4
 PAUSE_S = 0.4
 MOST_REQUESTS = 4
@@ -56,12 +57,12 @@ async def send(world: World, op: Op) -> None:
         await asyncio.sleep(PAUSE_S)
 
 
-async def _served(world: World, api: Api, op: Op, handle: Callable[[World, Api, Op], Awaitable[None]]) -> None:
+async def _served(world: World, api: Api, op: Op, handle: Handler) -> None:
     context = copy_context()
     context.run(skew.set, lambda: api.process.skew_s)
     context.run(request.set, f"r{op.number}")
     loop = asyncio.get_running_loop()
-    task: asyncio.Task[None] = loop.create_task(handle(world, api, op), context=context)  # type: ignore[arg-type]
+    task = loop.create_task(handle(world, api, op), context=context)
     died = loop.create_task(api.process.died.wait())
     world.tasks += [task, died]
     await asyncio.wait({task, died}, return_when=asyncio.FIRST_COMPLETED)
@@ -194,7 +195,7 @@ async def _list(world: World, api: Api, op: Op) -> None:
         world.ledger.violated("a deleted job is listed")
 
 
-_HANDLERS: dict[str, Callable[[World, Api, Op], Awaitable[None]]] = {
+_HANDLERS: dict[str, Handler] = {
     "upload": _upload,
     "delete": _delete,
     "status": _status,

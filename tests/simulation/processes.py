@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
 
@@ -120,11 +120,11 @@ def _directory(partition: Partition) -> ModelDirectory:
     return directory
 
 
-def begin(world: World, process: Process, work: object, name: str) -> asyncio.Task[None]:
+def begin(world: World, process: Process, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
     """Run `work` as a task of the process: with its clock, and ended with the simulation."""
     context = copy_context()
     context.run(skew.set, lambda: process.skew_s)
-    task = asyncio.get_running_loop().create_task(work, name=name, context=context)  # type: ignore[arg-type]
+    task = asyncio.get_running_loop().create_task(work, name=name, context=context)
     world.tasks.append(task)
     return task
 

@@ -40,7 +40,7 @@ class SimulatedConnection(UnixDomainSocketConnection):
     def pack_command(self, *args: Any) -> list[Any]:
         return [args]
 
-    def pack_commands(self, commands: Iterable[Command]) -> list[Any]:
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[Any]:
         return list(commands)
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:

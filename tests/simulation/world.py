@@ -59,7 +59,7 @@ class World:
         # Whoever is killed leaves things open; what a task raises is looked at in the end.
         self.loop.set_exception_handler(lambda loop, context: None)
         self.ids = Random(plan.seed ^ 0x1D5)
-        self.tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[Any]] = []
         self.mended: list[bool] = []
         """not empty once the backend can score every clip"""
         self.apis: list[Api] = []

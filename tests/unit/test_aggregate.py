@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.aggregate import aggregate, probabilities, ranked
 from service.contracts import JobRequest
 from testing.factories import LABELS, decoded, record, scores, spec
 
 
-def softmax(logits: tuple[float, ...]) -> np.ndarray:
+def softmax(logits: tuple[float, ...]) -> NDArray[np.float64]:
     exps = np.exp(np.array(logits))
-    return exps / exps.sum()
+    shares: NDArray[np.float64] = exps / exps.sum()
+    return shares
 
 
 def test_predictions_are_the_mean_of_softmax_and_not_the_softmax_of_the_mean() -> None:

@@ -17,6 +17,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import AliasChoices, ValidationError
 from pydantic.fields import FieldInfo
 from tritonclient.grpc.model_config_pb2 import ModelConfig
+from typer.core import TyperCommand, TyperGroup
 
 from service.api import swagger
 from service.api.app import create_app
@@ -206,7 +207,8 @@ def flags_by_command() -> dict[str, set[str]]:
     """Flags and arguments of `vidtr` itself and of each of its commands."""
     found = {}
 
-    def visit(name: str, command: typer.core.TyperCommand | typer.core.TyperGroup) -> None:
+    def visit(name: str, command: object) -> None:
+        assert isinstance(command, TyperCommand | TyperGroup)
         found[name] = {
             spelling for parameter in command.params for spelling in (*parameter.opts, *parameter.secondary_opts)
         }
@@ -256,9 +258,8 @@ def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over(
     preset = PRESETS["untrained_tiny"]
     block = TritonOptions(threads=1).block(preset.card.max_batch_size)
     # Written where they are not the default.
-    unusual = {"framing": "whole", "activation": "sigmoid", "thresholds": (0.5,) * len(preset.card.labels)}
-    unusual |= {"clip_format": "yuv420"}
-    card = replace(preset.card, **unusual)
+    thresholds = (0.5,) * len(preset.card.labels)
+    card = replace(preset.card, framing="whole", activation="sigmoid", thresholds=thresholds, clip_format="yuv420")
     text = triton_config("any", preset.config, card, {"1": "0" * 64}, block)
     config = text_format.Parse(text, ModelConfig())
     assert within(DOCS / "model-repository.md", "Parameters") == set(config.parameters)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import service
 from service.cli.main import app
@@ -91,16 +91,19 @@ def test_descriptions_of_settings_are_sentences() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def commands(command: click.Command, name: str = "vidtr") -> Iterator[tuple[str, click.Command]]:
+def commands(command: object, name: str = "vidtr") -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
+    assert isinstance(command, TyperCommand | TyperGroup)
     yield name, command
-    if isinstance(command, click.Group):
+    if isinstance(command, TyperGroup):
         for child_name, child in command.commands.items():
             yield from commands(child, f"{name} {child_name}")
 
 
 def test_help_texts_of_commands_are_sentences() -> None:
     wrong = []
-    for name, command in commands(typer.main.get_command(app)):
+    found = list(commands(typer.main.get_command(app)))
+    assert len(found) > 10
+    for name, command in found:
         wrong += told(name, command.help or "")
         for parameter in command.params:
             if parameter.name not in ("help", "install_completion", "show_completion"):

@@ -1,17 +1,21 @@
 """The measure by which clips without near ties are chosen."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from benchmarks.pooling_margins import SelectionGaps, clearest_clips
 from service.model.config import Selection, VidTrConfig
 from service.model.factory import Network, build_network
+from service.model.pooling import TopKStd
 from service.model.preprocess import Normalize
+from tests.unit.model.networks import Sizes, layers
 
-SMALL = {"height": 32, "width": 32, "frames": 6, "patch": 16, "depth": 2, "heads": 2, "dim": 16, "mlp_dim": 32}
+SMALL: Sizes = {"height": 32, "width": 32, "frames": 6, "patch": 16, "depth": 2, "heads": 2, "dim": 16, "mlp_dim": 32}
 
 
-def small_network(**changes: object) -> Network:
+def small_network(**changes: Any) -> Network:
     torch.manual_seed(0)
     return build_network(VidTrConfig(**SMALL, classes=3, positions="first_layer", **changes)).eval()
 
@@ -24,7 +28,7 @@ def moving_clips(count: int) -> torch.Tensor:
 def test_a_gap_is_zero_where_all_frames_deviate_alike(selection: Selection) -> None:
     network = small_network(pooling=((0, 3),), selection=selection)
     with torch.no_grad():
-        network.encoder.layers[0].self_attn.in_proj_weight.zero_()  # Every frame looks at all frames alike.
+        layers(network)[0].self_attn.get_parameter("in_proj_weight").zero_()  # Every frame looks at all frames alike.
     gaps = SelectionGaps(network)
     network(Normalize()(moving_clips(2)))
     assert gaps.take().tolist() == [0.0, 0.0]
@@ -33,8 +37,8 @@ def test_a_gap_is_zero_where_all_frames_deviate_alike(selection: Selection) -> N
 def test_the_smallest_gap_is_over_all_locations_heads_and_layers() -> None:
     network = small_network(pooling=((0, 4), (1, 2)), selection="head_location")
     maps: list[torch.Tensor] = []
-    for layer in network.encoder.layers:
-        layer.self_attn.pool.register_forward_pre_hook(lambda _, arguments: maps.append(arguments[0].detach()))
+    for pool in (module for module in network.modules() if isinstance(module, TopKStd)):
+        pool.register_forward_pre_hook(lambda _, arguments: maps.append(arguments[0].detach()))
     gaps = SelectionGaps(network)
     network(Normalize()(moving_clips(1)))
     expected = []

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -41,7 +42,7 @@ def test_payloads_must_outlive_jobs() -> None:
         Settings(payload_ttl_s=10)
 
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "webhook_secret": "whsec_" + "c2VjcmV0" * 4,
     "redis_url": "redis://:password@127.0.0.1:6379/0",
     "api_keys": "[keys]",

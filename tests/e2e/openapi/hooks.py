@@ -4,7 +4,9 @@ Loaded by schemathesis in a process of its own (`SCHEMATHESIS_HOOKS`); `VIDEOS` 
 """
 
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import schemathesis
@@ -20,13 +22,14 @@ schemathesis.openapi.format("binary", strategies.sampled_from(VIDEOS))
 
 
 @schemathesis.hook
-def before_call(context: HookContext, case: Case, kwargs: dict[str, object]) -> None:
+def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, object]) -> None:
     """Give a valid upload options that can be met, where no schema can say which ones those are."""
     if case.operation.label != "POST /v1/classify" or case.meta is None:
         return
     if case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
-    query, headers = case.query or {}, case.headers or {}
+    query: dict[str, Any] = case.query or {}
+    headers: MutableMapping[str, Any] = case.headers or {}
     # A video has a length and room for so many windows; the end comes after the start.
     if "start" in query:
         query["start"] = "0"

@@ -1,3 +1,4 @@
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import doctor_command as doctor
+from service.cli import doctor_redis
 from service.cli.doctor_findings import Check
 from service.cli.main import app
 from service.local.triton_process import LocalTriton
@@ -24,17 +26,17 @@ def states(check: Check, **given: object) -> dict[str, str]:
 
 
 def test_a_redis_that_is_not_there_fails_with_advice() -> None:
-    [found] = doctor.redis(settings(redis_url="redis://127.0.0.1:9/0"))
+    [found] = doctor_redis.redis(settings(redis_url="redis://127.0.0.1:9/0"))
     assert found.state == "failed"
     assert "VIDTR_REDIS_URL" in found.advice
 
 
 def test_without_a_url_a_server_to_start_is_enough() -> None:
-    assert states(doctor.redis) == {"redis": "ok"}
+    assert states(doctor_redis.redis) == {"redis": "ok"}
 
 
 def test_an_engine_without_its_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     [found] = doctor.engine(settings())
     assert (found.state, "vidtr-serve[model]" in found.advice) == ("failed", True)
 

@@ -114,7 +114,8 @@ class NormToFloat(nn.Module):
         self.norm = nn.LayerNorm(8)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.to(torch.float32)).to(torch.float64)
+        normed: Tensor = self.norm(x.to(torch.float32)).to(torch.float64)
+        return normed
 
 
 def test_a_norm_whose_result_changes_type_is_left_alone() -> None:
@@ -127,7 +128,7 @@ class RectifiedTwice(nn.Module):
         self.linear = nn.Linear(8, 4, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.linear(x)
+        y: Tensor = self.linear(x)
         return y + torch.relu(y)
 
 
@@ -136,6 +137,8 @@ def test_a_product_that_is_used_beside_its_relu_keeps_its_sign() -> None:
 
 
 class Counter(nn.Module):
+    calls: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros(1))
@@ -156,7 +159,8 @@ class OfDoubles(nn.Module):
         self.linear = nn.Linear(8, 4, dtype=torch.float64)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)
+        y: Tensor = self.linear(x)
+        return y
 
 
 def test_weights_that_cannot_be_packed_leave_the_module_as_it_is(caplog: pytest.LogCaptureFixture) -> None:

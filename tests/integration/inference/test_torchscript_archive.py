@@ -59,7 +59,8 @@ class Prints(nn.Module):
 
 class Starts(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
-        return torch.jit.wait(torch.jit.fork(torch.relu, clips))
+        result: Tensor = torch.jit.wait(torch.jit.fork(torch.relu, clips))
+        return result
 
 
 class Random(nn.Module):
@@ -70,7 +71,7 @@ class Random(nn.Module):
 class RunsWhenLoaded(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
+        self.weight: Tensor = nn.Parameter(torch.zeros(1))
 
     @torch.jit.export
     def __getstate__(self) -> tuple[Tensor, bool]:

@@ -2,7 +2,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -26,8 +26,15 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "server.log"
 
 
-def python(code: str, log: Path, *arguments: str, **options) -> ServerProcess:
-    return ServerProcess([sys.executable, "-u", "-c", code, *arguments], name="the test server", log=log, **options)
+def python(
+    code: str,
+    log: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    inherited: Sequence[int] = (),
+) -> ServerProcess:
+    command = [sys.executable, "-u", "-c", code, *arguments]
+    return ServerProcess(command, name="the test server", log=log, environment=environment, inherited=inherited)
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def stubborn(log: Path) -> Iterator[ServerProcess]:
     server.stop(grace_s=0)
 
 
-def test_an_early_end_is_reported_with_status_and_log(log: Path):
+def test_an_early_end_is_reported_with_status_and_log(log: Path) -> None:
     server = python("print('no disk'); raise SystemExit(3)", log)
     server.start()
 
@@ -47,7 +54,7 @@ def test_an_early_end_is_reported_with_status_and_log(log: Path):
         server.wait_until(lambda: False, 60)
 
 
-def test_a_long_log_is_reported_by_its_end(log: Path):
+def test_a_long_log_is_reported_by_its_end(log: Path) -> None:
     server = python("print('x' * 9999); print('the end'); raise SystemExit(1)", log)
     server.start()
 
@@ -56,7 +63,7 @@ def test_a_long_log_is_reported_by_its_end(log: Path):
     assert len(str(caught.value)) < 5000
 
 
-def test_a_server_that_never_gets_ready_is_stopped_and_reported(log: Path):
+def test_a_server_that_never_gets_ready_is_stopped_and_reported(log: Path) -> None:
     server = python("import time; time.sleep(600)", log)
     server.start()
 
@@ -65,7 +72,7 @@ def test_a_server_that_never_gets_ready_is_stopped_and_reported(log: Path):
     assert server.pid is None
 
 
-def test_a_server_that_honors_sigterm_ends_by_it(log: Path):
+def test_a_server_that_honors_sigterm_ends_by_it(log: Path) -> None:
     server = python("import time; print('up'); time.sleep(600)", log)
     server.start()
     server.wait_until(lambda: b"up" in log.read_bytes(), 60)
@@ -73,7 +80,7 @@ def test_a_server_that_honors_sigterm_ends_by_it(log: Path):
     assert server.stop(grace_s=60) == -signal.SIGTERM
 
 
-def test_a_server_that_ignores_sigterm_is_killed(stubborn: ServerProcess):
+def test_a_server_that_ignores_sigterm_is_killed(stubborn: ServerProcess) -> None:
     assert stubborn.stop(grace_s=0.1) == -signal.SIGKILL
 
 
@@ -90,7 +97,7 @@ def helped(log: Path) -> Iterator[tuple[ServerProcess, psutil.Process]]:
         helper.kill()
 
 
-def test_a_killed_server_takes_its_helpers_along(helped: tuple[ServerProcess, psutil.Process]):
+def test_a_killed_server_takes_its_helpers_along(helped: tuple[ServerProcess, psutil.Process]) -> None:
     server, helper = helped
     server.stop(grace_s=0)
 
@@ -100,8 +107,9 @@ def test_a_killed_server_takes_its_helpers_along(helped: tuple[ServerProcess, ps
 @pytest.mark.parametrize("again", [ServerProcess.start, lambda server: server.stop(grace_s=0)], ids=["start", "stop"])
 def test_helpers_of_a_server_that_somebody_killed_go_at_the_next(
     again: Callable[[ServerProcess], object], helped: tuple[ServerProcess, psutil.Process]
-):
+) -> None:
     server, helper = helped
+    assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
     server.wait_until(lambda: server.pid is None, 60)
     again(server)
@@ -109,19 +117,20 @@ def test_helpers_of_a_server_that_somebody_killed_go_at_the_next(
     assert psutil.wait_procs([helper], timeout=60)[1] == []
 
 
-def test_a_second_stop_returns_the_same_status(stubborn: ServerProcess):
+def test_a_second_stop_returns_the_same_status(stubborn: ServerProcess) -> None:
     assert stubborn.stop(grace_s=0) == stubborn.stop(grace_s=0)
 
 
-def test_a_server_that_was_never_started_has_nothing_to_stop(log: Path):
+def test_a_server_that_was_never_started_has_nothing_to_stop(log: Path) -> None:
     assert python("", log).stop(grace_s=0) is None
 
 
-def test_a_server_has_a_session_of_its_own(stubborn: ServerProcess):
+def test_a_server_has_a_session_of_its_own(stubborn: ServerProcess) -> None:
+    assert stubborn.pid is not None
     assert os.getsid(stubborn.pid) == stubborn.pid
 
 
-def test_a_server_gets_the_environment_it_is_given(log: Path):
+def test_a_server_gets_the_environment_it_is_given(log: Path) -> None:
     server = python("import os; print(os.environ['COLOR']); raise SystemExit(1)", log, environment={"COLOR": "teal"})
     server.start()
 
@@ -129,7 +138,7 @@ def test_a_server_gets_the_environment_it_is_given(log: Path):
         server.wait_until(lambda: False, 60)
 
 
-def test_a_server_inherits_only_the_descriptors_it_is_given(log: Path):
+def test_a_server_inherits_only_the_descriptors_it_is_given(log: Path) -> None:
     given, other = os.pipe()
     os.set_inheritable(other, True)
     code = """
@@ -149,7 +158,7 @@ for descriptor in map(int, sys.argv[1:]):
     os.close(other)
 
 
-def test_free_ports_are_different_and_can_be_bound():
+def test_free_ports_are_different_and_can_be_bound() -> None:
     ports = free_ports(5)
 
     assert len(set(ports)) == 5

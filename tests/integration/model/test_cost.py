@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import scaling_model
 from service.model.config import SequenceConfig, VidTrConfig
-from service.model.cost import Cost, activation_bytes, count_parameters, measure, training_bytes
+from service.model.cost import Cost, Maps, activation_bytes, count_parameters, measure, training_bytes
 from service.model.factory import build_network
 from service.model.presets import PRESETS
 from tests.unit.model.networks import tiny_config
@@ -115,10 +115,8 @@ def test_activations_with_dropout_take_the_memory_of_the_released_code_on_a_gpu(
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - {"untrained_tiny"}))
 def test_the_documented_costs_are_the_measured_ones(name: str) -> None:
     config, reported = PRESETS[name].config, PRESETS[name].reported_gflops
-    memory = [
-        activation_bytes(config, maps, dropout=dropout) / GIB
-        for maps, dropout in (("materialized", False), ("materialized", True), ("fused", True))
-    ]
+    columns: tuple[tuple[Maps, bool], ...] = (("materialized", False), ("materialized", True), ("fused", True))
+    memory = [activation_bytes(config, maps, dropout=dropout) / GIB for maps, dropout in columns]
     row = [
         f"`{name}`",
         f"{cost_of(name).parameters:,}",

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def claims_of(partitions: Partitions, stores: Stores) -> Claims:
     return Claims(partitions.map(lambda of: IdempotencyKeys(of.redis, of.keys, times)), stores)
 
 
-async def accepted(stores: Stores, number: int, **changes: object) -> str:
+async def accepted(stores: Stores, number: int, **changes: Any) -> str:
     job = record(id=job_in(number), **changes)
     await stores.of(job.id).accept(job)
     return job.id

@@ -29,6 +29,7 @@ from service.queue.webhook_queue import WebhookQueue
 from service.video.decode_scheduler import DecodeScheduler
 from testing.factories import record, spec
 from tests.fixtures.link import Cut, Link
+from tests.fixtures.replies import with_scores
 from tests.integration.conftest import LETTERS, TIMES, give_up
 from tests.integration.partitions.conftest import COUNT, LOST, homed, job_in, partition_of
 from tests.integration.test_webhooks import CONFIG as WEBHOOKS
@@ -162,9 +163,9 @@ def away(job_id: str) -> bool:
 async def lapses(partitions: Partitions, job_id: str) -> float:
     """When the reservation of a job lapses."""
     of_job = partitions.of(job_id)
-    for member, at in await of_job.redis.zrange(of_job.keys.reserved, 0, -1, withscores=True):
+    for member, at in with_scores(await of_job.redis.zrange(of_job.keys.reserved, 0, -1, withscores=True)):
         if member.startswith(job_id.encode()):
-            return float(at)
+            return at
     raise AssertionError("nothing is reserved")
 
 

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from service.worker.watchdog import Watchdog
 from service.worker.worker import Worker
 from testing.factories import decoded, record
 from tests.fixtures.link import Cut, Link
+from tests.fixtures.replies import entries
 from tests.fixtures.tiny_models import CLIP_SHAPE, write_repository
 from tests.integration.conftest import LETTERS, TIMES
 from tests.integration.partitions.conftest import COUNT, LOST, job_in
@@ -41,7 +43,7 @@ class Queue:
         self.stores = stores
         self.backend = backend
 
-    async def submit(self, number: int, **changes: object) -> JobRecord:
+    async def submit(self, number: int, **changes: Any) -> JobRecord:
         """A job of one clip in a partition."""
         [spec] = await self.backend.models()
         job = record(id=job_in(number), spec=spec, decoded=decoded(clip_shape=CLIP_SHAPE), **changes)
@@ -143,7 +145,7 @@ async def test_interactive_clips_of_any_partition_go_before_bulk_ones(queue: Que
 async def _ended_at(queue: Queue, job: JobRecord) -> int:
     """The id of its last event, as a number: of one server, so that they can be compared."""
     of_job = queue.partitions.of(job.id)
-    [(event_id, _)] = await of_job.redis.xrevrange(of_job.keys.events(job.id), count=1)
+    [(event_id, _)] = entries(await of_job.redis.xrevrange(of_job.keys.events(job.id), count=1))
     milliseconds, number = event_id.split(b"-")
     return 1000 * int(milliseconds) + int(number)
 

@@ -75,7 +75,7 @@ def test_a_step_learns_scores_motion_and_cuts(tmp_path: Path) -> None:
         return examples_loss(trained, Normalize(), examples, changed, True, torch.device("cpu"))
 
     whole = loss()
-    whole.backward()  # type: ignore[no-untyped-call]
+    whole.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained.readers.parameters())
     assert loss(camera_flow=0.0) < whole
     assert loss(cut_attention=0.0) < whole

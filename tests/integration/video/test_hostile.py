@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -271,7 +272,7 @@ def mutated(data: bytes, dice: random.Random) -> bytes:
     return bytes(changed[: dice.randrange(len(changed))] if dice.random() < 0.1 and changed else changed)
 
 
-SEEDS = {
+SEEDS: dict[str, dict[str, Any]] = {
     "a.mp4": {"audio": True},
     "fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
     "a.mkv": {},

@@ -110,9 +110,13 @@ async def test_one_that_crashes_is_reported_by_its_signal() -> None:
 
 
 async def test_one_whose_work_raises_ends_with_an_exit_status() -> None:
-    # It may not even signal itself.
+    def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
+        # It may not even signal itself.
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return {}
+
     with pytest.raises(SandboxWorkerGone):
-        await report(lambda upload, clips, task: os.kill(os.getpid(), signal.SIGSEGV) or {})
+        await report(work)
     assert ended[-1] == 1
 
 

@@ -208,8 +208,8 @@ def test_a_late_start_changes_nothing(tmp_path: Path, suffix: str) -> None:
 
 
 def test_fragments_change_nothing(tmp_path: Path) -> None:
-    options = {"container_options": {"movflags": "frag_keyframe+empty_moov"}}
-    path = write_video(tmp_path / "a.mp4", 200, gop=12, **options)
+    in_fragments = {"movflags": "frag_keyframe+empty_moov"}
+    path = write_video(tmp_path / "a.mp4", 200, gop=12, container_options=in_fragments)
     assert check(path, random.Random(1)) > 0
 
 

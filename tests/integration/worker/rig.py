@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -59,7 +60,7 @@ class Rig:
         return spec
 
     async def submit(
-        self, clips: Clips, *, spec: ModelSpec | None = None, more_coming: bool = False, **changes: object
+        self, clips: Clips, *, spec: ModelSpec | None = None, more_coming: bool = False, **changes: Any
     ) -> JobRecord:
         spec = spec or await self.spec()
         job = record(spec=spec, decoded=decoded(windows=len(clips), clip_shape=CLIP_SHAPE), **changes)

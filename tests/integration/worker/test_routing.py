@@ -9,6 +9,7 @@ import pytest
 from service.contracts import JobClass, JobRecord, JobState, ModelSpec
 from service.queue.clip_routes import route_of
 from service.worker.worker import Worker
+from tests.fixtures.replies import entries
 from tests.fixtures.tiny_models import random_clips
 from tests.integration.worker.rig import Other, Rig
 
@@ -33,7 +34,7 @@ async def by_an_earlier_release(rig: Rig, spec: ModelSpec, seed: int) -> JobReco
     job = await rig.submit(random_clips(1, seed=seed), spec=spec.model_copy(update={"route": ""}))
     stream = rig.keys.clips(spec.name, job.job_class)
     pipe = rig.redis.pipeline(transaction=True)
-    for entry_id, fields in await rig.redis.xrange(stream):
+    for entry_id, fields in entries(await rig.redis.xrange(stream)):
         if fields[b"job"].decode() == job.id and b"weights" in fields:
             pipe.xdel(stream, entry_id)
             pipe.xadd(stream, {name: value for name, value in fields.items() if name != b"weights"})
@@ -73,13 +74,13 @@ async def test_what_no_worker_serves_waits_without_blame_and_is_not_handed_round
         await rig.ended(await rig.submit(random_clips(1, seed=1)))
         served = await rig.ended(await rig.submit(random_clips(1, seed=2)))
         [row] = await rig.redis.xpending_range(key, "workers", "-", "+", 10)
-        before = row["time_since_delivered"]
+        before = int(row["time_since_delivered"])
         await asyncio.sleep(0.2)
         [row] = await rig.redis.xpending_range(key, "workers", "-", "+", 10)
     assert served.status is JobState.SUCCEEDED
     assert (await rig.store.status(job.id)).status is JobState.QUEUED
     assert row["times_delivered"] == 0
-    assert row["time_since_delivered"] > before
+    assert int(row["time_since_delivered"]) > before
     async with both_working(rig, Other(rig.backend, weights_sha256=WEIGHTS)):
         assert (await rig.ended(job)).status is JobState.SUCCEEDED
 

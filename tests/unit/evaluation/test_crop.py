@@ -29,11 +29,13 @@ def seen(label: str, seed: int = 0) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     clip = crop(positions(), sample_path(label, TIMES, 8, rng), 4 / 3, rng)
     assert clip is not None
-    return clip[..., :2] / 255.0 * np.array([WIDTH, HEIGHT])
+    places: NDArray[np.float64] = clip[..., :2] / 255.0 * np.array([WIDTH, HEIGHT])
+    return places
 
 
 def middle(shown: NDArray[np.float64]) -> NDArray[np.float64]:
-    return shown.mean(axis=(1, 2))
+    mean: NDArray[np.float64] = shown.mean(axis=(1, 2))
+    return mean
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from service.contracts import ModelSpec
 from service.inference.spec import ModelConfigError, read_config, spec_from_config
 from tests.fixtures.tiny_models import CLIP_SHAPE, LABELS, config_text
 
@@ -12,7 +13,7 @@ DIGEST = "0" * 63 + "a"
 TEXT = config_text("tiny", {"3": DIGEST})
 
 
-def parse(text: str, version: str = "3"):
+def parse(text: str, version: str = "3") -> ModelSpec:
     return spec_from_config(text_format.Parse(text, ModelConfig()), version)
 
 
@@ -23,7 +24,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_config_file_becomes_a_model_spec(tmp_path: Path):
+def test_a_config_file_becomes_a_model_spec(tmp_path: Path) -> None:
     spec = spec_from_config(read_config(write(tmp_path / "tiny", TEXT)), "3")
 
     assert (spec.name, spec.version, spec.weights_sha256) == ("tiny", "3", DIGEST)
@@ -34,7 +35,7 @@ def test_a_config_file_becomes_a_model_spec(tmp_path: Path):
     assert (spec.form, spec.description, spec.resize) == ("cvidtr_paper", "three colors", "swscale_bilinear")
 
 
-def test_a_model_sees_a_crop_unless_it_says_that_it_sees_the_whole_picture():
+def test_a_model_sees_a_crop_unless_it_says_that_it_sees_the_whole_picture() -> None:
     whole = TEXT + 'parameters { key: "framing" value { string_value: "whole" } }'
     assert parse(TEXT).framing == "crop"
     assert parse(whole).framing == "whole"
@@ -47,7 +48,7 @@ IN_420 = TEXT.replace(str(list(CLIP_SHAPE)), str([4, 12, 8, 1])) + (
 )
 
 
-def test_a_model_takes_rgb_unless_it_says_that_it_takes_420():
+def test_a_model_takes_rgb_unless_it_says_that_it_takes_420() -> None:
     even = IN_420.replace('"9"', '"10"')
     assert parse(TEXT).clip_format == "rgb"
     assert (parse(even).clip_format, parse(even).clip_shape) == ("yuv420", (4, 12, 8, 1))
@@ -55,13 +56,13 @@ def test_a_model_takes_rgb_unless_it_says_that_it_takes_420():
         parse(even.replace('"yuv420"', '"nv12"'))
 
 
-def test_a_model_that_takes_420_has_even_sizes():
+def test_a_model_that_takes_420_has_even_sizes() -> None:
     expected = "parameter 'clip_format' is 'yuv420' with resize_short_side 9, expected even sizes"
     with pytest.raises(ModelConfigError, match=expected):
         parse(IN_420)
 
 
-def test_a_release_that_does_not_know_the_format_refuses_such_a_model():
+def test_a_release_that_does_not_know_the_format_refuses_such_a_model() -> None:
     # It reads the file as it is without the parameter, and finds another tensor than the other parameters say.
     unknown = IN_420.partition('parameters { key: "clip_format"')[0]
     with pytest.raises(ModelConfigError, match=r"input 'clips' dims is \[4, 12, 8, 1\], expected \[4, 8, 8, 3\]"):
@@ -73,7 +74,7 @@ def with_thresholds(value: str, activation: str = "sigmoid") -> str:
     return text + f'parameters {{ key: "thresholds" value {{ string_value: {json.dumps(value)} }} }}'
 
 
-def test_thresholds_come_in_the_order_of_the_labels():
+def test_thresholds_come_in_the_order_of_the_labels() -> None:
     named = {label: (i + 1) / 10 for i, label in enumerate(reversed(LABELS))}
     assert parse(TEXT).thresholds == ()
     assert parse(with_thresholds(json.dumps(named))).thresholds == tuple(named[label] for label in LABELS)
@@ -82,30 +83,30 @@ def test_thresholds_come_in_the_order_of_the_labels():
 @pytest.mark.parametrize(
     "value", ["[0.5]", "{}", json.dumps(dict.fromkeys(LABELS, 1.5)), json.dumps(dict.fromkeys(LABELS, True))]
 )
-def test_thresholds_that_are_not_one_for_each_label_are_refused(value: str):
+def test_thresholds_that_are_not_one_for_each_label_are_refused(value: str) -> None:
     with pytest.raises(ModelConfigError, match="expected a JSON object of a number between 0 and 1 for each label"):
         parse(with_thresholds(value))
 
 
-def test_classes_have_no_thresholds():
+def test_classes_have_no_thresholds() -> None:
     with pytest.raises(ModelConfigError, match="nothing without activation 'sigmoid'"):
         parse(with_thresholds(json.dumps(dict.fromkeys(LABELS, 0.5)), "softmax"))
 
 
-def test_a_spec_survives_the_wire_format_of_the_model_config_call():
+def test_a_spec_survives_the_wire_format_of_the_model_config_call() -> None:
     config = text_format.Parse(TEXT, ModelConfig())
     received = ModelConfig.FromString(config.SerializeToString())
 
     assert spec_from_config(received, "3") == spec_from_config(config, "3")
 
 
-def test_an_image_size_of_one_number_is_a_square():
+def test_an_image_size_of_one_number_is_a_square() -> None:
     spec = parse(TEXT)
 
     assert (spec.height, spec.width) == (8, 8)
 
 
-def test_an_image_size_of_two_numbers_is_height_by_width():
+def test_an_image_size_of_two_numbers_is_height_by_width() -> None:
     text = TEXT.replace('string_value: "8"', 'string_value: "8x14"').replace("[4, 8, 8, 3]", "[4, 8, 14, 3]")
 
     spec = parse(text)
@@ -113,36 +114,36 @@ def test_an_image_size_of_two_numbers_is_height_by_width():
     assert (spec.height, spec.width) == (8, 14)
 
 
-def test_labels_keep_their_characters_and_their_order():
+def test_labels_keep_their_characters_and_their_order() -> None:
     text = TEXT.replace('\\"static\\"', '\\"\\\\u00e9t\\303\\251 \\\\\\"x\\\\\\"\\"')
 
     assert parse(text).labels == ('été "x"', "pan_left", "pan_right")
 
 
-def test_layers_may_be_given_as_a_parameter():
+def test_layers_may_be_given_as_a_parameter() -> None:
     text = TEXT + 'parameters { key: "layers" value { string_value: "2" } }'
 
     assert parse(text).layers == 2
 
 
-def test_a_config_without_a_name_takes_that_of_its_folder(tmp_path: Path):
+def test_a_config_without_a_name_takes_that_of_its_folder(tmp_path: Path) -> None:
     path = write(tmp_path / "folder", TEXT.replace('name: "tiny"', "", 1))
 
     assert read_config(path).name == "folder"
 
 
-def test_a_name_other_than_the_folders_is_refused(tmp_path: Path):
+def test_a_name_other_than_the_folders_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelConfigError, match="name is 'tiny', expected 'folder'"):
         read_config(write(tmp_path / "folder", TEXT))
 
 
-def test_a_missing_config_file_is_reported_with_its_model(tmp_path: Path):
+def test_a_missing_config_file_is_reported_with_its_model(tmp_path: Path) -> None:
     with pytest.raises(ModelConfigError, match=r"model 'tiny': config.pbtxt is No such file"):
         read_config(tmp_path / "tiny" / "config.pbtxt")
 
 
 @pytest.mark.parametrize("content", [b"frames: 8", b"name: ", b"\xff\xfe"])
-def test_a_file_that_is_no_model_config_is_refused(tmp_path: Path, content: bytes):
+def test_a_file_that_is_no_model_config_is_refused(tmp_path: Path, content: bytes) -> None:
     path = write(tmp_path / "tiny", "")
     path.write_bytes(content)
 
@@ -157,7 +158,7 @@ REQUIRED = (
 
 
 @pytest.mark.parametrize("key", REQUIRED)
-def test_a_missing_parameter_is_named(key: str):
+def test_a_missing_parameter_is_named(key: str) -> None:
     with pytest.raises(ModelConfigError, match=f"parameter '{key}' is missing, expected a value"):
         parse(TEXT.replace(f'key: "{key}"', 'key: "something_else"'))
 
@@ -195,7 +196,7 @@ def with_parameter(key: str, value: str) -> str:
         ("schema_version", "99", "at most 1"),
     ],
 )
-def test_an_unusable_value_is_reported_with_what_was_expected(key: str, value: str, expected: str):
+def test_an_unusable_value_is_reported_with_what_was_expected(key: str, value: str, expected: str) -> None:
     with pytest.raises(ModelConfigError) as caught:
         parse(with_parameter(key, value))
 
@@ -224,7 +225,7 @@ def test_an_unusable_value_is_reported_with_what_was_expected(key: str, value: s
         ('name: "tiny"', 'name: "ti ny"', "name", "String should match"),
     ],
 )
-def test_tensors_that_contradict_the_parameters_are_refused(old: str, new: str, field: str, expected: str):
+def test_tensors_that_contradict_the_parameters_are_refused(old: str, new: str, field: str, expected: str) -> None:
     assert old in TEXT
 
     with pytest.raises(ModelConfigError) as caught:
@@ -234,26 +235,26 @@ def test_tensors_that_contradict_the_parameters_are_refused(old: str, new: str, 
     assert expected in caught.value.expected
 
 
-def test_outputs_in_another_order_are_refused():
+def test_outputs_in_another_order_are_refused() -> None:
     text = TEXT.replace('"logits"', '"x"').replace('"layer_retention"', '"logits"').replace('"x"', '"layer_retention"')
 
     with pytest.raises(ModelConfigError, match="in this order"):
         parse(text)
 
 
-def test_a_second_input_is_refused():
+def test_a_second_input_is_refused() -> None:
     with pytest.raises(ModelConfigError, match="input names"):
         parse(TEXT + 'input { name: "mask" data_type: TYPE_UINT8 dims: [4] }')
 
 
-def test_a_layers_parameter_that_contradicts_the_tensors_is_refused():
+def test_a_layers_parameter_that_contradicts_the_tensors_is_refused() -> None:
     text = TEXT + 'parameters { key: "layers" value { string_value: "5" } }'
 
     with pytest.raises(ModelConfigError, match=r"output 'layer_attention' dims is \[2, 4\], expected \[5, 4\]"):
         parse(text)
 
 
-def test_layer_attention_without_a_layer_dimension_is_refused():
+def test_layer_attention_without_a_layer_dimension_is_refused() -> None:
     text = TEXT.replace(
         '"layer_attention" data_type: TYPE_FP32 dims: [2, 4]', '"layer_attention" data_type: TYPE_FP32 dims: [4]'
     )

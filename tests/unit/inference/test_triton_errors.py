@@ -14,7 +14,7 @@ from service.inference.triton_backend import translate
         ("NOT_FOUND", "Request for unknown model: 'tiny' has no available versions"),
     ],
 )
-def test_what_may_pass_is_unavailable(status: str, message: str):
+def test_what_may_pass_is_unavailable(status: str, message: str) -> None:
     error = translate(InferenceServerException(message, status=f"StatusCode.{status}"))
 
     assert isinstance(error, BackendUnavailable)
@@ -30,21 +30,21 @@ def test_what_may_pass_is_unavailable(status: str, message: str):
         ("UNIMPLEMENTED", "no such method"),
     ],
 )
-def test_what_will_happen_again_fails(status: str, message: str):
+def test_what_will_happen_again_fails(status: str, message: str) -> None:
     error = translate(InferenceServerException(message, status=f"StatusCode.{status}"))
 
     assert isinstance(error, BackendFailed)
     assert error.detail == f"Triton answered {status}: {message}."
 
 
-def test_an_error_of_the_client_itself_fails():
+def test_an_error_of_the_client_itself_fails() -> None:
     error = translate(InferenceServerException("the response has no output"))
 
     assert isinstance(error, BackendFailed)
     assert error.detail == "Triton answered without a status: the response has no output."
 
 
-def test_of_a_stack_trace_only_the_ends_are_kept():
+def test_of_a_stack_trace_only_the_ends_are_kept() -> None:
     message = "forward failed: in the interpreter\nTraceback\n  File x\nbuiltins.ValueError: too dark\n"
 
     error = translate(InferenceServerException(message, status="StatusCode.INTERNAL"))

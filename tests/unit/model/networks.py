@@ -1,16 +1,39 @@
 """Small networks that several tests share."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from service.model.config import NetworkConfig, SequenceConfig, VidTrConfig
 from service.model.factory import Network, build_network
+from service.model.layers import EncoderLayer
 from service.model.sequence import SequenceVidTr
 from service.model.vidtr import VidTr
 
-TINY = {
+
+class Sizes(TypedDict):
+    """What every network needs but its classes."""
+
+    height: int
+    width: int
+    frames: int
+    patch: int
+    depth: int
+    heads: int
+    dim: int
+    mlp_dim: int
+
+
+class Schedule(TypedDict, total=False):
+    """How a network pools, and what a schedule asks of the rest."""
+
+    frames: int
+    pooling: tuple[tuple[int, int], ...]
+    separable_layers: int
+
+
+TINY: dict[str, int] = {
     "height": 16,
     "width": 24,
     "frames": 6,
@@ -21,9 +44,9 @@ TINY = {
     "mlp_dim": 24,
     "classes": 4,
 }
-POOLED = {"pooling": ((0, 4), (2, 2))}
-HALVED = {"frames": 8, "pooling": ((0, 4), (1, 2))}
-RELEASED = {"pooling": ((0, 4), (1, 2)), "separable_layers": 2}
+POOLED: Schedule = {"pooling": ((0, 4), (2, 2))}
+HALVED: Schedule = {"frames": 8, "pooling": ((0, 4), (1, 2))}
+RELEASED: Schedule = {"pooling": ((0, 4), (1, 2)), "separable_layers": 2}
 
 
 def tiny_config(**changes: Any) -> VidTrConfig:
@@ -83,6 +106,11 @@ def tiny_sequence_network(*, seed: int = 0, **changes: Any) -> SequenceVidTr:
     network = sharp(tiny_sequence_config(**changes), seed=seed)
     assert isinstance(network, SequenceVidTr)
     return network
+
+
+def layers(network: Network) -> list[EncoderLayer]:
+    """The layers in order, with their type, which a `ModuleList` does not tell."""
+    return [layer for layer in network.encoder.layers if isinstance(layer, EncoderLayer)]
 
 
 def random_clips(network: Network, batch: int, *, seed: int = 0) -> Tensor:

@@ -59,7 +59,8 @@ def slow_separate(layer: SeparateProjectionAttention, x: Tensor, rows: Tensor | 
             for t in range(kept):
                 q, k, v = (qkv[b, t, :, i * DIM : (i + 1) * DIM][:, part] for i in range(3))
                 in_space[b, t, :, part] = torch.softmax(q @ k.T / CHANNELS**0.5, dim=-1) @ v
-    return layer.out_proj(in_space)
+    projected: Tensor = layer.out_proj(in_space)
+    return projected
 
 
 @pytest.mark.parametrize("keep", [None, 3])

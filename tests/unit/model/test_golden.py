@@ -1,5 +1,7 @@
 """The networks reproduce the authors' implementation on its own numbers."""
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor
@@ -24,7 +26,9 @@ def full(request: pytest.FixtureRequest) -> Golden:
 
 def compare(seen: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
     for key, tensor in expected.items():
-        torch.testing.assert_close(seen[key], tensor, atol=tolerance, rtol=0, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(
+            seen[key], tensor, atol=tolerance, rtol=0, msg=functools.partial("{}: {}".format, key)
+        )
 
 
 def test_the_released_parameter_names_and_shapes_are_ours(golden: Golden) -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.model import attention, pooling
+from service.model import attention, layers, pooling
 from service.model.factory import Network
 from service.model.pooling import TopKStd
 from service.model.sequence import BypassedLayer
 from tests.unit.model.golden import Golden, build, named
+from tests.unit.model.networks import layers as encoder_layers
 
 VIDTR, VANILLA, HYBRID, CVIDTR = "vidtr_t16_layerpos", "vanilla_t8", "hybrid_t8", "cvidtr_s"
 ALL = (VIDTR, VANILLA, HYBRID, CVIDTR)
@@ -70,12 +71,12 @@ def without_sorting(case: Case) -> None:
 
 def values_without_positions(case: Case) -> None:
     normed: list[Tensor] = []
-    project = attention.project
+    project = layers.project
 
     def project_again(x: Tensor, weight: Tensor, bias: Tensor, part: int) -> Tensor:
         return project(normed[-1] if part == 2 else x, weight, bias, part)
 
-    for layer in case.network.encoder.layers:
+    for layer in encoder_layers(case.network):
         layer.norm1.register_forward_hook(lambda _m, _i, output: normed.append(output))
     case.patch.setattr(attention, "project", project_again)
 

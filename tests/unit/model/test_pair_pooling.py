@@ -37,7 +37,8 @@ def slow_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def split(x: Tensor) -> Tensor:
-    return x.unflatten(3, (HEADS, -1)).permute(0, 3, 2, 1, 4)  # (B, R, P, d) -> (B, h, P, R, c)
+    heads: Tensor = x.unflatten(3, (HEADS, -1))
+    return heads.permute(0, 3, 2, 1, 4)  # (B, R, P, d) -> (B, h, P, R, c)
 
 
 def test_averages_are_those_of_neighboring_frames() -> None:

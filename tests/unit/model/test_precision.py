@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from service.contracts import Precision
 from service.model.layers import LayerNorm32, PatchEmbedding, softmax32
 from service.model.model_export import ExportModule
 from service.model.pooling import TopKStd
@@ -14,7 +15,7 @@ from service.model.presets import export_preset
 from service.model.triton_config import read_parameter
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALVES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def test_a_folded_embedding_takes_the_pixels_as_they_are() -> None:
@@ -29,7 +30,7 @@ def test_a_folded_embedding_takes_the_pixels_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("precision", HALVES)
-def test_only_norms_stay_in_float32(precision: str) -> None:
+def test_only_norms_stay_in_float32(precision: Precision) -> None:
     served = ExportModule(sharp(VARIANTS["released"]), precision)
     of_norms = {id(p) for m in served.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
     assert of_norms
@@ -55,7 +56,7 @@ def test_softmax_of_half_precision_scores_is_float32(dtype: torch.dtype) -> None
 
 @pytest.mark.parametrize("precision", HALVES)
 @pytest.mark.parametrize("variant", ["frame", "head and location", "released"])
-def test_pooling_chooses_by_maps_in_float32(variant: str, precision: str) -> None:
+def test_pooling_chooses_by_maps_in_float32(variant: str, precision: Precision) -> None:
     served = ExportModule(sharp(VARIANTS[variant]), precision).eval()
     seen: list[torch.dtype] = []
 
@@ -72,7 +73,7 @@ def test_pooling_chooses_by_maps_in_float32(variant: str, precision: str) -> Non
 
 @pytest.mark.parametrize("precision", HALVES)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_outputs_are_float32_and_close_to_those_of_float32(variant: str, precision: str) -> None:
+def test_outputs_are_float32_and_close_to_those_of_float32(variant: str, precision: Precision) -> None:
     network, clips = sharp(VARIANTS[variant], sharpness=1.0), random_uint8(VARIANTS[variant], 3)
     with torch.inference_mode():
         full, half = ExportModule(network).eval()(clips), ExportModule(network, precision).eval()(clips)

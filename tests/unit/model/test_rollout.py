@@ -1,24 +1,19 @@
 """Attention rollout against its definition, written out with loops."""
 
+import functools
 from typing import Any, get_args
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from service.model.attention import Attended
 from service.model.config import Selection
 from service.model.joint_attention import JointAttention
 from service.model.rollout import layer_flow, rollout
 from service.model.sequence import BypassedLayer, JointLayer, SequenceVidTr
-from tests.unit.model.networks import (
-    HALVED,
-    POOLED,
-    RELEASED,
-    random_clips,
-    tiny_network,
-    tiny_sequence_network,
-)
+from tests.unit.model.networks import HALVED, POOLED, RELEASED, random_clips, tiny_network, tiny_sequence_network
+from tests.unit.model.networks import layers as encoder_layers
 
 Matrix = list[list[float]]
 
@@ -117,7 +112,9 @@ def test_a_sequence_reports_the_rollout_of_its_own_maps(form: dict[str, Any]) ->
     network = tiny_sequence_network(**form)
     flows: list[list[tuple[Matrix, Matrix]]] = []
 
-    def on_attention(layer: BypassedLayer | JointLayer, arguments: tuple[Any, ...], output: Any) -> None:
+    def on_attention(
+        layer: BypassedLayer | JointLayer, _attention: nn.Module, arguments: tuple[Any, ...], output: Any
+    ) -> None:
         if isinstance(layer, BypassedLayer):
             rows = output.rows
             flows.append([slow_bypassed_flow(output.temporal[b], None if rows is None else rows[b]) for b in range(2)])
@@ -126,7 +123,8 @@ def test_a_sequence_reports_the_rollout_of_its_own_maps(form: dict[str, Any]) ->
             flows.append([(matrix, identity(layer.frames + 1)) for matrix in matrices])
 
     for layer in network.encoder.layers:
-        layer.self_attn.register_forward_hook(lambda _m, i, output, layer=layer: on_attention(layer, i, output))
+        assert isinstance(layer, BypassedLayer | JointLayer)
+        layer.self_attn.register_forward_hook(functools.partial(on_attention, layer))
     with torch.inference_mode():
         scores = network(random_clips(network, 2))
     for b in range(2):
@@ -143,7 +141,7 @@ def test_a_sequence_reports_the_rollout_of_its_own_maps(form: dict[str, Any]) ->
 def test_a_network_that_merges_pairs_reports_the_rollout_of_the_pair_means(method: str, qkv: str) -> None:
     network = tiny_network(pooling_method=method, qkv=qkv, **HALVED)
     seen: list[Attended] = []
-    for layer in network.encoder.layers:
+    for layer in encoder_layers(network):
         layer.self_attn.register_forward_hook(lambda _m, _i, output: seen.append(output))
     with torch.inference_mode():
         scores = network(random_clips(network, 1))
@@ -162,7 +160,7 @@ def test_a_network_that_merges_pairs_reports_the_rollout_of_the_pair_means(metho
 def test_without_a_temporal_class_row_the_mean_frame_row_is_reported(form: dict[str, Any]) -> None:
     network = tiny_network(**form)
     seen: list[Attended] = []
-    for layer in network.encoder.layers:
+    for layer in encoder_layers(network):
         layer.self_attn.register_forward_hook(lambda _m, _i, output: seen.append(output))
     with torch.inference_mode():
         scores = network(random_clips(network, 1))
@@ -177,7 +175,7 @@ def test_without_a_temporal_class_row_the_mean_frame_row_is_reported(form: dict[
 def test_the_network_reports_the_rollout_of_its_own_maps(selection: Selection, qkv: str) -> None:
     network = tiny_network(selection=selection, qkv=qkv, **POOLED)
     seen: list[Attended] = []
-    for layer in network.encoder.layers:
+    for layer in encoder_layers(network):
         layer.self_attn.register_forward_hook(lambda _m, _i, output: seen.append(output))
     with torch.inference_mode():
         scores = network(random_clips(network, 2))

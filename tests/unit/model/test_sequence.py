@@ -1,5 +1,6 @@
 """Properties of the networks on a sequence with one class token."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from service.model.joint_attention import JointAttention, joint_map
 from service.model.sequence import BypassedLayer, SequenceVidTr
 from tests.unit.model.networks import RELEASED, random_clips, tiny_sequence_network
 
-FORMS: dict[str, dict[str, Any]] = {"vanilla": {}, "hybrid": {"separable_layers": 2}, "released": RELEASED}
+FORMS: dict[str, Mapping[str, Any]] = {"vanilla": {}, "hybrid": {"separable_layers": 2}, "released": RELEASED}
 
 
 def class_tokens(network: SequenceVidTr, clips: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from service.model.config import Selection
 from service.model.layers import PatchEmbedding
 from service.model.vidtr import VidTr
-from tests.unit.model.networks import POOLED, VARIANTS, random_clips, sharp, tiny_config, tiny_network
+from tests.unit.model.networks import POOLED, VARIANTS, layers, random_clips, sharp, tiny_config, tiny_network
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -69,7 +69,7 @@ def test_without_pooling_every_frame_is_retained() -> None:
 @pytest.mark.parametrize("selection", get_args(Selection))
 def test_the_class_row_survives_pooling(selection: Selection) -> None:
     network = tiny_network(selection=selection, **POOLED)
-    layer = network.encoder.layers[0]
+    layer = layers(network)[0]
     layer.self_attn.register_forward_hook(lambda _m, _i, out: out._replace(tokens=torch.zeros_like(out.tokens)))
     torch.nn.init.zeros_(layer.linear2.weight)
     torch.nn.init.zeros_(layer.linear2.bias)
@@ -80,7 +80,7 @@ def test_the_class_row_survives_pooling(selection: Selection) -> None:
 
 def test_frame_selection_keeps_the_residual_rows_in_order_of_time() -> None:
     network = tiny_network(selection="frame", **POOLED)
-    layer = network.encoder.layers[0]
+    layer = layers(network)[0]
     layer.self_attn.register_forward_hook(lambda _m, _i, out: out._replace(tokens=torch.zeros_like(out.tokens)))
     torch.nn.init.zeros_(layer.linear2.weight)
     torch.nn.init.zeros_(layer.linear2.bias)
@@ -118,7 +118,7 @@ def test_positions_on_tokens_equal_the_same_table_built_into_the_tokens() -> Non
 
 def test_first_layer_positions_do_not_reach_the_residual_stream() -> None:
     network = tiny_network(positions="first_layer")
-    layer = network.encoder.layers[0]
+    layer = layers(network)[0]
     layer.self_attn.register_forward_hook(lambda _m, _i, out: out._replace(tokens=torch.zeros_like(out.tokens)))
     x = torch.randn(1, 7, 7, 16)
     assert torch.equal(layer(x, torch.randn(1, 7, 7, 16))[0], layer(x, None)[0])

@@ -48,7 +48,7 @@ def test_one_partition_has_the_keys_of_earlier_releases() -> None:
 
 @pytest.mark.parametrize("count", [2, 3, 12, MOST_PARTITIONS])
 def test_all_keys_of_a_partition_are_in_one_slot_and_partitions_divide_the_slots_evenly(count: int) -> None:
-    slots = []
+    slots: list[int] = []
     for keys in QueueAddress("redis://x", "vidtr", count).key_names():
         of_partition = {key_slot(key.encode()) for key in (keys.job("a"), keys.deadlines, keys.held("b"), keys.quotas)}
         assert len(of_partition) == 1

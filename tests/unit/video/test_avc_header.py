@@ -12,7 +12,7 @@ from unittest.mock import patch
 import av
 import pytest
 
-from service.video import probe
+from service.video import probe, source
 from service.video.avc_header import AvcHeader, read_header
 from service.video.probe import Probe, open_video
 from service.video.timeline import IndexUnreliable
@@ -55,7 +55,7 @@ def found(path: Path, *, fast_open: bool, every_frame: bool = False) -> tuple[Pr
 def opened_ways() -> Iterator[list[bool]]:
     """How often a container is opened, each time whether it is done lightly."""
     ways: list[bool] = []
-    opened = probe.open_upload
+    opened = source.open_upload
 
     def noted(*arguments: Any, fast_open: bool = False) -> Any:
         ways.append(fast_open)

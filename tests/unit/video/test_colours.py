@@ -38,7 +38,8 @@ def yuv(rgb: NDArray[Any], matrix: str, full: bool, bits: int) -> NDArray[Any]:
         codes = np.concatenate([luma[..., None] * top, difference * top + 128 * unit], axis=-1)
     else:
         codes = np.concatenate([(16 + 219 * luma[..., None]) * unit, (128 + 224 * difference) * unit], axis=-1)
-    return np.rint(codes)
+    rounded: NDArray[Any] = np.rint(codes)
+    return rounded
 
 
 def picture(matrix: str, full: bool, bits: int) -> av.VideoFrame:

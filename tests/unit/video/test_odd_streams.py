@@ -82,8 +82,8 @@ def stripes(number: int, width: int, height: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_interlaced_pictures_come_out_with_both_fields_woven(tmp_path: Path, suffix: str) -> None:
-    options = {"codec_options": {"x264-params": "interlaced=1:qp=4"}}
-    path = write_video(tmp_path / f"a.{suffix}", frames=60, draw=stripes, **options)
+    interlaced = {"x264-params": "interlaced=1:qp=4"}
+    path = write_video(tmp_path / f"a.{suffix}", frames=60, draw=stripes, codec_options=interlaced)
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).interlaced_frame
     answer, clips = decode(path, JobRequest(windows=1))

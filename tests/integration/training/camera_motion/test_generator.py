@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -119,10 +121,12 @@ def test_a_symmetry_applied_twice_is_none(table: Tensor) -> None:
     ],
     ids=["mirrored", "flipped", "transposed", "reversed"],
 )
-def test_a_changed_clip_moves_as_its_new_class_says(label: str, table: Tensor, change, bank: Tensor) -> None:  # type: ignore[no-untyped-def]
+def test_a_changed_clip_moves_as_its_new_class_says(
+    label: str, table: Tensor, change: Callable[[Tensor], Tensor], bank: Tensor
+) -> None:
     slow = Speeds(translation=(0.015, 0.02), zoom=(0.02, 0.03), roll=(0.02, 0.03))
 
-    def flow_of(wanted: str) -> np.ndarray:  # type: ignore[type-arg]
+    def flow_of(wanted: str) -> np.ndarray:
         camera = CameraMotion(bank, GeneratorConfig(degradation=False, speeds=slow), 5)
         return np.array(mean_flow(camera.batch(torch.full((24,), INDEX[wanted])).clips)) * [1, 1, 24, 24]
 
@@ -143,7 +147,7 @@ def test_the_codec_keeps_the_picture_and_changes_its_pixels(bank: Tensor) -> Non
 
 
 @pytest.mark.parametrize("make", [dead_leaves, colored_noise, glyphs])
-def test_procedural_textures_show_motion(make) -> None:  # type: ignore[no-untyped-def]
+def test_procedural_textures_show_motion(make: Callable[[int, np.random.Generator], np.ndarray]) -> None:
     tile = torch.from_numpy(make(192, np.random.default_rng(1))).permute(2, 0, 1)
     assert shows_motion(tile, share=0.4)
 

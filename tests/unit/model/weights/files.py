@@ -32,7 +32,12 @@ VIDTR = VidTrConfig(**SIZE)
 VANILLA = SequenceConfig(**SIZE)
 HYBRID = SequenceConfig(**SIZE, separable_layers=1)
 CVIDTR = SequenceConfig(**SIZE, separable_layers=2, pooling=((0, 3), (1, 2)))
-RELEASED = {"vidtr": VIDTR, "vanilla": VANILLA, "hybrid": HYBRID, "cvidtr": CVIDTR}
+RELEASED: dict[str, VidTrConfig | SequenceConfig] = {
+    "vidtr": VIDTR,
+    "vanilla": VANILLA,
+    "hybrid": HYBRID,
+    "cvidtr": CVIDTR,
+}
 
 
 def network(config: VidTrConfig | SequenceConfig, *, seed: int = 0) -> Network:

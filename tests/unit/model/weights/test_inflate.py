@@ -46,7 +46,7 @@ def golden_network(kind: str, meta: dict[str, Any]) -> Network:
         return network(VidTrConfig(**size, positions="first_layer"))
     # One pooling layer less than the file's, whose last layer pools: such logits cannot depend on the clip, and the
     # schedule changes no weight.
-    separable = {"cvidtr": {"separable_layers": 1, "pooling": ((0, 3),)}, "vanilla": {}}[kind]
+    separable: dict[str, Any] = {"cvidtr": {"separable_layers": 1, "pooling": ((0, 3),)}, "vanilla": {}}[kind]
     return network(SequenceConfig(**size, **separable))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from service.model.factory import build_network
 from service.model.weights.checkpoint import CheckpointError
 from service.model.weights.matching import CheckpointMismatch
 from service.model.weights.resizing import start_from
+from tests.unit.model.networks import Sizes
 
-COMMON = {"height": 32, "width": 32, "frames": 4, "patch": 8, "depth": 1, "heads": 2, "dim": 8, "mlp_dim": 8}
+COMMON: Sizes = {"height": 32, "width": 32, "frames": 4, "patch": 8, "depth": 1, "heads": 2, "dim": 8, "mlp_dim": 8}
 GRID = VidTrConfig(**COMMON, classes=5)
 SPATIAL = replace(GRID, class_tokens="spatial")
 SEQUENCE = SequenceConfig(**COMMON, classes=5)
@@ -34,7 +36,7 @@ def test_weights_that_fit_are_taken_bit_for_bit(config: VidTrConfig | SequenceCo
 
 @pytest.mark.parametrize("config", [GRID, SPATIAL, SEQUENCE], ids=["grid", "spatial", "sequence"])
 @pytest.mark.parametrize("change", [{"frames": 8}, {"frames": 2}, {"height": 64, "width": 64}], ids=str)
-def test_another_number_of_frames_or_size_runs(config: VidTrConfig | SequenceConfig, change: dict[str, int]) -> None:
+def test_another_number_of_frames_or_size_runs(config: VidTrConfig | SequenceConfig, change: dict[str, Any]) -> None:
     network = build_network(replace(config, **change)).eval()
     start_from(network, weights(config))
     size = network.config

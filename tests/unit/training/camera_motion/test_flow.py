@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.model.config import VidTrConfig
-from service.model.vidtr import VidTr
+from service.model.vidtr import GridLayer, VidTr
 from service.training.camera_motion.flow import UNIT, CameraFlowReader, flow_loss
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
 from service.training.camera_motion.initialize import initialize_for_motion
@@ -99,7 +99,7 @@ def test_unknown_flow_asks_for_nothing() -> None:
     target[0, 0, 0, 0] = UNIT
     flow = torch.zeros(1, 2, 4, 4, requires_grad=True)
     loss = flow_loss([flow], target)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert flow.grad is not None
     assert int((flow.grad != 0).sum()) == 4
     assert loss.item() == pytest.approx(0.75)
@@ -117,7 +117,9 @@ def test_the_start_for_motion_tells_the_direction_of_a_wave_before_any_training(
     )
     plain = VidTr(config)
     initialize_for_motion(plain, 0)
-    layer, hidden = plain.encoder.layers[0], []
+    layer = plain.encoder.layers[0]
+    hidden: list[Tensor] = []
+    assert isinstance(layer, GridLayer)
     layer.linear1.register_forward_hook(lambda module, given, result: hidden.append(result[0, 2:-1, 1:]))
     with torch.no_grad():
         for direction in (1.0, -1.0):
