@@ -28,8 +28,9 @@ from service.queue.scripts import Script
 
 # Payloads are sent in pieces of about this size: otherwise a 200-clip job would be in memory twice.
 PIPELINE_BYTES = 8 << 20
-# Clips of a job up to this size are sent with it, in one step.
-TOGETHER_BYTES = 1 << 20
+# Clips of a job up to this size are sent with it, in one step: a round trip less, but the script copies them once more,
+# which from about this size on costs Redis more than the round trip.
+TOGETHER_BYTES = 576 << 10
 # Share of its reservation's life that a clip lives before its job is accepted. Reservations are renewed when a third of
 # their life is over: nothing is ever in Redis that no reservation counts.
 UNACCEPTED_SHARE = 2 / 3
