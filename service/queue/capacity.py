@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import SystemRandom
@@ -98,10 +99,23 @@ def retry_after(excess: float, ahead: float, per_s: float | None) -> float:
     return max(1.0, excess / per_s) + _random.uniform(0.0, spread)
 
 
+def _counts(members: Iterable[bytes]) -> Counter[str]:
+    """What these reservations add up to, as the scripts count it."""
+    counts: Counter[str] = Counter()
+    for member in members:
+        holder, job_class, clips, clip_bytes, model = member.decode().split(":", 4)
+        size = int(clips) * int(clip_bytes)
+        counts.update({"members": 1, "bytes": size, f"{job_class}:{model}": int(clips)})
+        if caller := holder.partition("x")[2]:
+            counts.update({f"@{caller}": size, f"@{caller}:{model}": int(clips)})
+    return counts
+
+
 class QueueCapacity:
     """Reservations of one installation. Methods raise QueueUnavailable when Redis cannot be reached."""
 
     def __init__(self, redis: Redis, keys: RedisKeys, limits: CapacityConfig) -> None:
+        self._redis = redis
         self._keys = keys
         self._prefixes = KeyPrefixes(keys)
         self._limits = limits
@@ -243,6 +257,13 @@ class QueueCapacity:
         """Count anew what is reserved; returns how many counts were wrong, which none should be."""
         keys = {"reservations": self._keys.reservations, "counts": self._keys.reservation_counts}
         with translate_redis_errors():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.zrange(keys["reservations"], 0, -1)
+            pipe.hgetall(keys["counts"])
+            members, counts = await pipe.execute()
+            # Counted here, because Redis would serve nobody else meanwhile.
+            if _counts(members) == Counter({name.decode(): int(value) for name, value in counts.items()}):
+                return 0
             return int(await self._audit(keys=keys, args={}))
 
     async def renew(self, reservations: Iterable[Reservation]) -> None:

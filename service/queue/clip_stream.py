@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,6 @@ class ClipStream:
         self._renew_lease = Script(redis, "renew_lease")
         self._dismiss = Script(redis, "dismiss")
         self._leave = Script(redis, "leave_group")
-        self._delete_idle = Script(redis, "delete_idle_consumers")
 
     def _streams(self, routes: Iterable[str]) -> dict[str, tuple[str, JobClass]]:
         return {self._keys.clips(route, job_class): (route, job_class) for route in routes for job_class in JobClass}
@@ -224,16 +224,22 @@ class ClipStream:
 
     async def leave(self, routes: Iterable[str]) -> None:
         """Delete this worker's consumer, unless it still holds entries."""
-        await self._of_each(self._leave, routes, {"name": self.consumer})
+        for key in self._streams(routes):
+            await self._delete_consumer(key, self.consumer)
 
     async def tidy(self, routes: Iterable[str], idle_s: float) -> None:
         """Delete the consumers of lost workers: idle for `idle_s` and without entries."""
-        await self._of_each(self._delete_idle, routes, {"idle_ms": int(idle_s * 1000)})
-
-    async def _of_each(self, script: Script, routes: Iterable[str], args: dict[str, Any]) -> None:
         for key in self._streams(routes):
-            with translate_redis_errors():
-                await script(keys={"stream": key}, args={"group": GROUP, **args})
+            # Not in a script: as much work as there are consumers, and a script would take ten times as long.
+            with translate_redis_errors(), contextlib.suppress(ResponseError):
+                consumers: Any = await self._redis.xinfo_consumers(key, GROUP)
+                for consumer in consumers:
+                    if consumer["idle"] > idle_s * 1000 and not consumer["pending"]:
+                        await self._delete_consumer(key, consumer["name"].decode())
+
+    async def _delete_consumer(self, stream: str, name: str) -> None:
+        with translate_redis_errors():
+            await self._leave(keys={"stream": stream}, args={"group": GROUP, "name": name})
 
     def _by_stream(self, entries: Iterable[ClipEntry]) -> dict[str, list[ClipEntry]]:
         grouped: defaultdict[str, list[ClipEntry]] = defaultdict(list)

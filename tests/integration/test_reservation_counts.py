@@ -71,7 +71,8 @@ async def test_whatever_is_reserved_and_released_in_whatever_order_is_counted_ri
     assert await redis.zrange(keys.reserved, 0, -1) == await redis.zrange(keys.reservations, 0, -1)
     for one in held:
         await capacity.release(one)
-    assert not await redis.exists(keys.reservation_counts, keys.reservations, keys.reserved)
+    assert not await redis.exists(keys.reservations, keys.reserved)
+    assert {*((await redis.hgetall(keys.reservation_counts)).values())} == {b"0"}
 
 
 async def test_capacity_that_lapses_is_counted_no_longer_a_hundred_at_a_time(

@@ -19,9 +19,11 @@ local function fields_of_counts(member, add)
     add('@' .. one.caller .. ':' .. one.model, one.clips)
   end
 end
+-- Counts of callers go when they are 0: there may be any number of callers. Their names begin with an @.
 local function count(counts, member, sign)
   fields_of_counts(member, function(field, amount)
-    if redis.call('HINCRBY', counts, field, sign * amount) == 0 then redis.call('HDEL', counts, field) end
+    local left = redis.call('HINCRBY', counts, field, sign * amount)
+    if left == 0 and field:byte() == 64 then redis.call('HDEL', counts, field) end
   end)
 end
 local function reserve(reservations, counts, reserved, member, lapses)
@@ -49,7 +51,7 @@ local function recount(reservations, counts)
   end
   local found = redis.call('HGETALL', counts)
   for i = 1, #found, 2 do
-    if not right[found[i]] then
+    if not right[found[i]] and found[i + 1] ~= '0' then
       wrong = wrong + 1
       redis.call('HDEL', counts, found[i])
     elseif tonumber(found[i + 1]) == right[found[i]] then
