@@ -89,8 +89,9 @@ def helped(log: Path) -> Iterator[tuple[ServerProcess, psutil.Process]]:
     """A server, and the helper it has started."""
     server = python(PARENT, log, STUBBORN)
     server.start()
-    server.wait_until(lambda: log.read_bytes().count(b"up") == 2, 60)
-    helper = psutil.Process(int(log.read_text().split()[0]))
+    # Its number, and a word of each of them, in the order in which they came to run.
+    server.wait_until(lambda: len(log.read_text().split()) == 3, 60)
+    helper = psutil.Process(int(next(filter(str.isdigit, log.read_text().split()))))
     yield server, helper
     server.stop(grace_s=0)
     if helper.is_running():
