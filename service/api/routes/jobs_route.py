@@ -64,8 +64,9 @@ async def list_jobs(
 )
 async def get_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> JobStatus:
     """State and progress of a job; `result` once it succeeded, `error` once it failed or expired."""
-    await state.stores.of(job_id).check_owner(job_id, caller.may_read)
-    return await state.stores.of(job_id).status(job_id)
+    store = state.stores.of(job_id)
+    await store.check_owner(job_id, caller.may_read)
+    return await store.status(job_id)
 
 
 @router.get(
@@ -94,8 +95,9 @@ async def follow_job(
             "Last-Event-ID is not the id of an event. Send the id of the last event received, or none.",
             actual=last_event_id,
         )
-    await state.stores.of(job_id).check_owner(job_id, caller.may_read)
-    job = await state.stores.of(job_id).status(job_id)
+    store = state.stores.of(job_id)
+    await store.check_owner(job_id, caller.may_read)
+    job = await store.status(job_id)
     if last_event_id is not None and await state.event_stream.ended(job_id, last_event_id):
         return Response(status_code=204)
     return EventSourceResponse(state.event_stream.follow(job, last_event_id, caller.identity), headers=STREAM_HEADERS)
@@ -110,7 +112,8 @@ async def follow_job(
 )
 async def delete_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> None:
     """Drop what is left of the job's work and erase its result, clips and Idempotency-Key; repeating it is harmless."""
-    await state.stores.of(job_id).check_owner(job_id, caller.may_erase)
+    store = state.stores.of(job_id)
+    await store.check_owner(job_id, caller.may_erase)
     await state.cache.forget(job_id)
-    if await state.stores.of(job_id).cancel(job_id):
+    if await store.cancel(job_id):
         metrics.JOBS.labels(JobState.CANCELLED).inc()
