@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from service.periodic import Periodic
 from service.queue.backlog import Backlog, backlogs
 from service.queue.connection import translate_redis_errors
 from service.queue.live_models import LiveModels
-from service.queue.partitions import Partition, PerPartition
+from service.queue.partitions import Partition, PerPartition, ask_all
 from service.queue.write_probe import check_writable
 from service.telemetry import metrics
 
@@ -95,15 +94,10 @@ class QueueSampler:
 
     async def _of_partitions(self) -> Sequence[_Sample]:
         """Those of the partitions that can be reached. Raises QueueUnavailable where none can."""
-        if len(self._partitions) == 1:
-            return [await self._of(self._partitions[0])]
-        found = await asyncio.gather(*map(self._of, self._partitions), return_exceptions=True)
-        for problem in found:
-            if isinstance(problem, BaseException) and not isinstance(problem, QueueUnavailable):
-                raise problem
+        found = await ask_all(self._partitions, self._of)
         samples = [sample for sample in found if isinstance(sample, _Sample)]
         if not samples:
-            raise next(problem for problem in found if isinstance(problem, BaseException))
+            raise next(problem for problem in found if isinstance(problem, QueueUnavailable))
         return samples
 
     async def _of(self, partition: Partition) -> _Sample:

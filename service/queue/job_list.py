@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from service.contracts import JobState, JobSummary
-from service.errors import InvalidOption
+from service.errors import InvalidOption, QueueUnavailable
 from service.queue.connection import translate_redis_errors
-from service.queue.partitions import Partition, PerPartition
+from service.queue.partitions import Partition, PerPartition, ask_all
 
 Read = TypeVar("Read")
 
@@ -60,14 +59,12 @@ class JobList:
         return Page(jobs, places[limit - 1] if len(places) > limit else None)
 
     async def _in_all(self, read: Callable[[Partition], Coroutine[Any, Any, Read]]) -> list[Read]:
-        if len(self._partitions) == 1:
-            return [await read(self._partitions[0])]
-        # None is left running: its failure would be nobody's.
-        replies = await asyncio.gather(*map(read, self._partitions), return_exceptions=True)
-        for reply in replies:
-            if isinstance(reply, BaseException):
+        replies: list[Read] = []
+        for reply in await ask_all(self._partitions, read):
+            if isinstance(reply, QueueUnavailable):
                 raise reply
-        return [reply for reply in replies if not isinstance(reply, BaseException)]
+            replies.append(reply)
+        return replies
 
 
 async def _places(partition: Partition, owner: str, before: str, count: int) -> list[str]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from binascii import crc_hqx
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 from uuid import uuid4
 
 from redis.asyncio import Redis
 
+from service.errors import QueueUnavailable
 from service.queue.connection import SOCKET_TIMEOUT_S, connect
 from service.queue.redis_keys import RedisKeys
 from service.redis_url import hash_tag, prefix_of_keys
@@ -177,6 +178,22 @@ async def close(partitions: Iterable[Partition]) -> None:
     """Close the clients."""
     for partition in partitions:
         await partition.redis.aclose()
+
+
+async def ask_all(
+    parts: Sequence[Item], ask: Callable[[Item], Coroutine[Any, Any, Other]]
+) -> list[Other | QueueUnavailable]:
+    """The reply of each part, or why it cannot be reached, once all have replied. Raises every other error."""
+    if len(parts) == 1:
+        return [await ask(parts[0])]
+    # None is left running: its failure would reach no caller.
+    replies = await asyncio.gather(*map(ask, parts), return_exceptions=True)
+    found: list[Other | QueueUnavailable] = []
+    for reply in replies:
+        if isinstance(reply, BaseException) and not isinstance(reply, QueueUnavailable):
+            raise reply
+        found.append(reply)
+    return found
 
 
 class Independently:
