@@ -14,6 +14,7 @@ from service.inference.threads import SPIN
 from service.inference.triton_access import restrictions
 from service.local.process import LocalServerError, ServerProcess, free_ports
 from service.local.triton_install import is_installed, library_path, server_binary
+from service.local.triton_memory import SharedRegions
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
@@ -73,6 +74,7 @@ class LocalTriton:
         self._key = key
         self._operators = operators
         self._ports = free_ports(3)
+        self.regions = SharedRegions(f"vidtr_triton_{os.getpid()}_{self._ports[0]}_")
         self._server: ServerProcess | None = None
 
     @property
@@ -108,7 +110,11 @@ class LocalTriton:
     def stop(self) -> int | None:
         """Let requests finish, then end; the exit status, or None when it did not run."""
         server, self._server = self._server, None
-        return None if server is None else server.stop(_STOP_GRACE_S)
+        if server is None:
+            return None
+        status = server.stop(_STOP_GRACE_S)
+        self.regions.remove()
+        return status
 
     def _command(self) -> list[str]:
         grpc, http_, metrics = self._ports
@@ -127,6 +133,7 @@ class LocalTriton:
         }
         # TorchScript tells Triton nothing that a configuration lacks, and asking for it doubles the time to start.
         flags = ["--disable-auto-complete-config"]
+        flags += [f"--backend-config=python,{option}" for option in self.regions.options()]
         if self._explicit:
             flags += ["--model-control-mode=explicit", "--load-model=*"]
         if self._key is not None:

@@ -19,7 +19,7 @@ from service.queue.scripts import source
 from testing.factories import decoded, record, spec
 from tests.fixtures.keyspace import miscounted
 from tests.fixtures.replies import mapping, members, with_scores
-from tests.integration.conftest import give_up
+from tests.integration.conftest import TIMES, give_up
 from tests.integration.test_capacity import limits
 
 SPEC = spec()
@@ -186,6 +186,23 @@ async def test_a_job_is_let_go_when_it_ends_and_held_again_by_a_replay(
         [(member, deadline)] = with_scores(await redis.zrange(keys.held(reservation.digest), 0, -1, withscores=True))
         assert (member, deadline) == (held[0][0], await redis.zscore(keys.deadlines, job.id))
         assert 0 < await redis.ttl(keys.held(reservation.digest))
+
+
+async def test_a_replay_does_not_shorten_the_life_of_what_its_caller_holds(
+    redis: Redis, keys: RedisKeys, store: JobStore, dead: DeadLetters
+) -> None:
+    job = record()
+    reservation = of("a", job.id, 1)
+    await store.put_payloads(job.id, bytes(SPEC.clip_bytes), SPEC.clip_bytes)
+    await store.accept(job, reservation=reservation)
+    await give_up(dead, job)
+    held, longer = keys.held(reservation.digest), int(10 * TIMES.payload_ttl_s)
+    await redis.zadd(held, {f"another:1:{SPEC.clip_bytes}:tiny": time.time() + longer})
+    await redis.expire(held, longer)
+
+    assert await dead.replay(job.id) == 1
+
+    assert await redis.ttl(held) > TIMES.payload_ttl_s
 
 
 async def test_the_sums_of_many_jobs_of_a_caller_are_kept_for_a_millisecond_for_twenty_jobs(

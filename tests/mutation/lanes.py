@@ -93,7 +93,7 @@ class Lanes:
         running: dict[int, _Lane] = {}
         # One process has no mutant: where a test fails in it, it is not the mutants that tests fail by.
         for mutant in (None, *self._mutants):
-            if len(running) == LANES:
+            while len(running) >= LANES:
                 self._reap(running)
             texts = {script.text for script in mutant.piece.scripts} if mutant else set()
             chosen = [item for item in items if mutant is None or self._uses[item.nodeid] & texts]

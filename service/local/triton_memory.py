@@ -1,0 +1,37 @@
+"""The shared memory between a local Triton and the processes that run its models."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+SHM = Path("/dev/shm")  # noqa: S108 - not for temporary files
+REGION_BYTES = 32 * 2**20
+"""of each model instance: room for a batch of 16 clips of full size with its answers"""
+_ROOM_FOR_REGIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRegions:
+    """The regions of one server: their names begin with `prefix`, which no other server has."""
+
+    prefix: str
+    folder: Path = SHM
+
+    def options(self) -> list[str]:
+        """Options of Triton's Python backend.
+
+        A region that grows is mapped anew while other threads may hold a lock inside, which now and then ends the whole
+        server (`boost::interprocess::lock_exception`): it is as large as a batch needs from the start. Where shared
+        memory is scarce, as in a container with Docker's 64 MB, it begins small, since a server that starts is better.
+        """
+        options = [f"shm-region-prefix-name={self.prefix}"]
+        if self.folder.is_dir() and shutil.disk_usage(self.folder).free >= _ROOM_FOR_REGIONS * REGION_BYTES:
+            options.append(f"shm-default-byte-size={REGION_BYTES}")
+        return options
+
+    def remove(self) -> None:
+        """Remove what a server that was killed has left: it would stay, and take memory, until the next boot."""
+        for region in self.folder.glob(f"{self.prefix}*"):
+            region.unlink(missing_ok=True)
