@@ -13,6 +13,7 @@ from service.queue.fleet import Fleet
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
 from testing.factories import spec
+from tests.fixtures.replies import mapping
 
 SPEC = spec()
 STATES: tuple[BreakerState, ...] = ("closed", "half_open", "open")
@@ -27,6 +28,10 @@ def status(worker: str, breaker: BreakerState = "closed", rate: float = 0.0) -> 
         retry_in_s=1.5,
         clips_per_s={"tiny": rate} if rate else {},
     )
+
+
+async def sums(redis: Redis, keys: RedisKeys) -> dict[str, int]:
+    return {name.decode(): int(value) for name, value in mapping(await redis.hgetall(keys.fleet_sums)).items()}
 
 
 async def announced_by_the_release_before(redis: Redis, keys: RedisKeys, said: WorkerStatus, spec: ModelSpec) -> None:
@@ -51,6 +56,31 @@ async def test_however_workers_come_and_go_the_sums_are_those_over_the_live_ones
         _, fleet = await directory.live()
         assert dict(fleet.sums) == dict(Fleet.of(live.values()).sums)
     assert sorted(await directory.workers(), key=lambda worker: worker.worker) == [live[name] for name in sorted(live)]
+
+
+async def test_an_announcement_changes_the_sums_in_its_own_step(
+    directory: ModelDirectory, redis: Redis, keys: RedisKeys
+) -> None:
+    for said in (status("a"), status("a", "open"), status("b")):
+        await directory.announce([SPEC], said, 60)
+    assert await sums(redis, keys) == Fleet.of([status("a", "open"), status("b")]).sums
+    await directory.withdraw("a")
+    assert await sums(redis, keys) == Fleet.of([status("b")]).sums
+
+
+async def test_a_worker_that_never_announced_itself_may_be_withdrawn(directory: ModelDirectory) -> None:
+    await directory.announce([SPEC], status("a"), 60)
+    await directory.withdraw("stranger")
+    assert len((await directory.live())[1]) == 1
+
+
+async def test_a_worker_whose_engine_answers_does_not_prolong_what_others_said_of_theirs(
+    directory: ModelDirectory, redis: Redis, keys: RedisKeys
+) -> None:
+    await directory.announce([SPEC], status("a", "open"), 60)
+    await redis.expire(keys.fleet_retries, 10)
+    await directory.announce([SPEC], status("b"), 60)
+    assert 0 < await redis.ttl(keys.fleet_retries) <= 10
 
 
 async def test_workers_that_fall_silent_leave_the_sums_a_hundred_at_a_time(

@@ -10,12 +10,12 @@ from structlog.testing import capture_logs
 
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, QueueFull
+from service.queue import scripts
 from service.queue.capacity import QueueCapacity, Reservation
 from service.queue.codec import Outcome
 from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
-from service.queue.scripts import source
 from testing.factories import decoded, record, spec
 from tests.fixtures.keyspace import miscounted
 from tests.fixtures.replies import mapping, members, with_scores
@@ -210,7 +210,7 @@ async def test_the_sums_of_many_jobs_of_a_caller_are_kept_for_a_millisecond_for_
 ) -> None:
     # Within one script no time passes.
     look = redis.register_script(
-        source("include/held_jobs")
+        scripts.source("include/held_jobs")
         + """
         local clips, bytes = held_jobs(KEYS[1], KEYS[2], KEYS[3], ARGV[1], 'tiny')
         return {clips, bytes, redis.call('PTTL', KEYS[2]), redis.call('HGETALL', KEYS[2])}"""

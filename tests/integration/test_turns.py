@@ -63,6 +63,18 @@ async def test_a_process_that_stands_still_loses_the_turn_and_knows_it(
     assert not await still.mine()
 
 
+async def test_a_process_that_lost_the_turn_does_not_end_that_of_another(
+    redis: Redis, keys: RedisKeys, hands: Hands
+) -> None:
+    still, other, third = turns(redis, keys, 3, every_s=0.05)
+    assert await still.mine()
+    await asyncio.sleep(LIFE_INTERVALS * 0.05 + 0.05)
+    assert await other.mine()
+    await redis.expire(keys.turn("chore"), 60)
+    await still.end()
+    assert not await third.mine()
+
+
 async def test_a_process_whose_turn_it_is_not_asks_again_when_it_would_end(
     redis: Redis, keys: RedisKeys, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,8 +95,8 @@ class Lanes:
         for mutant in (None, *self._mutants):
             while len(running) >= LANES:
                 self._reap(running)
-            texts = {script.text for script in mutant.piece.scripts} if mutant else set()
-            chosen = [item for item in items if mutant is None or self._uses[item.nodeid] & texts]
+            text = mutant.piece.text if mutant else ""
+            chosen = [item for item in items if any(text in used for used in self._uses[item.nodeid])]
             self._fork(mutant, chosen, running)
         while running:
             self._reap(running)
