@@ -35,14 +35,31 @@ def probabilities(logits: Array, activation: Activation) -> Array:
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
-def ranked(scores: Array, labels: Sequence[str], top_k: int, min_score: float) -> tuple[Prediction, ...]:
-    """The best `top_k` of `[K]` scores that reach `min_score`, best first; equal scores keep the label order."""
-    order = np.argsort(-scores, kind="stable")[:top_k]
+def ranked(
+    scores: Array, labels: Sequence[str], top_k: int, min_score: float, thresholds: Sequence[float] = ()
+) -> tuple[Prediction, ...]:
+    """The best `top_k` of `[K]` scores that reach `min_score`, best first; equal scores keep the label order.
+
+    With `thresholds`, one for each label, those that pass theirs come first: a score is high or low only beside it.
+    """
+    passes = scores >= np.asarray(thresholds) if thresholds else np.zeros(len(scores), dtype=bool)
+    order = np.lexsort((-scores, ~passes))[:top_k]
     return tuple(
-        Prediction(label=labels[i], index=int(i), score=round(float(scores[i]), SCORE_DIGITS))
+        Prediction(
+            label=labels[i],
+            index=int(i),
+            score=round(float(scores[i]), SCORE_DIGITS),
+            threshold=thresholds[i] if thresholds else None,
+            passes=bool(passes[i]) if thresholds else None,
+        )
         for i in order
         if scores[i] >= min_score
     )
+
+
+def abstains(scores: Array, thresholds: Sequence[float]) -> bool | None:
+    """Whether none of `[K]` scores reaches its threshold; None where there are no thresholds."""
+    return not bool((scores >= np.asarray(thresholds)).any()) if thresholds else None
 
 
 def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: float) -> JobResult:
@@ -64,17 +81,19 @@ def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: floa
         WindowResult(
             start_s=_rounded(window.start_s),
             end_s=_rounded(window.end_s),
-            predictions=ranked(by_window[w], spec.labels, request.top_k, request.min_score),
+            predictions=ranked(by_window[w], spec.labels, request.top_k, request.min_score, spec.thresholds),
             attention=_attention(window, scores[w * decoded.crops : (w + 1) * decoded.crops], request.attention),
+            abstained=abstains(by_window[w], spec.thresholds),
         )
         for w, window in enumerate(decoded.windows)
     )
+    overall = by_view.mean(axis=0)
     return JobResult(
         id=record.id,
         model=ModelRef(name=spec.name, version=spec.version, trained=spec.trained, weights_sha256=spec.weights_sha256),
         coverage=_rounded(decoded.coverage),
         video=decoded.video,
-        predictions=ranked(by_view.mean(axis=0), spec.labels, request.top_k, request.min_score),
+        predictions=ranked(overall, spec.labels, request.top_k, request.min_score, spec.thresholds),
         windows=windows,
         timings_ms=Timings(
             upload=round(record.upload_ms, 3),
@@ -84,6 +103,7 @@ def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: floa
             total=round(max(0.0, finished_at - record.created_at) * 1000, 3),
         ),
         warnings=(*decoded.warnings, *model_warnings(spec)),
+        abstained=abstains(overall, spec.thresholds),
     )
 
 

@@ -273,6 +273,12 @@ class Prediction(WireModel):
     label: str
     index: int
     score: float
+    threshold: float | None = Field(
+        None, description="score from which on the label holds; absent where the model gives none"
+    )
+    passes: bool | None = Field(
+        None, description="whether the label holds: its score is at least its threshold; absent without one"
+    )
 
 
 class FrameAttention(WireModel):
@@ -293,6 +299,9 @@ class WindowResult(WireModel):
     end_s: float
     predictions: tuple[Prediction, ...]
     attention: tuple[FrameAttention, ...] | None = Field(None, description="null with `attention=none`")
+    abstained: bool | None = Field(
+        None, description="whether no label of the model holds in this window; absent where the model has no thresholds"
+    )
 
 
 class ModelRef(WireModel):
@@ -326,6 +335,10 @@ class JobResult(WireModel):
     windows: tuple[WindowResult, ...]
     timings_ms: Timings
     warnings: tuple[AnswerWarning, ...] = ()
+    abstained: bool | None = Field(
+        None,
+        description="whether no label of the model holds for the whole video; absent where the model has no thresholds",
+    )
 
 
 class JobSummary(WireModel):

@@ -19,6 +19,9 @@ class ModelInfo(BaseModel):
     weights_sha256: str
     activation: Activation
     labels: tuple[str, ...]
+    thresholds: tuple[float, ...] = Field(
+        (), description="of each label the score from which on it holds; empty where the model gives none"
+    )
     frames: int = Field(description="frames sampled per window")
     frame_step: int = Field(description="distance of sampled frames, in frames of the reference rate")
     reference_fps: float

@@ -5,6 +5,9 @@ export interface Prediction {
   label: string;
   index: number;
   score: number;
+  /** Score from which on the label holds, and whether it does; models without thresholds give neither. */
+  threshold?: number;
+  passes?: boolean;
 }
 
 export interface FrameAttention {
@@ -24,6 +27,8 @@ export interface Window {
   end_s: number;
   predictions: Prediction[];
   attention?: FrameAttention[];
+  /** Whether no label holds in this window. */
+  abstained?: boolean;
 }
 
 export interface Warning {
@@ -40,6 +45,8 @@ export interface Result {
   windows: Window[];
   timings_ms: Record<string, number>;
   warnings: Warning[];
+  /** Whether no label holds for the whole video. */
+  abstained?: boolean;
 }
 
 export interface Job {

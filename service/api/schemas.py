@@ -51,17 +51,19 @@ RESULT_EXAMPLE: dict[str, Any] = {
         "rotation": 0,
         "frames_decoded": 29,
     },
-    "predictions": [{"label": "pan_left", "index": 1, "score": 0.93}],
+    "predictions": [{"label": "pan_left", "index": 1, "score": 0.93, "threshold": 0.41, "passes": True}],
     "windows": [
         {
             "start_s": 0.0,
             "end_s": 1.0,
-            "predictions": [{"label": "pan_left", "index": 1, "score": 0.93}],
+            "predictions": [{"label": "pan_left", "index": 1, "score": 0.93, "threshold": 0.41, "passes": True}],
             "attention": [{"time_s": 0.0, "frame": 0, "score": 0.11, "retention": 1.0}],
+            "abstained": False,
         }
     ],
     "timings_ms": {"upload": 1.2, "decode": 38.0, "queue": 0.9, "inference": 21.0, "total": 64.0},
     "warnings": [],
+    "abstained": False,
 }
 
 # In OpenAPI 3.1 the schema of an event stream is that of each event; `data` is JSON.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from typing import Any
 
 from service.contracts import JobStatus, ModelSpec
@@ -34,8 +35,12 @@ class ResultCache:
         return self._life_s > 0
 
     def key(self, owner: str, spec: ModelSpec, fingerprint: str) -> str:
-        """The cache key of an upload. Each owner has entries of its own: no caller learns what another has sent."""
-        text = "\n".join((owner, spec.name, spec.version, spec.weights_sha256, fingerprint))
+        """The cache key of an upload. Each owner has entries of its own: no caller learns what another has sent.
+
+        An answer says which labels pass, so that it is good for the thresholds it was made with and no others.
+        """
+        thresholds = [json.dumps(spec.thresholds)] if spec.thresholds else []
+        text = "\n".join((owner, spec.name, spec.version, spec.weights_sha256, fingerprint, *thresholds))
         digest = hashlib.sha256(text.encode()).hexdigest()
         return self._partitions.home(digest).keys.result_cache(digest)
 

@@ -58,7 +58,7 @@ async def test_erasing_a_job_erases_its_place(redis: Redis, keys: RedisKeys, sto
     assert await redis.exists(same) == 0
 
 
-def test_owner_model_version_weights_and_upload_each_have_a_place_of_their_own(
+def test_owner_model_version_weights_thresholds_and_upload_each_have_a_place_of_their_own(
     redis: Redis, keys: RedisKeys, store: JobStore
 ) -> None:
     found = cache(redis, keys, store)
@@ -68,6 +68,8 @@ def test_owner_model_version_weights_and_upload_each_have_a_place_of_their_own(
         found.key("alice", spec(name="other"), "a"),
         found.key("alice", spec(version="2"), "a"),
         found.key("alice", spec(weights_sha256="1" * 64), "a"),
+        found.key("alice", spec(activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.5)), "a"),
+        found.key("alice", spec(activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.6)), "a"),
         found.key("alice", spec(), "b"),
     }
-    assert len(places) == 6
+    assert len(places) == 8

@@ -94,6 +94,46 @@ def test_equal_scores_keep_the_order_of_the_labels() -> None:
     assert [p.index for p in ranked(np.full(4, 0.25), LABELS, 4, 0.0)] == [0, 1, 2, 3]
 
 
+def test_labels_that_pass_their_threshold_come_first_even_in_a_list_of_one() -> None:
+    values, thresholds = np.array([0.5, 0.4, 0.3, 0.1]), (0.6, 0.3, 0.2, 0.2)
+    found = ranked(values, LABELS, 4, 0.0, thresholds)
+    assert [(p.label, p.threshold, p.passes) for p in found] == [
+        ("pan_left", 0.3, True),
+        ("pan_right", 0.2, True),
+        ("static", 0.6, False),
+        ("zoom_in", 0.2, False),
+    ]
+    assert [p.label for p in ranked(values, LABELS, 1, 0.0, thresholds)] == ["pan_left"]
+
+
+def test_a_score_equal_to_its_threshold_passes() -> None:
+    job = record(spec=spec(activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.5)))
+    result = aggregate(job, [scores((0.0, -1.0, -1.0, -1.0))], job.created_at)
+    assert [p.label for p in result.predictions if p.passes] == ["static"]
+
+
+def test_a_model_abstains_where_no_label_passes_whatever_the_caller_leaves_out() -> None:
+    thresholds = (0.9, 0.9, 0.9, 0.9)
+    unsure, sure = scores((2.0, 0.0, 0.0, 0.0)), scores((5.0, 0.0, 0.0, 0.0))
+    job = record(
+        spec=spec(activation="sigmoid", thresholds=thresholds),
+        decoded=decoded(windows=2),
+        request=JobRequest(min_score=0.999),
+    )
+    result = aggregate(job, [unsure, sure], job.created_at)
+    assert [window.abstained for window in result.windows] == [True, False]
+    assert not result.abstained, "0.937 on average"
+    assert aggregate(job, [unsure, unsure], job.created_at).abstained
+
+
+def test_a_model_without_thresholds_says_nothing_of_passing() -> None:
+    job = record(spec=spec(activation="sigmoid"))
+    said = aggregate(job, [scores((-9.0, -9.0, -9.0, -9.0))], job.created_at).model_dump(exclude_none=True)
+    assert "abstained" not in said
+    assert "abstained" not in said["windows"][0]
+    assert set(said["predictions"][0]) == {"label", "index", "score"}
+
+
 def test_an_untrained_model_warns() -> None:
     job = record(spec=spec(trained=False))
     assert [w.code for w in aggregate(job, [scores()], job.created_at).warnings] == ["untrained_model"]
