@@ -13,6 +13,7 @@ from service.contracts import (
     ClipScores,
     FrameAttention,
     JobRecord,
+    JobRequest,
     JobResult,
     ModelRef,
     ModelSpec,
@@ -36,14 +37,20 @@ def probabilities(logits: Array, activation: Activation) -> Array:
 
 
 def ranked(
-    scores: Array, labels: Sequence[str], top_k: int, min_score: float, thresholds: Sequence[float] = ()
+    scores: Array,
+    labels: Sequence[str],
+    top_k: int,
+    min_score: float,
+    thresholds: Sequence[float] = (),
+    qualifiers: Sequence[str] = (),
 ) -> tuple[Prediction, ...]:
     """The best `top_k` of `[K]` scores that reach `min_score`, best first; equal scores keep the label order.
 
-    With `thresholds`, one for each label, those that pass theirs come first: a score is high or low only beside it.
+    With `thresholds`, one for each label, those that pass theirs come first, because a score is high or low only beside
+    it; of these the `qualifiers` last, which are no answer by themselves.
     """
     passes = scores >= np.asarray(thresholds) if thresholds else np.zeros(len(scores), dtype=bool)
-    order = np.lexsort((-scores, ~passes))[:top_k]
+    order = np.lexsort((-scores, passes & _named(labels, qualifiers), ~passes))[:top_k]
     return tuple(
         Prediction(
             label=labels[i],
@@ -57,9 +64,17 @@ def ranked(
     )
 
 
-def abstains(scores: Array, thresholds: Sequence[float]) -> bool | None:
-    """Whether none of `[K]` scores reaches its threshold; None where there are no thresholds."""
-    return not bool((scores >= np.asarray(thresholds)).any()) if thresholds else None
+def abstains(
+    scores: Array, labels: Sequence[str], thresholds: Sequence[float], qualifiers: Sequence[str] = ()
+) -> bool | None:
+    """Whether of `[K]` scores none but those of `qualifiers` reaches its threshold; None without thresholds."""
+    if not thresholds:
+        return None
+    return not bool(((scores >= np.asarray(thresholds)) & ~_named(labels, qualifiers)).any())
+
+
+def _named(labels: Sequence[str], some: Sequence[str]) -> NDArray[np.bool_]:
+    return np.array([label in some for label in labels])
 
 
 def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: float) -> JobResult:
@@ -81,9 +96,9 @@ def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: floa
         WindowResult(
             start_s=_rounded(window.start_s),
             end_s=_rounded(window.end_s),
-            predictions=ranked(by_window[w], spec.labels, request.top_k, request.min_score, spec.thresholds),
+            predictions=_predictions(spec, request, by_window[w]),
             attention=_attention(window, scores[w * decoded.crops : (w + 1) * decoded.crops], request.attention),
-            abstained=abstains(by_window[w], spec.thresholds),
+            abstained=abstains(by_window[w], spec.labels, spec.thresholds, spec.qualifiers),
         )
         for w, window in enumerate(decoded.windows)
     )
@@ -93,7 +108,7 @@ def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: floa
         model=ModelRef(name=spec.name, version=spec.version, trained=spec.trained, weights_sha256=spec.weights_sha256),
         coverage=_rounded(decoded.coverage),
         video=decoded.video,
-        predictions=ranked(overall, spec.labels, request.top_k, request.min_score, spec.thresholds),
+        predictions=_predictions(spec, request, overall),
         windows=windows,
         timings_ms=Timings(
             upload=round(record.upload_ms, 3),
@@ -103,8 +118,12 @@ def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: floa
             total=round(max(0.0, finished_at - record.created_at) * 1000, 3),
         ),
         warnings=(*decoded.warnings, *model_warnings(spec)),
-        abstained=abstains(overall, spec.thresholds),
+        abstained=abstains(overall, spec.labels, spec.thresholds, spec.qualifiers),
     )
+
+
+def _predictions(spec: ModelSpec, request: JobRequest, scores: Array) -> tuple[Prediction, ...]:
+    return ranked(scores, spec.labels, request.top_k, request.min_score, spec.thresholds, spec.qualifiers)
 
 
 def model_warnings(spec: ModelSpec) -> tuple[AnswerWarning, ...]:

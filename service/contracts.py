@@ -95,6 +95,9 @@ class ModelSpec(ClipSpec):
     thresholds: tuple[float, ...] = Field(
         (), description="score of each label from which on it holds; empty where the model gives none"
     )
+    qualifiers: tuple[str, ...] = Field(
+        (), description="labels that only add to others, such as how a camera is held: by themselves they are no answer"
+    )
     layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
     max_batch_size: int = Field(gt=0, description="clips in one inference call")
     precision: Precision = Field("fp32", description="number format of the served weights and products")
@@ -300,7 +303,8 @@ class WindowResult(WireModel):
     predictions: tuple[Prediction, ...]
     attention: tuple[FrameAttention, ...] | None = Field(None, description="null with `attention=none`")
     abstained: bool | None = Field(
-        None, description="whether no label of the model holds in this window; absent where the model has no thresholds"
+        None,
+        description="whether no label but qualifiers holds in this window; absent where the model has no thresholds",
     )
 
 
@@ -337,7 +341,8 @@ class JobResult(WireModel):
     warnings: tuple[AnswerWarning, ...] = ()
     abstained: bool | None = Field(
         None,
-        description="whether no label of the model holds for the whole video; absent where the model has no thresholds",
+        description="whether no label but qualifiers holds for the whole video; absent where the model has no "
+        "thresholds",
     )
 
 

@@ -22,6 +22,7 @@ class ModelInfo(BaseModel):
     thresholds: tuple[float, ...] = Field(
         (), description="of each label the score from which on it holds; empty where the model gives none"
     )
+    qualifiers: tuple[str, ...] = Field((), description="labels that are no answer by themselves")
     frames: int = Field(description="frames sampled per window")
     frame_step: int = Field(description="distance of sampled frames, in frames of the reference rate")
     reference_fps: float

@@ -36,6 +36,8 @@ class Candidate:
     score: Score
     thresholds: tuple[float, ...] = ()
     """Score of each label from which on it holds; empty where none is known."""
+    qualifiers: tuple[str, ...] = ()
+    """Labels that are no answer by themselves."""
     weights_sha256: str | None = None
     """Of a served model."""
     network: Network | None = None
@@ -52,6 +54,7 @@ def of_run(folder: Path) -> tuple[Candidate, TrainConfig]:
         run.config.activation,
         score_of(run.network, run.config.run.clip_format),
         run.thresholds,
+        run.qualifiers,
         network=run.network,
     )
     return candidate, run.config
@@ -76,7 +79,16 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
             return NetworkOutput(*module(clips))
 
     spec = file.spec
-    return Candidate(spec.name, spec.clip, spec.labels, spec.activation, score, spec.thresholds, spec.weights_sha256)
+    return Candidate(
+        spec.name,
+        spec.clip,
+        spec.labels,
+        spec.activation,
+        score,
+        spec.thresholds,
+        spec.qualifiers,
+        weights_sha256=spec.weights_sha256,
+    )
 
 
 def score_of(network: Network, clip_format: ClipFormat = "rgb") -> Score:

@@ -18,14 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from service.aggregate import abstains, probabilities, ranked
 from service.contracts import ClipSpec, JobRequest
 from service.errors import VidtrError
 from service.evaluation.candidates import Candidate
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
-
-BESIDE = frozenset({"handheld"})
-"""Labels that are never an answer by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,18 +136,16 @@ def answer_windows(candidate: Candidate, clips: Tensor, on_progress: Callable[[s
 
 
 def _best(candidate: Candidate, clip: Tensor) -> tuple[str, float]:
-    logits = candidate.score(clip).logits[0].float()
-    scores = logits.softmax(0) if candidate.activation == "softmax" else logits.sigmoid()
-    # How the camera is held is said beside what it does.
-    scores[[label in BESIDE for label in candidate.labels]] = 0.0
-    if candidate.activation == "sigmoid":
-        # Independent scores may all be low: then nothing is said.
-        holds = scores >= torch.tensor(candidate.thresholds or [0.5] * len(scores))
-        if not holds.any():
-            return "", float(scores.max())
-        scores = scores * holds
-    best = int(scores.argmax())
-    return candidate.labels[best], float(scores[best])
+    """The first label that the service would answer with, and its score; the highest score of all where it abstains."""
+    logits = candidate.score(clip).logits[0].double().numpy()
+    scores, labels = probabilities(logits, candidate.activation), candidate.labels
+    # Independent scores may all be low: then nothing is said.
+    halves = (0.5,) * len(labels) if candidate.activation == "sigmoid" else ()
+    thresholds = candidate.thresholds or halves
+    (first,) = ranked(scores, labels, 1, 0.0, thresholds, candidate.qualifiers)
+    if abstains(scores, labels, thresholds, candidate.qualifiers):
+        return "", max(score for label, score in zip(labels, scores, strict=True) if label not in candidate.qualifiers)
+    return first.label, first.score
 
 
 def _rows(file: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

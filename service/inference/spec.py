@@ -24,7 +24,7 @@ OUTPUTS = ("logits", "temporal_attention", "layer_attention", "layer_retention")
 # Computed from the configuration. Every other field of a ModelSpec is copied from the parameter of its name; pydantic
 # parses and checks it.
 _DERIVED = {
-    *("name", "version", "weights_sha256", "labels", "thresholds", "height", "width"),
+    *("name", "version", "weights_sha256", "labels", "thresholds", "qualifiers", "height", "width"),
     *("layers", "max_batch_size", "route"),
 }
 _PLAIN = [name for name in ModelSpec.model_fields if name not in _DERIVED]
@@ -84,6 +84,7 @@ def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
         "weights_sha256": _weights_sha256(config, parameters, version),
         "labels": labels,
         "thresholds": _thresholds(config, parameters, labels),
+        "qualifiers": _qualifiers(config, parameters, labels),
         "height": height,
         "width": width,
         "layers": parameters.get("layers", _layers(config)),
@@ -151,6 +152,18 @@ def _thresholds(config: ModelConfig, parameters: dict[str, str], labels: list[st
             config.name, "parameter 'thresholds'", repr(text), "nothing without activation 'sigmoid'"
         )
     return [float(found[label]) for label in labels]
+
+
+def _qualifiers(config: ModelConfig, parameters: dict[str, str], labels: list[str]) -> list[str]:
+    text = parameters.get("qualifiers")
+    if text is None:
+        return []
+    found = _json(text)
+    if not isinstance(found, list) or not all(label in labels for label in found) or len(found) == len(labels):
+        raise ModelConfigError(config.name, "parameter 'qualifiers'", repr(text), "a JSON list of some of the labels")
+    if "thresholds" not in parameters:
+        raise ModelConfigError(config.name, "parameter 'qualifiers'", repr(text), "nothing without thresholds")
+    return found
 
 
 def _is_share(value: object) -> bool:

@@ -15,8 +15,9 @@ class ModelCard:
     A clip holds every `frame_step`-th frame at `reference_fps` frames a second. Frames are resized until their short
     side has `resize_short_side` pixels, then cropped to the network's size; with `framing="whole"` they are squeezed to
     that size instead. With `clip_format="yuv420"` clips reach the model in 4:2:0, of half the bytes. A label holds
-    from its entry of `thresholds` on; only independent scores have them. `trained` is False for random weights, so that
-    an answer never passes for a real one. `precision` is that of the served weights and products.
+    from its entry of `thresholds` on; only independent scores have them. `qualifiers` are labels with thresholds that
+    add to others and are no answer by themselves. `trained` is False for random weights, so that an answer never
+    passes for a real one. `precision` is that of the served weights and products.
 
     Raises ValueError naming the field that does not fit.
     """
@@ -33,6 +34,7 @@ class ModelCard:
     clip_format: ClipFormat = "rgb"
     activation: Activation = "softmax"
     thresholds: tuple[float, ...] = ()
+    qualifiers: tuple[str, ...] = ()
     precision: Precision = "fp32"
     max_batch_size: int = 8
 
@@ -50,6 +52,8 @@ class ModelCard:
             raise ValueError(
                 f"thresholds must be one between 0 and 1 for each label of a sigmoid, not {self.thresholds}"
             )
+        if self.qualifiers and not (self.thresholds and set(self.qualifiers) < set(self.labels)):
+            raise ValueError(f"qualifiers must be some of the labels, which have thresholds, not {self.qualifiers}")
         for field, choices in (
             ("sampling", get_args(Sampling)),
             ("resize", get_args(Resize)),

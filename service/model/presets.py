@@ -36,6 +36,9 @@ CAMERA_MOTION_LABELS = (
 CAMERA_MOVE_LABELS = (*CAMERA_MOTION_LABELS, "handheld", "dissolve")
 """Names of independent scores: several may hold at once; `static` is what holds where no motion does."""
 
+CAMERA_MOVE_QUALIFIERS = ("handheld",)
+"""How the camera is held is said beside what it does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:

@@ -102,6 +102,7 @@ def _parameters(
         "labels": json.dumps(card.labels, ensure_ascii=False),
         "activation": card.activation,
         **_thresholds(card),
+        **({"qualifiers": json.dumps(card.qualifiers, ensure_ascii=False)} if card.qualifiers else {}),
         "frames": str(config.frames),
         "frame_step": str(card.frame_step),
         "reference_fps": f"{card.reference_fps:.12g}",

@@ -46,6 +46,7 @@ def export_run(
         max_batch_size=max_batch_size or ModelCard.max_batch_size,
         activation=finished.config.activation,
         thresholds=finished.thresholds,
+        qualifiers=finished.qualifiers if finished.thresholds else (),
         precision=precision,
     )
     return export_model(finished.network, repository, name=name, version=version, card=card, serving=serving)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.model.factory import Network
+from service.model.presets import CAMERA_MOVE_QUALIFIERS
 from service.model.weights.native import load_weights
 from service.training.config import CONFIG_FILE, TrainConfig
 from service.training.start import make_network
@@ -27,6 +28,11 @@ class TrainedRun:
     """Score of each label from which on it holds; empty where they were not measured."""
     network: Network
     """With the weights of the best evaluation, in eval mode."""
+
+    @property
+    def qualifiers(self) -> tuple[str, ...]:
+        """Labels that are no answer by themselves."""
+        return CAMERA_MOVE_QUALIFIERS if self.config.data.kind == "camera_moves" else ()
 
 
 def describe_run(folder: Path, config: TrainConfig, labels: Sequence[str]) -> None:

@@ -128,7 +128,7 @@ def test_a_run_of_camera_moves_gets_thresholds_that_the_served_model_goes_by(pro
     run("export", str(folder), "--repository", str(models), "--description", "moves")
     spec = next(iter(scan_repository(models))).spec
     assert dict(zip(spec.labels, spec.thresholds, strict=True)) == thresholds
-    assert (spec.framing, spec.activation) == ("whole", "sigmoid")
+    assert (spec.framing, spec.activation, spec.qualifiers) == ("whole", "sigmoid", ("handheld",))
     table = project / "videos" / "moves.csv"
     table.write_text("file,start_s,end_s,truth\nstill/0.mp4,0,1.0667,static\nmoving/0.mp4,0,1.0667,pan_right\n")
     answers = []

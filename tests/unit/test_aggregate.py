@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.aggregate import aggregate, probabilities, ranked
+from service.aggregate import abstains, aggregate, probabilities, ranked
 from service.contracts import JobRequest
 from testing.factories import LABELS, decoded, record, scores, spec
 
@@ -104,6 +104,16 @@ def test_labels_that_pass_their_threshold_come_first_even_in_a_list_of_one() -> 
         ("zoom_in", 0.2, False),
     ]
     assert [p.label for p in ranked(values, LABELS, 1, 0.0, thresholds)] == ["pan_left"]
+
+
+def test_a_qualifier_that_passes_stands_after_the_answers_and_is_none() -> None:
+    thresholds, held = (0.5, 0.5, 0.5, 0.5), ("zoom_in",)
+    moving, resting = np.array([0.1, 0.6, 0.3, 0.9]), np.array([0.1, 0.4, 0.3, 0.9])
+    found = ranked(moving, LABELS, 3, 0.0, thresholds, held)
+    assert [(p.label, p.passes) for p in found] == [("pan_left", True), ("zoom_in", True), ("pan_right", False)]
+    assert abstains(moving, LABELS, thresholds, held) is False
+    assert abstains(resting, LABELS, thresholds, held) is True
+    assert abstains(resting, LABELS, thresholds) is False
 
 
 def test_a_score_equal_to_its_threshold_passes() -> None:

@@ -258,8 +258,9 @@ def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over(
     preset = PRESETS["untrained_tiny"]
     block = TritonOptions(threads=1).block(preset.card.max_batch_size)
     # Written where they are not the default.
-    thresholds = (0.5,) * len(preset.card.labels)
-    card = replace(preset.card, framing="whole", activation="sigmoid", thresholds=thresholds, clip_format="yuv420")
+    thresholds, qualifiers = (0.5,) * len(preset.card.labels), preset.card.labels[:1]
+    judged = replace(preset.card, activation="sigmoid", thresholds=thresholds, qualifiers=qualifiers)
+    card = replace(judged, framing="whole", clip_format="yuv420")
     text = triton_config("any", preset.config, card, {"1": "0" * 64}, block)
     config = text_format.Parse(text, ModelConfig())
     assert within(DOCS / "model-repository.md", "Parameters") == set(config.parameters)

@@ -149,7 +149,9 @@ def test_a_label_holds_from_its_own_threshold_on() -> None:
 
 
 def test_how_the_camera_is_held_is_no_answer() -> None:
-    held = replace(saying([-2.0, 0.5, 3.0], "sigmoid"), labels=("static", "pan_left", "handheld"))
+    held = replace(
+        saying([-2.0, 0.5, 3.0], "sigmoid"), labels=("static", "pan_left", "handheld"), qualifiers=("handheld",)
+    )
     (answer,) = answer_windows(held, torch.zeros(1, 8, 16, 16, 3), lambda *_: None)
     assert answer.label == "pan_left"
     assert answer.score == pytest.approx(0.6225, abs=1e-4)

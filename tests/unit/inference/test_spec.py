@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,21 @@ def test_thresholds_come_in_the_order_of_the_labels() -> None:
 def test_thresholds_that_are_not_one_for_each_label_are_refused(value: str) -> None:
     with pytest.raises(ModelConfigError, match="expected a JSON object of a number between 0 and 1 for each label"):
         parse(with_thresholds(value))
+
+
+def test_qualifiers_are_some_of_the_labels() -> None:
+    thresholds = with_thresholds(json.dumps(dict.fromkeys(LABELS, 0.5)))
+    assert parse(thresholds).qualifiers == ()
+    assert parse(thresholds + with_qualifiers(LABELS[:1])).qualifiers == LABELS[:1]
+    for wrong in (["other"], LABELS):
+        with pytest.raises(ModelConfigError, match="expected a JSON list of some of the labels"):
+            parse(thresholds + with_qualifiers(wrong))
+    with pytest.raises(ModelConfigError, match="nothing without thresholds"):
+        parse(TEXT + with_qualifiers(LABELS[:1]))
+
+
+def with_qualifiers(labels: Sequence[str]) -> str:
+    return f'parameters {{ key: "qualifiers" value {{ string_value: {json.dumps(json.dumps(labels))} }} }}'
 
 
 def test_classes_have_no_thresholds() -> None:

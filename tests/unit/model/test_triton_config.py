@@ -110,6 +110,19 @@ def test_what_of_a_frame_is_shown_stands_there_where_it_is_not_a_crop() -> None:
     assert parameter(parsed(framing="whole"), "framing") == "whole"
 
 
+def test_qualifiers_are_written_beside_thresholds_only() -> None:
+    thresholds = {"activation": "sigmoid", "thresholds": (0.5,) * 4}
+    assert "qualifiers" not in parsed(**thresholds).parameters
+    assert json.loads(parameter(parsed(**thresholds, qualifiers=("c",)), "qualifiers")) == ["c"]
+    for wrong in (
+        {"qualifiers": ("c",)},
+        {**thresholds, "qualifiers": ("e",)},
+        {**thresholds, "qualifiers": tuple("abcd")},
+    ):
+        with pytest.raises(ValueError, match="qualifiers must be some of the labels, which have thresholds"):
+            card(**wrong)
+
+
 def test_thresholds_are_written_by_label() -> None:
     assert "thresholds" not in parsed().parameters
     written = parsed(activation="sigmoid", thresholds=(0.5, 0.25, 0.125, 0.75))
