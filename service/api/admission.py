@@ -300,6 +300,9 @@ class Admission:
             now = {admitted.reservation for admitted in self._held.values()}
             await capacity.drop(reservation for reservation in kept if reservation not in now)
             await self._claiming.renew(partition, claims)
+            for claim in claims:
+                if self._claims.get(claim.job_id) is not claim:
+                    await self._claiming.release(claim)
             await capacity.audit_in_turn()
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)

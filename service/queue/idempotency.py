@@ -69,7 +69,7 @@ class IdempotencyKeys:
         self._claim = Script(redis, "claim_key")
         self._release = Script(redis, "release_key")
         self._lead = Script(redis, "lead_key")
-        self._renew = Script(redis, "renew_key")
+        self._renew = Script(redis, "renew_keys")
 
     async def claim(self, key: str, job_id: str, owner: str = "") -> Claim | Earlier:
         """Claim the key for `job_id`, or return the job that has it. Each owner has keys of its own.
@@ -121,8 +121,9 @@ class IdempotencyKeys:
         return self._keys.idempotency(hashlib.sha256(key_name(owner, key).encode()).hexdigest())
 
     async def renew(self, claims: Iterable[Claim]) -> None:
-        """Prolong the claims of requests that continue."""
-        life_s = int(self._times.reservation_ttl_s) or 1
-        for claim in claims:
+        """Prolong the claims of requests that continue, and claim those again that lapsed and no other request has."""
+        tokens = {claim.key: claim.token for claim in claims}
+        if tokens:
+            life_s = int(self._times.reservation_ttl_s) or 1
             with translate_redis_errors():
-                await self._renew(keys={"key": claim.key}, args={"token": claim.token, "life": life_s})
+                await self._renew(keys={"claims": [*tokens]}, args={"life": life_s, "tokens": [*tokens.values()]})

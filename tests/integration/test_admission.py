@@ -12,7 +12,7 @@ from service.errors import QueueFull, UnknownModel
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
 from service.queue.claims import Claims
 from service.queue.fleet import Fleet
-from service.queue.idempotency import IdempotencyConfig, IdempotencyKeys
+from service.queue.idempotency import Claim, IdempotencyConfig, IdempotencyKeys
 from service.queue.job_reader import JobReader
 from service.queue.live_models import LiveModels
 from service.queue.model_directory import ModelDirectory
@@ -195,6 +195,23 @@ async def test_what_ends_while_it_is_renewed_is_not_brought_back(
         monkeypatch.setattr(QueueCapacity, "renew", late)
         await admission._renew()
     assert await reserved(redis, keys) == 0
+
+
+async def test_a_key_whose_request_ends_while_it_is_renewed_is_free(
+    admission: Admission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew, claim = IdempotencyKeys.renew, await admission.earlier("key", "")
+    assert isinstance(claim, Claim)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(admission.admit(JobRequest(windows=1), claim, 10.0, asynchronous=False))
+
+        async def late(keys: IdempotencyKeys, claims: Iterable[Claim]) -> None:
+            await stack.aclose()
+            await renew(keys, claims)
+
+        monkeypatch.setattr(IdempotencyKeys, "renew", late)
+        await admission._renew()
+    assert isinstance(await admission.earlier("key", ""), Claim)
 
 
 async def reserved(redis: Redis, keys: RedisKeys) -> int:

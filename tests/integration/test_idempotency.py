@@ -65,6 +65,29 @@ async def test_a_request_that_was_held_up_too_long_makes_no_second_job(
         await store.status(late.id)
 
 
+async def test_an_upload_whose_key_lapsed_is_accepted_where_no_other_request_has_the_key(
+    idempotency: IdempotencyKeys, store: JobStore, redis: Redis
+) -> None:
+    job = record()
+    claim = await claimed(idempotency, job.id)
+    await redis.delete(claim.key)
+    await store.accept(job, claim=claim, fingerprint="print")
+    assert await idempotency.claim("key", "second") == Earlier(job.id, "print")
+
+
+async def test_a_delayed_upload_makes_no_job_after_the_one_of_its_key_was_deleted(
+    idempotency: IdempotencyKeys, store: JobStore, redis: Redis
+) -> None:
+    late, other = record(), record()
+    claim = await claimed(idempotency, late.id)
+    await redis.delete(claim.key)
+    await store.accept(other, claim=await claimed(idempotency, other.id), fingerprint="print")
+    await store.cancel(other.id)
+    await idempotency.renew([claim])
+    with pytest.raises(IdempotencyInProgress):
+        await store.accept(late, claim=claim, fingerprint="print")
+
+
 async def test_cancelling_erases_clips_scores_and_key_and_the_work_is_dropped(
     idempotency: IdempotencyKeys, store: JobStore, stream: ClipStream, redis: Redis, keys: RedisKeys
 ) -> None:
@@ -73,7 +96,10 @@ async def test_cancelling_erases_clips_scores_and_key_and_the_work_is_dropped(
     claim = await claimed(idempotency, job.id)
     await store.accept(job, claim=claim, fingerprint="print")
     assert await store.cancel(job.id)
-    assert not await redis.exists(claim.key, keys.payload(job.id, 0), keys.payload(job.id, 1), keys.outcome(job.id))
+    assert not await redis.exists(keys.payload(job.id, 0), keys.payload(job.id, 1), keys.outcome(job.id))
+    assert b'"print"' not in (await redis.get(claim.key) or b"")
+    assert 0 < await redis.ttl(claim.key) <= await redis.ttl(keys.job(job.id))
+    assert isinstance(await idempotency.claim("key", "later"), Claim)
     assert [s.job for s in await stream.look_up(await stream.read(["tiny"], 8, 10))] == ["finished", "finished"]
     with pytest.raises(JobDeleted):
         await store.status(job.id)
@@ -100,6 +126,21 @@ async def test_the_key_of_a_request_that_goes_on_is_kept_for_it(
     await redis.pexpire(claim.key, 500)
     await idempotency.renew([claim])
     assert await redis.pttl(claim.key) > 500
+
+
+async def test_a_key_that_lapsed_is_back_with_the_next_renewal_and_may_lead_to_a_job(
+    idempotency: IdempotencyKeys, redis: Redis
+) -> None:
+    claims = [await idempotency.claim(name, name) for name in ("one", "two")]
+    kept = [claim for claim in claims if isinstance(claim, Claim)]
+    await redis.delete(*(claim.key for claim in kept))
+    await idempotency.renew(kept)
+    for claim in kept:
+        assert await redis.get(claim.key) == claim.token.encode()
+        assert 0 < await redis.pttl(claim.key) <= 5000
+    await redis.delete(kept[0].key)
+    await idempotency.lead(kept[0], "job", "print")
+    assert await idempotency.claim("one", "second") == Earlier("job", "print")
 
 
 async def test_a_key_that_has_gone_to_another_request_is_neither_renewed_nor_led_elsewhere(

@@ -1,9 +1,9 @@
 -- Commits a job: its record, its clips and its stream entries. Returns 1, 0 where its Idempotency-Key went to another
 -- request, or -1 where clips are gone. Called again, because its reply was lost, it returns 1 again: the job is there.
--- A request that lost its Idempotency-Key must not make a second job, nor may there be a job without its clips: clips
--- that were stored before expire with their reservation, unless the job is accepted. The caller holds the job from now
--- on, until it ends. The empty ones of `payloads` were stored before. `claim` has no element where there is no
--- Idempotency-Key.
+-- A request whose Idempotency-Key went to another must not make a second job; one whose key lapsed may, unless another
+-- has it. Nor may there be a job without its clips: clips that were stored before expire with their reservation, unless
+-- the job is accepted. The caller holds the job from now on, until it ends. The empty ones of `payloads` were stored
+-- before. `claim` has no element where there is no Idempotency-Key.
 -- KEYS: job, stream, deadlines, reserved, reservations, counts, held, held_sums, events, jobs, routes,
 --   payload_keys..., claim...
 -- ARGV: token, claimed, claim_life, job_life, id, deadline, reservation, job_fields, entry_fields, payload_life,
@@ -20,7 +20,8 @@ for i = 1, payload_count do
   if ARGV[14 + i] == '' and redis.call('EXISTS', KEYS[11 + i]) == 0 then return -1 end
 end
 if token ~= '' then
-  if redis.call('GET', claim) ~= token then return 0 end
+  local holder = redis.call('GET', claim)
+  if holder and holder ~= token then return 0 end
   redis.call('SET', claim, claimed, 'EX', claim_life)
 end
 redis.call('HSET', job, unpack(ARGV, fields, fields + job_fields - 1))

@@ -72,6 +72,6 @@ async def test_a_call_with_other_keys_than_those_of_the_header_is_an_error(keys:
 
 
 async def test_arguments_in_another_order_are_an_error() -> None:
-    script = Script(Redis(unix_socket_path="/nowhere"), "renew_key")
-    with pytest.raises(TypeError, match="The script takes token, life; it was given life, token"):
-        await script(keys={"key": "k"}, args={"life": 1, "token": "t"})
+    script = Script(Redis(unix_socket_path="/nowhere"), "claim_key")
+    with pytest.raises(TypeError, match="takes token, life_ms, job_prefix; it was given life_ms, token, job_prefix"):
+        await script(keys={"key": "k"}, args={"life_ms": 1, "token": "t", "job_prefix": "p"})
