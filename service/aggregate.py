@@ -26,6 +26,10 @@ from service.contracts import (
 Array = NDArray[np.float64]
 
 SCORE_DIGITS = 6
+STANDS_OUT = 1.6
+"""Times an even share that a frame's attention must have before the frame is named as the one that counted most."""
+NOTHING_CLEAR = "no clear motion"
+"""What is said in place of a label where a model abstains."""
 
 
 def probabilities(logits: Array, activation: Activation) -> Array:
@@ -124,6 +128,12 @@ def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: floa
 
 def _predictions(spec: ModelSpec, request: JobRequest, scores: Array) -> tuple[Prediction, ...]:
     return ranked(scores, spec.labels, request.top_k, request.min_score, spec.thresholds, spec.qualifiers)
+
+
+def most_attended(attention: Sequence[FrameAttention]) -> FrameAttention | None:
+    """The frame of a window that counted most; None where the attention is flat and no frame stands out."""
+    best = max(attention, key=lambda frame: frame.score, default=None)
+    return best if best is not None and best.score * len(attention) >= STANDS_OUT else None
 
 
 def model_warnings(spec: ModelSpec) -> tuple[AnswerWarning, ...]:

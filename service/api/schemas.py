@@ -57,7 +57,10 @@ RESULT_EXAMPLE: dict[str, Any] = {
             "start_s": 0.0,
             "end_s": 1.0,
             "predictions": [{"label": "pan_left", "index": 1, "score": 0.93, "threshold": 0.41, "passes": True}],
-            "attention": [{"time_s": 0.0, "frame": 0, "score": 0.11, "retention": 1.0}],
+            "attention": [
+                {"time_s": 0.0, "frame": 0, "score": 0.11, "retention": 1.0},
+                {"time_s": 0.5, "frame": 1, "score": 0.89, "retention": 1.0},
+            ],
             "abstained": False,
         }
     ],

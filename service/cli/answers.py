@@ -17,6 +17,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.table import Table
 
+from service.aggregate import NOTHING_CLEAR, most_attended
 from service.contracts import FrameAttention, JobResult
 from service.errors import ServiceError, TemporaryError, VidtrError, error_types
 
@@ -61,9 +62,9 @@ def may_pass(code: str) -> bool:
 
 
 def peak(result: JobResult) -> FrameAttention | None:
-    """The frame of the whole video that counted most in its window."""
-    frames = [frame for window in result.windows for frame in window.attention or ()]
-    return max(frames, key=lambda frame: frame.score) if frames else None
+    """The frame of the whole video that counted most in its window; None where no frame of any window stands out."""
+    frames = [most for window in result.windows if (most := most_attended(window.attention or ()))]
+    return max(frames, key=lambda frame: frame.score, default=None)
 
 
 class Format(ABC):
@@ -105,7 +106,7 @@ class Csv(Format):
         self._labels = top_k
         ranks = range(1, top_k + 1)
         self._columns = ["file", "error", *(f"{kind}_{rank}" for rank in ranks for kind in ("label", "score"))]
-        self._columns += ["most_attended_s", "windows", "duration_s", "model", "version"]
+        self._columns += ["most_attended_s", "windows", "duration_s", "model", "version", "abstained"]
 
     def header(self) -> str:
         return _row(self._columns)
@@ -113,20 +114,22 @@ class Csv(Format):
     def record(self, answer: Answer) -> str:
         labels: list[Any] = [""] * (2 * self._labels)
         if answer.result is None:
-            return _row([answer.name, _code(answer.problem), *labels, "", "", "", "", ""])
+            return _row([answer.name, _code(answer.problem), *labels, "", "", "", "", "", ""])
         result, most = answer.result, peak(answer.result)
         for rank, prediction in enumerate(result.predictions):
             labels[2 * rank : 2 * rank + 2] = prediction.label, prediction.score
         model = result.model
         end = ["" if most is None else most.time_s, len(result.windows), result.video.duration_s]
-        return _row([answer.name, "", *labels, *end, model.name, model.version])
+        # Empty for a model without thresholds, like every value that an answer does not have.
+        abstained = {True: "true", False: "false", None: ""}[result.abstained]
+        return _row([answer.name, "", *labels, *end, model.name, model.version, abstained])
 
     def kept(self, text: str) -> Iterator[tuple[str, str]]:
         # A row that was cut inside its last field looks whole but for its line end.
         whole = text[: text.rfind("\n") + 1]
         rows = csv.reader(io.StringIO(whole, newline=""))
         if next(rows, self._columns) != self._columns:
-            detail = "The file has other columns. Use the --top-k with which it was written."
+            detail = "The file has other columns. Use the --top-k and the release with which it was written."
             raise ValueError(detail)
         for row in rows:
             if len(row) == len(self._columns) and not may_pass(row[1]):
@@ -179,22 +182,28 @@ def records(form: Format, output: Path | None, kept: Iterable[str] = ()) -> Iter
 def print_table(answers: Iterable[Answer], console: Console) -> None:
     """Labels and scores of every file that was classified."""
     table = Table()
-    for column in ("file", "label", "score"):
-        table.add_column(column, justify="right" if column == "score" else "left", overflow="fold")
+    for column in ("file", "label", "score", "threshold"):
+        table.add_column(column, justify="left" if column in ("file", "label") else "right", overflow="fold")
     table.add_column("most attended at", justify="right")
     table.add_column("windows", justify="right")
     for answer in answers:
         if answer.result is None:
             continue
-        most = peak(answer.result)
-        for rank, prediction in enumerate(answer.result.predictions):
+        result, most = answer.result, peak(answer.result)
+        rows = [
+            (p.label, f"{p.score:.3f}", "" if p.threshold is None else f"{p.threshold:.3f}", p.passes is False)
+            for p in result.predictions
+        ]
+        if result.abstained:
+            rows.insert(0, (NOTHING_CLEAR, "", "", False))
+        for rank, (*cells, faint) in enumerate(rows):
             first = rank == 0
             table.add_row(
                 Path(answer.name).name if first else "",
-                prediction.label,
-                f"{prediction.score:.3f}",
+                *cells,
                 f"{most.time_s:.2f} s" if first and most else "",
-                str(len(answer.result.windows)) if first else "",
+                str(len(result.windows)) if first else "",
+                style="dim" if faint else None,
             )
         table.add_section()
     console.print(table)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
+from service.aggregate import NOTHING_CLEAR
 from service.contracts import FrameAttention, Prediction, WindowResult
 
 # Blue and vermilion of Okabe and Ito: told apart by everybody, and in grey.
@@ -96,7 +97,7 @@ def _window(row: Figure, window: WindowResult, strip: NDArray[np.uint8], heading
     )
     if heading:
         row.text(0.01, 0.95, f"{window.start_s:.2f} s to {window.end_s:.2f} s", fontsize=10, color=FAINT)
-    _labels(row.add_subplot(grid[0:2, 0]), window.predictions)
+    _labels(row.add_subplot(grid[0:2, 0]), window)
     for slot, picture in enumerate(strip):
         _frame(row.add_subplot(grid[0, slot + 1]), picture, attention[slot])
     bars = row.add_subplot(grid[1, 1:])
@@ -104,13 +105,28 @@ def _window(row: Figure, window: WindowResult, strip: NDArray[np.uint8], heading
     _retention(row.add_subplot(grid[2, 1:]), attention)
 
 
-def _labels(axes: Axes, predictions: Sequence[Prediction]) -> None:
+def _labels(axes: Axes, window: WindowResult) -> None:
+    predictions = window.predictions
     places = [float(place) for place in reversed(range(len(predictions)))]
-    axes.barh(places, [p.score for p in predictions], height=0.35, color=KEPT)
+    axes.barh(
+        places,
+        [p.score for p in predictions],
+        height=0.35,
+        color=[FAINT if p.passes is False else KEPT for p in predictions],
+    )
     for place, prediction in zip(places, predictions, strict=True):
-        axes.text(0, place + 0.26, f"{prediction.label}  {prediction.score:.3f}", va="bottom", parse_math=False)
+        axes.text(0, place + 0.26, _scored(prediction), va="bottom", parse_math=False)
+        if prediction.threshold is not None:
+            axes.vlines(prediction.threshold, place - 0.26, place + 0.26, color="black", linewidth=1.2)
+    if window.abstained:
+        axes.set_title(NOTHING_CLEAR, loc="left", fontsize=9, fontweight="bold", pad=6)
     axes.set(xlim=(0, 1.25), ylim=(-0.6, max(len(predictions), 1) - 0.2), yticks=[], xticks=[])
     axes.spines[:].set_visible(False)
+
+
+def _scored(prediction: Prediction) -> str:
+    text = f"{prediction.label}  {prediction.score:.3f}"
+    return text if prediction.threshold is None else f"{text}  (from {prediction.threshold:.3f} on)"
 
 
 def _frame(axes: Axes, picture: NDArray[np.uint8], frame: FrameAttention) -> None:

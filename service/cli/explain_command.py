@@ -9,6 +9,7 @@ import httpx
 import typer
 from rich.console import Console
 
+from service.aggregate import NOTHING_CLEAR
 from service.cli.answers import Answer
 from service.cli.classify_command import REFUSED, TRY_AGAIN, request_options
 from service.cli.engines import EnvFile, Repository, chosen_settings, engine
@@ -51,7 +52,8 @@ def explain(
         with log.status("drawing"):
             pictures = thumbnails(file, served, result.video, options, settings)
             if output.suffix.lower() == ".png":
-                labels = ", ".join(f"{p.label} {p.score:.3f}" for p in result.predictions[:3])
+                labels = ", ".join(f"{p.label} {p.score:.3f}" for p in result.predictions[:3] if p.passes is not False)
+                labels = NOTHING_CLEAR if result.abstained else labels
                 title, note = f"{file.name}: {labels}", remark(result.windows)
                 output.write_bytes(draw(title, result.windows, pictures, "png", note=note))
             else:

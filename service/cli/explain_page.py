@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from html import escape
 
+from service.aggregate import NOTHING_CLEAR, most_attended
 from service.cli.attention_figure import dropped_after, remark
-from service.contracts import JobResult, Prediction
+from service.contracts import JobResult, Prediction, WindowResult
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f24; --faint: #5d6470; --line: #d8dce2; --back: #fff; --bar: #0072b2 }
@@ -29,6 +30,7 @@ figure svg { display: block; width: 100%; min-width: 48rem; height: auto }
 .timeline span { overflow: hidden; white-space: nowrap; text-overflow: ellipsis; padding: .25rem .4rem; color: #fff;
   background: #0072b2; font-size: .8rem }
 .warning { border-left: 3px solid #d55e00; padding-left: .8rem }
+.faint { color: var(--faint) }
 .note { color: var(--faint); margin-top: 2rem }
 pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-radius: 6px; padding: 1rem }
 """
@@ -47,6 +49,7 @@ def page(name: str, result: JobResult, figures: Sequence[bytes]) -> str:
         "<dl>" + "".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in facts.items()) + "</dl>",
         *(f'<p class="warning">{escape(warning.detail)}</p>' for warning in result.warnings),
         "<h2>Labels of the whole video</h2>",
+        f"<p><strong>{NOTHING_CLEAR}</strong>: no label reaches its threshold.</p>" if result.abstained else "",
         _labels(result.predictions),
         _timeline(result) if len(result.windows) > 1 else "",
     ]
@@ -73,31 +76,42 @@ def _counted(number: int, what: str) -> str:
 
 
 def _labels(predictions: Sequence[Prediction]) -> str:
+    thresholds = any(p.threshold is not None for p in predictions)
     rows = "".join(
-        f'<tr><td>{escape(p.label)}</td><td class="n">{p.score:.3f}</td>'
-        f'<td><meter min="0" max="1" value="{p.score:.4f}" aria-label="{escape(p.label)}"></meter></td></tr>'
+        f'<tr{" class=faint" if p.passes is False else ""}><td>{escape(p.label)}</td><td class="n">{p.score:.3f}</td>'
+        + (f'<td class="n">{p.threshold:.3f}</td><td>{"yes" if p.passes else "no"}</td>' if thresholds else "")
+        + f'<td><meter min="0" max="1" value="{p.score:.4f}" aria-label="{escape(p.label)}"></meter></td></tr>'
         for p in predictions
     )
-    return f"<table><tr><th>label</th><th>score</th><th></th></tr>{rows}</table>"
+    judged = "<th>threshold</th><th>passes</th>" if thresholds else ""
+    return f"<table><tr><th>label</th><th>score</th>{judged}<th></th></tr>{rows}</table>"
 
 
 def _timeline(result: JobResult) -> str:
     pieces = "".join(
         f'<span style="flex: {max(window.end_s - window.start_s, 0.01):.3f}" title="{window.start_s:.2f} s to '
-        f'{window.end_s:.2f} s">{escape(window.predictions[0].label) if window.predictions else "-"}</span>'
+        f'{window.end_s:.2f} s">{escape(_said(window))}</span>'
         for window in result.windows
     )
     return f'<h2>Window by window</h2><div class="timeline">{pieces}</div>'
 
 
+def _said(window: WindowResult) -> str:
+    if window.abstained:
+        return NOTHING_CLEAR
+    return window.predictions[0].label if window.predictions else "-"
+
+
 def _in_words(result: JobResult, number: int) -> str:
     attention = result.windows[number].attention or ()
-    most = max(attention, key=lambda frame: frame.score)
-    dropped = sum(dropped_after(frame) is not None for frame in attention)
-    return (
-        f"{len(attention)} frames; the one at {most.time_s:.2f} seconds counted most, with {most.score:.3f} of the "
-        f"attention; {dropped} {'was' if dropped == 1 else 'were'} dropped on the way"
+    most = most_attended(attention)
+    counted = (
+        "no frame stands out"
+        if most is None
+        else f"the one at {most.time_s:.2f} seconds counted most, with {most.score:.3f} of the attention"
     )
+    dropped = sum(dropped_after(frame) is not None for frame in attention)
+    return f"{len(attention)} frames; {counted}; {dropped} {'was' if dropped == 1 else 'were'} dropped on the way"
 
 
 def _inline(svg: bytes, number: int) -> str:

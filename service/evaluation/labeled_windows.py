@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.aggregate import abstains, probabilities, ranked
+from service.aggregate import STANDS_OUT, abstains, probabilities, ranked
 from service.contracts import ClipSpec, JobRequest
 from service.errors import VidtrError
 from service.evaluation.candidates import Candidate
@@ -48,6 +48,8 @@ class Answer:
     """Empty where nothing is said."""
     score: float | None = None
     cpu_s: float | None = None
+    stands_out: bool | None = None
+    """Whether a frame has so much attention that it is named; None where there is no attention."""
 
 
 def read_windows(table: Path) -> list[LabeledWindow]:
@@ -130,22 +132,28 @@ def answer_windows(candidate: Candidate, clips: Tensor, on_progress: Callable[[s
     for number in range(len(clips)):
         on_progress("classifying", number, len(clips))
         began = time.process_time()
-        label, score = _best(candidate, clips[number : number + 1])
-        answers.append(Answer(label, score, time.process_time() - began))
+        label, score, attention = _best(candidate, clips[number : number + 1])
+        highest = float(attention.max()) * len(attention)
+        answers.append(Answer(label, score, time.process_time() - began, highest >= STANDS_OUT))
     return answers
 
 
-def _best(candidate: Candidate, clip: Tensor) -> tuple[str, float]:
-    """The first label that the service would answer with, and its score; the highest score of all where it abstains."""
-    logits = candidate.score(clip).logits[0].double().numpy()
-    scores, labels = probabilities(logits, candidate.activation), candidate.labels
+def _best(candidate: Candidate, clip: Tensor) -> tuple[str, float, Tensor]:
+    """The first label that the service would answer with, and its score; the highest score of all where it abstains.
+
+    Beside them the temporal attention `(T,)`.
+    """
+    output = candidate.score(clip)
+    attention = output.temporal_attention[0]
+    scores, labels = probabilities(output.logits[0].double().numpy(), candidate.activation), candidate.labels
     # Independent scores may all be low: then nothing is said.
     halves = (0.5,) * len(labels) if candidate.activation == "sigmoid" else ()
     thresholds = candidate.thresholds or halves
     (first,) = ranked(scores, labels, 1, 0.0, thresholds, candidate.qualifiers)
     if abstains(scores, labels, thresholds, candidate.qualifiers):
-        return "", max(score for label, score in zip(labels, scores, strict=True) if label not in candidate.qualifiers)
-    return first.label, first.score
+        highest = max(score for label, score in zip(labels, scores, strict=True) if label not in candidate.qualifiers)
+        return "", float(highest), attention
+    return first.label, first.score, attention
 
 
 def _rows(file: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

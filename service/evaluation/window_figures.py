@@ -16,6 +16,8 @@ SEVERAL = frozenset({"mixed", "hand"})
 """Truths of windows in which something moves, but for which no single label is right."""
 CONFIDENT = 0.9
 
+_WORDS = {"stands_out": "a frame stands out: windows"}
+
 Said = tuple[LabeledWindow, Answer]
 
 
@@ -52,7 +54,7 @@ def window_figures(
             for truth, rows in _by_truth(said, labels).items()
         },
     }
-    return figures | _calibration(clean) | _cost(answers)
+    return figures | _standing_out(clean, labels) | _calibration(clean) | _cost(answers)
 
 
 def _right(pair: Said) -> bool:
@@ -74,6 +76,15 @@ def _by_truth(said: Sequence[Said], labels: Sequence[str]) -> dict[str, list[Sai
         if pair[0].truth not in labels:
             rows.setdefault(pair[0].truth, []).append(pair)
     return rows
+
+
+def _standing_out(clean: Sequence[Said], labels: Sequence[str]) -> dict[str, dict[str, Share]]:
+    """By truth, the share of windows of which a frame is named as the one that counted most."""
+    attended = [pair for pair in clean if pair[1].stands_out is not None]
+    by_truth = {label: [pair for pair in attended if pair[0].truth == label] for label in _found(attended, labels)}
+    return {
+        "stands_out": {label: _share(lambda pair: bool(pair[1].stands_out), rows) for label, rows in by_truth.items()}
+    }
 
 
 def _calibration(clean: Sequence[Said]) -> dict[str, Any]:
@@ -98,8 +109,8 @@ def _cost(answers: Sequence[Answer]) -> dict[str, float]:
 def window_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """A table of all methods: its head, then a row for each figure."""
     named = {
-        kind: dict.fromkeys(label for figures in methods.values() for label in figures[kind])
-        for kind in ("recall", "precision")
+        kind: dict.fromkeys(label for figures in methods.values() for label in figures.get(kind, ()))
+        for kind in ("recall", "precision", "stands_out")
     }
     ways: list[tuple[str, tuple[str, ...]]] = [
         ("right, of clean windows", ("accuracy",)),
@@ -109,7 +120,11 @@ def window_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         (f"right where the score is {CONFIDENT} or more", ("confident",)),
         ("calibration error (ECE)", ("ece",)),
         ("mixed and hand: a right part, or nothing said", ("several", "right_or_abstained")),
-        *((f"{kind} of {label}", (kind, label)) for kind, labels in named.items() for label in labels),
+        *(
+            (f"{_WORDS.get(kind, kind)} of {label}", (kind, label))
+            for kind, labels in named.items()
+            for label in labels
+        ),
         ("CPU seconds a window", ("cpu_s",)),
     ]
     return [["figure", *methods], *([what, *(_cell(f, way) for f in methods.values())] for what, way in ways)]

@@ -1,12 +1,13 @@
 // The page: takes a video in, runs the request and shows what comes of it.
 
 import { Problem, classify, keptKey, servedModels, useKey } from "./api.js";
-import { $, percent, seconds, size, spaced } from "./dom.js";
+import { $, seconds, size } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import { chosenModel, showModels } from "./models.js";
 import { Recorder, canRecord } from "./recorder.js";
 import { ResultView } from "./result.js";
 import { problemText } from "./summary.js";
+import { said } from "./verdict.js";
 
 const STAGES = ["upload", "decode", "score"];
 
@@ -109,8 +110,7 @@ function present(entry) {
   $("problem").hidden = true;
   document.body.classList.add("answered");
   view.show(entry);
-  const [best] = entry.answer.predictions;
-  say(best ? `Classified: ${spaced(best.label)}, ${percent(best.score)}` : "Classified: no label");
+  say(`Classified: ${said(entry.answer)}`);
   $("title").focus({ preventScroll: true });
   $("result").scrollIntoView({ block: "start" });
 }

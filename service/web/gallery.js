@@ -1,6 +1,7 @@
 // The last results, kept in this browser with their videos so that they can be looked at again. Newest first.
 
-import { element, percent, spaced } from "./dom.js";
+import { element } from "./dom.js";
+import { said } from "./verdict.js";
 
 const KEEP = 12;
 const LARGEST_VIDEO_BYTES = 64e6;
@@ -49,8 +50,6 @@ export class Gallery {
   }
 
   #card(entry) {
-    const [best] = entry.answer.predictions;
-    const said = best ? `${spaced(best.label)} ${percent(best.score)}` : "no label";
     let picture = element("span", { class: "picture", "aria-hidden": "true" });
     if (entry.picture) {
       const url = URL.createObjectURL(entry.picture);
@@ -61,7 +60,7 @@ export class Gallery {
       "button",
       { type: "button" },
       picture,
-      element("span", { class: "said" }, said),
+      element("span", { class: "said" }, said(entry.answer)),
       element("span", { class: "name" }, entry.name),
       element("time", { datetime: entry.when }, new Date(entry.when).toLocaleString()),
     );

@@ -1,6 +1,6 @@
 // The model picker.
 
-import { $, element, seconds, spaced } from "./dom.js";
+import { $, element, percent, seconds, spaced } from "./dom.js";
 
 /** Show the served models, and keep what was chosen if it is still there. */
 export function showModels(models) {
@@ -36,7 +36,12 @@ function describe() {
   $("model-note").textContent =
     `${model.description.replace(/\.?$/, ".")} Looks at windows of ${seconds(model.span_s)}, ${model.frames} frames each.${trained}`;
   $("model-labels-count").textContent = `${model.labels.length} labels`;
-  $("model-labels-list").replaceChildren(...model.labels.map((label) => element("li", {}, spaced(label))));
+  $("model-labels-list").replaceChildren(
+    ...model.labels.map((label, index) => {
+      const threshold = model.thresholds?.[index];
+      return element("li", {}, threshold === undefined ? spaced(label) : `${spaced(label)} from ${percent(threshold)}`);
+    }),
+  );
 }
 
 $("model").addEventListener("change", describe);

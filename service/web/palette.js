@@ -1,12 +1,14 @@
 // One colour for each label of a video. More labels than colours share a quiet one; names stand beside every colour.
 
+import { best } from "./verdict.js";
+
 const COLOURS = 8;
 
 /** `label => class` for the labels that come first in some window, the most frequent first. */
 export function palette(windows) {
   const count = new Map();
-  for (const { predictions } of windows) {
-    if (predictions[0]) count.set(predictions[0].label, (count.get(predictions[0].label) ?? 0) + 1);
+  for (const first of windows.map(best)) {
+    if (first) count.set(first.label, (count.get(first.label) ?? 0) + 1);
   }
   const ranked = [...count].sort(([, a], [, b]) => b - a).map(([label]) => label);
   const known = new Map(ranked.slice(0, COLOURS).map((label, index) => [label, `colour-${index}`]));

@@ -7,6 +7,7 @@ import { curlSnippet, pythonSnippet } from "./snippets.js";
 import { Strip } from "./strip.js";
 import { facts, labelList, timingList, warningList } from "./summary.js";
 import { Timeline } from "./timeline.js";
+import { NOTHING_CLEAR, STANDS_OUT, mostAttended } from "./verdict.js";
 
 const WHOLE = 0.99;
 const SNIPPETS = { curl: curlSnippet, python: pythonSnippet };
@@ -42,7 +43,7 @@ export class ResultView {
     $("title").textContent = entry.name;
     $("facts").textContent = facts(answer);
     $("warnings").replaceChildren(...warningList(answer.warnings));
-    $("labels").replaceChildren(...labelList(answer.predictions));
+    $("labels").replaceChildren(...labelList(answer));
     $("timings").replaceChildren(...timingList(answer.timings_ms));
     this.#raw(answer);
     this.#speak(this.language);
@@ -92,11 +93,7 @@ export class ResultView {
         : "When the model looked";
     $("earlier").disabled = index === 0;
     $("later").disabled = index === answer.windows.length - 1;
-    $("window-labels").replaceChildren(
-      ...(answer.windows.length > 1 ? window.predictions.slice(0, 3) : []).map(({ label, score }) =>
-        element("span", {}, `${spaced(label)} ${percent(score)}`),
-      ),
-    );
+    $("window-labels").replaceChildren(...(answer.windows.length > 1 ? windowLabels(window) : []));
     $("looked").textContent = looked(window);
     this.strip = new Strip($("strip"), $("layers"), window, {
       highest: this.highest,
@@ -159,11 +156,21 @@ export class ResultView {
   }
 }
 
+function windowLabels({ abstained, predictions }) {
+  const chips = predictions
+    .filter(({ passes }) => passes !== false)
+    .slice(0, 3)
+    .map(({ label, score }) => element("span", {}, `${spaced(label)} ${percent(score)}`));
+  return abstained ? [element("span", {}, NOTHING_CLEAR), ...chips] : chips;
+}
+
 function looked({ attention }) {
   if (!attention) return "The attention was not asked for.";
-  const most = attention.reduce((best, frame) => (frame.score > best.score ? frame : best));
+  const most = mostAttended(attention);
+  const even = percent(1 / attention.length);
+  if (!most) return `The model looked at all frames about alike: none has ${STANDS_OUT} times the even share of ${even}.`;
   return (
     `The model looked most at ${seconds(most.time_s)}: ${percent(most.score)} of its attention, where an even share is ` +
-    `${percent(1 / attention.length)}.`
+    `${even}.`
   );
 }

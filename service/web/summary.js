@@ -1,17 +1,31 @@
 // What an answer says in words and lists.
 
 import { element, percent, seconds, spaced } from "./dom.js";
+import { NOTHING_CLEAR } from "./verdict.js";
 
-export function labelList(predictions) {
-  if (predictions.length === 0) return [element("li", {}, "No label reaches the lowest score asked for.")];
-  return predictions.map(({ label, score }) =>
+export function labelList({ abstained, predictions }) {
+  const labels = predictions.map(labelled);
+  if (abstained) {
+    const nothing = element("li", { class: "nothing" }, element("span", { class: "name" }, NOTHING_CLEAR));
+    nothing.append(element("span", { class: "note" }, "No label reaches its threshold over the whole video."));
+    return [nothing, ...labels];
+  }
+  return labels.length > 0 ? labels : [element("li", {}, "No label reaches the lowest score asked for.")];
+}
+
+function labelled({ label, score, threshold, passes }) {
+  const judged = threshold !== undefined;
+  return element(
+    "li",
+    { class: passes === false ? "fails" : null },
+    element("span", { class: "name" }, spaced(label)),
+    element("span", { class: "score" }, percent(score)),
     element(
-      "li",
-      {},
-      element("span", { class: "name" }, spaced(label)),
-      element("span", { class: "score" }, percent(score)),
-      element("span", { class: "meter", "aria-hidden": "true", "--share": score }),
+      "span",
+      { class: "meter", "aria-hidden": "true", "--share": score },
+      ...(judged ? [element("span", { class: "threshold", "--share": threshold })] : []),
     ),
+    ...(judged ? [element("span", { class: "note" }, `${passes ? "above" : "below"} its threshold of ${percent(threshold)}`)] : []),
   );
 }
 

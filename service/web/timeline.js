@@ -1,8 +1,9 @@
 // The whole video from left to right: each window in the colour of its label, the attention inside it, the playhead.
 
 import { curve } from "./curve.js";
-import { drawing, element, percent, reach, roving, seconds, spaced } from "./dom.js";
+import { drawing, element, reach, roving, seconds, spaced } from "./dom.js";
 import { palette } from "./palette.js";
+import { best, said } from "./verdict.js";
 
 // Below this share of the width a label cannot be read; its name is in the legend and in the tooltip.
 const ROOM_FOR_A_NAME = 0.07;
@@ -38,23 +39,23 @@ export class Timeline {
     reach(this.segments, index);
   }
 
-  #segment({ start_s: start, end_s: end, predictions }, index, colours) {
-    const [best] = predictions;
-    const name = best ? `${spaced(best.label)} ${percent(best.score)}` : "no label";
-    const text = `Window ${index + 1}, ${seconds(start)} to ${seconds(end)}: ${name}`;
+  #segment(window, index, colours) {
+    const { start_s: start, end_s: end } = window;
+    const first = best(window);
+    const text = `Window ${index + 1}, ${seconds(start)} to ${seconds(end)}: ${said(window)}`;
     const width = (end - start) / this.duration;
     return element(
       "button",
       {
         type: "button",
-        class: `segment ${best ? colours.of(best.label) : "colour-other"}`,
+        class: `segment ${first ? colours.of(first.label) : "colour-other"}`,
         title: text,
         "aria-label": text,
         "aria-pressed": "false",
         "--from": start / this.duration,
         "--width": width,
       },
-      best && width > ROOM_FOR_A_NAME ? spaced(best.label) : "",
+      first && width > ROOM_FOR_A_NAME ? spaced(first.label) : "",
     );
   }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from service.client import AsyncClient, Client
 from service.model.model_export import export_model
 from service.model.presets import build_preset, find_preset
 from testing.program import Program, upload
+from tests.e2e.browser import Visit, chromium
+from tests.e2e.test_command_line import vidtr
 
 EAGER, WARY = 0.0001, 0.9999
 
@@ -58,6 +62,34 @@ def test_an_answer_of_a_model_without_thresholds_is_as_ever(demanding: Program, 
         answer = upload(client, clip, model="plain").json()
     assert "abstained" not in answer
     assert {frozenset(each) for each in answer["predictions"]} == {frozenset({"label", "index", "score"})}
+
+
+@pytest.mark.slow
+def test_the_page_shows_thresholds_and_says_where_nothing_is_clear(demanding: Program, clip: Path) -> None:
+    with chromium() as browser, closing(Visit(browser, demanding.url)) as visit:
+        page = visit.classify(clip)
+        expect(page.locator("#labels li").first).to_contain_text("above its threshold of 0.0 %")
+        expect(page.locator("#model-labels-list li").first).to_have_text("static from 100.0 %")
+        page.select_option("#model", "wary")
+        page.click("#again")
+        nothing = page.locator("#labels li").first
+        expect(nothing).to_contain_text("no clear motion")
+        expect(page.locator("#labels li.fails")).to_have_count(5)
+        expect(page.locator("#labels li.fails").first).to_contain_text("below its threshold of 100.0 %")
+        expect(page.locator("#cards .said").first).to_have_text("no clear motion")
+        # Random weights look at all frames alike.
+        expect(page.locator("#looked")).to_contain_text(
+            "looked at all frames about alike: none has 1.6 times the even share"
+        )
+        assert visit.accessibility_violations() == []
+        visit.screenshot("thresholds")
+
+
+def test_the_commands_say_where_nothing_is_clear(demanding: Program, clip: Path) -> None:
+    sure, unsure = (vidtr("classify", "--server", demanding.url, "--model", name, clip) for name in ("eager", "wary"))
+    assert (sure.returncode, unsure.returncode) == (0, 0)
+    assert "no clear motion" in unsure.stdout
+    assert "no clear motion" not in sure.stdout
 
 
 def test_both_clients_read_thresholds_and_abstention(demanding: Program, clip: Path) -> None:

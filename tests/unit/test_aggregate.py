@@ -1,8 +1,20 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.aggregate import abstains, aggregate, probabilities, ranked
+import service
+from service.aggregate import (
+    NOTHING_CLEAR,
+    STANDS_OUT,
+    abstains,
+    aggregate,
+    most_attended,
+    probabilities,
+    ranked,
+)
 from service.contracts import JobRequest
 from testing.factories import LABELS, decoded, record, scores, spec
 
@@ -142,6 +154,23 @@ def test_a_model_without_thresholds_says_nothing_of_passing() -> None:
     assert "abstained" not in said
     assert "abstained" not in said["windows"][0]
     assert set(said["predictions"][0]) == {"label", "index", "score"}
+
+
+def test_a_frame_is_named_only_where_it_stands_out_from_an_even_share() -> None:
+    job = record()
+    flat, peaked = (scores(temporal_attention=shares) for shares in ((0.2, 0.39, 0.2, 0.21), (0.2, 0.4, 0.2, 0.2)))
+    for given, named in ((flat, None), (peaked, 1)):
+        attention = aggregate(job, [given], job.created_at).windows[0].attention
+        assert attention is not None
+        most = most_attended(attention)
+        assert (most and most.frame) == named
+    assert most_attended(()) is None
+
+
+def test_the_page_names_frames_and_abstains_by_the_same_words_and_numbers() -> None:
+    script = (Path(service.__file__).parent / "web" / "verdict.js").read_text(encoding="utf-8")
+    assert re.findall(r"const STANDS_OUT = ([\d.]+);", script) == [str(STANDS_OUT)]
+    assert re.findall(r'const NOTHING_CLEAR = "([^"]+)";', script) == [NOTHING_CLEAR]
 
 
 def test_an_untrained_model_warns() -> None:

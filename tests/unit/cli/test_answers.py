@@ -1,12 +1,14 @@
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from service.api.schemas import RESULT_EXAMPLE
-from service.cli.answers import Answer, Csv, Format, JsonLines, may_pass, records
+from service.cli.answers import Answer, Csv, Format, JsonLines, may_pass, print_table, records
 from service.contracts import JobResult
 from service.errors import QueueFull, Undecodable, VideoTooShort
 
@@ -58,8 +60,35 @@ def test_rows_have_a_column_for_every_label_that_was_asked_for(tmp_path: Path) -
     text = written(Csv(2), tmp_path / "out", GOOD, REFUSED)
     good, refused = csv.DictReader(text.splitlines())
     assert (good["file"], good["label_1"], good["score_1"], good["label_2"]) == (GOOD.name, "pan_left", "0.93", "")
-    assert (good["most_attended_s"], good["model"]) == ("0.0", "camera_motion")
+    assert (good["most_attended_s"], good["model"], good["abstained"]) == ("0.5", "camera_motion", "false")
     assert (refused["error"], refused["label_1"]) == ("video_too_short", "")
+
+
+UNSURE = {**RESULT_EXAMPLE, "abstained": True}
+UNSURE["predictions"] = [{"label": "pan_left", "index": 1, "score": 0.3, "threshold": 0.41, "passes": False}]
+
+
+def test_a_row_and_the_table_say_that_no_label_passes(tmp_path: Path) -> None:
+    unsure = Answer("unsure.mp4", result=JobResult.model_validate(UNSURE))
+    (row,) = csv.DictReader(written(Csv(2), tmp_path / "out", unsure).splitlines())
+    assert (row["label_1"], row["abstained"]) == ("pan_left", "true")
+    printed = io.StringIO()
+    print_table([unsure, GOOD], Console(file=printed, width=120))
+    lines = [line.split("│")[1:-1] for line in printed.getvalue().splitlines() if "│" in line]
+    cells = [[cell.strip() for cell in line[:4]] for line in lines]
+    assert cells == [
+        ["unsure.mp4", "no clear motion", "", ""],
+        ["", "pan_left", "0.300", "0.410"],
+        [GOOD.name, "pan_left", "0.930", "0.410"],
+    ]
+
+
+def test_no_moment_is_named_where_attention_is_flat(tmp_path: Path) -> None:
+    window = RESULT_EXAMPLE["windows"][0]
+    even = [{**frame, "score": 0.5} for frame in window["attention"]]
+    flat = JobResult.model_validate({**RESULT_EXAMPLE, "windows": [{**window, "attention": even}]})
+    (row,) = csv.DictReader(written(Csv(1), tmp_path / "out", Answer("flat.mp4", result=flat)).splitlines())
+    assert row["most_attended_s"] == ""
 
 
 def test_rows_of_another_number_of_labels_are_not_mixed() -> None:

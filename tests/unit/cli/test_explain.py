@@ -48,6 +48,30 @@ def test_the_note_of_a_picture_is_written_on_it_as_a_whole() -> None:
     assert DROPPED_YET_ATTENDED in " ".join(map(html.unescape, lines))
 
 
+def judged(*logits: float) -> JobResult:
+    """One window of a model whose labels hold from 0.6 on, with flat attention."""
+    spec = factories.spec(activation="sigmoid", thresholds=(0.6,) * 4)
+    record = factories.record(spec=spec, request=JobRequest(attention="layers"))
+    even = factories.scores(logits, temporal_attention=(0.25,) * 4)
+    return aggregate(record, [even], record.created_at)
+
+
+def test_a_report_shows_thresholds_and_says_where_nothing_is_clear() -> None:
+    sure, unsure = judged(0.0, 9.0, 0.0, 0.0), judged(0.0, 0.1, 0.0, 0.0)
+    for answer, clear in ((sure, True), (unsure, False)):
+        report, drawn = page("name", answer, [figure(answer).encode()]), figure(answer)
+        assert "<th>threshold</th><th>passes</th>" in report
+        assert ("<strong>no clear motion</strong>" in report) is not clear
+        assert (">no clear motion<" in drawn) is not clear
+        assert "(from 0.600 on)" in drawn
+    assert "<th>threshold</th>" not in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"])
+
+
+def test_a_report_names_a_frame_only_where_one_stands_out() -> None:
+    assert "4 frames; no frame stands out;" in page("name", judged(0.0, 0.0, 0.0, 0.0), [b"<svg></svg>"])
+    assert "the one at 0.75 seconds counted most" in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"])
+
+
 def test_one_window_is_not_called_windows() -> None:
     assert "<dd>1 window, 100% of the duration</dd>" in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"])
 

@@ -148,6 +148,27 @@ def test_a_label_holds_from_its_own_threshold_on() -> None:
     assert answer.score == pytest.approx(0.1192, abs=1e-4)
 
 
+def test_windows_in_which_a_frame_stands_out_are_counted_by_their_truth() -> None:
+    truths = ("cut", "cut", "static", "mixed")
+    said = [Answer("cut", stands_out=named) for named in (True, False, False, True)]
+    figures = window_figures([window(truth) for truth in truths], said, LABELS)
+    found = {label: (share["hits"], share["count"]) for label, share in figures["stands_out"].items()}
+    assert found == {"static": (0, 1), "cut": (1, 2)}
+    assert ["a frame stands out: windows of cut", "50.0 % (9.5 - 90.5; 1 of 2)"] in window_rows({"model": figures})
+    assert "stands_out" not in str(window_rows({"tracker": window_figures([window("cut")], [Answer("cut")], LABELS)}))
+
+
+def test_the_attention_of_a_clip_says_whether_a_frame_stands_out() -> None:
+    for shares, named in (([0.2, 0.4, 0.2, 0.2], True), ([0.2, 0.39, 0.2, 0.21], False)):
+
+        def score(clips: Tensor, shares: list[float] = shares) -> NetworkOutput:
+            return NetworkOutput(torch.zeros(1, 3), torch.tensor([shares]), *[torch.zeros(1, 1)] * 2)
+
+        candidate = Candidate("camera", CLIP, LABELS, "softmax", score)
+        (answer,) = answer_windows(candidate, torch.zeros(1, 8, 16, 16, 3), lambda *_: None)
+        assert answer.stands_out is named
+
+
 def test_how_the_camera_is_held_is_no_answer() -> None:
     held = replace(
         saying([-2.0, 0.5, 3.0], "sigmoid"), labels=("static", "pan_left", "handheld"), qualifiers=("handheld",)
