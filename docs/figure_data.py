@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from service.inference.registry import ModelFile, scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.config import VidTrConfig
 from service.model.factory import build_network, for_inference
 from service.model.layers import NetworkOutput
 from service.model.pooling import TopKStd
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
+from service.model.presets import CAMERA_MOVE_LABELS
 from service.model.vidtr import VidTr
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
 from service.training.camera_motion.textures import texture_bank
@@ -22,6 +24,8 @@ from service.training.sources import TEXTURE_SCALE
 
 ROOT = Path(__file__).parents[1]
 CUT = LABELS.index("cut")
+CONFIGS = {LABELS: "camera_motion.toml", CAMERA_MOVE_LABELS: "camera_moves.toml"}
+"""Of each set of labels, the configuration that trains it."""
 CANDIDATES = 96
 
 
@@ -55,13 +59,21 @@ class ClipExplanation:
     choices: tuple[Choice, ...]
 
 
+def shipped_model(root: Path = ROOT) -> ModelFile:
+    """The newest version of the bundled model."""
+    found = [file for file in scan_repository(root / "model_repository") if file.spec.name == "camera_motion"]
+    return max(found, key=lambda file: int(file.spec.version))
+
+
 def shipped_network(root: Path = ROOT) -> VidTr:
     """The bundled model as a network whose maps can be seen; it takes pixel values as the served file does.
 
-    Raises RuntimeError where `configs/camera_motion.toml` is not the configuration of the file.
+    Raises KeyError where no configuration in `configs` has its labels, and RuntimeError where the one that has is not
+    that of the file.
     """
-    served = load_archive(root / "model_repository" / "camera_motion" / "1" / "model.pt")
-    config = read_config(root / "configs" / "camera_motion.toml", ()).network_config(len(LABELS))
+    file = shipped_model(root)
+    served, labels = load_archive(file.path), file.spec.labels
+    config = read_config(root / "configs" / CONFIGS[labels], ()).network_config(len(labels))
     network = for_inference(build_network(config))
     if not isinstance(network, VidTr):
         raise RuntimeError(f"the pictures show the grid of VidTr, not the form {config.form}")
@@ -69,7 +81,7 @@ def shipped_network(root: Path = ROOT) -> VidTr:
     clips = cut_clips(config, 1).clips
     with torch.inference_mode():
         if not torch.allclose(served(clips)[1], score(network, clips).temporal_attention, atol=1e-5):
-            raise RuntimeError("model.pt computes something else than a network of configs/camera_motion.toml")
+            raise RuntimeError(f"model.pt computes something else than a network of configs/{CONFIGS[labels]}")
     return network
 
 

@@ -34,6 +34,7 @@ def export(
     name: Annotated[str | None, typer.Option(help="Of a run: name to serve it under; that of the folder.")] = None,
     version: Annotated[int, typer.Option(min=1, help="Of a run: version to write.")] = 1,
     description: Annotated[str, typer.Option(help="Of a run: what the model is, for its users.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Of a run: delete the model's other versions.")] = False,
     *,
     device: Device,
     triton: TritonOptions | None,
@@ -60,9 +61,10 @@ def export(
                 clip_format=clip_format,
                 max_batch_size=clips,
                 serving=triton,
+                replace=replace,
             )
-        elif name or description or version != 1:
-            raise ValueError(f"--name, --version and --description belong to a run, and {model} is none")
+        elif name or description or replace or version != 1:
+            raise ValueError(f"--name, --version, --description and --replace belong to a run, and {model} is none")
         else:
             path = export_preset(model, target, number_format, triton, clip_format or "rgb", clips)
         if clip_format == "yuv420":

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import warnings
 import zipfile
@@ -78,13 +79,21 @@ def served_module(model: Network, precision: Precision = "fp32", clip_format: Cl
 
 
 def export_model(
-    model: Network, directory: Path, *, name: str, version: int, card: ModelCard, serving: TritonOptions | None = None
+    model: Network,
+    directory: Path,
+    *,
+    name: str,
+    version: int,
+    card: ModelCard,
+    serving: TritonOptions | None = None,
+    replace: bool = False,
 ) -> Path:
     """Write `<directory>/<name>/<version>/model.pt` and `<directory>/<name>/config.pbtxt`; return the model's folder.
 
     The module is scripted, not traced: a traced one keeps the device it was traced on. `model` itself is left as it
     is. Weights hashes of the other versions stay in the configuration, and so does how Triton serves the model unless
-    `serving` says it anew. The same weights, exported by a fresh process, give the same bytes.
+    `serving` says it anew. With `replace` the other versions are deleted, whatever configuration they needed. The same
+    weights, exported by a fresh process, give the same bytes.
 
     Raises ValueError where the name or version cannot be served, where `card` does not fit the network, and where
     older versions of the model need another configuration: they would be served with this one.
@@ -95,12 +104,14 @@ def export_model(
     previous = config_path.read_text(encoding="utf-8") if config_path.exists() else None
     hashes = _hashes(previous, name)
     hashes.pop(str(version), None)
+    replaced = [earlier for earlier in hashes if earlier.isdecimal()] if replace else []
+    hashes = {} if replace else hashes
     if previous is not None and hashes:
         planned = triton_config(name, model.config, card, {}, read_block(previous))
         if without_parameters(previous, _OF_A_VERSION) != without_parameters(planned, _OF_A_VERSION):
             raise ValueError(
                 f"version {version} of {name} needs another configuration than versions {', '.join(hashes)}, "
-                "and Triton keeps one for all: export it under a new name"
+                "and Triton keeps one for all: export it under a new name, or replace them"
             )
     block = None if previous is None else read_block(previous)
     if serving is not None:
@@ -110,6 +121,8 @@ def export_model(
     _write(folder / str(version) / "model.pt", weights)
     # Last, so that a reader who sees the new hash also finds the file.
     _write(config_path, triton_config(name, model.config, card, hashes, block).encode())
+    for earlier in replaced:
+        shutil.rmtree(folder / earlier, ignore_errors=True)
     return folder
 
 

@@ -23,10 +23,11 @@ def export_run(
     clip_format: ClipFormat | None = None,
     max_batch_size: int | None = None,
     serving: TritonOptions | None = None,
+    replace: bool = False,
 ) -> Path:
     """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
 
-    `clip_format` is that of the run where it is None.
+    `clip_format` is that of the run where it is None. With `replace` other versions of the model are deleted.
 
     Raises what `read_run` and `export_model` raise.
     """
@@ -49,4 +50,6 @@ def export_run(
         qualifiers=finished.qualifiers if finished.thresholds else (),
         precision=precision,
     )
-    return export_model(finished.network, repository, name=name, version=version, card=card, serving=serving)
+    return export_model(
+        finished.network, repository, name=name, version=version, card=card, serving=serving, replace=replace
+    )

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from docs.figure_data import CUT, ClipExplanation, example, shipped_network
+from docs.figure_data import CUT, ClipExplanation, example, shipped_model, shipped_network
 from docs.pictures import PICTURES, as_svg
 from service.inference.torchscript_archive import load_archive
 from service.model.layers import NetworkOutput
 from service.model.vidtr import VidTr
-from tests.fixtures.servers import REPOSITORY_ROOT, SHIPPED_REPOSITORY
+from tests.fixtures.servers import REPOSITORY_ROOT
 
 DOCS = REPOSITORY_ROOT / "docs"
 
@@ -34,7 +34,7 @@ def looked(network: VidTr) -> ClipExplanation:
 @pytest.fixture(scope="module")
 def served(looked: ClipExplanation) -> NetworkOutput:
     """What the file that is served makes of the clip."""
-    module = load_archive(SHIPPED_REPOSITORY / "camera_motion" / "1" / "model.pt")
+    module = load_archive(shipped_model().path)
     with torch.inference_mode():
         return NetworkOutput(*(values[0] for values in module(looked.clip[None])))
 

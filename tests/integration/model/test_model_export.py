@@ -40,8 +40,8 @@ def card(**changes: Any) -> ModelCard:
     return ModelCard(**{**values, **changes})
 
 
-def export(network: Network, directory: Path, *, version: int = 1, **changes: Any) -> Path:
-    return export_model(network, directory, name="tiny", version=version, card=card(**changes))
+def export(network: Network, directory: Path, *, version: int = 1, replace: bool = False, **changes: Any) -> Path:
+    return export_model(network, directory, name="tiny", version=version, card=card(**changes), replace=replace)
 
 
 def load(folder: Path, version: int = 1) -> Any:
@@ -233,6 +233,14 @@ def test_a_new_version_must_not_change_how_the_older_ones_are_served(changes: di
     export(tiny_network(), tmp_path)
     with pytest.raises(ValueError, match="version 2 of tiny needs another configuration than versions 1"):
         export(tiny_network(), tmp_path, version=2, **changes)
+
+
+def test_a_version_that_replaces_the_others_may_need_another_configuration(tmp_path: Path) -> None:
+    export(tiny_network(seed=1), tmp_path, version=1)
+    export(tiny_network(seed=1), tmp_path, version=2)
+    folder = export(tiny_network(seed=2), tmp_path, version=3, replace=True, frame_step=3)
+    assert set(hashes(folder)) == {"3"}
+    assert sorted(path.name for path in folder.iterdir()) == ["3", "config.pbtxt"]
 
 
 def test_a_configuration_of_another_writer_is_not_overwritten(tmp_path: Path) -> None:
