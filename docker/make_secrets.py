@@ -21,6 +21,7 @@ COMMANDS = (
     "get mget set incrby del unlink exists expire pexpire ttl pttl rename "
     "hget hmget hgetall hset hdel hexists hincrby hlen "
     "zadd zcard zscore zrange zrangebyscore zrevrangebylex zrem zremrangebyscore zremrangebylex "
+    "rpush blpop "
     "xadd xack xclaim xdel xgroup xinfo xlen xpending xrange xreadgroup xrevrange "
     "publish subscribe unsubscribe multi exec discard evalsha script|exists script|load time info client|setname"
 )

@@ -19,6 +19,7 @@ from service.queue.dead_letters import DeadLetterConfig, DeadLetters
 from service.queue.idempotency import Claim, IdempotencyConfig, IdempotencyKeys
 from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
+from service.queue.lead import Lead
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.scripts import Script
@@ -47,6 +48,7 @@ LETTERS = DeadLetterConfig(dead_letter_ttl_s=LIFE_S, dead_letter_max_jobs=1000, 
 HOOK = "https://example.com/hook"
 FAILED = Outcome(JobState.FAILED, error=BackendFailed("The engine failed."))
 AT_ONCE = 50
+WAIT_MS = LIFE_S * 1000
 
 Measure = Callable[[str, Awaitable[Any]], Awaitable[Any]]
 """called with the name of a step and the step"""
@@ -90,6 +92,7 @@ class Crowd:
         held = Reservation(job.id, JobClass.BULK, 1, SERVED.clip_bytes, "tiny", caller)
         await self._store.accept(job, clips=memoryview(clip(0)), reservation=held, reply_to=f"api{number}")
         stream = ClipStream(self._redis, self._keys, worker)
+        await stream.lead.take([SERVED.route], WAIT_MS)
         interactive = self._keys.clips(SERVED.route, JobClass.INTERACTIVE)
         await self._redis.xgroup_createconsumer(interactive, GROUP, stream.consumer)
         await stream.take([(JobClass.BULK, SERVED.route, 1)])
@@ -108,6 +111,7 @@ class Steps:
         self._dead = DeadLetters(redis, keys, TIMES, LETTERS)
         self._idempotency = IdempotencyKeys(redis, keys, IdempotencyConfig(LIFE_S, float(LIFE_S)))
         self._stream = ClipStream(redis, keys, "mine")
+        self._follower = Lead(redis, keys, "follower")
         self._touch = Script(redis, "touch_job")
 
     async def once(self, measure: Measure) -> None:
@@ -155,10 +159,13 @@ class Steps:
 
     async def _score(self, measure: Measure) -> None:
         job = await self._accepted(measure)
+        await self._follower.take([SERVED.route], WAIT_MS)
+        await measure("take_lead", self._stream.lead.take([SERVED.route], 1))
         await measure("touch_job", self._touch(keys={"job": self._keys.job(job)}, args={}))
         order = [(JobClass.INTERACTIVE, SERVED.route, 8)]
         delivery = await measure("take", self._stream.take(order))
         first, second = delivery.entries
+        await measure("pass_lead", self._stream.lead.pass_on())
         await measure("look_up", self._stream.look_up([first, second]))
         await measure("renew_lease", self._stream.renew([first, second]))
         await measure("record_fault", self._store.record_failure(job, "It went wrong."))

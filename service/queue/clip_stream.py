@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from service.contracts import JobClass, JobRecord, ModelSpec
 from service.queue.clip_entries import ClipEntry, ClipState, Delivery, entry_of, pairs, state_of
 from service.queue.connection import run_all, translate_redis_errors
+from service.queue.lead import Lead
 from service.queue.redis_keys import GROUP, KeyPrefixes, RedisKeys
 from service.queue.scripts import Call, Script
 
@@ -24,13 +25,18 @@ INLINE_BYTES = 1 << 20
 
 
 class ClipStream:
-    """The consumer side of the queue for one worker. Methods raise QueueUnavailable when Redis cannot be reached."""
+    """The consumer side of the queue for one worker. Methods raise QueueUnavailable when Redis cannot be reached.
+
+    Attributes:
+        lead: whether this worker is one of the few that wait at the streams.
+    """
 
     def __init__(self, redis: Redis, keys: RedisKeys, consumer: str) -> None:
         self._redis = redis
         self._keys = keys
         self._prefixes = KeyPrefixes(keys)
         self.consumer = consumer
+        self.lead = Lead(redis, keys, consumer)
         self._take = Script(redis, "take")
         self._look_up = Script(redis, "look_up")
         self._claim = Script(redis, "reclaim")
@@ -69,6 +75,16 @@ class ClipStream:
             for entry_id, fields in entries
             if fields
         ]
+
+    async def wait(self, routes: Sequence[str], count: int, block_ms: int) -> list[ClipEntry]:
+        """`read` of the routes that this worker leads.
+
+        One that leads none gets nothing and is to look for entries by itself: another has found work, or time is up.
+        """
+        if led := await self.lead.take(routes, block_ms):
+            return await self.read(led, count, block_ms)
+        await self.lead.follow(block_ms)
+        return []
 
     async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Delivery:
         """New entries of the first of these classes and routes where any wait, at most so many; without waiting."""
@@ -223,7 +239,8 @@ class ClipStream:
         await run_all(self._redis, self._dismiss, calls)
 
     async def leave(self, routes: Iterable[str]) -> None:
-        """Delete this worker's consumer, unless it still holds entries."""
+        """Delete this worker's consumer, unless it still holds entries, and let another worker wait in its place."""
+        await self.lead.pass_on()
         for key in self._streams(routes):
             await self._delete_consumer(key, self.consumer)
 

@@ -40,6 +40,18 @@ class RedisKeys:
         """How far workers have looked for lost entries in a long stream."""
         return f"{self.prefix}:looked-through:{route}:{job_class}"
 
+    def leaders(self, route: str) -> str:
+        """Sorted set of the workers that wait at the streams of a route, scored by when that lapses."""
+        return f"{self.prefix}:leaders:{route}"
+
+    def followers(self, route: str) -> str:
+        """The same of those that wait until one of the leaders has work."""
+        return f"{self.prefix}:followers:{route}"
+
+    def promoted(self, worker: str) -> str:
+        """List where a worker that follows waits: an element says that it may lead."""
+        return f"{self.prefix}:promoted:{worker}"
+
     def payload(self, job_id: str, clip: int | str) -> str:
         """Raw uint8 bytes of one clip; with an empty `clip`, what the payload keys of the job begin with."""
         return f"{self.prefix}:clip:{job_id}:{clip}"

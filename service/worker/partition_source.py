@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from service.contracts import JobClass
+from service.errors import QueueUnavailable
 from service.queue.clip_entries import ClipEntry, Delivery
 from service.queue.clip_stream import ClipStream
 from service.queue.model_directory import ModelDirectory
@@ -76,19 +78,27 @@ class Source:
     async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Delivery:
         """`ClipStream.take`."""
         await self.directory.set_clock()
-        return await self.stream.take(order)
+        return await self._passed_on(await self.stream.take(order))
 
     def read(self, routes: Sequence[str], count: int, block_ms: int, pause: Pause) -> asyncio.Task[Delivery]:
-        """The pending call, or else a new one: `ClipStream.read`, after a `pause` where it is a retry."""
+        """The pending call, or else a new one: `ClipStream.wait`, after a `pause` where it is a retry."""
         return self.pending or self._begin(self._read(routes, count, block_ms, pause))
 
     async def _read(self, routes: Sequence[str], count: int, block_ms: int, pause: Pause) -> Delivery:
         if self.away:
             await pause(RETRY_S)
         await self.directory.set_clock()
-        entries = await self.stream.read(routes, count, block_ms)
+        entries = await self.stream.wait(routes, count, block_ms)
         self.away = False
-        return Delivery(entries)
+        return await self._passed_on(Delivery(entries))
+
+    async def _passed_on(self, delivery: Delivery) -> Delivery:
+        """What was found, once another worker waits in the place of this one."""
+        if delivery.entries:
+            # Where it fails the others look for work by themselves, and what was found is to be worked on.
+            with contextlib.suppress(QueueUnavailable):
+                await self.stream.lead.pass_on()
+        return delivery
 
     def _begin(self, work: Coroutine[Any, Any, Delivery]) -> asyncio.Task[Delivery]:
         self.pending = asyncio.create_task(work, name="read")

@@ -28,6 +28,7 @@ TESTS = (
     "test_reservation_counts.py",
     "test_fleet_sums.py",
     "test_turns.py",
+    "test_lead.py",
     "test_dead_letters.py",
     "test_idempotency.py",
     "test_model_directory.py",

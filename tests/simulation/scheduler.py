@@ -56,9 +56,10 @@ class Scheduler:
     """Serialises the commands of all processes."""
 
     def __init__(self, plan: Plan, server: Server, streams: Sequence[str]) -> None:
-        """Who waits for entries is woken when the `streams` grow."""
+        """Who waits for entries is woken when the `streams` grow, or a list that is waited for."""
         self._server = server
         self._looks = [("XLEN", stream) for stream in streams]
+        self._lists: dict[str, None] = {}
         self._entries = 0
         self._random = Random(plan.seed ^ 0x5EED) if plan.shuffled else None
         self._faults: defaultdict[tuple[str, int], list[Fault]] = defaultdict(list)
@@ -130,7 +131,7 @@ class Scheduler:
                     process.skew_s += fault.amount
                 case _:
                     after.append(fault)
-        if b"BLOCK" in commands[0]:
+        if b"BLOCK" in commands[0] or commands[0][0] == "BLPOP":
             return await self._blocking(process, commands[0], after, holds)
         await self._turn(process, holds)
         return await self._carried_out(process, commands, after)
@@ -181,8 +182,8 @@ class Scheduler:
         return replies
 
     async def _blocking(self, process: Process, command: Command, faults: Sequence[Fault], holds: int) -> list[Any]:
-        at = command.index(b"BLOCK")
-        at_once, block_s = (*command[:at], *command[at + 2 :]), float(command[at + 1]) / 1000
+        at_once, block_s, lists = _without_waiting(command)
+        self._lists.update(dict.fromkeys(lists))
         end = asyncio.get_running_loop().time() + block_s
         while True:
             await self._turn(process, holds)
@@ -201,7 +202,8 @@ class Scheduler:
         self._steps += 1
         now = asyncio.get_running_loop().time()
         first = self._server.pass_time(now)
-        replies = self._server.send([*first, *commands, *self._looks])[len(first) :]
+        looks = [*self._looks, *(("LLEN", name) for name in self._lists)]
+        replies = self._server.send([*first, *commands, *looks])[len(first) :]
         replies, seen = replies[: len(commands)], replies[len(commands) :]
         names = " ".join(str(command[0]) for command in commands)
         self.trace.append(f"{now:.3f} {process.name} {request.get()} {names} {_brief(replies)}")
@@ -215,6 +217,15 @@ class Scheduler:
     async def _die(self, process: Process) -> None:
         process.die()
         await asyncio.get_running_loop().create_future()
+
+
+def _without_waiting(command: Command) -> tuple[Command, float, Command]:
+    """The command that answers at once, how long it is to wait, in seconds, and the lists for which it waits."""
+    if command[0] == "BLPOP":
+        _, *lists, block_s = command
+        return ("LPOP", *lists), float(block_s), tuple(lists)
+    at = command.index(b"BLOCK")
+    return (*command[:at], *command[at + 2 :]), float(command[at + 1]) / 1000, ()
 
 
 def _brief(replies: Sequence[Any]) -> str:

@@ -181,6 +181,8 @@ def _small() -> Iterator[None]:
         mock.patch("service.queue.job_intake.PIPELINE_BYTES", SMALL_BYTES),
         mock.patch("service.queue.clip_stream.INLINE_BYTES", SMALL_BYTES),
         mock.patch("service.worker.upkeep.UPKEEP_S", UPKEEP_S),
+        # One of the two workers follows.
+        mock.patch("service.queue.lead.LEADERS", 1),
     ):
         yield
 

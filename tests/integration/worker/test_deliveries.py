@@ -1,10 +1,12 @@
 """Who has a clip when workers stop, vanish, die over it or are slow."""
 
 import asyncio
+from dataclasses import replace
 
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed
 from service.inference.backend import Clips, Scores
+from service.queue.lead import LEADERS, Lead
 from service.queue.redis_keys import GROUP
 from tests.fixtures.tiny_models import RAISE, random_clips
 from tests.integration.worker.rig import CONFIG, Absent, Counting, Relay, Rig
@@ -132,3 +134,32 @@ async def test_a_stopped_worker_leaves_no_consumer_behind(rig: Rig) -> None:
     async with rig.working():
         await rig.ended(job)
     assert await rig.redis.xinfo_consumers(rig.keys.clips(job.spec.name, JobClass.INTERACTIVE), GROUP) == []
+
+
+async def test_work_is_found_where_the_workers_that_wait_for_it_have_died(rig: Rig) -> None:
+    spec = await rig.spec()
+    for number in range(LEADERS):
+        assert await Lead(rig.redis, rig.keys, f"dead{number}").take([spec.name], 60_000) == [spec.name]
+    async with rig.working():
+        assert (await rig.ended(await rig.submit(random_clips(1)))).status is JobState.SUCCEEDED
+
+
+async def test_jobs_that_come_at_once_keep_all_workers_busy(rig: Rig) -> None:
+    count = LEADERS + 3
+    all_busy = asyncio.Barrier(count)
+
+    class Gathering(Relay):
+        async def infer(self, model: str, version: str, clips: Clips, *, timeout_s: float | None = None) -> Scores:
+            await all_busy.wait()
+            return await super().infer(model, version, clips)
+
+    backend = Gathering(rig.backend)
+    patient = replace(CONFIG, worker_lease_s=10.0, worker_block_ms=500)
+    workers = [rig.worker(f"worker{number}", backend, patient) for number in range(count)]
+    running = [asyncio.create_task(worker.run()) for worker in workers]
+    spec = await rig.spec()
+    jobs = [await rig.submit(random_clips(spec.max_batch_size, seed=seed)) for seed in range(count)]
+    assert [(await rig.ended(job)).status for job in jobs] == [JobState.SUCCEEDED] * count
+    for worker in workers:
+        worker.stop()
+    await asyncio.gather(*running)
