@@ -81,15 +81,15 @@ def _named(labels: Sequence[str], some: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([label in some for label in labels])
 
 
-def aggregate(record: JobRecord, scores: Sequence[ClipScores], finished_at: float) -> JobResult:
-    """The answer to a job.
+def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], finished_at: float) -> JobResult:
+    """The answer to a job, whose clips the model of `spec` has scored.
 
     `scores` holds one entry per clip in clip order (window-major). The job's predictions are the mean over all views
     of the activated logits; a window's are the mean over its crops. `finished_at` is in Unix seconds.
 
     Raises ValueError when the number of scores differs from the number of clips.
     """
-    spec, request, decoded = record.spec, record.request, record.decoded
+    request, decoded = record.request, record.decoded
     views = len(decoded.windows) * decoded.crops
     if len(scores) != views:
         msg = f"job {record.id} has {views} clips, scores of {len(scores)} were given"

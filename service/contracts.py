@@ -9,7 +9,7 @@ import math
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 SCHEMA_VERSION = 1
 
@@ -76,7 +76,16 @@ class ClipSpec(WireModel):
         return self.frames * self.frame_step / self.reference_fps
 
 
-class ModelSpec(ClipSpec):
+class JobModel(WireModel):
+    """The model of a job. Labels and thresholds are those that the worker serves which scores: they go with weights."""
+
+    name: ModelName
+    version: str
+    weights_sha256: str = Field(description="SHA-256 of this version's model.pt")
+    route: str = Field("", description="where its workers look for clips; empty where they know only its name")
+
+
+class ModelSpec(ClipSpec, JobModel):
     """What a served model needs and means, read from its `config.pbtxt` (see `service.inference.spec`).
 
     It extends `ClipSpec` instead of holding one, because every release reads these fields flat from Redis. Code that
@@ -84,12 +93,9 @@ class ModelSpec(ClipSpec):
     """
 
     schema_version: int = SCHEMA_VERSION
-    name: ModelName
-    version: str
     description: str = ""
     form: str = Field(description="network family and form, for example `cvidtr_paper`")
     trained: bool
-    weights_sha256: str = Field(description="SHA-256 of this version's model.pt")
     labels: tuple[str, ...] = Field(min_length=1)
     activation: Activation
     thresholds: tuple[float, ...] = Field(
@@ -101,12 +107,16 @@ class ModelSpec(ClipSpec):
     layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
     max_batch_size: int = Field(gt=0, description="clips in one inference call")
     precision: Precision = Field("fp32", description="number format of the served weights and products")
-    route: str = Field("", description="where its workers look for clips; empty where they know only its name")
 
     @property
     def clip(self) -> ClipSpec:
         """What decoding needs, without the labels and all else."""
         return ClipSpec.model_construct(**{name: getattr(self, name) for name in ClipSpec.model_fields})
+
+    @property
+    def job_model(self) -> JobModel:
+        """What a job keeps of it."""
+        return JobModel.model_construct(**{name: getattr(self, name) for name in JobModel.model_fields})
 
 
 # --- the request -------------------------------------------------------------------------------------------------
@@ -216,7 +226,7 @@ class JobRecord(WireModel):
     schema_version: int = SCHEMA_VERSION
     id: str
     request: JobRequest
-    spec: ModelSpec
+    spec: SerializeAsAny[JobModel] = Field(description="a whole `ModelSpec` where workers of earlier releases read it")
     decoded: DecodedVideo
     created_at: float
     enqueued_at: float
@@ -253,6 +263,9 @@ class DeadLetter(WireModel):
     clip_bytes: int = Field(description="bytes of clips kept for a replay")
 
 
+# The capability of workers that take the labels of an answer from the model that they serve, not from the job's record.
+HOLDS_LABELS = "holds_labels"
+
 BreakerState = Literal["closed", "half_open", "open"]
 
 
@@ -265,6 +278,7 @@ class WorkerStatus(WireModel):
     breaker: BreakerState = "closed"
     retry_in_s: float = Field(0.0, description="seconds until an open breaker lets a batch try the backend")
     clips_per_s: dict[str, float] = Field({}, description="by model name, clips scored per busy second")
+    capabilities: tuple[str, ...] = Field((), description="what it can do that workers of earlier releases cannot")
 
 
 # --- the answer --------------------------------------------------------------------------------------------------

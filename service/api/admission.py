@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.api.shares import Shares
-from service.contracts import JobClass, JobRequest, ModelSpec
+from service.contracts import JobClass, JobModel, JobRequest, ModelSpec
 from service.errors import RETRY_AFTER_S, BackendUnavailable, QueueFull, QueueUnavailable, UnknownModel, VidtrError
 from service.periodic import Periodic
 from service.queue.capacity import QueueCapacity, Reservation, retry_after
@@ -51,6 +51,8 @@ class Admitted:
     """Resources that an upload holds until its job is accepted."""
 
     spec: ModelSpec
+    job_model: JobModel
+    """what the job's record is to say of the model"""
     reservation: Reservation
     most_clips: int
     """what its options allow, of which the reservation may be a part"""
@@ -202,7 +204,7 @@ class Admission:
             await self._reserve(wanted, served, rate, deadline_s, most)
         else:
             wanted = await self._reserve_anywhere(wanted, served, rate, deadline_s, most)
-        return Admitted(spec, wanted, most, deadline_s, claim)
+        return Admitted(spec, fleet.job_model(spec), wanted, most, deadline_s, claim)
 
     async def _reserve_anywhere(
         self, wanted: Reservation, served: list[ModelSpec], rate: float | None, deadline_s: float, most_clips: int

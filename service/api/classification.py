@@ -136,7 +136,7 @@ class Classifier:
             record = JobRecord(
                 id=submission.job_id,
                 request=submission.options,
-                spec=admitted.spec,
+                spec=admitted.job_model,
                 decoded=decoded,
                 created_at=now - submission.elapsed_s,
                 enqueued_at=now,

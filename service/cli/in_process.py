@@ -70,14 +70,14 @@ class _Pipeline:
         record = JobRecord(
             id=uuid4().hex,
             request=options,
-            spec=spec,
+            spec=spec.job_model,
             decoded=decoded,
             created_at=created_at,
             enqueued_at=created_at,
             deadline_at=created_at + self._settings.job_deadline_s,
             upload_ms=0.0,
         )
-        return aggregate(record, scores, created_at + time.monotonic() - began)
+        return aggregate(record, spec, scores, created_at + time.monotonic() - began)
 
     async def _scored(
         self, path: Path, clips_path: Path, spec: ModelSpec, options: JobRequest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -109,7 +110,7 @@ class DeadLetters:
     async def show(self, job_id: str) -> tuple[DeadLetter, JobRecord]:
         """The letter of one job and the job's record. Raises UnknownDeadLetter."""
         letter = await self._find(job_id)
-        return letter, await self._record(job_id)
+        return letter, JobRecord.model_validate_json(await self._record(job_id))
 
     async def replay(self, job_id: str) -> int:
         """Open the job again with its whole time and queue the clips that have no scores; returns their number.
@@ -118,7 +119,8 @@ class DeadLetters:
         """
         keys = self._keys
         await self._find(job_id)
-        old = await self._record(job_id)
+        data = await self._record(job_id)
+        old = JobRecord.model_validate_json(data)
         with translate_redis_errors():
             now = await redis_time(self._redis)
         record = old.model_copy(update={"enqueued_at": now, "deadline_at": now + (old.deadline_at - old.created_at)})
@@ -133,7 +135,10 @@ class DeadLetters:
                 },
                 args={
                     "id": job_id,
-                    "record": record.model_dump_json(),
+                    # With all that other releases have written and read.
+                    "record": json.dumps(
+                        {**json.loads(data), "enqueued_at": record.enqueued_at, "deadline_at": record.deadline_at}
+                    ),
                     "deadline": record.deadline_at,
                     "payload_life": self._times.payload_ttl_s,
                     "payload_prefix": keys.payload(job_id, ""),
@@ -168,12 +173,12 @@ class DeadLetters:
             "events": keys.events(job_id),
         }
 
-    async def _record(self, job_id: str) -> JobRecord:
+    async def _record(self, job_id: str) -> bytes:
         with translate_redis_errors():
             data: Any = await self._redis.hget(self._keys.dead_job(job_id), "record")
         if data is None:
             raise UnknownDeadLetter(f"The record of job {job_id} is gone.", actual=job_id)
-        return JobRecord.model_validate_json(data)
+        return bytes(data)
 
     async def _letters(self) -> list[DeadLetter]:
         with translate_redis_errors():

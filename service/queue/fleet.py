@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from service.contracts import ModelSpec, WorkerStatus
+from service.contracts import HOLDS_LABELS, JobModel, ModelSpec, WorkerStatus
 from service.errors import RETRY_AFTER_S
 
 # Rates are added up as whole numbers: sums of fractions would drift.
@@ -18,6 +18,7 @@ def share_of(status: WorkerStatus) -> Counter[str]:
     share = Counter({"workers": 1, f"breaker:{status.breaker}": 1})
     served = {*status.models, *status.routes}
     share.update(f"serving:{name}" for name in served)
+    share.update(f"{capability}:{name}" for capability in status.capabilities for name in served)
     if status.breaker == "open":
         share.update(f"open:{name}" for name in served)
     else:
@@ -58,6 +59,11 @@ class Fleet:
     def serving(self, route: str) -> int:
         """How many workers serve a route."""
         return self.sums.get(f"serving:{route}", 0)
+
+    def job_model(self, spec: ModelSpec) -> JobModel:
+        """What the record of a job says of its model: all of it where a worker of the route would miss the labels."""
+        serving = self.serving(spec.route)
+        return spec.job_model if 0 < serving == self.sums.get(f"{HOLDS_LABELS}:{spec.route}") else spec
 
     def drain_rate(self, model: str) -> float | None:
         """Clips per second that the workers of `model` score together; None where no worker has measured it."""

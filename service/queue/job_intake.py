@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -121,6 +122,7 @@ class JobIntake(JobReader):
         """
         keys, spec = self._keys, record.spec
         total, route = len(record.decoded.clips), spec.route or spec.name
+        clip_bytes = math.prod(record.decoded.clip_shape)
         job: dict[str, Any] = {
             "v": record.schema_version,
             "record": record.model_dump_json(),
@@ -143,10 +145,10 @@ class JobIntake(JobReader):
         entries = [entry_fields(record, clip, more_coming=more_coming) for clip in range(total)]
         payloads: dict[str, bytes | memoryview] = {}
         if clips is not None and len(clips) > TOGETHER_BYTES:
-            await self.put_payloads(record.id, clips, spec.clip_bytes, UNACCEPTED_SHARE * self._times.reservation_ttl_s)
+            await self.put_payloads(record.id, clips, clip_bytes, UNACCEPTED_SHARE * self._times.reservation_ttl_s)
             payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(total)}
         elif clips is not None:
-            payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, spec.clip_bytes))}
+            payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, clip_bytes))}
         caller = reservation.digest if reservation else ""
         with translate_redis_errors():
             committed = await self._accept(

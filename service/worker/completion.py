@@ -19,6 +19,7 @@ from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import End, JobStore
 from service.queue.scored_job import ScoredJob, by_job
 from service.telemetry import metrics
+from service.worker.served_models import ServedModels
 from service.worker.triage import LoadedClip, Triage, Verdict
 
 log = structlog.get_logger()
@@ -37,8 +38,11 @@ class Completion:
         self._dead = dead
         self._clock = clock
 
-    async def settle(self, triage: Sequence[Triage]) -> list[LoadedClip]:
-        """Settle every entry that is not to be scored, and return the clips of the others."""
+    async def settle(self, triage: Sequence[Triage], served: ServedModels) -> list[LoadedClip]:
+        """Settle every entry that is not to be scored, and return the clips of the others.
+
+        `served` are the models by which they were judged.
+        """
         by_verdict: defaultdict[Verdict, list[ClipEntry]] = defaultdict(list)
         for one in triage:
             by_verdict[one.verdict].append(one.entry)
@@ -50,11 +54,13 @@ class Completion:
         if dropped := by_verdict[Verdict.DROP]:
             metrics.CLIPS.labels("dropped").inc(len(dropped))
             await self._stream.ack(dropped)
-        await self._scored_before(by_verdict[Verdict.SCORED_BEFORE])
+        await self._scored_before(by_verdict[Verdict.SCORED_BEFORE], served)
         return [one.clip for one in triage if one.clip is not None]
 
-    async def scored(self, scores: Mapping[ClipEntry, ClipScores], complete_records: Mapping[str, bytes]) -> None:
-        """Keep the scores, and finish each job whose last clip is among them.
+    async def scored(
+        self, scores: Mapping[ClipEntry, ClipScores], complete_records: Mapping[str, bytes], served: ServedModels
+    ) -> None:
+        """Keep the scores, and finish each job whose last clip is among them with the labels of the served model.
 
         `complete_records` has the records, by job id, of jobs that had no scores before and may have all of them now.
         """
@@ -70,7 +76,7 @@ class Completion:
         if partly:
             by_clip = {(entry.job_id, entry.clip): scores[entry] for entry in partly}
             finished += await self._store.record_scores(by_clip, partly)
-        await self._finish(finished)
+        await self._finish(finished, served)
         metrics.CLIPS.labels("scored").inc(len(scores))
 
     async def failed(self, entry: ClipEntry, error: VidtrError) -> None:
@@ -106,7 +112,7 @@ class Completion:
         """Delete dead letters that are too old."""
         await self._dead.trim()
 
-    async def _scored_before(self, entries: Sequence[ClipEntry]) -> None:
+    async def _scored_before(self, entries: Sequence[ClipEntry], served: ServedModels) -> None:
         """Entries that have their scores: the worker that wrote them may have died before it finished the job."""
         unfinished = []
         for job_id, of_job in by_job(entries).items():
@@ -114,10 +120,10 @@ class Completion:
                 unfinished.append(found)
             else:
                 await self._stream.ack(of_job)
-        await self._finish(unfinished)
+        await self._finish(unfinished, served)
 
-    async def _finish(self, jobs: Sequence[ScoredJob]) -> None:
-        results = [aggregate(job.record, job.scores, self._clock.now()) for job in jobs]
+    async def _finish(self, jobs: Sequence[ScoredJob], served: ServedModels) -> None:
+        results = [aggregate(job.record, served.of(job.record.spec), job.scores, self._clock.now()) for job in jobs]
         won = await self._store.finish_all(
             [
                 End(job.id, Outcome(JobState.SUCCEEDED, result=result), job.entries, job.recorded)

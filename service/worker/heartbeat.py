@@ -1,55 +1,28 @@
-"""The models that a worker serves, and their announcement."""
+"""The announcement of the models that a worker serves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import structlog
 
-from service.contracts import ModelSpec, WorkerStatus
+from service.contracts import HOLDS_LABELS, WorkerStatus
 from service.errors import BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
 from service.periodic import Periodic
-from service.queue.clip_routes import route_of, routes
+from service.queue.clip_routes import route_of
 from service.queue.partitions import Independently
 from service.worker.breaker import Breaker
 from service.worker.config import WorkerConfig
 from service.worker.drain_rate import DrainRate
 from service.worker.partition_source import Source
+from service.worker.served_models import ServedModels
 from service.worker.watchdog import Watchdog
 
 log = structlog.get_logger()
 
 BREAKER_CHECK_S = 0.5
 MAX_INTERVAL_S = 60.0
-
-
-@dataclass(frozen=True)
-class ServedModels:
-    """The models of the backend, as the worker last saw them."""
-
-    specs: tuple[ModelSpec, ...] = ()
-
-    @cached_property
-    def max_batch_by_route(self) -> dict[str, int]:
-        """The routes to read, with the most clips of one batch."""
-        return {route: spec.max_batch_size for route, spec in sorted(routes(self.specs).items())}
-
-    @cached_property
-    def max_batch_by_version(self) -> dict[tuple[str, str], int]:
-        """The most clips of one batch, by name and version."""
-        return {(spec.name, spec.version): spec.max_batch_size for spec in self.specs}
-
-    @cached_property
-    def identities(self) -> frozenset[tuple[str, str, str]]:
-        """Name, version and SHA-256 of the weights of each model."""
-        return frozenset((spec.name, spec.version, spec.weights_sha256) for spec in self.specs)
-
-    def named(self, name: str) -> list[ModelSpec]:
-        """The versions of one model."""
-        return [spec for spec in self.specs if spec.name == name]
 
 
 class Heartbeat:
@@ -153,4 +126,5 @@ class Heartbeat:
             breaker=self._breaker.state,
             retry_in_s=self._breaker.retry_in_s,
             clips_per_s=self._rate.by_model(),
+            capabilities=(HOLDS_LABELS,),
         )

@@ -18,6 +18,7 @@ from service.worker.breaker import Breaker
 from service.worker.completion import Completion
 from service.worker.heartbeat import Heartbeat
 from service.worker.in_flight import InFlight
+from service.worker.served_models import ServedModels
 from service.worker.triage import LoadedClip, expiry
 from service.worker.watchdog import Watchdog
 
@@ -51,8 +52,10 @@ class Scoring:
         self._stopping = stopping
         self._in_flight = in_flight
 
-    async def score(self, clips: Sequence[LoadedClip], part: int = 0) -> None:
-        """Score clips of one model, version and shape, and write the scores back; `part` is theirs for the watchdog.
+    async def score(self, clips: Sequence[LoadedClip], served: ServedModels, part: int = 0) -> None:
+        """Score clips of one model, version and shape, and write the scores back.
+
+        `served` are the models of their triage, `part` is their number for the watchdog.
 
         Raises BackendUnavailable once the breaker opens, or when the worker is stopping.
         """
@@ -84,7 +87,7 @@ class Scoring:
             else:
                 self._breaker.succeeded()
                 backoff_s = BACKOFF_FIRST_S
-                await self._complete(batch, scored)
+                await self._complete(batch, scored, served)
 
     def _unavailable(self, error: BackendUnavailable, began: float) -> None:
         """Raises `error` where there is no point in waiting for the backend."""
@@ -106,12 +109,12 @@ class Scoring:
                 await self._completion.failed(clip.entry, error)
         return [clip for clip in clips if clip.entry.deadline_at > now]
 
-    async def _complete(self, clips: Sequence[LoadedClip], scored: ScoredBatch) -> None:
+    async def _complete(self, clips: Sequence[LoadedClip], scored: ScoredBatch, served: ServedModels) -> None:
         started = self._clock.now()
         try:
             with metrics.stage("completion"):
                 records = {clip.entry.job_id: clip.record for clip in clips if clip.record is not None}
-                await self._completion.scored(scored.scores, records)
+                await self._completion.scored(scored.scores, records, served)
         finally:
             observe(scored)
         for trace in {clip.entry.trace for clip in clips}:

@@ -13,6 +13,7 @@ from service.errors import BackendFailed, DeadlineExceeded, VidtrError, sentence
 from service.queue.clip_entries import ClipEntry, ClipState, Delivery
 from service.queue.clip_stream import ClipStream
 from service.telemetry import metrics
+from service.worker.served_models import Weights
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ async def load(
     delivery: Delivery,
     entries: Sequence[ClipEntry],
     max_deliveries: int,
-    served: Collection[tuple[str, str, str]],
+    served: Collection[Weights],
     now: float,
 ) -> list[Triage]:
     """Fetch the clips of some entries of a delivery, and judge each at `now`, in Unix seconds of Redis.
@@ -82,15 +83,16 @@ def _judged(
     state: ClipState,
     weights: str,
     max_deliveries: int,
-    served: Collection[tuple[str, str, str]],
+    served: Collection[Weights],
     now: float,
 ) -> Triage:
     if state.job != "open":
         return Triage(entry, Verdict.DROP)
-    if state.scored:
-        return Triage(entry, Verdict.SCORED_BEFORE)
+    # Even if it is scored: the answer to its job needs the labels of these weights.
     if (entry.model, entry.version, weights) not in served:
         return Triage(entry, Verdict.FOREIGN)
+    if state.scored:
+        return Triage(entry, Verdict.SCORED_BEFORE)
     try:
         return Triage(entry, Verdict.SCORE, clip=_loaded(entry, state, now, max_deliveries))
     except VidtrError as error:

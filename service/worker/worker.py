@@ -155,13 +155,14 @@ class Worker:
         source, delivery = taken
         self._watchdog.touch("work", part)
         with self._busy.share() as own_s:
-            served, now = self._heartbeat.served.identities, source.directory.clock.now()
-            triage = await load(source.stream, delivery, entries, self._config.worker_max_deliveries, served, now)
+            served, now = self._heartbeat.served, source.directory.clock.now()
+            most = self._config.worker_max_deliveries
+            triage = await load(source.stream, delivery, entries, most, served.by_weights, now)
             # Before they are given back: the renewal of a lease would take them from the queue again.
             source.leases.done([one.entry for one in triage if one.verdict is Verdict.FOREIGN])
-            clips = await source.completion.settle(triage)
+            clips = await source.completion.settle(triage, served)
             if clips:
-                await self._scoring[source].score(clips, part)
+                await self._scoring[source].score(clips, served, part)
                 self._rate.observe(entries[0].model, len(clips), own_s(), full=full)
 
     async def _pause(self, seconds: float) -> None:

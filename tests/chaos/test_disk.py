@@ -96,7 +96,7 @@ async def written(tmp_path: Path, binary: Path) -> Written:
         crashed.accepted[job.id] = crashed.size
         of_clip, found = right_scores(job), await stream.read(["tiny"], CLIPS, 10)
         if number % 3 == 0:
-            result = aggregate(job, of_clip, 1.0)
+            result = aggregate(job, spec(), of_clip, 1.0)
             [won] = await store.finish_all([End(job.id, Outcome(JobState.SUCCEEDED, result=result), found, False)])
             assert won
             await durability.wait_persisted(job.id)
@@ -158,7 +158,7 @@ async def _check_whole(redis: Redis, job: JobRecord, waiting: set[int]) -> None:
     if not await redis.exists(KEYS.job(job.id)):
         assert (data, any(payloads), waiting) == (None, False, set())
     elif data is not None:
-        assert Outcome.decode(data).result == aggregate(job, right_scores(job), 1.0)
+        assert Outcome.decode(data).result == aggregate(job, spec(), right_scores(job), 1.0)
         assert (any(payloads), waiting) == (False, set())
     else:
         scored = {int(number) for number in await redis.hkeys(KEYS.scores(job.id))}

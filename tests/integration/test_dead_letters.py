@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from service.queue.dead_letters import DeadLetterConfig, DeadLetters
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
-from testing.factories import clip, decoded, record, scores
+from testing.factories import clip, decoded, record, scores, spec
 from tests.integration.conftest import LETTERS, TIMES, give_up, waiting
 
 
@@ -38,7 +39,7 @@ async def test_the_job_fails_and_the_letter_says_why(store: JobStore, dead: Dead
 async def test_the_record_of_the_job_can_be_read(store: JobStore, dead: DeadLetters) -> None:
     job = await buried(store, dead)
     letter, kept = await dead.show(job.id)
-    assert (letter.job_id, kept) == (job.id, job)
+    assert (letter.job_id, kept) == (job.id, job.model_copy(update={"spec": spec().job_model}))
 
 
 async def test_a_replay_queues_the_clips_without_scores_and_the_job_can_succeed(
@@ -76,6 +77,17 @@ async def test_a_replayed_job_has_its_whole_time_again(
     deadline = await redis.zscore(keys.deadlines, job.id)
     assert deadline is not None
     assert deadline > job.deadline_at
+
+
+async def test_a_replayed_job_has_all_that_its_record_had_for_workers_of_other_releases(
+    store: JobStore, dead: DeadLetters, redis: Redis, keys: RedisKeys
+) -> None:
+    job = await buried(store, dead, spec=spec())
+    before = json.loads(await redis.hget(keys.dead_job(job.id), "record") or b"")
+    await dead.replay(job.id)
+    after = json.loads(await redis.hget(keys.job(job.id), "record") or b"")
+    assert after["spec"] == spec().model_dump(mode="json")
+    assert {name for name in before if before[name] != after[name]} == {"enqueued_at", "deadline_at"}
 
 
 async def test_the_clips_of_a_replay_are_waited_for_where_the_route_was_cleared(

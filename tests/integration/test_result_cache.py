@@ -20,7 +20,7 @@ def cache(redis: Redis, keys: RedisKeys, store: JobStore) -> ResultCache:
 async def accepted(store: JobStore, found: ResultCache) -> tuple[JobRecord, str]:
     """A job and its place in the cache."""
     job = record()
-    same = found.key("alice", job.spec, "fingerprint")
+    same = found.key("alice", spec(), "fingerprint")
     await store.accept(job, cache_key=same)
     await found.remember(same, job.id)
     return job, same
@@ -28,7 +28,7 @@ async def accepted(store: JobStore, found: ResultCache) -> tuple[JobRecord, str]
 
 async def succeed(store: JobStore, job: JobRecord) -> None:
     """Let the job end with a result."""
-    result = aggregate(job, [scores()], job.created_at)
+    result = aggregate(job, spec(), [scores()], job.created_at)
     await store.finish(job.id, Outcome(JobState.SUCCEEDED, result=result))
 
 

@@ -44,7 +44,7 @@ def expected(record: JobRecord, body: int) -> JobResult:
         )
         for clip in range(len(record.decoded.clips))
     ]
-    return aggregate(record, scores, 0.0)
+    return aggregate(record, SPEC, scores, 0.0)
 
 
 class Backend:

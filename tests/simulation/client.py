@@ -104,7 +104,7 @@ async def _upload(world: World, api: Api, op: Op) -> None:
         job = record(
             id=job_id,
             request=options,
-            spec=admitted.spec,
+            spec=admitted.job_model,
             decoded=decoded(windows=op.clips),
             created_at=now - spent_s,
             enqueued_at=now,

@@ -28,7 +28,7 @@ def softmax(logits: tuple[float, ...]) -> NDArray[np.float64]:
 def test_predictions_are_the_mean_of_softmax_and_not_the_softmax_of_the_mean() -> None:
     one, two = (4.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0)
     job = record(decoded=decoded(windows=2))
-    result = aggregate(job, [scores(one), scores(two)], job.created_at)
+    result = aggregate(job, spec(), [scores(one), scores(two)], job.created_at)
     want = (softmax(one) + softmax(two)) / 2
     assert {p.label: p.score for p in result.predictions} == {
         label: pytest.approx(value, abs=1e-6) for label, value in zip(LABELS, want, strict=True)
@@ -36,8 +36,8 @@ def test_predictions_are_the_mean_of_softmax_and_not_the_softmax_of_the_mean() -
 
 
 def test_multi_label_models_are_scored_by_sigmoid() -> None:
-    job = record(spec=spec(activation="sigmoid"))
-    result = aggregate(job, [scores((0.0, 5.0, 5.0, -5.0))], job.created_at)
+    job = record()
+    result = aggregate(job, spec(activation="sigmoid"), [scores((0.0, 5.0, 5.0, -5.0))], job.created_at)
     assert [p.score for p in result.predictions] == pytest.approx([0.993307, 0.993307, 0.5, 0.006693])
 
 
@@ -47,14 +47,14 @@ def test_large_logits_do_not_overflow() -> None:
 
 def test_each_window_has_its_own_predictions() -> None:
     job = record(decoded=decoded(windows=2))
-    result = aggregate(job, [scores((9.0, 0.0, 0.0, 0.0)), scores((0.0, 9.0, 0.0, 0.0))], job.created_at)
+    result = aggregate(job, spec(), [scores((9.0, 0.0, 0.0, 0.0)), scores((0.0, 9.0, 0.0, 0.0))], job.created_at)
     assert [w.predictions[0].label for w in result.windows] == ["static", "pan_left"]
 
 
 def test_the_crops_of_a_window_are_averaged() -> None:
     job = record(decoded=decoded(crops=3))
     logits = [(3.0, 0.0, 0.0, 0.0), (0.0, 3.0, 0.0, 0.0), (0.0, 0.0, 3.0, 0.0)]
-    result = aggregate(job, [scores(row) for row in logits], job.created_at)
+    result = aggregate(job, spec(), [scores(row) for row in logits], job.created_at)
     want = np.mean([softmax(row) for row in logits], axis=0)
     assert result.windows[0].predictions[0].score == pytest.approx(want.max(), abs=1e-6)
 
@@ -62,7 +62,7 @@ def test_the_crops_of_a_window_are_averaged() -> None:
 def test_attention_is_averaged_over_crops_and_carries_the_frames_times() -> None:
     job = record(decoded=decoded(crops=3))
     other = scores(temporal_attention=(0.5, 0.25, 0.125, 0.125))
-    result = aggregate(job, [scores(), scores(), other], job.created_at)
+    result = aggregate(job, spec(), [scores(), scores(), other], job.created_at)
     attention = result.windows[0].attention
     assert attention is not None
     assert [f.score for f in attention] == pytest.approx([0.25, 1 / 6, 0.208333, 0.375], abs=1e-6)
@@ -71,21 +71,21 @@ def test_attention_is_averaged_over_crops_and_carries_the_frames_times() -> None
 
 def test_retention_is_that_of_the_last_layer() -> None:
     job = record()
-    attention = aggregate(job, [scores()], job.created_at).windows[0].attention
+    attention = aggregate(job, spec(), [scores()], job.created_at).windows[0].attention
     assert attention is not None
     assert [f.retention for f in attention] == [0.0, 1.0, 0.0, 1.0]
 
 
 def test_layers_are_left_out_unless_asked_for() -> None:
     job = record()
-    attention = aggregate(job, [scores()], job.created_at).windows[0].attention
+    attention = aggregate(job, spec(), [scores()], job.created_at).windows[0].attention
     assert attention is not None
     assert attention[0].layer_scores is None
 
 
 def test_layers_give_each_frame_a_score_per_layer() -> None:
     job = record(request=JobRequest(attention="layers"))
-    attention = aggregate(job, [scores()], job.created_at).windows[0].attention
+    attention = aggregate(job, spec(), [scores()], job.created_at).windows[0].attention
     assert attention is not None
     assert attention[3].layer_scores == (0.25, 0.5)
     assert attention[0].layer_retention == (1.0, 0.0)
@@ -93,7 +93,7 @@ def test_layers_give_each_frame_a_score_per_layer() -> None:
 
 def test_attention_none_leaves_attention_out() -> None:
     job = record(request=JobRequest(attention="none"))
-    assert aggregate(job, [scores()], job.created_at).windows[0].attention is None
+    assert aggregate(job, spec(), [scores()], job.created_at).windows[0].attention is None
 
 
 def test_top_k_and_min_score_cut_the_list() -> None:
@@ -129,28 +129,25 @@ def test_a_qualifier_that_passes_stands_after_the_answers_and_is_none() -> None:
 
 
 def test_a_score_equal_to_its_threshold_passes() -> None:
-    job = record(spec=spec(activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.5)))
-    result = aggregate(job, [scores((0.0, -1.0, -1.0, -1.0))], job.created_at)
+    job, model = record(), spec(activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.5))
+    result = aggregate(job, model, [scores((0.0, -1.0, -1.0, -1.0))], job.created_at)
     assert [p.label for p in result.predictions if p.passes] == ["static"]
 
 
 def test_a_model_abstains_where_no_label_passes_whatever_the_caller_leaves_out() -> None:
     thresholds = (0.9, 0.9, 0.9, 0.9)
     unsure, sure = scores((2.0, 0.0, 0.0, 0.0)), scores((5.0, 0.0, 0.0, 0.0))
-    job = record(
-        spec=spec(activation="sigmoid", thresholds=thresholds),
-        decoded=decoded(windows=2),
-        request=JobRequest(min_score=0.999),
-    )
-    result = aggregate(job, [unsure, sure], job.created_at)
+    model = spec(activation="sigmoid", thresholds=thresholds)
+    job = record(decoded=decoded(windows=2), request=JobRequest(min_score=0.999))
+    result = aggregate(job, model, [unsure, sure], job.created_at)
     assert [window.abstained for window in result.windows] == [True, False]
     assert not result.abstained, "0.937 on average"
-    assert aggregate(job, [unsure, unsure], job.created_at).abstained
+    assert aggregate(job, model, [unsure, unsure], job.created_at).abstained
 
 
 def test_a_model_without_thresholds_says_nothing_of_passing() -> None:
-    job = record(spec=spec(activation="sigmoid"))
-    said = aggregate(job, [scores((-9.0, -9.0, -9.0, -9.0))], job.created_at).model_dump(exclude_none=True)
+    job, model = record(), spec(activation="sigmoid")
+    said = aggregate(job, model, [scores((-9.0, -9.0, -9.0, -9.0))], job.created_at).model_dump(exclude_none=True)
     assert "abstained" not in said
     assert "abstained" not in said["windows"][0]
     assert set(said["predictions"][0]) == {"label", "index", "score"}
@@ -174,18 +171,20 @@ def test_the_page_names_frames_and_abstains_by_the_same_words_and_numbers() -> N
 
 
 def test_an_untrained_model_warns() -> None:
-    job = record(spec=spec(trained=False))
-    assert [w.code for w in aggregate(job, [scores()], job.created_at).warnings] == ["untrained_model"]
+    job, model = record(), spec(trained=False)
+    assert [w.code for w in aggregate(job, model, [scores()], job.created_at).warnings] == ["untrained_model"]
 
 
 def test_a_trained_model_does_not_warn() -> None:
     job = record()
-    assert aggregate(job, [scores()], job.created_at).warnings == ()
+    assert aggregate(job, spec(), [scores()], job.created_at).warnings == ()
 
 
 def test_timings_are_those_of_the_slowest_clip_and_of_the_whole_job() -> None:
     job = record(decoded=decoded(windows=2))
-    result = aggregate(job, [scores(queue_ms=1.0), scores(queue_ms=7.0, inference_ms=11.0)], job.created_at + 0.5)
+    result = aggregate(
+        job, spec(), [scores(queue_ms=1.0), scores(queue_ms=7.0, inference_ms=11.0)], job.created_at + 0.5
+    )
     assert result.timings_ms.queue == 7.0
     assert result.timings_ms.inference == 11.0
     assert result.timings_ms.total == pytest.approx(500.0, abs=0.01)
@@ -194,4 +193,4 @@ def test_timings_are_those_of_the_slowest_clip_and_of_the_whole_job() -> None:
 def test_missing_scores_are_refused() -> None:
     job = record(decoded=decoded(windows=2))
     with pytest.raises(ValueError, match=r"has 2 clips, scores of 1 were given"):
-        aggregate(job, [scores()], job.created_at)
+        aggregate(job, spec(), [scores()], job.created_at)

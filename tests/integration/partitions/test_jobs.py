@@ -47,7 +47,7 @@ async def accepted(stores: Stores, number: int, **changes: Any) -> str:
 
 async def succeed(stores: Stores, job_id: str) -> None:
     job = record(id=job_id)
-    await stores.of(job_id).finish(job_id, Outcome(JobState.SUCCEEDED, result=aggregate(job, [scores()], 0.0)))
+    await stores.of(job_id).finish(job_id, Outcome(JobState.SUCCEEDED, result=aggregate(job, spec(), [scores()], 0.0)))
 
 
 # --- list ----------------------------------------------------------------------------------------------------------

@@ -255,7 +255,7 @@ async def test_a_dead_letter_is_replayed_in_its_partition(partitions: Partitions
     dead = partitions.map(lambda of: DeadLetters(of.redis, of.keys, TIMES, LETTERS))
     jobs = [record(id=job_in(number)) for number in range(COUNT)]
     for job in jobs:
-        clips = memoryview(bytes(job.spec.clip_bytes))
+        clips = memoryview(bytes(spec().clip_bytes))
         await stores.of(job.id).accept(job, clips=clips)
         assert await give_up(dead.of(job.id), job)
     for job in jobs:

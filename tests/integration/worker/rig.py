@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.contracts import ClipScores, JobRecord, JobStatus, ModelSpec
+from service.contracts import ClipScores, JobModel, JobRecord, JobStatus, ModelSpec
 from service.errors import BackendUnavailable
 from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend
@@ -60,11 +60,11 @@ class Rig:
         return spec
 
     async def submit(
-        self, clips: Clips, *, spec: ModelSpec | None = None, more_coming: bool = False, **changes: Any
+        self, clips: Clips, *, spec: JobModel | None = None, more_coming: bool = False, **changes: Any
     ) -> JobRecord:
         spec = spec or await self.spec()
         job = record(spec=spec, decoded=decoded(windows=len(clips), clip_shape=CLIP_SHAPE), **changes)
-        await self.store.put_payloads(job.id, memoryview(clips.tobytes()), spec.clip_bytes)
+        await self.store.put_payloads(job.id, memoryview(clips.tobytes()), clips[0].nbytes)
         await self.store.accept(job, more_coming=more_coming)
         return job
 

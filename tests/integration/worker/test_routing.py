@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.contracts import JobClass, JobRecord, JobState, ModelSpec
+from service.contracts import JobClass, JobRecord, JobState, ModelSpec, WorkerStatus
 from service.queue.clip_routes import route_of
 from service.worker.worker import Worker
 from tests.fixtures.replies import entries
@@ -63,6 +63,41 @@ async def test_every_job_is_scored_by_the_model_it_was_planned_for(
     assert named == [(job.spec.version, job.spec.weights_sha256) for job in jobs]
     assert (one.clips, other.clips) == (6, 6)
     assert await rig.dead.letters() == []
+
+
+@pytest.mark.parametrize("last", ["at once", "later"])
+async def test_an_answer_has_the_labels_of_the_model_that_scored_whatever_the_record_says(rig: Rig, last: str) -> None:
+    served = await rig.spec()
+    renamed = tuple(f"renamed {label}" for label in served.labels)
+    clips = random_clips(2)
+    for planned in (served.job_model, served.model_copy(update={"labels": renamed})):
+        job = await rig.submit(clips, spec=planned)
+        if last == "later":
+            await rig.store.record_scores({(job.id, 0): (await rig.scores_of(clips))[0]})
+        async with rig.working():
+            result = (await rig.ended(job)).result
+        assert result
+        assert {one.label for one in result.predictions} <= set(served.labels)
+
+
+async def test_a_job_that_was_scored_before_is_finished_by_a_worker_of_its_weights(rig: Rig) -> None:
+    clips = random_clips(1)
+    job = await rig.submit(clips, spec=(await rig.spec()).job_model)
+    await rig.store.record_scores({(job.id, 0): (await rig.scores_of(clips))[0]})
+    async with both_working(rig, Other(rig.backend, weights_sha256=WEIGHTS)):
+        await rig.ended(await rig.submit(clips, spec=(await rig.directory.list())[0]))
+        assert (await rig.store.status(job.id)).status is JobState.RUNNING
+    async with rig.working():
+        assert (await rig.ended(job)).status is JobState.SUCCEEDED
+
+
+async def test_a_worker_says_that_it_holds_the_labels_of_its_models(rig: Rig) -> None:
+    async with both_working(rig, Other(rig.backend)):
+        [spec], fleet = await rig.directory.live()
+        assert fleet.job_model(spec) == spec.job_model
+        await rig.directory.announce([spec], WorkerStatus(worker="before", routes=(spec.route,)), ttl_s=60)
+        [spec], fleet = await rig.directory.live()
+        assert fleet.job_model(spec) == spec
 
 
 async def test_what_no_worker_serves_waits_without_blame_and_is_not_handed_round(rig: Rig) -> None:

@@ -16,7 +16,7 @@ from testing import factories
 def result(*attention: float) -> JobResult:
     """One window of four frames, of which the first and the third are dropped in the second layer."""
     record = factories.record(request=JobRequest(attention="layers"))
-    return aggregate(record, [factories.scores(temporal_attention=attention)], record.created_at)
+    return aggregate(record, factories.spec(), [factories.scores(temporal_attention=attention)], record.created_at)
 
 
 def figure(answer: JobResult, note: str = "") -> str:
@@ -39,7 +39,7 @@ def test_without_such_a_frame_nothing_is_explained(attention: tuple[float, ...])
 
 def test_an_answer_without_attention_needs_no_remark() -> None:
     record = factories.record(request=JobRequest(attention="none"))
-    assert remark(aggregate(record, [factories.scores()], record.created_at).windows) == ""
+    assert remark(aggregate(record, factories.spec(), [factories.scores()], record.created_at).windows) == ""
 
 
 def test_the_note_of_a_picture_is_written_on_it_as_a_whole() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.contracts import WorkerStatus
+from service.contracts import HOLDS_LABELS, WorkerStatus
 from service.queue.clip_routes import route_of
 from service.queue.fleet import Fleet
 from testing.factories import spec
@@ -50,3 +50,16 @@ def test_workers_of_the_release_before_serve_models_by_name_and_version() -> Non
 def test_workers_are_counted_by_the_state_of_their_breaker(state: str) -> None:
     fleet = Fleet.of([worker(state), worker(state), worker()])
     assert fleet.with_breaker(state) == (3 if state == "closed" else 2)
+
+
+def test_a_record_goes_without_labels_once_every_worker_of_the_route_holds_them() -> None:
+    holding = worker().model_copy(update={"capabilities": (HOLDS_LABELS,)})
+    assert Fleet.of([holding, holding]).job_model(SERVED) == SERVED.job_model
+    assert Fleet.of([holding, worker()]).job_model(SERVED) is SERVED
+    assert Fleet.of([]).job_model(SERVED) is SERVED
+
+
+def test_a_record_has_labels_where_workers_look_for_it_under_the_name_of_the_model() -> None:
+    holding = worker().model_copy(update={"capabilities": (HOLDS_LABELS,)})
+    by_name = spec(route="")
+    assert Fleet.of([holding]).job_model(by_name) is by_name
