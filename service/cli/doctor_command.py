@@ -93,7 +93,7 @@ async def _running_triton(url: str, key: str | None, model: str, has_gpu: bool) 
 def models(settings: Settings) -> Iterator[Finding]:
     """The model repository, every file against the checksum of its configuration."""
     from service.inference.registry import scan_repository
-    from service.inference.spec import ModelConfigError
+    from service.model_config import ModelConfigError
 
     root = settings.model_repository
     try:

@@ -14,7 +14,8 @@ from pathlib import Path
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from service.contracts import ModelSpec
-from service.inference.spec import ModelConfigError, read_config, spec_from_config
+from service.inference.spec import spec_from_config
+from service.model_config import CONFIG_FILE, ModelConfigError, read_config
 
 # Triton ignores folders whose names are not numbers or start with zero; longer numbers than this overflow its int64.
 _VERSION = re.compile(r"[1-9]\d{0,17}")
@@ -46,7 +47,7 @@ def scan_repository(root: Path) -> list[ModelFile]:
 
 
 def _scan_model(folder: Path) -> list[ModelFile]:
-    config = read_config(folder / "config.pbtxt")
+    config = read_config(folder / CONFIG_FILE)
     if config.backend != "pytorch" and config.platform != "pytorch_libtorch":
         raise ModelConfigError(config.name, "backend", repr(config.backend or config.platform), "'pytorch'")
     present = sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and _VERSION.fullmatch(path.name))

@@ -1,7 +1,7 @@
-"""Reads a model's `config.pbtxt`, the single source of truth about how it is fed and what its outputs mean.
+"""What a model's configuration says of it: how it is fed and what its outputs mean.
 
-One parser serves both readers: the in-process backend gives it the file, the Triton backend the answer of the
-ModelConfig call, which is the same protobuf message.
+The in-process backend gives it the file, the Triton backend the answer of the ModelConfig call, which is the same
+protobuf message.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
 from pydantic import ValidationError
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from service.contracts import SCHEMA_VERSION, ModelSpec
+from service.model_config import ModelConfigError, parameters_of
 
 INPUT = "clips"
 OUTPUTS = ("logits", "temporal_attention", "layer_attention", "layer_retention")
@@ -32,49 +31,15 @@ _IMAGE_SIZE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class ModelConfigError(Exception):
-    """A model's configuration contradicts itself, its files or the service's contract.
-
-    It is found when a model is loaded and addresses the person who deploys the model, so it is no error of a request.
-    """
-
-    def __init__(self, model: str, field: str, found: object, expected: str) -> None:
-        super().__init__(f"model {model!r}: {field} is {found}, expected {expected}")
-        self.model = model
-        self.field = field
-        self.found = found
-        self.expected = expected
-
-
-def read_config(path: Path) -> ModelConfig:
-    """Parse a `config.pbtxt`; a configuration without a name takes that of its folder, as in Triton.
-
-    Raises:
-        ModelConfigError: the file is missing, is no text protobuf of a ModelConfig, or names another folder.
-    """
-    folder = path.parent.name
-    try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
-    except OSError as error:
-        raise ModelConfigError(folder, path.name, error.strerror, "a readable file") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ModelConfigError(folder, path.name, f"not valid ({error})", "a ModelConfig in text format") from error
-    if not config.name:
-        config.name = folder
-    if config.name != folder:
-        raise ModelConfigError(folder, "name", repr(config.name), f"{folder!r}, the name of its folder")
-    return config
-
-
 def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
     """The ModelSpec of one version of a model.
 
-    `config` is Triton's `inference.ModelConfig` message, from `read_config` or from the ModelConfig call.
+    `config` is Triton's `inference.ModelConfig` message, from `service.model_config` or from the ModelConfig call.
 
     Raises:
         ModelConfigError: a parameter is missing or has no usable value, or the parameters contradict the tensors.
     """
-    parameters = {key: value.string_value for key, value in config.parameters.items()}
+    parameters = parameters_of(config)
     height, width = _image_size(config, parameters)
     labels = _labels(config, parameters)
     fields: dict[str, Any] = {key: parameters[key] for key in _PLAIN if key in parameters}

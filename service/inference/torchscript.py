@@ -22,9 +22,10 @@ from service.inference.backend import Clips, Scores, checked_scores, served_orde
 from service.inference.cpu import optimize_for_cpu
 from service.inference.microbatch import microbatch
 from service.inference.registry import ModelFile, scan_repository
-from service.inference.spec import OUTPUTS, ModelConfigError
+from service.inference.spec import OUTPUTS
 from service.inference.threads import cpu_seconds, pick_thread_count
 from service.inference.torchscript_archive import load_archive
+from service.model_config import ModelConfigError
 
 _WARM_UP_RUNS = 2
 # Two hand-overs between threads, each with a wait for the interpreter, cost a short forward a tenth of its time; longer

@@ -18,8 +18,9 @@ from service.contracts import ModelSpec
 from service.errors import BackendFailed, BackendUnavailable, VidtrError, sentence
 from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
 from service.inference.shared_memory import UNKNOWN_REGION, SharedInputs, Slot
-from service.inference.spec import INPUT, OUTPUTS, ModelConfigError, spec_from_config
+from service.inference.spec import INPUT, OUTPUTS, spec_from_config
 from service.inference.triton_access import client
+from service.model_config import ModelConfigError
 
 logger = logging.getLogger(__name__)
 

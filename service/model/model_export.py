@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from service.contracts import ClipFormat, Precision
 from service.model.card import ModelCard
 from service.model.factory import Network, for_inference
 from service.model.preprocess import fold_normalization, yuv420_to_rgb
-from service.model.triton_config import read_parameter, triton_config, without_parameters
+from service.model.triton_config import triton_config
 from service.model.triton_options import TritonOptions, read_block, with_block
+from service.model_config import CONFIG_FILE, parameters_of, parse_config
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 # What may differ between versions of one model, since Triton keeps one configuration for all of them.
@@ -100,7 +102,7 @@ def export_model(
     """
     _check(model, name, version, card)
     folder = directory / name
-    config_path = folder / "config.pbtxt"
+    config_path = folder / CONFIG_FILE
     previous = config_path.read_text(encoding="utf-8") if config_path.exists() else None
     hashes = _hashes(previous, name)
     hashes.pop(str(version), None)
@@ -108,7 +110,7 @@ def export_model(
     hashes = {} if replace else hashes
     if previous is not None and hashes:
         planned = triton_config(name, model.config, card, {}, read_block(previous))
-        if without_parameters(previous, _OF_A_VERSION) != without_parameters(planned, _OF_A_VERSION):
+        if _shared(parse_config(previous, name)) != _shared(parse_config(planned, name)):
             raise ValueError(
                 f"version {version} of {name} needs another configuration than versions {', '.join(hashes)}, "
                 "and Triton keeps one for all: export it under a new name, or replace them"
@@ -132,12 +134,10 @@ def configure_model(directory: Path, *, name: str, serving: TritonOptions) -> Pa
     Raises ValueError where `serving` does not fit the model or its config.pbtxt was not written by the exporter, and
     OSError where there is none.
     """
-    path = directory / name / "config.pbtxt"
+    path = directory / name / CONFIG_FILE
     text = path.read_text(encoding="utf-8")
-    largest = re.search(r"^max_batch_size: (\d+)$", text, re.M)
-    if largest is None:
-        raise ValueError(f"the config.pbtxt of {name} was not written by this exporter")
-    _write(path, with_block(text, serving.block(int(largest[1]))).encode())
+    block = serving.block(parse_config(text, name).max_batch_size)
+    _write(path, with_block(text, block).encode())
     return path.parent
 
 
@@ -159,10 +159,17 @@ def _check(model: Network, name: str, version: int, card: ModelCard) -> None:
         raise ValueError(f"clip_format yuv420 needs even sizes, not {', '.join(odd)}: export the model as rgb")
 
 
+def _shared(config: ModelConfig) -> ModelConfig:
+    """What all versions of a model have in common."""
+    for name in _OF_A_VERSION:
+        config.parameters.pop(name, None)
+    return config
+
+
 def _hashes(config: str | None, name: str) -> dict[str, str]:
     if config is None:
         return {}
-    value = read_parameter(config, "weights_sha256")
+    value = parameters_of(parse_config(config, name)).get("weights_sha256")
     if value is None:
         raise ValueError(f"the config.pbtxt of {name} was not written by this exporter: move it away first")
     return {str(version): str(digest) for version, digest in json.loads(value).items()}

@@ -1,12 +1,11 @@
 """The text of a model's `config.pbtxt`: what Triton needs to serve it, and what the service needs to feed it.
 
-Written by hand rather than through protobuf classes, which come with the Triton client: this package does without it.
+Written line by line rather than printed from a message: the lines of an operator, comments and all, survive an export.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 
 from service.contracts import SCHEMA_VERSION
@@ -17,7 +16,6 @@ from service.model.triton_options import TritonOptions
 _WARMUP_RUNS = 3
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_ESCAPED = re.compile(r'\\(\\|"|n|r|t|[0-7]{3})')
 
 
 def triton_config(
@@ -64,27 +62,9 @@ def warmup_sizes(max_batch_size: int) -> list[int]:
     return [*sizes, max_batch_size]
 
 
-def read_parameter(text: str, key: str) -> str | None:
-    """Value of a parameter in text that `triton_config` wrote, or None where it has none of that name."""
-    match = re.search(rf'^parameters {{ key: "{re.escape(key)}" value {{ string_value: "(.*)" }} }}$', text, re.M)
-    return None if match is None else _unquote(match[1])
-
-
-def without_parameters(text: str, keys: frozenset[str]) -> str:
-    """The text without the named parameters, to compare what two configurations share."""
-    return "\n".join(
-        line for line in text.splitlines() if not line.startswith(tuple(f'parameters {{ key: "{k}"' for k in keys))
-    )
-
-
 def quote(value: str) -> str:
     """A protobuf text string literal on one line."""
     return '"' + "".join(_ESCAPES.get(c, c if c >= " " and c != "\x7f" else f"\\{ord(c):03o}") for c in value) + '"'
-
-
-def _unquote(value: str) -> str:
-    plain = {escape[1]: c for c, escape in _ESCAPES.items()}
-    return _ESCAPED.sub(lambda m: plain.get(m[1]) or chr(int(m[1], 8)), value)
 
 
 def _parameters(

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from service.contracts import JobRequest, ModelSpec
-from service.inference.spec import read_config, spec_from_config
+from service.inference.spec import spec_from_config
 from service.model.factory import Network
 from service.model.preprocess import Normalize
 from service.model.presets import PRESETS
 from service.model.weights.importing import import_checkpoint
+from service.model_config import read_config
 from testing.program import Program, upload
 from testing.videos import write_video
 from tests.integration.model.weights.test_importing import LABELS, preset

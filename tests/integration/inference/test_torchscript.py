@@ -11,8 +11,8 @@ import torch
 
 from service.errors import BackendFailed, BackendUnavailable
 from service.inference import torchscript
-from service.inference.spec import ModelConfigError
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
+from service.model_config import ModelConfigError
 from tests.fixtures.tiny_models import (
     BUSY,
     CLIP_SHAPE,

@@ -20,7 +20,7 @@ from service.model.card import ModelCard
 from service.model.factory import Network
 from service.model.model_export import ExportModule, export_model
 from service.model.preprocess import Normalize, rgb_to_yuv420, yuv420_to_rgb
-from service.model.triton_config import read_parameter
+from service.model_config import parameters_of, read_config
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp, tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
@@ -49,9 +49,7 @@ def load(folder: Path, version: int = 1) -> Any:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    value = read_parameter((folder / "config.pbtxt").read_text(encoding="utf-8"), "weights_sha256")
-    assert value is not None
-    return dict(json.loads(value))
+    return dict(json.loads(parameters_of(read_config(folder / "config.pbtxt"))["weights_sha256"]))
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ def test_exporting_a_version_again_replaces_its_hash(tmp_path: Path) -> None:
 def test_a_single_version_may_be_exported_again_with_another_configuration(tmp_path: Path) -> None:
     export(tiny_network(), tmp_path, frame_step=2)
     folder = export(tiny_network(), tmp_path, frame_step=3)
-    assert read_parameter((folder / "config.pbtxt").read_text(encoding="utf-8"), "frame_step") == "3"
+    assert parameters_of(read_config(folder / "config.pbtxt"))["frame_step"] == "3"
 
 
 def test_a_new_version_may_describe_itself_differently(tmp_path: Path) -> None:

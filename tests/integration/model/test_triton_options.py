@@ -189,3 +189,16 @@ def test_the_command_line_names_the_option_that_cannot_work(
 
 def test_a_model_that_is_not_there_cannot_be_configured(tmp_path: Path) -> None:
     assert run("models", "configure", "absent", "--repository", str(tmp_path)).exit_code == 2
+
+
+def test_a_comment_of_an_operator_is_no_other_configuration(tmp_path: Path) -> None:
+    path = export(tmp_path) / "config.pbtxt"
+    path.write_text("# served in the second hall\n" + path.read_text().replace(": [ ", ": ["))
+    assert export(tmp_path, version=2).is_dir()
+
+
+def test_a_model_is_configured_however_its_file_is_spaced(tmp_path: Path) -> None:
+    path = export(tmp_path) / "config.pbtxt"
+    path.write_text(path.read_text().replace("max_batch_size: 6", "max_batch_size:6"))
+    configure_model(tmp_path, name="tiny", serving=TritonOptions(instances=2))
+    assert config(path.parent).instance_group[0].count == 2

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from service.cli.main import app
 from service.evaluation.candidates import of_repository, of_run
 from service.model.preprocess import Normalize, rgb_to_yuv420
-from service.model.triton_config import read_parameter
 from service.model.weights.native import save_weights
+from service.model_config import parameters_of, read_config
 from service.training.config import TrainConfig
 from service.training.start import make_network
 
@@ -50,11 +50,11 @@ def export(*arguments: object) -> tuple[int, str]:
 def test_a_run_is_served_as_its_folder_is_named_with_its_labels_and_preprocessing(run: Path, tmp_path: Path) -> None:
     code, output = export(run, "--repository", tmp_path / "models", "--description", "Matches of a season")
     assert code == 0, output
-    written = (tmp_path / "models" / "football" / "config.pbtxt").read_text()
+    written = parameters_of(read_config(tmp_path / "models" / "football" / "config.pbtxt"))
     asked = {"trained": "true", "frame_step": "3", "reference_fps": "25", "resize_short_side": "20"}
-    assert {key: read_parameter(written, key) for key in asked} == asked
-    assert json.loads(read_parameter(written, "labels") or "") == list(LABELS)
-    assert read_parameter(written, "description") == "Matches of a season"
+    assert {key: written[key] for key in asked} == asked
+    assert json.loads(written["labels"]) == list(LABELS)
+    assert written["description"] == "Matches of a season"
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
@@ -94,7 +94,7 @@ def test_a_model_that_takes_420_says_how_far_its_answers_move(run: Path, tmp_pat
     code, output = export(run, "--repository", tmp_path / "models", "--clip-format", "yuv420")
     assert code == 0, output
     folder = tmp_path / "models" / "football"
-    assert read_parameter((folder / "config.pbtxt").read_text(), "clip_format") == "yuv420"
+    assert parameters_of(read_config(folder / "config.pbtxt"))["clip_format"] == "yuv420"
     drift = json.loads((folder / "1" / "clip_format_drift.json").read_text())
     assert drift["clips"] == 8
     assert 0 < drift["mean"] < drift["largest"] < drift["span"]
@@ -108,7 +108,7 @@ def test_a_run_that_was_trained_on_420_is_served_so(run: Path, tmp_path: Path) -
     code, output = export(run, "--repository", tmp_path / "models")
     assert code == 0, output
     folder = tmp_path / "models" / "football"
-    assert read_parameter((folder / "config.pbtxt").read_text(), "clip_format") == "yuv420"
+    assert parameters_of(read_config(folder / "config.pbtxt"))["clip_format"] == "yuv420"
     assert not (folder / "1" / "clip_format_drift.json").exists(), "it was never meant to see RGB"
 
 

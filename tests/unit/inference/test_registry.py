@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from service.inference.registry import scan_repository
-from service.inference.spec import ModelConfigError
+from service.model_config import ModelConfigError
 from tests.fixtures.tiny_models import write_repository
 
 

@@ -7,7 +7,8 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from service.contracts import ModelSpec
-from service.inference.spec import ModelConfigError, read_config, spec_from_config
+from service.inference.spec import spec_from_config
+from service.model_config import ModelConfigError, read_config
 from tests.fixtures.tiny_models import CLIP_SHAPE, LABELS, config_text
 
 DIGEST = "0" * 63 + "a"

@@ -12,7 +12,7 @@ from service.model.model_export import ExportModule
 from service.model.pooling import TopKStd
 from service.model.preprocess import Normalize, fold_normalization
 from service.model.presets import export_preset
-from service.model.triton_config import read_parameter
+from service.model_config import parameters_of, read_config
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp
 
 HALVES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -84,5 +84,5 @@ def test_outputs_are_float32_and_close_to_those_of_float32(variant: str, precisi
 
 def test_the_precision_stands_in_the_configuration(tmp_path: Path) -> None:
     folder = export_preset("untrained_tiny", tmp_path, "bf16")
-    assert read_parameter((folder / "config.pbtxt").read_text(encoding="utf-8"), "precision") == "bf16"
+    assert parameters_of(read_config(folder / "config.pbtxt"))["precision"] == "bf16"
     assert (folder / "1" / "model.pt").stat().st_size < 700_000

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2
 
 from service.model.card import ModelCard
-from service.model.triton_config import quote, read_parameter, triton_config, warmup_sizes
+from service.model.triton_config import quote, triton_config, warmup_sizes
+from service.model_config import parameters_of, parse_config
 from tests.unit.model.networks import POOLED, tiny_config
 
 
@@ -164,11 +165,7 @@ def test_any_text_survives_protobuf(value: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_written_parameter_is_read_back(value: str) -> None:
     text = triton_config("tiny", tiny_config(), card(description=value), {})
-    assert read_parameter(text, "description") == value
-
-
-def test_a_parameter_that_is_not_there_reads_as_none() -> None:
-    assert read_parameter(triton_config("tiny", tiny_config(), card(), {}), "nothing") is None
+    assert parameters_of(parse_config(text, "tiny"))["description"] == value
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import torch
 from typer.testing import CliRunner, Result
 
 from service.cli.main import app
-from service.inference.spec import read_config, spec_from_config
+from service.inference.spec import spec_from_config
 from service.model.presets import PRESETS
 from service.model.weights import save_weights
+from service.model_config import read_config
 from tests.integration.model.weights.test_importing import LABELS, preset
 from tests.unit.model.weights.files import CVIDTR, network
 from tests.unit.model.weights.test_inflate import image

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.inference.spec import read_config, spec_from_config
+from service.inference.spec import spec_from_config
 from service.model.card import ModelCard
 from service.model.preprocess import Normalize
 from service.model.presets import Preset
 from service.model.weights import CheckpointMismatch, save_weights
 from service.model.weights.importing import import_checkpoint
+from service.model_config import read_config
 from tests.unit.model.weights.files import RELEASED, VIDTR, network, save_as_trained
 from tests.unit.model.weights.test_inflate import image
 
