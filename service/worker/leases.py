@@ -26,6 +26,7 @@ class Leases:
         self._stream = stream
         self._every_s = lease_s / RENEWALS_PER_LEASE
         self._held: set[ClipEntry] = set()
+        self._renewing = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def hold(self, entries: Sequence[ClipEntry]) -> AsyncIterator[None]:
@@ -52,6 +53,13 @@ class Leases:
         """Stop renewing these."""
         self._held.difference_update(entries)
 
+    async def release(self, entries: Sequence[ClipEntry]) -> None:
+        """Stop renewing these before they are given back: a renewal that comes later would take them again."""
+        self.done(entries)
+        # One that is on its way may have them.
+        async with self._renewing:
+            pass
+
     async def check(self, entries: Sequence[ClipEntry]) -> list[ClipEntry]:
         """Renew now, and return those of `entries` that this worker still holds."""
         lost = set(entries) - await self._stream.renew(entries)
@@ -64,7 +72,8 @@ class Leases:
         while not await wait_or_timeout(done, self._every_s):
             # The next renewal may be in time; a lease that ends meanwhile only costs a second scoring.
             with contextlib.suppress(QueueUnavailable):
-                await self.check(self.kept(entries))
+                async with self._renewing:
+                    await self.check(self.kept(entries))
 
 
 def _place(entry: ClipEntry) -> tuple[str, str, str]:

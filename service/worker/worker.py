@@ -146,6 +146,7 @@ class Worker:
             finally:
                 self._watchdog.rest("work", part)
                 if unfinished:
+                    await source.leases.release([*unfinished])
                     with contextlib.suppress(QueueUnavailable):
                         await source.completion.nack(unfinished, failure)
                         source.reclaim_at = 0.0
@@ -158,8 +159,8 @@ class Worker:
             served, now = self._heartbeat.served, source.directory.clock.now()
             most = self._config.worker_max_deliveries
             triage = await load(source.stream, delivery, entries, most, served.by_weights, now)
-            # Before they are given back: the renewal of a lease would take them from the queue again.
-            source.leases.done([one.entry for one in triage if one.verdict is Verdict.FOREIGN])
+            if foreign := [one.entry for one in triage if one.verdict is Verdict.FOREIGN]:
+                await source.leases.release(foreign)
             clips = await source.completion.settle(triage, served)
             if clips:
                 await self._scoring[source].score(clips, served, part)

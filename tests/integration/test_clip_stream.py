@@ -1,14 +1,17 @@
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 from redis.asyncio import Redis
 
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed
+from service.queue.clip_entries import ClipEntry
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import GROUP, RedisKeys
+from service.worker.leases import Leases
 from testing.factories import clip, decoded, record, scores, spec
 
 
@@ -298,3 +301,38 @@ async def test_a_worker_that_leaves_a_stream_that_is_gone_leaves_the_others(
     await stream.tidy(["gone", "tiny"], 1000)
     await stream.leave(["gone", "tiny"])
     assert await redis.xinfo_consumers(key, GROUP) == []
+
+
+class Slow(ClipStream):
+    """Sends a renewal only when it is told to."""
+
+    def __init__(self, redis: Redis, keys: RedisKeys, consumer: str) -> None:
+        super().__init__(redis, keys, consumer)
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+
+    async def renew(self, entries: Iterable[ClipEntry]) -> set[ClipEntry]:
+        self.begun.set()
+        await self.go.wait()
+        return await super().renew(entries)
+
+
+async def test_a_renewal_that_is_on_its_way_does_not_take_back_what_is_given_back(
+    store: JobStore, redis: Redis, keys: RedisKeys
+) -> None:
+    slow, other = Slow(redis, keys, "slow"), ClipStream(redis, keys, "other")
+    await store.accept(record())
+    await slow.join(["tiny"])
+    entries = await slow.read(["tiny"], 8, 10)
+    leases = Leases(slow, 0.03)
+
+    async def give_back() -> None:
+        await leases.release(entries)
+        await slow.nack(entries)
+
+    async with leases.hold(entries):
+        await slow.begun.wait()
+        giving_back = asyncio.create_task(give_back())
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        await giving_back
+    assert [entry.entry_id for entry in await other.reclaim("tiny", 1000.0, 8)] == [e.entry_id for e in entries]
