@@ -1,5 +1,7 @@
 """The Lua scripts as files: their headers, the loader, and what a call has to give."""
 
+import ast
+import functools
 import re
 from pathlib import Path
 
@@ -13,6 +15,46 @@ PACKAGE = Path(service.queue.__path__[0])
 SCRIPTS = sorted(file.stem for file in (PACKAGE / "lua").glob("*.lua"))
 FRAGMENTS = sorted(f"include/{file.stem}" for file in (PACKAGE / "lua/include").glob("*.lua"))
 ALIASES = re.compile(r"^local ([\w, ]+) = ((?:(?:KEYS|ARGV)\[\d+\]|unpack\((?:KEYS|ARGV), \d+, \d+\)|, )+)$", re.M)
+INTEGRATION = Path(__file__).parents[2] / "integration"
+
+# Of each script a method that sends it, and the file of the tests that call this method for what the script does.
+TESTED = {
+    "accept": ("JobIntake.accept", "test_job_store.py"),
+    "add_dead_letter": ("DeadLetters.add", "test_dead_letters.py"),
+    "announce": ("ModelDirectory.announce", "test_model_directory.py"),
+    "audit_reservations": ("QueueCapacity.audit", "test_reservation_counts.py"),
+    "cancel": ("JobStore.cancel", "test_job_store.py"),
+    "claim_key": ("IdempotencyKeys.claim", "test_idempotency.py"),
+    "claim_webhooks": ("WebhookQueue.claim", "test_webhook_queue.py"),
+    "clear_streams": ("ModelDirectory.clear", "test_model_directory.py"),
+    "dismiss": ("ClipStream.ack", "test_clip_stream.py"),
+    "drop_dead_letter": ("DeadLetters.drop", "test_dead_letters.py"),
+    "drop_reservations": ("QueueCapacity.drop", "test_reservation_counts.py"),
+    "end_turn": ("Turn.end", "test_turns.py"),
+    "finish": ("JobStore.finish", "test_job_store.py"),
+    "lead_key": ("IdempotencyKeys.lead", "test_idempotency.py"),
+    "leave_group": ("ClipStream.leave", "test_clip_stream.py"),
+    "live": ("ModelDirectory.live", "test_fleet_sums.py"),
+    "look_up": ("ClipStream.look_up", "test_clip_stream.py"),
+    "overdue": ("JobStore.expire_overdue", "test_job_store.py"),
+    "reclaim": ("ClipStream.reclaim", "test_clip_stream.py"),
+    "record_fault": ("JobStore.record_failure", "test_job_store.py"),
+    "record_scores": ("JobStore.record_scores", "test_job_store.py"),
+    "release_capacity": ("QueueCapacity.release", "test_capacity.py"),
+    "release_key": ("IdempotencyKeys.release", "test_idempotency.py"),
+    "renew_capacity": ("QueueCapacity.renew", "test_capacity.py"),
+    "renew_keys": ("IdempotencyKeys.renew", "test_idempotency.py"),
+    "renew_lease": ("ClipStream.renew", "test_clip_stream.py"),
+    "replay": ("DeadLetters.replay", "test_dead_letters.py"),
+    "reserve": ("QueueCapacity.reserve", "test_capacity.py"),
+    "take": ("ClipStream.take", "test_clip_stream.py"),
+    "take_turn": ("Turn.mine", "test_turns.py"),
+    "touch_job": ("Durability.wait_persisted", "test_durability.py"),
+    "trim_dead_letters": ("DeadLetters.letters", "test_dead_letters.py"),
+    "webhook_again": ("WebhookQueue.again", "test_webhook_queue.py"),
+    "webhook_done": ("WebhookQueue.done", "test_webhook_queue.py"),
+    "withdraw": ("ModelDirectory.withdraw", "test_model_directory.py"),
+}
 PLACE = re.compile(r"(KEYS|ARGV)\[(\d+)\]|unpack\((KEYS|ARGV), (\d+), (\d+)\)")
 
 
@@ -47,6 +89,51 @@ def test_every_script_is_called_and_every_fragment_is_included() -> None:
     }
     assert called == set(SCRIPTS)
     assert {piece for name in SCRIPTS for piece in pieces_of(name)} == {*SCRIPTS, *FRAGMENTS}
+
+
+def attributes(node: ast.AST) -> set[str]:
+    """Names of the attributes that code mentions."""
+    return {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+
+
+@functools.cache
+def senders() -> dict[str, set[str]]:
+    """The scripts that each method of the package sends, by itself or through others of its class."""
+    sent: dict[str, set[str]] = {}
+    for file in PACKAGE.glob("*.py"):
+        for one in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(one, ast.ClassDef):
+                sent |= {f"{one.name}.{method}": names for method, names in sent_by(one).items()}
+    return sent
+
+
+def sent_by(of: ast.ClassDef) -> dict[str, set[str]]:
+    """The scripts that each method of a class sends."""
+    uses = {one.name: attributes(one) for one in of.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+    scripts = {
+        place.removeprefix("self."): name
+        for place, name in re.findall(r"(self\.\w+) = Script\(redis, '(\w+)'\)", ast.unparse(of))
+    }
+    for _ in uses:
+        uses = {method: found.union(*(uses.get(name, ()) for name in found)) for method, found in uses.items()}
+    return {method: {scripts[name] for name in found & set(scripts)} for method, found in uses.items()}
+
+
+def called_in(file: Path) -> set[str]:
+    """Names of the methods that the code of a file calls."""
+    calls = (one.func for one in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(one, ast.Call))
+    return {called.attr for called in calls if isinstance(called, ast.Attribute)}
+
+
+def test_every_script_is_in_the_table_of_their_tests() -> None:
+    assert sorted(TESTED) == SCRIPTS
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_the_tests_of_a_script_call_a_method_that_sends_it(name: str) -> None:
+    method, file = TESTED[name]
+    assert name in senders()[method]
+    assert method.partition(".")[2] in called_in(INTEGRATION / file)
 
 
 def test_a_fragment_comes_once_and_after_those_that_it_includes() -> None:
