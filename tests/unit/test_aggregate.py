@@ -157,7 +157,7 @@ def test_a_frame_is_named_only_where_it_stands_out_from_an_even_share() -> None:
     job = record()
     flat, peaked = (scores(temporal_attention=shares) for shares in ((0.2, 0.39, 0.2, 0.21), (0.2, 0.4, 0.2, 0.2)))
     for given, named in ((flat, None), (peaked, 1)):
-        attention = aggregate(job, [given], job.created_at).windows[0].attention
+        attention = aggregate(job, spec(), [given], job.created_at).windows[0].attention
         assert attention is not None
         most = most_attended(attention)
         assert (most and most.frame) == named

@@ -50,10 +50,10 @@ def test_the_note_of_a_picture_is_written_on_it_as_a_whole() -> None:
 
 def judged(*logits: float) -> JobResult:
     """One window of a model whose labels hold from 0.6 on, with flat attention."""
-    spec = factories.spec(activation="sigmoid", thresholds=(0.6,) * 4)
-    record = factories.record(spec=spec, request=JobRequest(attention="layers"))
+    model = factories.spec(activation="sigmoid", thresholds=(0.6,) * 4)
+    record = factories.record(request=JobRequest(attention="layers"))
     even = factories.scores(logits, temporal_attention=(0.25,) * 4)
-    return aggregate(record, [even], record.created_at)
+    return aggregate(record, model, [even], record.created_at)
 
 
 def test_a_report_shows_thresholds_and_says_where_nothing_is_clear() -> None:
