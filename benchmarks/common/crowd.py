@@ -132,7 +132,7 @@ class Steps:
     async def _admit(self, measure: Measure) -> None:
         claim = await measure("claim_key", self._idempotency.claim("key", "j" * 32, "me"))
         assert isinstance(claim, Claim)
-        await measure("renew_key", self._idempotency.renew([claim]))
+        await measure("renew_keys", self._idempotency.renew([claim]))
         await measure("lead_key", self._idempotency.lead(claim, "j" * 32, ""))
         again = await self._idempotency.claim("other", "k" * 32, "me")
         assert isinstance(again, Claim)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from service.cli.doctor_findings import Finding
@@ -13,6 +14,8 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from service.queue.partitions import Partition
 
 TIMEOUT_S = 5.0
 NEWER = "take a server from 7.2 on, such as that of `pip install 'vidtr-serve[redis-server]'`"
@@ -38,22 +41,51 @@ def redis(settings: Settings) -> Iterator[Finding]:
 
 
 async def _running(settings: Settings) -> list[Finding]:
-    from service.queue.connection import translate_redis_errors
-    from service.queue.partitions import QueueAddress
+    """What is to be said of each server, with the partitions that it has where there are several."""
+    from service.queue.partitions import QueueAddress, close
 
-    # Of several partitions the first speaks for its server; the others have a finding of their own.
-    address = settings.subset(QueueAddress)
-    keys = address.key_names()[0]
-    client = address.client(keys, "vidtr-doctor", TIMEOUT_S)
+    parts = settings.subset(QueueAddress).connect("vidtr-doctor", socket_timeout_s=TIMEOUT_S)
+    try:
+        servers: dict[str, list[int]] = {}
+        for number, name in enumerate(await asyncio.gather(*map(_server_of, parts))):
+            servers.setdefault(name, []).append(number)
+        found = await asyncio.gather(*(_findings(settings, parts[numbers[0]]) for numbers in servers.values()))
+    finally:
+        await close(parts)
+    if len(parts) == 1:
+        return found[0]
+    return [
+        replace(one, name=f"{one.name}, {_listed(numbers)}")
+        for numbers, of_server in zip(servers.values(), found, strict=True)
+        for one in of_server
+    ]
+
+
+async def _server_of(part: Partition) -> str:
+    """What tells the server that has the keys of a partition from others; why there is none where none is reached."""
+    from service.queue.connection import translate_redis_errors
+
     try:
         with translate_redis_errors():
-            info = await client.info()
-        return [*_server(settings, info), *await _kept(settings, client, keys, info)]
+            return str((await part.redis.info("server"))["run_id"])
+    except QueueUnavailable as error:
+        return error.detail
+
+
+async def _findings(settings: Settings, part: Partition) -> list[Finding]:
+    from service.queue.connection import translate_redis_errors
+
+    try:
+        with translate_redis_errors():
+            info = await part.redis.info()
+        return [*_server(settings, info), *await _kept(settings, part.redis, part.keys, info)]
     except QueueUnavailable as error:
         advice = "is it started, and are VIDTR_REDIS_URL's host, port and password right?"
         return [Finding("redis", "failed", error.detail, advice)]
-    finally:
-        await client.aclose()
+
+
+def _listed(numbers: list[int]) -> str:
+    return f"partition{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def _server(settings: Settings, info: dict[str, Any]) -> Iterator[Finding]:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from service.cli.doctor_redis import redis
 from service.local.redis import LocalRedis
+from service.settings import Settings
 from tests.fixtures.access_list import restricted
-from tests.fixtures.redis_sets import ReplicaSet
+from tests.fixtures.redis_sets import Cluster, ReplicaSet
 from tests.fixtures.servers import SHIPPED_REPOSITORY
 
 
@@ -132,6 +134,29 @@ def test_a_replica_is_no_server_to_write_to(replica_set: ReplicaSet, tmp_path: P
     status, said = doctor(replica_set.servers[1].url, tmp_path)
     assert status == 1, said
     assert "failed   redis: Redis takes no writes now: the server is a replica." in said
+
+
+def test_each_server_of_a_cluster_is_spoken_of_with_its_partitions(tmp_path: Path) -> None:
+    def said() -> list[str]:
+        settings = Settings(_env_file=None, redis_url=cluster.url, queue_partitions=4)
+        return [f"{found.state} {found.name}: {found.detail}" for found in redis(settings)]
+
+    with Cluster(tmp_path / "redis", 2, 1).running() as cluster:
+        bare = cluster.servers[1]
+        bare.client.config_set("appendonly", "no")
+        lines = said()
+        assert len(lines) == len(set(lines)), "each server once"
+        assert "ok jobs after a crash of redis, partitions 0, 1: kept" in "\n".join(lines)
+        assert "warning jobs after a failover of redis, partitions 0, 1: the last moments are lost" in "\n".join(lines)
+        assert "warning jobs after a crash of redis, partitions 2, 3: lost: Redis keeps no append" in "\n".join(lines)
+        assert (
+            "warning jobs after a failover of redis, partitions 2, 3: no replica is attached that could take over"
+            in lines
+        )
+        bare.kill()
+        lines = said()
+        assert "ok redis, partitions 0, 1: version" in "\n".join(lines)
+        assert "failed redis, partitions 2, 3: Redis" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("role", ["api", "worker", "doctor", "dead"])
