@@ -18,7 +18,7 @@ TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run dev test test-unit coverage test-ci test-full test-gpu lint fmt docs pictures bench bench-full bench-gate audit manifests pin-images peers triton browser fixture-model clean
+.PHONY: help setup run dev test test-unit coverage test-ci test-full test-gpu lint fmt docs pictures bundle bench bench-full bench-gate audit manifests pin-images peers triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,19 @@ fmt: $(VENV)/.test ## Format the code.
 
 docs: $(VENV)/.test ## Build the documentation as a site in build/docs; broken links fail.
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+bundle: DESCRIPTION ?= Which way the camera moves, how it is held, and cuts, fades and dissolves: C-VidTr trained from scratch on generated clips.
+bundle: $(VENV)/.test ## Replace the bundled model by the run RUN as VERSION; measure it on TRUTH, a table of windows of VIDEOS, and on PICTURES.
+	$(BIN)/vidtr evaluate $(RUN) --precision $(or $(PRECISION),0.8)
+	$(BIN)/vidtr export $(RUN) --repository model_repository --name camera_motion --version $(VERSION) --replace \
+		--description "$(DESCRIPTION)"
+	$(BIN)/python -m benchmarks.classical_motion $(TRUTH) --videos $(VIDEOS) --out build/bundle
+	$(BIN)/vidtr evaluate model_repository/camera_motion --truth $(TRUTH) --videos $(VIDEOS) --out build/bundle \
+		--beside build/bundle/classical.csv --beside build/bundle/pyscenedetect.csv
+	$(BIN)/vidtr evaluate model_repository/camera_motion --pictures $(PICTURES) --out build/bundle $(if $(FOOTAGE),--footage $(FOOTAGE))
+	$(BIN)/python -m docs.model_card --windows build/bundle/windows.json --assessment build/bundle/figures.json
+	$(BIN)/python -m docs.contact_sheets
+	$(BIN)/python -m docs.pictures
 
 pictures: $(VENV)/.test ## Draw the pictures of docs/model.md again, from the bundled model.
 	$(BIN)/python -m docs.pictures

@@ -78,7 +78,7 @@ def shipped_network(root: Path = ROOT) -> VidTr:
     if not isinstance(network, VidTr):
         raise RuntimeError(f"the pictures show the grid of VidTr, not the form {config.form}")
     network.load_state_dict({name.removeprefix("network."): value for name, value in served.state_dict().items()})
-    clips = cut_clips(config, 1).clips
+    clips = cut_clips(network.config, 1).clips
     with torch.inference_mode():
         if not torch.allclose(served(clips)[1], score(network, clips).temporal_attention, atol=1e-5):
             raise RuntimeError(f"model.pt computes something else than a network of configs/{CONFIGS[labels]}")

@@ -30,7 +30,7 @@ def footage(
     each: Annotated[int, typer.Option(min=1, help="Clips of each class.")] = 60,
     seed: Annotated[int, typer.Option(help="Equal seeds choose equal shots and paths.")] = 0,
 ) -> None:
-    """Make a test set of real footage: windows moved along known camera paths over shots of still cameras."""
+    """Make a test set out of real videos: windows moved along known camera paths over shots of still cameras."""
     import torch
 
     from service.evaluation.real_test_set import RealTestSetConfig, build_real_test_set
@@ -80,7 +80,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for the report; that of the run when absent.")] = None,
 ) -> None:
     """Evaluate a run on its held-out data, or a camera-motion model; write report.html and figures.json."""
-    from service.evaluation.candidates import of_repository, of_run, score_of
+    from service.evaluation.candidates import among, of_repository, of_run, score_of
     from service.model.presets import CAMERA_MOTION_LABELS
     from service.settings import Settings
     from service.training.config import GeneratedData, is_run
@@ -105,8 +105,10 @@ def evaluate(
     if truth is not None:
         _windows(candidate, truth, videos, beside or [], out or target)
         return
-    if candidate.labels != CAMERA_MOTION_LABELS:
-        raise typer.BadParameter(f"{candidate.name} has other labels than camera motion", param_hint="TARGET")
+    try:
+        candidate = among(candidate, CAMERA_MOTION_LABELS)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="TARGET") from error
     if pictures is not None:
         data = (data or GeneratedData(kind="camera_motion", pictures=pictures, held_out_pictures=pictures)).model_copy(
             update={"held_out_pictures": pictures}

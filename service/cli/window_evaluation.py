@@ -44,6 +44,7 @@ def evaluate_windows(
         raise typer.BadParameter(str(error), param_hint="--truth") from error
     methods = {candidate.name: answer_windows(candidate, clips, on_progress), **others}
     figures = {name: window_figures(windows, answers, candidate.labels) for name, answers in methods.items()}
+    figures[candidate.name]["weights_sha256"] = candidate.weights_sha256
     out.mkdir(parents=True, exist_ok=True)
     (out / "windows.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     head, *rows = window_rows(figures)

@@ -101,13 +101,13 @@ def assess(
     untrained: Score | None,
 ) -> Assessment:
     """Evaluate on generated clips with their classes and cuts, on many cuts with their positions, on real footage."""
-    sets = {"generated": _scored(candidate.score, *generated)}
+    sets = {"generated": _scored(candidate, *generated)}
     figures: dict[str, Any] = {"model": candidate.name, "weights_sha256": candidate.weights_sha256}
     figures["generated"] = _figures(candidate, sets["generated"])
     figures["generated"]["cuts"] = _cuts(candidate, *generated_cuts, untrained)
     if footage is not None:
         cropped = footage.part(lambda entry: not entry.unaltered)
-        sets["footage"] = _scored(candidate.score, cropped.clips, cropped.labels, cropped.cut)
+        sets["footage"] = _scored(candidate, cropped.clips, cropped.labels, cropped.cut)
         figures["footage"] = _figures(candidate, sets["footage"])
         figures["footage"]["speeds"] = _speeds(cropped, sets["footage"].hits)
         there = cropped.cut >= 0
@@ -116,11 +116,13 @@ def assess(
     return Assessment(figures, sets)
 
 
-def _scored(score: Score, clips: Tensor, labels: Tensor, cut: Tensor) -> TestSet:
-    found = score_all(score, clips)
+def _scored(candidate: Candidate, clips: Tensor, labels: Tensor, cut: Tensor) -> TestSet:
+    found = score_all(candidate.score, clips)
+    logits = found.logits.float()
+    scores = logits.softmax(1) if candidate.activation == "softmax" else logits.sigmoid()
     targets = F.one_hot(labels, len(LABELS)).float()
     peaks = found.temporal_attention.argmax(1)
-    return TestSet(clips, Evaluation(found.logits.float().softmax(1), targets, False, cut, peaks))
+    return TestSet(clips, Evaluation(scores, targets, False, cut, peaks))
 
 
 def _figures(candidate: Candidate, tested: TestSet) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -89,6 +89,26 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
         spec.qualifiers,
         weights_sha256=spec.weights_sha256,
     )
+
+
+def among(candidate: Candidate, labels: tuple[str, ...]) -> Candidate:
+    """The same with the logits of `labels` only, in their order.
+
+    Raises ValueError where the candidate lacks one of them.
+    """
+    if missing := [label for label in labels if label not in candidate.labels]:
+        raise ValueError(f"{candidate.name} has no label {', '.join(missing)}")
+    if candidate.labels == labels:
+        return candidate
+    chosen = torch.tensor([candidate.labels.index(label) for label in labels])
+
+    def score(clips: Tensor) -> NetworkOutput:
+        output = candidate.score(clips)
+        return output._replace(logits=output.logits[:, chosen])
+
+    thresholds = tuple(candidate.thresholds[int(i)] for i in chosen) if candidate.thresholds else ()
+    qualifiers = tuple(label for label in candidate.qualifiers if label in labels)
+    return replace(candidate, labels=labels, score=score, thresholds=thresholds, qualifiers=qualifiers)
 
 
 def score_of(network: Network, clip_format: ClipFormat = "rgb") -> Score:

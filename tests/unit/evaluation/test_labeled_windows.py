@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from service.contracts import Activation, ClipSpec
-from service.evaluation.candidates import Candidate
+from service.evaluation.candidates import Candidate, among
 from service.evaluation.labeled_windows import (
     Answer,
     LabeledWindow,
@@ -167,6 +167,15 @@ def test_the_attention_of_a_clip_says_whether_a_frame_stands_out() -> None:
         candidate = Candidate("camera", CLIP, LABELS, "softmax", score)
         (answer,) = answer_windows(candidate, torch.zeros(1, 8, 16, 16, 3), lambda *_: None)
         assert answer.stands_out is named
+
+
+def test_a_candidate_with_more_labels_is_asked_for_some_in_their_order() -> None:
+    more = replace(saying([1.0, 2.0, 3.0], "sigmoid"), thresholds=(0.1, 0.2, 0.3), qualifiers=("pan_left",))
+    some = among(more, ("cut", "static"))
+    assert (some.labels, some.thresholds, some.qualifiers) == (("cut", "static"), (0.3, 0.1), ())
+    assert some.score(torch.zeros(2, 8, 16, 16, 3)).logits.tolist() == [[3.0, 1.0]] * 2
+    with pytest.raises(ValueError, match="camera has no label fade"):
+        among(more, ("cut", "fade"))
 
 
 def test_how_the_camera_is_held_is_no_answer() -> None:
