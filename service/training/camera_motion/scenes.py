@@ -75,16 +75,43 @@ def cell_motion(paths: Paths, frame: Frame, cells: int) -> Tensor:
 def parallax(grid: Tensor, paths: Paths, frame: Frame, draw: Draw) -> Tensor:
     """Give scenes depth: what is nearer moves more as the camera travels; `(B, T, h, w, 2)` to the same.
 
-    Depth is a smooth field over the scene, of one to four hills a frame; nearest points move up to twice as far.
+    Half of the scenes are a smooth field of one to four hills a frame, whose nearest points move up to half as far
+    again. The others have a ground before a horizon, or walls to both sides: their nearest points move up to three
+    times as far, and less where the camera travels so far that the scene would fold.
     """
     batch, _, height, width, _ = grid.shape
-    depth = F.interpolate(draw.normal(batch, 1, 4, 5), size=(height, width), mode="bicubic", align_corners=True)[:, 0]
-    strength = draw.uniform(0.1, 0.5, batch, 1, 1, 1, 1)
-    near = (depth.tanh()[:, None, ..., None] * strength).clamp(min=-0.7)  # (B, 1, h, w, 1)
     traveled = paths.center - paths.center.mean(1, keepdim=True)
     nearing = (paths.log_view - paths.log_view.mean(1, keepdim=True))[..., None, None, None]
     out = screen(frame, height, width)[:, None]
+    longest = traveled.abs().amax((1, 2)) + nearing.abs().amax((1, 2, 3, 4)) * frame.half.amax(1)
+    hills = draw.chance(0.5, batch).view(-1, 1, 1, 1, 1)
+    near = torch.where(hills, _hills(height, width, batch, draw), _planes(out, frame, longest, draw))
     return grid + near * (traveled[:, :, None, None] + nearing * out)
+
+
+def _hills(height: int, width: int, batch: int, draw: Draw) -> Tensor:
+    """How much nearer than the middle of the scene each pixel is, `(B, 1, h, w, 1)`."""
+    depth = F.interpolate(draw.normal(batch, 1, 4, 5), size=(height, width), mode="bicubic", align_corners=True)[:, 0]
+    strength = draw.uniform(0.1, 0.5, batch, 1, 1, 1, 1)
+    return (depth.tanh()[:, None, ..., None] * strength).clamp(min=-0.7)
+
+
+def _planes(out: Tensor, frame: Frame, longest: Tensor, draw: Draw) -> Tensor:
+    """The same of a ground that begins at a horizon, or of walls that begin beside the middle.
+
+    `out` `(B, 1, h, w, 2)` is where each pixel lies in the frame, and `longest` `(B,)` how far the camera travels.
+    """
+    batch = len(out)
+    begin = draw.uniform(-0.5, 0.4, batch)
+    across, down = (out / frame.half[:, None, None, None]).unbind(-1)  # -1 .. 1 from border to border
+    start = begin.view(-1, 1, 1, 1)
+    ground = (down - start) / (1 - start)
+    wall = (across.abs() - start.abs()) / (1 - start.abs())
+    standing = draw.chance(0.3, batch)
+    plane = torch.where(standing.view(-1, 1, 1, 1), wall, ground).clamp(min=0)
+    length = torch.where(standing, (1 - begin.abs()) * frame.half[:, 0], (1 - begin) * frame.half[:, 1])
+    strength = torch.minimum(draw.uniform(0.3, 2.0, batch), 0.6 * length / longest.clamp(min=1e-3))
+    return (strength.view(-1, 1, 1, 1) * plane)[..., None]
 
 
 def seen(textures: Tensor, grid: Tensor, view: Tensor, offset: Tensor) -> Tensor:
