@@ -66,6 +66,7 @@ async def test_an_announcement_changes_the_sums_in_its_own_step(
     assert await sums(redis, keys) == Fleet.of([status("a", "open"), status("b")]).sums
     await directory.withdraw("a")
     assert await sums(redis, keys) == Fleet.of([status("b")]).sums
+    assert [bool(await redis.exists(keys.worker(name))) for name in ("a", "b")] == [False, True]
 
 
 async def test_a_worker_that_never_announced_itself_may_be_withdrawn(directory: ModelDirectory) -> None:
