@@ -8,7 +8,7 @@ from service.contracts import ModelSpec
 from service.errors import QueueUnavailable
 from service.queue.fleet import Fleet
 from service.queue.model_directory import ModelDirectory
-from service.queue.partitions import PerPartition
+from service.queue.partitions import PerPartition, unheard
 
 # After so long without an answer the next partition is asked too.
 PATIENCE_S = 0.5
@@ -36,10 +36,8 @@ class LiveModels:
         away: BaseException | None = None
         while left or asked:
             if left:
-                call = asyncio.ensure_future(self._directories[left[0]].live())
-                # Those that answer too late fail unheard.
-                call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-                asked[call] = left.pop(0)
+                number = left.pop(0)
+                asked[unheard(self._directories[number].live())] = number
             patience_s = PATIENCE_S if left or empty else None
             ended, _ = await asyncio.wait(asked, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
             if not ended and not left:

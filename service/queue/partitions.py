@@ -36,6 +36,13 @@ AWAY_S = 5.0
 ID_DIGITS = 3
 
 
+def unheard(call: Coroutine[Any, Any, Item]) -> asyncio.Task[Item]:
+    """A call to one partition among several, of which the first good answer counts: a later one may fail unheard."""
+    task = asyncio.ensure_future(call)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return task
+
+
 def job_id_in(number: int, count: int, random: str = "") -> str:
     """An id for a job in one of `count` partitions; `random` are the 32 hexadecimal digits of a UUID."""
     text = random or uuid4().hex

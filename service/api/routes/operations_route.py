@@ -12,7 +12,7 @@ from service.api.app_state import State
 from service.api.schemas import Health
 from service.errors import BackendUnavailable, QueueUnavailable
 from service.queue.durability import Durability
-from service.queue.partitions import Partition
+from service.queue.partitions import Partition, unheard
 from service.queue.write_probe import check_writable
 from service.telemetry import metrics
 
@@ -83,7 +83,7 @@ async def _usable(state: State) -> str | None:
 
     Raises QueueUnavailable where no partition takes a write.
     """
-    asked = [asyncio.ensure_future(_missing(*of)) for of in zip(state.partitions, state.durabilities, strict=True)]
+    asked = [unheard(_missing(*of)) for of in zip(state.partitions, state.durabilities, strict=True)]
     problem: QueueUnavailable | None = None
     missing: str | None = None
     for answer in asyncio.as_completed(asked):
@@ -93,9 +93,6 @@ async def _usable(state: State) -> str | None:
             problem = error
             continue
         if missing is None:
-            for late in asked:
-                # Those that answer too late fail unheard.
-                late.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             return None
     if missing is None and problem is not None:
         raise problem

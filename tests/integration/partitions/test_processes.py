@@ -2,18 +2,19 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 from prometheus_client import REGISTRY
 
-from service.api.admission import Admission, AdmissionConfig
+from service.api.admission import Admission
 from service.api.job_event_stream import JobEventStream
 from service.api.overdue import Overdue
 from service.api.queue_sampler import QueueSampler
 from service.api.webhook_sender import Webhooks
 from service.contracts import JobRequest, JobState, WorkerStatus
 from service.errors import PartitionsChanged, QueueFull, QueueUnavailable
-from service.queue.capacity import CapacityConfig, QueueCapacity
+from service.queue.capacity import QueueCapacity
 from service.queue.claims import Claims
 from service.queue.connection import connect
 from service.queue.dead_letters import DeadLetters
@@ -30,6 +31,7 @@ from service.video.decode_scheduler import DecodeScheduler
 from testing.factories import record, spec
 from tests.fixtures.link import Cut, Link
 from tests.fixtures.replies import with_scores
+from tests.integration import test_admission
 from tests.integration.conftest import LETTERS, TIMES, give_up
 from tests.integration.partitions.conftest import COUNT, LOST, homed, job_in, partition_of
 from tests.integration.test_webhooks import CONFIG as WEBHOOKS
@@ -41,23 +43,8 @@ Stores = PerPartition[JobStore]
 Partitions = PerPartition[Partition]
 Directories = PerPartition[ModelDirectory]
 
-CONFIG = AdmissionConfig(
-    default_model="tiny",
-    max_auto_windows=10,
-    max_clips_per_job=20,
-    max_concurrent_uploads=64,
-    max_wait_share=0.5,
-    bulk_clips=16,
-    reservation_ttl_s=5.0,
-    reservation_start_clips=10,
-)
-LIMITS = CapacityConfig(
-    max_queue_clips=2 * COUNT,
-    max_queue_bytes=1 << 30,
-    max_wait_share=0.5,
-    reservation_ttl_s=5.0,
-    worker_interactive_weight=4,
-)
+CONFIG = replace(test_admission.CONFIG, max_concurrent_uploads=64)
+LIMITS = replace(test_admission.LIMITS, max_queue_clips=2 * COUNT)
 
 
 @pytest.fixture

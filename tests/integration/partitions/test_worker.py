@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from service.contracts import JobClass, JobRecord, JobState
 from service.inference.backend import Backend, Clips, Scores
-from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
+from service.inference.torchscript import TorchScriptBackend
 from service.queue.clip_stream import ClipStream
 from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import JobStore
@@ -26,10 +25,12 @@ from service.worker.worker import Worker
 from testing.factories import decoded, record
 from tests.fixtures.link import Cut, Link
 from tests.fixtures.replies import entries
-from tests.fixtures.tiny_models import CLIP_SHAPE, write_repository
+from tests.fixtures.tiny_models import CLIP_SHAPE
 from tests.integration.conftest import LETTERS, TIMES
 from tests.integration.partitions.conftest import COUNT, LOST, job_in
-from tests.integration.worker.rig import CONFIG, Absent, Relay
+from tests.integration.worker.rig import CONFIG, Absent, Relay, backend
+
+__all__ = ["backend"]
 
 Partitions = PerPartition[Partition]
 Stores = PerPartition[JobStore]
@@ -92,14 +93,6 @@ class Recorded(Relay):
         self.begun.set()
         await self.opened.wait()
         return await super().infer(model, version, clips, timeout_s=timeout_s)
-
-
-@pytest.fixture
-async def backend(tmp_path: Path) -> AsyncIterator[TorchScriptBackend]:
-    backend = TorchScriptBackend(TorchScriptConfig(write_repository(tmp_path), threads=1))
-    await backend.start()
-    yield backend
-    await backend.close()
 
 
 @pytest.fixture

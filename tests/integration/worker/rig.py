@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from service.contracts import ClipScores, JobModel, JobRecord, JobStatus, ModelSpec
 from service.errors import BackendUnavailable
 from service.inference.backend import Backend, Clips, Scores
-from service.inference.torchscript import TorchScriptBackend
+from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.queue.clip_stream import ClipStream
 from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import JobStore
@@ -24,7 +26,7 @@ from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 from service.worker.worker import Worker
 from testing.factories import decoded, record
-from tests.fixtures.tiny_models import CLIP_SHAPE
+from tests.fixtures.tiny_models import CLIP_SHAPE, write_repository
 from tests.integration.conftest import LETTERS, TIMES
 
 CONFIG = WorkerConfig(
@@ -39,6 +41,14 @@ CONFIG = WorkerConfig(
     breaker_failures=3,
     breaker_open_s=0.1,
 )
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[TorchScriptBackend]:
+    backend = TorchScriptBackend(TorchScriptConfig(write_repository(tmp_path), threads=1))
+    await backend.start()
+    yield backend
+    await backend.close()
 
 
 class Rig:
