@@ -1,6 +1,6 @@
 """Writes the Kustomize files from the Helm chart: `make manifests`. The chart is the one source of both.
 
-deploy/helm/vidtr/files               what the chart reads of the program: alerts, and the defaults of settings
+deploy/helm/vidtr/files               what the chart reads of the program: alerts, dashboards, defaults of settings
 deploy/helm/vidtr/values.schema.json  which settings may be given, so that a misspelt one is refused
 deploy/k8s/base                       rendered with the chart's defaults
 deploy/k8s/components/*               rendered with one more part of the chart switched on
@@ -21,6 +21,7 @@ from service.settings import SECRET, Settings
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "deploy" / "helm" / "vidtr"
 K8S = ROOT / "deploy" / "k8s"
+DASHBOARDS = ROOT / "docker" / "grafana" / "dashboards"
 NAMESPACE = "vidtr"
 HEADER = "# Rendered from deploy/helm/vidtr by `make manifests`.\n"
 # What the templates derive sizes and times from.
@@ -65,6 +66,10 @@ def chart_files() -> dict[Path, str]:
     defaults = "".join(f"{name}: {int(Settings.model_fields[name].default)}\n" for name in DERIVED)
     return {
         CHART / "files" / "rules.yml": (ROOT / "docker" / "prometheus" / "rules.yml").read_text(),
+        **{
+            CHART / "files" / "dashboards" / board.name: board.read_text()
+            for board in sorted(DASHBOARDS.glob("*.json"))
+        },
         CHART / "files" / "defaults.yaml": "# Defaults of the program, by `make manifests`.\n" + defaults,
         CHART / "values.schema.json": json.dumps(schema(), indent=2) + "\n",
     }

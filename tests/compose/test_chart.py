@@ -115,6 +115,29 @@ def test_a_setting_reaches_the_program_as_it_was_given() -> None:
     assert (data["VIDTR_MAX_WAIT_SHARE"], data["VIDTR_WEBHOOK_PRIVATE_TARGETS"]) == ("0.5", "true")
 
 
+def test_grafana_finds_the_dashboards_of_compose_by_their_label() -> None:
+    made = objects({"monitoring": {"enabled": True, "dashboardLabels": {"grafana": "yes"}}})
+    maps = [item for (kind, name), item in made.items() if kind == "ConfigMap" and "dashboard" in name]
+    assert all(item["metadata"]["labels"]["grafana"] == "yes" for item in maps)
+    found = [json.loads(text) for item in maps for text in item["data"].values()]
+    shipped = [json.loads(path.read_text()) for path in render.DASHBOARDS.glob("*.json")]
+    assert len(found) > 1
+    assert sorted(found, key=str) == sorted(shipped, key=str)
+
+
+def test_a_file_of_a_dashboard_has_a_name_of_its_own() -> None:
+    made = objects({"monitoring": {"enabled": True}})
+    files = [
+        name for (kind, _), item in made.items() if kind == "ConfigMap" for name in item["data"] if ".json" in name
+    ]
+    assert len(files) == len(set(files)) == len([*render.DASHBOARDS.glob("*.json")])
+
+
+def test_dashboards_can_be_left_out() -> None:
+    made = objects({"monitoring": {"enabled": True, "dashboards": False}})
+    assert [name for kind, name in made if kind == "ConfigMap"] == ["vidtr"]
+
+
 def test_longer_uploads_lengthen_whatever_has_to_outlast_them() -> None:
     made = objects({**EVERYTHING, "settings": {"upload_timeout_s": 7200}})
     spec = made["Deployment", "vidtr-api"]["spec"]["template"]["spec"]
