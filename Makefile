@@ -10,15 +10,20 @@ PYTEST_ARGS ?=
 PARALLEL    ?= -n logical --maxprocesses 4 --dist loadfile
 # Unit tests are small: two processes start faster than four.
 PARALLEL_UNIT ?= -n 2 --dist worksteal
+# What `test-queue` runs the tests of the queue on: single, sentinel or cluster.
+REDIS       ?= sentinel
 PIP_AUDIT   ?= 2.10.1
 
 BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip --disable-pip-version-check
 TORCH    := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+QUEUE    := capacity capacity_shares clip_stream dead_letters fleet_sums idempotency job_events job_list job_store lead model_directory \
+	queue_defects queue_sampler quota races reservation_counts result_bus result_cache turns unaccepted_clips webhooks
+QUEUE_TESTS := $(addprefix tests/integration/,worker partitions $(QUEUE:%=test_%.py))
 SOURCES  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run dev test test-unit coverage test-ci test-full test-gpu lint fmt docs pictures bundle bench bench-full bench-gate audit manifests pin-images peers triton browser fixture-model clean
+.PHONY: help setup run dev test test-unit coverage test-ci test-full test-queue test-gpu lint fmt docs pictures bundle bench bench-full bench-gate audit manifests pin-images peers triton browser fixture-model clean
 
 help: ## Show this help.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +49,11 @@ test-ci: $(VENV)/.test triton browser ## What CI runs beyond `make test`.
 test-full: $(VENV)/.test triton browser ## Every test at full size.
 	VIDTR_CHAOS_JOBS=500 VIDTR_FUZZ_FILES=20000 VIDTR_SIMULATIONS=100000 VIDTR_RELEASE_REQUESTS=200 VIDTR_DISK_CUTS=256 \
 		VIDTR_FUZZ_REPORTS=10000 VIDTR_TRUNCATIONS=1000 VIDTR_MUTANTS=all VIDTR_FAILOVERS=50 VIDTR_FAILOVER_JOBS=100 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+	$(MAKE) test-queue REDIS=sentinel
+	$(MAKE) test-queue REDIS=cluster
+
+test-queue: $(VENV)/.test ## The tests of the queue on Redis under Sentinels, or REDIS=cluster.
+	VIDTR_TEST_REDIS=$(REDIS) $(BIN)/python -m pytest $(PARALLEL) $(QUEUE_TESTS) $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.test ## What needs a GPU, in at most eight minutes: parity, memory and speed of exported networks, and of the service.
 	timeout 160 $(BIN)/python -m pytest -m gpu -s tests/gpu $(PYTEST_ARGS)

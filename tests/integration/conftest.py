@@ -8,7 +8,6 @@ from redis.asyncio import Redis
 
 from service.contracts import DeadLetter, JobRecord, JobState
 from service.errors import BackendFailed
-from service.local.redis import LocalRedis
 from service.queue.backlog import backlogs
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
@@ -18,9 +17,10 @@ from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
+from service.redis_url import hash_tag, prefix_of_keys
 from testing.factories import clip
-from tests.fixtures.access_list import restricted
 from tests.fixtures.keyspace import immortal
+from tests.fixtures.queue_servers import QueueServers, queue_servers
 
 TIMES = JobTtlConfig(payload_ttl_s=100, result_ttl_s=200, tombstone_ttl_s=300, idempotency_ttl_s=400)
 LETTERS = DeadLetterConfig(dead_letter_ttl_s=400, dead_letter_max_jobs=10, dead_letter_max_bytes=1_000_000)
@@ -39,9 +39,16 @@ def _brief_tracebacks() -> None:
 
 
 @pytest.fixture(scope="session")
-def redis_url(redis_server: LocalRedis) -> str:
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueServers]:
+    """One server, several under Sentinels or a cluster, as `VIDTR_TEST_REDIS` says."""
+    with queue_servers(tmp_path_factory.mktemp("servers"), lambda: request.getfixturevalue("redis_server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: QueueServers) -> str:
     """The server as the compose stack lets the service use it: a command that it does not allow fails the test."""
-    return restricted(redis_server.url, prefix="test-*", also="+scan +memory|usage")
+    return servers.restricted(prefix="test-*", also="+scan +memory|usage +cluster|slots")
 
 
 @pytest.fixture(autouse=True)
@@ -50,22 +57,22 @@ def nothing_lives_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
     if "keys" not in request.fixturenames:
         yield
         return
-    server, keys = request.getfixturevalue("redis_server"), request.getfixturevalue("keys")
+    servers, keys = request.getfixturevalue("servers"), request.getfixturevalue("keys")
     yield
-    with redis_py.Redis.from_url(server.url) as client:
+    with redis_py.Redis.from_url(servers.server_of(keys.prefix)) as client:
         assert immortal(client, keys) == []
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, name="tests")
+async def redis(redis_url: str, keys: RedisKeys) -> AsyncIterator[Redis]:
+    client = connect(redis_url, name="tests", tag=hash_tag(keys.prefix))
     yield client
     await client.aclose()
 
 
 @pytest.fixture
-def keys() -> RedisKeys:
-    return RedisKeys(f"test-{uuid4().hex}")
+def keys(servers: QueueServers) -> RedisKeys:
+    return RedisKeys(prefix_of_keys(servers.url, f"test-{uuid4().hex}"))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from service.queue.job_store import End, JobStore
 from service.queue.partitions import PerPartition
 from service.queue.redis_keys import RedisKeys
 from service.queue.result_bus import ResultBus
+from service.redis_url import hash_tag
 from testing.factories import clip, decoded, record, scores
 from tests.integration.test_dead_letters import buried
 
@@ -92,7 +93,7 @@ async def test_events_expire(store: JobStore, redis: Redis, keys: RedisKeys) -> 
 
 @pytest.fixture
 async def bus(redis_url: str, keys: RedisKeys, store: JobStore) -> AsyncIterator[ResultBus]:
-    listening = connect(redis_url, name="bus")
+    listening = connect(redis_url, name="bus", tag=hash_tag(keys.prefix))
     bus = ResultBus(listening, keys, store)
     await bus.start()
     yield bus

@@ -33,11 +33,13 @@ async def test_of_many_workers_that_take_over_the_same_work_each_entry_goes_to_o
 ) -> None:
     await store.accept(record(decoded=decoded(windows=20)))
     entries = await stream.read(["tiny"], 20, 10)
-    await asyncio.sleep(0.21)
+    # Longer than all of them take: what one has taken must not be lost again.
+    lease_s = 1.5
+    await asyncio.sleep(lease_s + 0.01)
 
     async def take_all(name: str) -> list[str]:
         worker, taken = ClipStream(redis, keys, name), []
-        while found := await worker.reclaim("tiny", 0.2, 4):
+        while found := await worker.reclaim("tiny", lease_s, 4):
             taken += [entry.entry_id for entry in found]
         return taken
 

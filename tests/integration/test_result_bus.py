@@ -15,16 +15,18 @@ from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
 from service.queue.result_bus import ResultBus
+from service.redis_url import hash_tag
 from testing.factories import decoded, record, scores
 from tests.fixtures.link import Cut, Link
+from tests.fixtures.queue_servers import QueueServers
 from tests.integration.conftest import TIMES, give_up, waiting
 
 FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
 
 
 @pytest.fixture
-async def listening(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, name="bus")
+async def listening(redis_url: str, keys: RedisKeys) -> AsyncIterator[Redis]:
+    client = connect(redis_url, name="bus", tag=hash_tag(keys.prefix))
     yield client
     await client.aclose()
 
@@ -136,12 +138,12 @@ async def test_the_process_that_accepted_a_job_hears_of_an_end_that_has_no_messa
 
 
 async def test_a_process_hears_of_no_job_that_it_neither_accepted_nor_follows_nor_waits_for(
-    unpolled: ResultBus, redis_server: LocalRedis, keys: RedisKeys, store: JobStore
+    unpolled: ResultBus, servers: QueueServers, keys: RedisKeys, store: JobStore
 ) -> None:
     own = {keys.reply_channel(unpolled.reply_to).encode(), keys.ended_channel(unpolled.reply_to).encode()}
     job = record()
     await store.accept(job)
-    async with Redis.from_url(redis_server.url) as operator, asyncio.timeout(10):
+    async with Redis.from_url(servers.server_of(keys.prefix)) as operator, asyncio.timeout(10):
         with unpolled.following(job.id) as news:
             await news.wait()
             assert {*await operator.pubsub_channels(f"{keys.prefix}:*")} == own | {keys.news(job.id).encode()}
@@ -279,8 +281,8 @@ async def until_it_hears(bus: ResultBus, store: JobStore) -> None:
 
 
 @pytest.fixture
-def link(redis_server: LocalRedis) -> Iterator[Link]:
-    link = Link(redis_server.socket_path)
+def link(servers: QueueServers, keys: RedisKeys) -> Iterator[Link]:
+    link = servers.link(keys.prefix)
     yield link
     link.close()
 

@@ -8,7 +8,6 @@ from uuid import uuid4
 import pytest
 import redis as redis_py
 
-from service.local.redis import LocalRedis
 from service.queue.connection import connect
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
@@ -16,25 +15,26 @@ from service.queue.partitions import Partition, PerPartition, QueueAddress, clos
 from tests.fixtures.access_list import NAME, PASSWORD
 from tests.fixtures.keyspace import immortal
 from tests.fixtures.link import Cut, Link
+from tests.fixtures.queue_servers import QueueServers
 from tests.integration.conftest import TIMES
 
 COUNT, LOST = 4, 1
 
 
 @pytest.fixture
-def address(redis_url: str, redis_server: LocalRedis) -> Iterator[QueueAddress]:
+def address(redis_url: str, servers: QueueServers) -> Iterator[QueueAddress]:
     """Where the queue is; whatever a test does, none of its keys lives for ever."""
     address = QueueAddress(redis_url, f"test-{uuid4().hex}", COUNT)
     yield address
-    with redis_py.Redis.from_url(redis_server.url) as client:
-        for keys in address.key_names():
+    for keys in address.key_names():
+        with redis_py.Redis.from_url(servers.server_of(keys.prefix)) as client:
             assert immortal(client, keys) == []
 
 
 @pytest.fixture
-def link(redis_server: LocalRedis) -> Iterator[Link]:
+def link(servers: QueueServers, address: QueueAddress) -> Iterator[Link]:
     """The way to the second partition."""
-    link = Link(redis_server.socket_path)
+    link = servers.link(address.key_names()[LOST].prefix)
     yield link
     link.close()
 
@@ -50,7 +50,7 @@ def connected(address: QueueAddress, link: Link) -> PerPartition[Partition]:
     """What another process has: clients of its own."""
     through = f"redis://{NAME}:{PASSWORD}@127.0.0.1:{link.port}"
     return PerPartition(
-        Partition(connect(through if number == LOST else address.redis_url, name="tests"), keys)
+        Partition(connect(through, name="tests") if number == LOST else address.client(keys, "tests"), keys)
         for number, keys in enumerate(address.key_names())
     )
 
