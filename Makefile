@@ -36,8 +36,9 @@ run: $(VENV)/.local ## Start API, worker and a private Redis; Ctrl-C stops them.
 dev: $(VENV)/.test ## As `run`, and start anew whenever a file of service/ changes.
 	@exec $(BIN)/watchfiles --filter python --sigint-timeout 30 '$(BIN)/vidtr up --port $(PORT)' service
 
+# Compiled code is kept, whatever the environment says: three processes would compile all of it again at each run.
 test-unit: $(VENV)/.test ## Run the unit tests alone: no server, no network, under a minute.
-	$(BIN)/python -m pytest tests/unit $(PARALLEL_UNIT) $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/unit $(PARALLEL_UNIT) $(PYTEST_ARGS)
 
 test: $(VENV)/.test triton ## Lint, type-check and run unit, integration and end-to-end tests.
 	$(MAKE) lint

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import gc
 import os
+from typing import TYPE_CHECKING
 
 import torch.distributed
-from lightning_fabric import Fabric
 
 from service.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def join_process_group(run: RunConfig) -> Fabric:
     """This process as one of those that `torchrun` started, or alone."""
+    # It brings the compiler of torch along, seconds of imports that only a training needs.
+    from lightning_fabric import Fabric
+
     processes, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     fabric = Fabric(
         accelerator=run.accelerator,

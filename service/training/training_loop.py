@@ -6,10 +6,9 @@ import copy
 import csv
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
@@ -27,6 +26,9 @@ from service.training.optimize import make_optimizer, rate_at
 from service.training.process_group import join_process_group, leave_process_group
 from service.training.sources import Source, generator_for
 from service.training.training_state import load_state, save_state
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def train(network: Network, source: Source, config: TrainConfig, out: Path, *, stop_after: int | None = None) -> float:
