@@ -80,7 +80,7 @@ docs: $(VENV)/.test ## Build the documentation as a site in build/docs; broken l
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 bundle: DESCRIPTION ?= Which way the camera moves, how it is held, and cuts, fades and dissolves: C-VidTr trained from scratch on generated clips.
-bundle: $(VENV)/.test ## Replace the bundled model by the run RUN as VERSION; measure it on TRUTH, a table of windows of VIDEOS, and on PICTURES.
+bundle: $(VENV)/.test $(VENV)/.bench ## Replace the bundled model by the run RUN as VERSION; measure it on TRUTH, a table of windows of VIDEOS, and on PICTURES.
 	$(BIN)/vidtr evaluate $(RUN) --precision $(or $(PRECISION),0.8)
 	$(BIN)/vidtr export $(RUN) --repository model_repository --name camera_motion --version $(VERSION) --replace \
 		--description "$(DESCRIPTION)"
@@ -88,7 +88,7 @@ bundle: $(VENV)/.test ## Replace the bundled model by the run RUN as VERSION; me
 	$(BIN)/vidtr evaluate model_repository/camera_motion --truth $(TRUTH) --videos $(VIDEOS) --out build/bundle \
 		--beside build/bundle/classical.csv --beside build/bundle/pyscenedetect.csv
 	$(BIN)/vidtr evaluate model_repository/camera_motion --pictures $(PICTURES) --out build/bundle $(if $(FOOTAGE),--footage $(FOOTAGE))
-	$(BIN)/python -m docs.model_card --windows build/bundle/windows.json --assessment build/bundle/figures.json
+	$(BIN)/python -m docs.card_tables --windows build/bundle/windows.json --assessment build/bundle/figures.json
 	$(BIN)/python -m docs.contact_sheets
 	$(BIN)/python -m docs.pictures
 

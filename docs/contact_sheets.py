@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from docs.card_tables import PAGE, written
 from docs.figure_data import shipped_model
-from docs.model_card import PAGE, written
 from service.aggregate import NOTHING_CLEAR, abstains, probabilities, ranked
 from service.contracts import ModelSpec, Prediction
 from service.evaluation.candidates import of_repository, score_all

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from docs.card_tables import KEPT, PAGE, keep, tables, written
 from docs.contact_sheets import EACH, FOLDER, TABLE, Sheet, chosen, page_of
 from docs.figure_data import shipped_model
-from docs.model_card import KEPT, PAGE, keep, tables, written
 from service.contracts import ModelSpec, Prediction
 
 KNOWN: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8"))

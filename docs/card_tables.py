@@ -1,6 +1,6 @@
 """The tables of the page on the bundled model, out of what `vidtr evaluate` measured of it.
 
-    python -m docs.model_card [--windows windows.json] [--assessment figures.json]
+    python -m docs.card_tables [--windows windows.json] [--assessment figures.json]
 
 The measurements are kept in `camera_motion.json`; without arguments the tables are written again from there.
 """
