@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from service.local.triton_memory import SharedRegions
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
+# Triton's Python backend now and then aborts while it makes the locks that it shares with the processes of its models
+# (`boost::interprocess::lock_exception`). What is wrong with a model ends the server in another way.
+_STARTS = 3
 # How long the server lets requests finish, and how much later it is killed: a dead Python stub makes it overstay.
 _EXIT_TIMEOUT_S = 10
 _STOP_GRACE_S = _EXIT_TIMEOUT_S + 5.0
@@ -97,15 +101,22 @@ class LocalTriton:
         if not is_installed(self.directory):
             raise LocalServerError(f"no Triton in {self.directory} for this Python: run `vidtr install-triton` first")
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._server = ServerProcess(
-            self._command(), name="the local Triton server", log=self._log, environment=self._environment()
-        )
-        try:
-            self._server.start()
-            self._server.wait_until(self._ready, _START_TIMEOUT_S)
-        except BaseException:
-            self.stop()
-            raise
+        for left in reversed(range(_STARTS)):
+            self._server = ServerProcess(
+                self._command(), name="the local Triton server", log=self._log, environment=self._environment()
+            )
+            try:
+                self._server.start()
+                self._server.wait_until(self._ready, _START_TIMEOUT_S)
+            except LocalServerError:
+                aborted = self.stop() == -signal.SIGABRT
+                if not (aborted and left):
+                    raise
+            except BaseException:
+                self.stop()
+                raise
+            else:
+                return
 
     def stop(self) -> int | None:
         """Let requests finish, then end; the exit status, or None when it did not run."""

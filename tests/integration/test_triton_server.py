@@ -102,3 +102,26 @@ def test_a_server_keeps_its_addresses_over_a_restart(triton_directory: Path, tmp
         server.stop()
 
     assert server.addresses == before
+
+
+def test_a_server_that_aborts_at_its_start_is_started_again(
+    triton_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, begun = LocalTriton._command, []
+
+    def command(server: LocalTriton) -> list[str]:
+        begun.append(server)
+        return ["/bin/sh", "-c", "kill -ABRT $$"] if len(begun) == 1 else real(server)
+
+    monkeypatch.setattr(LocalTriton, "_command", command)
+    with LocalTriton(triton_directory, MODEL_REPOSITORY, log=tmp_path / "triton.log") as server:
+        assert server.pid
+    assert len(begun) == 2
+
+
+def test_a_server_that_aborts_at_every_start_is_an_error(
+    triton_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalTriton, "_command", lambda server: ["/bin/sh", "-c", "kill -ABRT $$"])
+    with pytest.raises(LocalServerError, match="ended with status -6"):
+        LocalTriton(triton_directory, MODEL_REPOSITORY, log=tmp_path / "triton.log").start()
