@@ -493,6 +493,8 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
 ) -> None:
     opened = visit(color_scheme=scheme, **PHONE)
     assert opened.overflowing() == []
+    opened.page.evaluate("document.getElementById('progress').hidden = false")
+    assert opened.overflowing() == [], "while a video is on its way"
     page = opened.classify(long)
     expect(page.locator("#strip canvas.drawn")).to_have_count(FRAMES)
     assert opened.overflowing() == []
