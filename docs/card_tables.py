@@ -15,12 +15,13 @@ from typing import Any
 
 from docs.figure_data import shipped_model
 from service.contracts import ModelSpec
-from service.evaluation.window_figures import CONFIDENT
+from service.evaluation.window_figures import CONFIDENT, cell
 from service.training.intervals import shown
 
 DOCS = Path(__file__).parent
 PAGE, KEPT = DOCS / "camera_motion.md", DOCS / "camera_motion.json"
 MODEL, TRACKER, CUTTER = "camera_motion", "classical", "pyscenedetect"
+DIGITS = 3
 SETS = {"generated": "generated, held-out pictures", "footage": "virtual camera over real videos"}
 
 Figures = Mapping[str, Any]
@@ -83,7 +84,8 @@ def _real(windows: Figures) -> str:
     }
     head = f"| | `{MODEL}` | classical tracker |\n|---|---|---|\n"
     return head + "\n".join(
-        f"| {what} | {_cell(windows[MODEL], way)} | {_cell(windows[TRACKER], way)} |" for what, way in rows.items()
+        f"| {what} | {cell(windows[MODEL], way, DIGITS)} | {cell(windows[TRACKER], way, DIGITS)} |"
+        for what, way in rows.items()
     )
 
 
@@ -122,22 +124,13 @@ def _paths(assessment: Figures) -> str:
     }
     head = "| | " + " | ".join(SETS[name] for name in present) + " |\n|---" + "|---" * len(present) + "|\n"
     rows = [
-        f"| {what} | " + " | ".join(_cell(assessment[name], way) for name in present) + " |"
+        f"| {what} | " + " | ".join(cell(assessment[name], way, DIGITS) for name in present) + " |"
         for what, way in ways.items()
     ]
     if "unaltered" in assessment:
         blanks = "| " * (len(present) - 1)
         rows.append(f"| `static` on unaltered clips {blanks}| {shown(assessment['unaltered']['static'])} |")
     return head + "\n".join(rows)
-
-
-def _cell(figures: Figures, way: tuple[str, ...]) -> str:
-    value: Any = figures
-    for name in way:
-        value = value.get(name)
-        if value is None:
-            return "-"
-    return f"{value:.3f}" if isinstance(value, float) else shown(value)
 
 
 def _counted(share: Figures | None) -> str:

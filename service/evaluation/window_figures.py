@@ -127,13 +127,14 @@ def window_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         ),
         ("CPU seconds a window", ("cpu_s",)),
     ]
-    return [["figure", *methods], *([what, *(_cell(f, way) for f in methods.values())] for what, way in ways)]
+    return [["figure", *methods], *([what, *(cell(f, way) for f in methods.values())] for what, way in ways)]
 
 
-def _cell(figures: Mapping[str, Any], way: Sequence[str]) -> str:
+def cell(figures: Mapping[str, Any], way: Sequence[str], digits: int = 4) -> str:
+    """The figure at the end of a way of names, as a table shows it; a dash where there is none."""
     value: Any = figures
     for name in way:
         value = value.get(name)
         if value is None:
             return "-"
-    return f"{value:.4f}" if isinstance(value, float) else shown(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else shown(value)

@@ -6,7 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-SHM = Path("/dev/shm")  # noqa: S108 - not for temporary files
+from service.inference.shared_memory import SHM
+
 REGION_BYTES = 32 * 2**20
 """of each model instance: room for a batch of 16 clips of full size with its answers"""
 _ROOM_FOR_REGIONS = 16

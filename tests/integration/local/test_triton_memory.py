@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.inference.shared_memory import SHM
 from service.inference.triton_backend import TritonBackend, TritonConfig
-from service.local.triton_memory import REGION_BYTES, SHM, SharedRegions
+from service.local.triton_memory import REGION_BYTES, SharedRegions
 from service.local.triton_process import LocalTriton
 from tests.fixtures.servers import MODEL_REPOSITORY
 
