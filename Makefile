@@ -36,9 +36,11 @@ run: $(VENV)/.local ## Start API, worker and a private Redis; Ctrl-C stops them.
 dev: $(VENV)/.test ## As `run`, and start anew whenever a file of service/ changes.
 	@exec $(BIN)/watchfiles --filter python --sigint-timeout 30 '$(BIN)/vidtr up --port $(PORT)' service
 
-# Compiled code is kept, whatever the environment says: three processes would compile all of it again at each run.
+# Compiled code is kept, whatever the environment says: each process of each run would compile all of it again.
+test-unit test test-ci test-full test-queue: export PYTHONDONTWRITEBYTECODE :=
+
 test-unit: $(VENV)/.test ## Run the unit tests alone: no server, no network, under a minute.
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/unit $(PARALLEL_UNIT) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit $(PARALLEL_UNIT) $(PYTEST_ARGS)
 
 test: $(VENV)/.test triton ## Lint, type-check and run unit, integration and end-to-end tests.
 	$(MAKE) lint
@@ -79,13 +81,13 @@ fmt: $(VENV)/.test ## Format the code.
 docs: $(VENV)/.test ## Build the documentation as a site in build/docs; broken links fail.
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
-bundle: DESCRIPTION ?= Which way the camera moves, how it is held, and cuts, fades and dissolves: C-VidTr trained from scratch on generated clips.
+bundle: DESCRIPTION ?= Which way the camera moves, how it is held, and cuts, fades and dissolves: C-VidTr trained from scratch on generated clips and windows of real videos.
 bundle: $(VENV)/.test $(VENV)/.bench ## Replace the bundled model by the run RUN as VERSION; measure it on TRUTH, a table of windows of VIDEOS, and on PICTURES.
-	$(BIN)/vidtr evaluate $(RUN) --precision $(or $(PRECISION),0.8)
+	$(BIN)/vidtr evaluate $(RUN) --precision $(or $(PRECISION),0.9)
 	$(BIN)/vidtr export $(RUN) --repository model_repository --name camera_motion --version $(VERSION) --replace \
 		--description "$(DESCRIPTION)"
 	$(BIN)/python -m benchmarks.classical_motion $(TRUTH) --videos $(VIDEOS) --out build/bundle
-	$(BIN)/vidtr evaluate model_repository/camera_motion --truth $(TRUTH) --videos $(VIDEOS) --out build/bundle \
+	$(BIN)/vidtr evaluate model_repository/camera_motion --truth build/bundle/truth.csv --videos $(VIDEOS) --out build/bundle \
 		--beside build/bundle/classical.csv --beside build/bundle/pyscenedetect.csv
 	$(BIN)/vidtr evaluate model_repository/camera_motion --pictures $(PICTURES) --out build/bundle $(if $(FOOTAGE),--footage $(FOOTAGE))
 	$(BIN)/python -m docs.card_tables --windows build/bundle/windows.json --assessment build/bundle/figures.json

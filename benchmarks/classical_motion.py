@@ -6,7 +6,8 @@ all frames in between, and, beside it, by PySceneDetect's adaptive detector. Nee
 
 `python -m benchmarks.classical_motion truth.csv --videos FOLDER --out answers` answers every window of a table as
 `vidtr evaluate --truth` reads it, in the form that its `--beside` takes: `answers/classical.csv`, and in
-`answers/pyscenedetect.csv` the cuts alone.
+`answers/pyscenedetect.csv` the cuts alone. `answers/truth.csv` is the table with the `components` of windows of several
+motions, as measured, where it does not say them itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from service.evaluation.window_figures import SEVERAL
 
 LONG_SIDE = 320
 FRAMES, STEP_S = 8, 4 / 30
@@ -50,6 +53,10 @@ class Rules:
     """A directed motion has a mean of so many times the deviation of its steps at least."""
     second: float = 0.5
     """A second component of so much of the largest makes a window mixed."""
+    noise: float = 0.8
+    """A component of a window of several motions has a mean of so many times the deviation of its steps at least."""
+    part: float = 0.25
+    """And it is so much of the largest one at least."""
     points: int = 12
     """Fewer corners on the side of a transform say nothing."""
     inliers: float = 0.3
@@ -187,6 +194,17 @@ def label_of(motion: Motion, rules: Rules) -> str:
     return _DIRECTED[largest][int(mean[largest] < 0)]
 
 
+def components_of(motion: Motion, rules: Rules) -> list[str]:
+    """The directed motions of a window, whether or not one of them prevails; none where too little is known."""
+    known = motion.steps[np.isfinite(motion.steps[:, 0])]
+    if len(known) < rules.known:
+        return []
+    mean = known.mean(0)
+    size = np.abs(mean)
+    held = (size > rules.still) & (size > rules.noise * known.std(0)) & (size >= rules.part * size.max())
+    return [_DIRECTED[i][int(mean[i] < 0)] for i in np.flatnonzero(held)]
+
+
 def scene_cut(between: Sequence[NDArray[np.uint8]]) -> bool:
     """Whether PySceneDetect's adaptive detector, as it comes, finds a cut among successive frames `(H, W, 3)`."""
     from scenedetect import AdaptiveDetector
@@ -215,9 +233,15 @@ def main() -> None:
     answers: dict[str, list[tuple[str, float]]] = {"classical": [], "pyscenedetect": []}
     for row in rows:
         sampled, between = read_window(root / row["file"], float(row["start_s"]), float(row["end_s"]))
+        if row["truth"] in SEVERAL and not row.get("components"):
+            row["components"] = " ".join(components_of(measure(sampled, between, rules), rules))
         answers["classical"].append(_timed(partial(_classical, sampled, between, rules)))
         answers["pyscenedetect"].append(_timed(partial(_cut_or_nothing, between)))
     arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / "truth.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(dict.fromkeys((*rows[0], "components"))), restval="")
+        table.writeheader()
+        table.writerows(rows)
     for name, said in answers.items():
         with (arguments.out / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)

@@ -1,9 +1,9 @@
 """What each step costs Redis beside 10, 100, 1,000 and 10,000 workers, API processes, uploads and jobs.
 
-They are made up, in a real Redis: announcements, consumers with a clip each, subscriptions, reservations, jobs and
-webhooks. Each step is taken `--rounds` times beside them; the figure is the median of the time that Redis spends in its
-scripts, by its own statistics. The ratio is that of the largest crowd to the smallest, divided by that of
-`record_fault`, which touches one job and nothing else: what the machine does meanwhile slows all steps alike.
+They are made up: announcements, consumers with a clip each, subscriptions, reservations, jobs and webhooks. Each crowd
+has a real Redis of its own, and each round takes every step beside each crowd in turn: what the machine does meanwhile
+slows all crowds alike. The figure is the median of the time that Redis spends in its scripts, by its own statistics;
+the ratio is that of the largest crowd to the smallest.
 
 Of an XADD beside idle workers the figure is the CPU time of Redis, with all of them at the stream and with the few that
 the service lets wait there.
@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from service.local.redis import LocalRedis
 from service.queue.connection import connect
 from service.queue.redis_keys import RedisKeys
 
-BASELINE = "record_fault"
 SIZES = (10, 100, 1000, 10_000)
 IDLE = (1, 40, 400)
 
@@ -42,29 +42,36 @@ async def script_us(redis: Redis) -> float:
     return float(found.get("cmdstat_evalsha", {}).get("usec", 0))
 
 
-async def measure(sizes: Sequence[int], rounds: int) -> dict[str, dict[str, float]]:
-    """Microseconds of each step, by the size of the crowd."""
-    figures: dict[str, dict[str, float]] = defaultdict(dict)
+@contextlib.asynccontextmanager
+async def beside(size: int) -> AsyncIterator[tuple[Redis, Steps]]:
+    """A Redis with a crowd of `size` in it, and the steps to take there."""
     with tempfile.TemporaryDirectory() as folder, LocalRedis(Path(folder), persist=False) as server:
         redis, keys = connect(server.url, name="control-plane"), RedisKeys("crowd")
-        crowd, steps = Crowd(redis, keys), Steps(redis, keys)
-        for size in sizes:
-            await crowd.grow(size)
-            taken: defaultdict[str, list[float]] = defaultdict(list)
+        crowd = Crowd(redis, keys)
+        await crowd.grow(size)
+        try:
+            yield redis, Steps(redis, keys)
+        finally:
+            await crowd.close()
+            await redis.aclose()
 
-            async def timed(name: str, step: Awaitable[Any], taken: dict[str, list[float]] = taken) -> Any:
-                before = await script_us(redis)
-                reply = await step
-                taken[name].append(await script_us(redis) - before)
-                return reply
 
-            for _ in range(rounds):
+async def measure(sizes: Sequence[int], rounds: int) -> dict[str, dict[str, float]]:
+    """Microseconds of each step, by the size of the crowd."""
+    taken: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    async with contextlib.AsyncExitStack() as stack:
+        crowds = {size: await stack.enter_async_context(beside(size)) for size in sizes}
+        for _ in range(rounds):
+            for size, (redis, steps) in crowds.items():
+
+                async def timed(name: str, step: Awaitable[Any], redis: Redis = redis, size: int = size) -> Any:
+                    before = await script_us(redis)
+                    reply = await step
+                    taken[name][str(size)].append(await script_us(redis) - before)
+                    return reply
+
                 await steps.once(timed)
-            for name, values in taken.items():
-                figures[name][str(size)] = statistics.median(values)
-        await crowd.close()
-        await redis.aclose()
-    return figures
+    return {name: {size: statistics.median(all_us) for size, all_us in by.items()} for name, by in taken.items()}
 
 
 async def measure_idle(sizes: Sequence[int], rounds: int) -> dict[str, dict[str, float]]:
@@ -92,8 +99,7 @@ def main() -> None:
     figures = asyncio.run(measure(arguments.sizes, arguments.rounds))
     idle = asyncio.run(measure_idle(arguments.idle, arguments.rounds))
     first, last = str(arguments.sizes[0]), str(arguments.sizes[-1])
-    drift = figures[BASELINE][last] / figures[BASELINE][first]
-    of_first = {name: by_size[last] / by_size[first] / drift for name, by_size in figures.items()}
+    of_first = {name: by_size[last] / by_size[first] for name, by_size in figures.items()}
     show("step", figures, of_first)
     few, many = str(arguments.idle[0]), str(arguments.idle[-1])
     of_few = {name: by_size[many] / by_size[few] for name, by_size in idle.items()}

@@ -53,8 +53,13 @@ def joined(files: Sequence[Path], shots: int, rng: np.random.Generator, out: Pat
     return cuts
 
 
+def shown(result: JobResult) -> list[float]:
+    """Where the shots of an answer begin that follow a cut, in seconds: found in the decoder, whatever the model."""
+    return [shot.start_s for shot in result.shots or () if shot.transition == "cut"]
+
+
 def said(result: JobResult) -> list[float]:
-    """Where an answer sees cuts: in windows whose label `cut` holds, between the two frames attended to most."""
+    """Where the model sees cuts: in windows whose label `cut` holds, between the two frames attended to most."""
     return merged([_place(window) for window in result.windows if _has_cut(window)])
 
 
@@ -143,13 +148,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     files = [path for path in video_files(given.shots) if path.parent.name not in NO_SHOTS]
-    rng, counts = np.random.default_rng(given.seed), {"service, windows=all": [0, 0, 0], "AdaptiveDetector": [0, 0, 0]}
+    rng = np.random.default_rng(given.seed)
+    counts = {who: [0, 0, 0] for who in ("shots of the answer", "windows of the model", "AdaptiveDetector")}
     options = JobRequest(model=given.model, windows="all", top_k=1000)
     with tempfile.TemporaryDirectory(prefix="cuts-") as scratch, classifier_in_process(Settings()) as service:
         for number in range(given.videos):
             path = Path(scratch) / f"{number}.mp4"
             truth = joined(files, given.each, rng, path)
-            for who, found in zip(counts, (said(service.classify(path, options)), detected(path)), strict=True):
+            result = service.classify(path, options)
+            for who, found in zip(counts, (shown(result), said(result), detected(path)), strict=True):
                 for place, more in enumerate((matched(truth, found), len(truth), len(found))):
                     counts[who][place] += more
     results = {who: figures(*numbers) for who, numbers in counts.items()}

@@ -30,6 +30,7 @@ DERIVED = (
     "job_deadline_s",
     "max_concurrent_uploads",
     "max_upload_bytes",
+    "resumable_spool_bytes",
     "shutdown_grace_s",
     "upload_timeout_s",
 )

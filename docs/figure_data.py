@@ -20,7 +20,7 @@ from service.model.vidtr import VidTr
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
 from service.training.camera_motion.textures import texture_bank
 from service.training.config import read_config
-from service.training.sources import TEXTURE_SCALE
+from service.training.motion_source import TEXTURE_SCALE
 
 ROOT = Path(__file__).parents[1]
 CUT = LABELS.index("cut")

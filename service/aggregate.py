@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service import __version__
 from service.contracts import (
     Activation,
     AnswerWarning,
     ClipScores,
+    DecodedVideo,
+    Event,
     FrameAttention,
     JobRecord,
     JobRequest,
@@ -18,10 +22,14 @@ from service.contracts import (
     ModelRef,
     ModelSpec,
     Prediction,
+    Provenance,
     SampledWindow,
     Timings,
     WindowResult,
 )
+from service.label_events import Scored, curves, label_events
+from service.overview import shots_of, summary_of
+from service.transitions import with_transitions
 
 Array = NDArray[np.float64]
 
@@ -97,16 +105,12 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
     by_view = probabilities(np.array([s.logits for s in scores], dtype=np.float64), spec.activation)
     by_window = by_view.reshape(len(decoded.windows), decoded.crops, -1).mean(axis=1)
     windows = tuple(
-        WindowResult(
-            start_s=_rounded(window.start_s),
-            end_s=_rounded(window.end_s),
-            predictions=_predictions(spec, request, by_window[w]),
-            attention=_attention(window, scores[w * decoded.crops : (w + 1) * decoded.crops], request.attention),
-            abstained=abstains(by_window[w], spec.labels, spec.thresholds, spec.qualifiers),
-        )
+        _window(spec, request, window, by_window[w], scores[w * decoded.crops : (w + 1) * decoded.crops])
         for w, window in enumerate(decoded.windows)
     )
     overall = by_view.mean(axis=0)
+    scored = _scored(request, decoded, by_window)
+    events = _events(spec, scored, windows) if _has_events(spec, request, decoded) else None
     return JobResult(
         id=record.id,
         model=ModelRef(name=spec.name, version=spec.version, trained=spec.trained, weights_sha256=spec.weights_sha256),
@@ -121,9 +125,77 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
             inference=round(max(s.inference_ms for s in scores), 3),
             total=round(max(0.0, finished_at - record.created_at) * 1000, 3),
         ),
+        provenance=Provenance(
+            options=request.model_copy(update={"webhook": None}),
+            video_sha256=record.video_sha256 or None,
+            release=__version__,
+        ),
+        source=decoded.source,
         warnings=(*decoded.warnings, *model_warnings(spec)),
         abstained=abstains(overall, spec.labels, spec.thresholds, spec.qualifiers),
+        events=events,
+        shots=None if decoded.boundaries is None else shots_of(scored, partial(_predictions, spec, request)),
+        summary=None if events is None else summary_of(scored, events, spec.span_s, spec.qualifiers),
     )
+
+
+def window_result(
+    spec: ModelSpec, request: JobRequest, window: SampledWindow, scores: Sequence[ClipScores]
+) -> WindowResult:
+    """The answer for one window, whose crops have these scores: the same as in the answer to the whole job."""
+    by_crop = probabilities(np.array([s.logits for s in scores], dtype=np.float64), spec.activation)
+    return _window(spec, request, window, by_crop.mean(axis=0), scores)
+
+
+def _window(
+    spec: ModelSpec, request: JobRequest, window: SampledWindow, mean: Array, scores: Sequence[ClipScores]
+) -> WindowResult:
+    return WindowResult(
+        start_s=_rounded(window.start_s),
+        end_s=_rounded(window.end_s),
+        predictions=_predictions(spec, request, mean),
+        attention=_attention(window, scores, request.attention),
+        abstained=abstains(mean, spec.labels, spec.thresholds, spec.qualifiers),
+    )
+
+
+def _has_events(spec: ModelSpec, request: JobRequest, decoded: DecodedVideo) -> bool:
+    return bool(spec.thresholds) and (request.windows == "all" or len(decoded.windows) > 1)
+
+
+def scored_windows(spec: ModelSpec, record: JobRecord, scores: Sequence[ClipScores]) -> Scored:
+    """The windows of a job with the scores that its events are made of; `scores` as in `aggregate`."""
+    by_view = probabilities(np.array([s.logits for s in scores], dtype=np.float64), spec.activation)
+    by_window = by_view.reshape(len(record.decoded.windows), record.decoded.crops, -1).mean(axis=1)
+    return _scored(record.request, record.decoded, by_window)
+
+
+def _scored(request: JobRequest, decoded: DecodedVideo, by_window: Array) -> Scored:
+    duration_s = decoded.video.duration_s
+    start_s = request.start or 0.0
+    return Scored(
+        windows=[(window.start_s, window.end_s) for window in decoded.windows],
+        scores=by_window,
+        part=(start_s, max(start_s, duration_s if request.end is None else min(request.end, duration_s))),
+        boundaries=decoded.boundaries,
+        split=request.split == "shots",
+    )
+
+
+def _events(spec: ModelSpec, scored: Scored, windows: Sequence[WindowResult]) -> tuple[Event, ...]:
+    found = label_events(curves(scored), spec.labels, spec.thresholds, spec.events)
+    places_s = [_cut_place(window.attention or ()) for window in windows]
+    return tuple(with_transitions(found, scored, spec.labels, spec.thresholds, spec.events, places_s))
+
+
+def _cut_place(attention: Sequence[FrameAttention]) -> float | None:
+    """Seconds between the frame that counted most and the one beside it that counted more."""
+    if len(attention) < 2:
+        return None
+    peak = max(range(len(attention)), key=lambda slot: attention[slot].score)
+    beside = [slot for slot in (peak - 1, peak + 1) if 0 <= slot < len(attention)]
+    other = max(beside, key=lambda slot: attention[slot].score)
+    return (attention[peak].time_s + attention[other].time_s) / 2
 
 
 def _predictions(spec: ModelSpec, request: JobRequest, scores: Array) -> tuple[Prediction, ...]:

@@ -203,6 +203,6 @@ def _path(path: str, kind: Kind) -> tuple[str, str]:
 
 
 def _database(text: str) -> int:
-    if text and not text.isdecimal():
+    if text and not (text.isascii() and text.isdecimal()):
         raise ValueError(f"The database of the Redis address must be a number, not {text!r}.")
     return int(text or 0)

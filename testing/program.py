@@ -154,6 +154,18 @@ class Program:
         [process] = [process for process in self.descendants if command_line(process)[-1:] == [role]]
         return process
 
+    @property
+    def other_api(self) -> tuple[str, int]:
+        """Address and process id of an API beside that of `vidtr up`, which ends with its API."""
+        pid = self._others[0].pid
+        assert pid is not None
+        return f"http://127.0.0.1:{self._ports[1]}", pid
+
+    @property
+    def first_url(self) -> str:
+        """Address of the API of `vidtr up` itself."""
+        return f"http://127.0.0.1:{self._ports[0]}"
+
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal to the program's main process."""
         assert self._process is not None

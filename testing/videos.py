@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 GRID = 4  # blocks along each side: 16 bits, enough for 65536 frames
-PIXEL_FORMATS = {"gif": "rgb8", "mjpeg": "yuvj420p", "prores": "yuv422p10le"}
+PIXEL_FORMATS = {
+    "gif": "rgb8",
+    "mjpeg": "yuvj420p",
+    "prores": "yuv422p10le",
+    "cinepak": "rgb24",
+    "dnxhd": "yuv422p",
+    "huffyuv": "yuv422p",
+}
+_WITHOUT_GROUPS = ("gif", "cinepak", "dnxhd", "huffyuv")
+_BY_BIT_RATE = ("mpeg4", "mpeg2video", "msmpeg4", "msmpeg4v2", "wmv1", "wmv2", "flv")
 
 
 def numbered(number: int, width: int = 64, height: int = 64) -> Image:
@@ -103,12 +112,13 @@ def write_video(
         video.width, video.height = size
         video.pix_fmt = PIXEL_FORMATS.get(codec, "yuv420p")
         video.codec_context.time_base = base
-        if codec != "gif":
+        if codec not in _WITHOUT_GROUPS:
             video.codec_context.gop_size = gop
+        if codec != "gif":
             video.codec_context.thread_count = 1
         if codec in ("libx264", "mpeg4", "mpeg2video"):
             video.codec_context.max_b_frames = b_frames
-        if codec in ("mpeg4", "mpeg2video"):
+        if codec in _BY_BIT_RATE:
             video.codec_context.bit_rate = 2_000_000
         if pixel_aspect:
             video.codec_context.sample_aspect_ratio = pixel_aspect
@@ -141,18 +151,42 @@ def _mux_silence(container: Any, sound: Any, seconds: float) -> None:
     container.mux(sound.encode())
 
 
-def remux(source: Path, target: Path, offset_s: float = 0.0, drop: frozenset[int] = frozenset()) -> Path:
-    """Copy the video packets of `source` to another container, `offset_s` later, without the packets in `drop`."""
-    with av.open(str(source)) as given, av.open(str(target), "w") as taken:
+def remux(
+    source: Path, target: Path, offset_s: float = 0.0, drop: frozenset[int] = frozenset(), *, opaque: bool = False
+) -> Path:
+    """Copy the video packets of `source` to another container, `offset_s` later, without the packets in `drop`.
+
+    `opaque` is for codecs without an encoder; which packets are keyframes is then what the container says.
+    """
+    flags = {"fflags": "noparse"} if opaque else {}
+    with av.open(str(source), container_options=flags) as given, av.open(str(target), "w") as taken:
         stream = given.streams.video[0]
-        copy = taken.add_stream_from_template(stream)
+        copy = taken.add_stream_from_template(stream, opaque=opaque or None)
         for number, packet in enumerate(given.demux(stream)):
             if packet.dts is None or number in drop:
                 continue
             offset = round(offset_s / packet.time_base)
-            packet.pts, packet.dts = (packet.pts or 0) + offset, packet.dts + offset
+            pts = packet.dts if packet.pts is None else packet.pts
+            packet.pts, packet.dts = pts + offset, packet.dts + offset
             packet.stream = copy
             taken.mux(packet)
+    return target
+
+
+def repeated(source: Path, target: Path, copies: int) -> Path:
+    """Copy the video packets of `source` over and over, one copy after the other: a film in seconds."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as taken:
+        stream: Any = given.streams.video[0]
+        copy: Any = taken.add_stream_from_template(stream)
+        packets: list[Any] = [
+            (packet, packet.pts, packet.dts) for packet in given.demux(stream) if packet.dts is not None
+        ]
+        length = round(Fraction(len(packets)) / stream.average_rate / stream.time_base)
+        for number in range(copies):
+            for packet, pts, dts in packets:
+                packet.pts, packet.dts, packet.stream = pts + number * length, dts + number * length, copy
+                packet.time_base = stream.time_base
+                taken.mux(packet)
     return target
 
 

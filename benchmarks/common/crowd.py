@@ -5,21 +5,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis
 
-from service.contracts import DeadLetter, JobClass, JobState, WorkerStatus
+from service.contracts import (
+    BatchLine,
+    BatchRecord,
+    DeadLetter,
+    JobClass,
+    JobRequest,
+    JobState,
+    LineOutcome,
+    WorkerStatus,
+)
 from service.errors import BackendFailed
+from service.queue.batch_store import BatchConfig, BatchStore
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
 from service.queue.clip_routes import route_of
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
 from service.queue.dead_letters import DeadLetterConfig, DeadLetters
 from service.queue.idempotency import Claim, IdempotencyConfig, IdempotencyKeys
-from service.queue.job_intake import JobTtlConfig
+from service.queue.job_intake import JobTtlConfig, Stage
 from service.queue.job_store import JobStore
 from service.queue.lead import Lead
+from service.queue.live_streams import LiveStreams, LiveTimes
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.scripts import Script
@@ -45,6 +57,7 @@ LIMITS = CapacityConfig(
     caller_share=0.75,
 )
 LETTERS = DeadLetterConfig(dead_letter_ttl_s=LIFE_S, dead_letter_max_jobs=1000, dead_letter_max_bytes=1 << 30)
+BATCHES = BatchConfig(batch_deadline_s=LIFE_S, batch_ttl_s=LIFE_S, max_open_batches=10**6)
 HOOK = "https://example.com/hook"
 FAILED = Outcome(JobState.FAILED, error=BackendFailed("The engine failed."))
 AT_ONCE = 50
@@ -52,6 +65,13 @@ WAIT_MS = LIFE_S * 1000
 
 Measure = Callable[[str, Awaitable[Any]], Awaitable[Any]]
 """called with the name of a step and the step"""
+
+
+def batch(number: int, owner: str) -> tuple[BatchRecord, list[BatchLine]]:
+    """A batch of one line."""
+    batch_id = f"{number:032x}"
+    made = BatchRecord(id=batch_id, owner=owner, key_name=owner, identity=f"key:{owner}", digest="", total=1)
+    return made, [BatchLine(line=1, url="https://example.com/film.mp4", options=JobRequest())]
 
 
 class Crowd:
@@ -96,6 +116,7 @@ class Crowd:
         interactive = self._keys.clips(SERVED.route, JobClass.INTERACTIVE)
         await self._redis.xgroup_createconsumer(interactive, GROUP, stream.consumer)
         await stream.take([(JobClass.BULK, SERVED.route, 1)])
+        await BatchStore(self._redis, self._keys, BATCHES).open(*batch(number, caller))
         await self._redis.zadd(self._keys.webhooks, {f"{number:032x}": time.time() + LIFE_S})
 
 
@@ -120,7 +141,9 @@ class Steps:
         await self._admit(measure)
         await self._score(measure)
         await self._fail(measure)
+        await self._stage(measure)
         await self._tell(measure)
+        await self._batch(measure)
         await self._keep(measure)
 
     async def _serve(self, measure: Measure) -> None:
@@ -199,6 +222,17 @@ class Steps:
         await measure("drop_dead_letter", self._dead.drop(job))
         await measure("cancel", self._store.cancel(job))
 
+    async def _stage(self, measure: Measure) -> None:
+        job = record(spec=SERVED, decoded=decoded(windows=2), owner="me")
+        whole = Reservation(job.id, JobClass.INTERACTIVE, 2, SERVED.clip_bytes, "tiny", "me")
+        left = replace(whole, clips=1)
+        await self._capacity.reserve(whole, [SERVED], 1e9, 60.0)
+        await self._store.accept(job, clips=memoryview(clip(0)), reservation=whole, stage=Stage(1, left))
+        last = self._store.add_clips(job, memoryview(clip(1)), first=1, reservation=left, stage=None)
+        await measure("add_clips", last)
+        await self._store.cancel(job.id)
+        await self._stream.ack((await self._stream.take([(JobClass.INTERACTIVE, SERVED.route, 8)])).entries)
+
     async def _tell(self, measure: Measure) -> None:
         await self._redis.delete(self._keys.turn("webhooks"))
         queue = WebhookQueue(self._redis, self._keys)
@@ -207,11 +241,21 @@ class Steps:
         [due] = await queue.claim(9, 5.0)
         await measure("webhook_done", queue.done(due))
 
+    async def _batch(self, measure: Measure) -> None:
+        batches = BatchStore(self._redis, self._keys, BATCHES)
+        made, lines = batch(1 << 64, "me")
+        await measure("open_batch", batches.open(made, lines))
+        await measure("end_line", batches.end_line(made, 1, LineOutcome(status="succeeded")))
+        await self._redis.delete(self._keys.batch(made.id), self._keys.batch_outcomes(made.id))
+
     async def _keep(self, measure: Measure) -> None:
         turn = Turn(self._redis, self._keys, "chore", 1.0)
         await measure("take_turn", turn.mine())
         await measure("end_turn", turn.end())
         await measure("overdue", self._store.expire_overdue())
+        live = LiveStreams(self._redis, self._keys, LiveTimes(10.0, 30.0, 60))
+        await live.create("watched", "me", {}, 0.0, pulled=False)
+        await measure("hold_stream", live.hold("watched", "mine", "take", event={"event": "window"}))
         await measure("clear_streams", self._directory.clear())
         await measure("leave_group", self._stream.leave([SERVED.route]))
         await measure("withdraw", self._directory.withdraw("mine"))

@@ -74,10 +74,13 @@ export interface Options {
   top_k?: number;
   min_score?: number;
   windows?: number | "auto" | "all";
+  stride?: number;
+  split?: "none" | "shots";
   crops?: 1 | 3;
   start?: number;
   end?: number;
   attention?: "frames" | "layers" | "none";
+  stream?: number;
   webhook?: string;
 }
 

@@ -23,6 +23,7 @@ from service.queue.model_directory import ModelDirectory
 from service.queue.partitions import Independently, PerPartition, Rotation, job_id_in, number_of
 from service.telemetry import metrics
 from service.video.decode_scheduler import DecodeScheduler
+from service.video.windows import check_stride
 
 log = structlog.get_logger()
 
@@ -116,6 +117,13 @@ class Admission:
         """One of the uploads that this process may receive at a time. Raises QueueFull."""
         with _counted():
             self._check_decode_wait(caller, deadline_s)
+        with self.receiving(caller):
+            yield
+
+    @contextlib.contextmanager
+    def receiving(self, caller: str) -> Iterator[None]:
+        """The same for an upload that is not decoded now. Raises QueueFull."""
+        with _counted():
             refused = self._uploads.take(caller)
             if refused is not None:
                 whose = " of this caller" if refused.own else ""
@@ -141,30 +149,59 @@ class Admission:
     ) -> AsyncIterator[Admitted]:
         """A slot and queue capacity while the upload is received and decoded, released unless `hand_over` is called.
 
-        Raises QueueFull, BackendUnavailable or UnknownModel.
+        Raises QueueFull, BackendUnavailable, UnknownModel or InvalidOption.
         """
         if claim is not None:
             self._claims[claim.job_id] = claim
         try:
             with self.slot(caller, deadline_s):
-                with metrics.stage("admission"), _counted():
-                    admitted = await self._admit(options, claim, deadline_s, asynchronous, caller)
-                self._held[admitted.job_id] = admitted
-                try:
+                async with self._reserved(options, claim, deadline_s, asynchronous, caller) as admitted:
                     yield admitted
-                finally:
-                    if self._held.pop(admitted.job_id, None) is not None:
-                        with contextlib.suppress(QueueUnavailable):
-                            await self._capacity.of(admitted.job_id).release(admitted.reservation)
         finally:
             if claim is not None and self._claims.pop(claim.job_id, None) is not None:
                 with contextlib.suppress(QueueUnavailable):
                     await self._claiming.release(claim)
 
+    @contextlib.asynccontextmanager
+    async def admit_decoded(self, options: JobRequest, deadline_s: float, caller: str) -> AsyncIterator[Admitted]:
+        """`admit` for clips that are there, and so need no slot of an upload."""
+        async with self._reserved(options, None, deadline_s, False, caller) as admitted:
+            yield admitted
+
+    @contextlib.asynccontextmanager
+    async def _reserved(
+        self, options: JobRequest, claim: Claim | None, deadline_s: float, asynchronous: bool, caller: str
+    ) -> AsyncIterator[Admitted]:
+        with metrics.stage("admission"), _counted():
+            admitted = await self._admit(options, claim, deadline_s, asynchronous, caller)
+        self._held[admitted.job_id] = admitted
+        try:
+            yield admitted
+        finally:
+            if self._held.pop(admitted.job_id, None) is not None:
+                with contextlib.suppress(QueueUnavailable):
+                    await self._capacity.of(admitted.job_id).release(admitted.reservation)
+
+    async def served(self, options: JobRequest) -> ModelSpec:
+        """The model that is asked for. Raises UnknownModel, BackendUnavailable, QueueUnavailable."""
+        with _counted():
+            return (await self._pick(options))[0]
+
     def hand_over(self, job_id: str) -> None:
         """The accepted job owns its reservation and its Idempotency-Key: `admit` releases neither any more."""
         del self._held[job_id]
         self._claims.pop(job_id, None)
+
+    @contextlib.contextmanager
+    def passing_on(self, admitted: Admitted, left: Reservation) -> Iterator[None]:
+        """Clips of a job in stages, and the Idempotency-Key, pass to the job inside; `left` stays for the others."""
+        before, admitted.reservation = admitted.reservation, left
+        try:
+            yield
+        except BaseException:
+            admitted.reservation = before
+            raise
+        self._claims.pop(admitted.job_id, None)
 
     async def complete(self, admitted: Admitted) -> None:
         """Reserve the capacity that is still missing, now that the upload is there.
@@ -194,6 +231,7 @@ class Admission:
         caller: str,
     ) -> Admitted:
         spec, served, fleet = await self._pick(options)
+        check_stride(spec, options)
         most = self._most_clips(options)
         job_class = self.job_class(most, asynchronous=asynchronous)
         start = min(most, self._config.reservation_start_clips)

@@ -124,6 +124,11 @@ class ApiKeyStore:
                 found = entry
         return found
 
+    def named(self, name: str) -> ApiKey | None:
+        """A valid entry of a caller."""
+        now = time.time()
+        return next((entry for entry in self.keys if entry.name == name and entry.valid_at(now)), None)
+
     def names(self) -> list[str]:
         """Callers that have a valid key."""
         now = time.time()

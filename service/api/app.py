@@ -14,27 +14,44 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 
 import service
-from service.api import problems, swagger, web_ui
+from service.api import cors, example_endpoint, problems, swagger, web_ui
 from service.api.admission import Admission, AdmissionConfig
 from service.api.api_keys import ApiKeyConfig, ApiKeyStore
 from service.api.app_state import ApiState
 from service.api.auth import AuthConfig, Authenticator
+from service.api.batches.starting import start_batches
 from service.api.classification import Classifier
 from service.api.decoding import start_decoding
 from service.api.early_response import EarlyResponseMiddleware
+from service.api.head_requests import HeadRequests
 from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
+from service.api.live import build_live
 from service.api.middleware import RequestContext
 from service.api.origin import ANY, Origins
 from service.api.overdue import Overdue
 from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
-from service.api.routes import classify_route, jobs_route, models_route, operations_route
+from service.api.resumable import ResumableUploads
+from service.api.resumable_store import ResumableConfig, ResumableStore
+from service.api.routes import (
+    batches_route,
+    classify_route,
+    export_route,
+    jobs_route,
+    models_route,
+    operations_route,
+    streams_route,
+    uploads_route,
+)
+from service.api.schemas import VideoReference
 from service.api.shares import Shares
 from service.api.spool import SpoolConfig
 from service.api.streaming import Streaming
-from service.api.upload import UploadReceiver, UploadTimes
+from service.api.upload import References, UploadReceiver, UploadsEnd, UploadTimes
+from service.api.url_sources import Sources
 from service.api.webhook_sender import WebhookConfig, Webhooks
+from service.contracts.stream_requests import StreamRequest
 from service.errors import QueueUnavailable, sentence
 from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
@@ -53,19 +70,10 @@ from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
 from service.queue.webhook_queue import WebhookQueue
 from service.settings import Settings
+from service.sources.buckets import Buckets
+from service.sources.config import BucketConfig, SourceConfig
 
 log = structlog.get_logger()
-
-CORS_REQUEST_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Deadline-S"]
-CORS_ANSWER_HEADERS = [
-    "Location",
-    "Preference-Applied",
-    "RateLimit",
-    "RateLimit-Policy",
-    "Retry-After",
-    "Server-Timing",
-    "X-Request-Id",
-]
 
 KEYS_REFRESH_S = 2.0
 
@@ -94,26 +102,34 @@ def create_app(settings: Settings) -> FastAPI:
         # FastAPI's own pages load their viewers from other hosts.
         docs_url=None,
         redoc_url=None,
+        # Their `Location` would name a host, a scheme and a path that the proxy in front of the service does not have.
+        redirect_slashes=False,
     )
     auth = settings.subset(AuthConfig)
     names = settings.allowed_hosts or (() if auth.loopback else (ANY,))
+    app.add_middleware(HeadRequests)
     app.add_middleware(Origins, names=names, origins=settings.cors_origins)
     app.add_middleware(EarlyResponseMiddleware)
     app.add_middleware(RequestContext)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=CORS_REQUEST_HEADERS,
-            expose_headers=CORS_ANSWER_HEADERS,
-        )
+        app.add_middleware(CORSMiddleware, **cors.middleware_options(settings.cors_origins))
     problems.install(app)
-    for module in (classify_route, jobs_route, models_route, operations_route):
+    routes = (
+        classify_route,
+        uploads_route,
+        streams_route,
+        batches_route,
+        jobs_route,
+        export_route,
+        models_route,
+        operations_route,
+    )
+    for module in routes:
         app.include_router(module.router)
     if not settings.api_metrics_port:
         app.include_router(operations_route.metrics_router)
     web_ui.install(app)
+    example_endpoint.install(app)
     swagger.install(app)
     _document(app, key_needed=not auth.open)
     return app
@@ -164,12 +180,23 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     stack.push_async_callback(refreshing.close)
     webhook_queues = partitions.map(lambda of: WebhookQueue(of.redis, of.keys))
     webhooks = Webhooks(settings.subset(WebhookConfig), webhook_queues, shares=shares)
-    webhooks.start()
-    stack.push_async_callback(webhooks.close)
+    batch_queues = partitions.map(lambda of: WebhookQueue(of.redis, of.keys, "batch"))
+    for sender in (webhooks, Webhooks(settings.subset(WebhookConfig), batch_queues, shares=shares)):
+        sender.start()
+        stack.push_async_callback(sender.close)
     grace_s = settings.shutdown_grace_s
     waiter = JobWaiter(stores, buses, durabilities, grace_s * DRAIN_WAIT_SHARE, clocks)
-    spool = SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes)
-    uploads = UploadReceiver(spool, shares.of("spool", 0), settings.subset(UploadTimes))
+    spool = SpoolConfig(spool_dir, settings.max_upload_bytes, settings.spool_min_free_bytes, settings.hash_uploads)
+    upload_times, uploads_end = settings.subset(UploadTimes), UploadsEnd()
+    stored = ResumableStore(spool_dir / "resumable", settings.subset(ResumableConfig), shares)
+    resumable = ResumableUploads(stored, upload_times, uploads_end, admission.receiving)
+    resumable.start()
+    stack.push_async_callback(resumable.close)
+    most_sources = settings.max_concurrent_sources or max(1, pool.processes - 1)
+    buckets = Buckets(settings.subset(BucketConfig))
+    sources = Sources(settings.subset(SourceConfig), buckets, shares.of("sources", most_sources))
+    references = References(resumable.adopt, sources.open)
+    uploads = UploadReceiver(spool, shares.of("spool", 0), upload_times, references, uploads_end)
     cache = ResultCache(partitions, stores, min(settings.result_cache_s, settings.result_ttl_s))
     classifier = Classifier(
         uploads,
@@ -182,9 +209,40 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         lambda: waiter.draining,
         clocks,
     )
+    batches = start_batches(
+        settings,
+        stack,
+        partitions=partitions,
+        durabilities=durabilities,
+        clocks=clocks,
+        jobs=stores,
+        buses=buses,
+        classifier=classifier,
+        auth=auth,
+        sources=sources,
+        webhooks=webhooks,
+        shares=shares,
+        draining=lambda: waiter.draining,
+    )
     places = shares.of("followers", settings.max_followers)
     events = partitions.map(lambda of: JobEvents(of.redis, of.keys))
     event_stream = JobEventStream(events, buses, lambda: waiter.draining, places, clocks)
+    live = build_live(
+        settings,
+        stack,
+        partitions,
+        clocks,
+        stores,
+        buses,
+        pool,
+        spool_dir,
+        admission,
+        auth,
+        shares,
+        places,
+        uploads_end,
+        lambda: waiter.draining,
+    )
     return ApiState(
         partitions=partitions,
         durabilities=durabilities,
@@ -194,14 +252,20 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         classifier=classifier,
         pool=pool,
         waiter=waiter,
-        uploads_end=uploads.end,
+        resumable=resumable,
+        max_resumable_bytes=settings.max_resumable_bytes,
+        uploads_end=uploads_end,
         uploads_grace_s=grace_s - min(ANSWER_S, ANSWER_SHARE * grace_s),
         auth=auth,
         webhooks=webhooks,
+        batches=batches,
+        upload_times=upload_times,
         job_list=JobList(partitions),
         event_stream=event_stream,
-        streaming=Streaming(classifier, waiter, event_stream),
+        live=live,
+        streaming=Streaming(classifier, waiter, event_stream, stores, models),
         default_model=settings.default_model,
+        fetches_urls=sources.on,
         sync_wait_s=settings.sync_wait_s,
         job_deadline_s=settings.job_deadline_s,
         queue_sampler=sampler,
@@ -228,7 +292,10 @@ def _document(app: FastAPI, *, key_needed: bool) -> None:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
             schemas = schema["components"]["schemas"]
-            schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            for model in (Problem, VideoReference, StreamRequest):
+                added = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas.update(added.pop("$defs", {}))
+                schemas[model.__name__] = added
             # FastAPI adds its own 422 shape to every route; ours is the problem.
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)

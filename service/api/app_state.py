@@ -9,12 +9,15 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.api.auth import Authenticator
+from service.api.batches.batches import Batches
 from service.api.classification import Classifier
 from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
+from service.api.live import Live
 from service.api.queue_sampler import QueueSampler
+from service.api.resumable import ResumableUploads
 from service.api.streaming import Streaming
-from service.api.upload import UploadsEnd
+from service.api.upload import UploadsEnd, UploadTimes
 from service.api.webhook_sender import Webhooks
 from service.queue.durability import Durability
 from service.queue.job_list import JobList
@@ -37,14 +40,20 @@ class ApiState:
     classifier: Classifier
     pool: DecodePool
     waiter: JobWaiter
+    resumable: ResumableUploads
+    max_resumable_bytes: int
     uploads_end: UploadsEnd
     uploads_grace_s: float
     auth: Authenticator
     job_list: JobList
     event_stream: JobEventStream
     streaming: Streaming
+    live: Live
     webhooks: Webhooks
+    batches: Batches
+    upload_times: UploadTimes
     default_model: str
+    fetches_urls: bool
     sync_wait_s: float
     job_deadline_s: float
     queue_sampler: QueueSampler

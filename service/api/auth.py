@@ -126,6 +126,16 @@ class Authenticator:
         )
         return Principal(entry.name, entry.name, f"key:{entry.name}", limits)
 
+    def again(self, owner: str, tenant: str, identity: str) -> Principal:
+        """The caller of an earlier request, with the limits that it has now. Raises Unauthorized."""
+        requests, video_seconds = self._config.quota_requests, self._config.quota_video_seconds
+        if owner:
+            entry = self._api_keys.named(owner)
+            if entry is None:
+                raise self._refused(f"The API key {owner!r} of the batch has been removed or has expired.")
+            requests, video_seconds = entry.requests or requests, entry.video_seconds or video_seconds
+        return Principal(owner, tenant, identity, QuotaLimits(requests, video_seconds))
+
     def forwarded(self, address: str | None, forwarded_for: str) -> None:
         """Say once that a proxy speaks for its clients and is not believed, so that they all count as one caller."""
         if self._proxy_warned or str(address) in map(str.strip, forwarded_for.split(",")):

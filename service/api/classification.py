@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -15,7 +17,8 @@ from service.api.admission import Admission, Admitted
 from service.api.auth import Authenticator
 from service.api.disconnect import cancel_on_disconnect
 from service.api.spool import Spool
-from service.api.submission import CacheLookup, Submission, Submitted, fingerprint, queued, quota_seconds
+from service.api.staging import JobEnded, Staging
+from service.api.submission import CacheLookup, Follow, Submission, Submitted, fingerprint, queued, quota_seconds
 from service.api.upload import UploadReceiver
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobStatus, ModelSpec
 from service.errors import (
@@ -27,17 +30,22 @@ from service.errors import (
     VideoError,
     VidtrError,
 )
+from service.queue.capacity import Reservation
 from service.queue.clock import Clock
 from service.queue.idempotency import Claim, Earlier
+from service.queue.job_intake import Clips, Stage
 from service.queue.job_store import JobStore
 from service.queue.partitions import PerPartition
 from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
 from service.telemetry import metrics, traces
 from service.video.held_clips import HeldClips
-from service.video.pool import DecodePool
+from service.video.pool import DecodePool, DecodeSlot
+from service.video.progress import Progress
 
 log = structlog.get_logger()
+
+Commit: TypeAlias = "Callable[..., Awaitable[JobRecord]]"
 
 
 class Classifier:
@@ -81,7 +89,9 @@ class Classifier:
         self._pool.admit(caller.identity)
         claim = None if key is None else await self._admission.earlier(key, caller.tenant)
         if isinstance(claim, Earlier):
-            return await self._repeat(submission, claim)
+            if submission.compared:
+                await self._compare(submission, claim)
+            return Submitted(await self._stores.of(claim.job_id).status(claim.job_id), keyed=True)
         async with (
             self._admission.admit(
                 options,
@@ -90,8 +100,9 @@ class Classifier:
                 asynchronous=submission.wait_policy.asynchronous,
                 caller=caller.identity,
             ) as admitted,
-            # A hash is needed only where another upload may turn out to be the same.
-            self._uploads.spool(caller.identity, hashed=claim is not None or self._caches(options)) as spool,
+            self._uploads.spool(
+                caller.identity, hashed=claim is not None or self._caches(options) or self._uploads.config.hash_uploads
+            ) as spool,
         ):
             submission = replace(submission, job_id=admitted.job_id)
             traces.annotate(job=submission.job_id)
@@ -107,6 +118,9 @@ class Classifier:
             accepting = self._accept(submission, admitted, spool, lookup)
             # With a key the client can come back for the job; without one the job is lost with its connection.
             record = await (accepting if claim is not None else cancel_on_disconnect(submission.request, accepting))
+            if lookup.cache_key is not None:
+                with contextlib.suppress(QueueUnavailable):
+                    await self._cache.remember(lookup.cache_key, submission.job_id)
             submission.phases.begin("wait")
         clips = len(record.decoded.clips)
         log.info("job_accepted", job=submission.job_id, model=record.spec.name, clips=clips, caller=caller.owner)
@@ -117,53 +131,101 @@ class Classifier:
         await self._auth.admit(submission.caller)
         submission.phases.begin("upload")
         with metrics.stage("upload"):
-            await self._uploads.receive(submission.request, spool)
-        metrics.UPLOAD_BYTES.inc(spool.received)
+            arrived = await self._uploads.receive(submission.request, spool, submission.caller)
+        metrics.UPLOAD_BYTES.inc(arrived)
 
     async def _accept(self, submission: Submission, admitted: Admitted, spool: Spool, lookup: CacheLookup) -> JobRecord:
-        upload_ms = submission.elapsed_s * 1000
+        commit = partial(self._commit, submission, admitted, lookup, submission.elapsed_s * 1000)
         await self._admission.complete(admitted)
-        submission.phases.begin("decode")
-        with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
-            decoded = await self._decode(submission, spool, admitted)
-        metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
-        submission.phases.begin("enqueue")
+        if submission.follow is not None:
+            return await self._accept_in_stages(submission, admitted, spool, commit, submission.follow)
+        decoded = await self._decoded(submission, admitted, spool)
+        return await self._accept_at_once(submission, admitted, spool, commit, decoded)
+
+    async def _accept_at_once(
+        self, submission: Submission, admitted: Admitted, spool: Spool, commit: Commit, decoded: DecodedVideo
+    ) -> JobRecord:
         await self._auth.charge(submission.caller, quota_seconds(decoded, submission.options))
-        known = decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)
-        submission.report("decoded", {"id": submission.job_id, **known})
-        with metrics.stage("enqueue"):
-            now = self._clocks.of(submission.job_id).now()
-            record = JobRecord(
-                id=submission.job_id,
-                request=submission.options,
-                spec=admitted.job_model,
-                decoded=decoded,
-                created_at=now - submission.elapsed_s,
-                enqueued_at=now,
-                deadline_at=now + submission.left_s,
-                upload_ms=upload_ms,
-                request_id=submission.request.state.request_id,
-                job_class=self._admission.job_class(
-                    len(decoded.clips), asynchronous=submission.wait_policy.asynchronous
-                ),
-                trace=submission.trace,
-                owner=submission.caller.tenant,
-            )
-            with HeldClips(spool.clips, len(decoded.clips) * admitted.spec.clip_bytes) as pixels:
-                await self._stores.of(record.id).accept(
-                    record,
-                    clips=pixels,
-                    reservation=admitted.reservation,
-                    claim=admitted.claim,
-                    fingerprint=lookup.fingerprint,
-                    cache_key=lookup.cache_key,
-                    reply_to=self._buses.of(record.id).reply_to,
-                    more_coming=self._pool.scheduler.waiting > 0,
-                )
+        submission.report("decoded", {"id": submission.job_id, **_known(decoded)})
+        with (
+            metrics.stage("enqueue"),
+            HeldClips(spool.clips, len(decoded.clips) * admitted.spec.clip_bytes) as pixels,
+        ):
+            record = await commit(decoded, pixels, admitted.reservation)
             self._admission.hand_over(submission.job_id)
-        if lookup.cache_key is not None:
-            with contextlib.suppress(QueueUnavailable):
-                await self._cache.remember(lookup.cache_key, submission.job_id)
+        return record
+
+    async def _accept_in_stages(
+        self, submission: Submission, admitted: Admitted, spool: Spool, commit: Commit, follow: Follow
+    ) -> JobRecord:
+        async def begin(known: DecodedVideo, clips: Clips, reservation: Reservation, stage: Stage) -> JobRecord:
+            await self._auth.charge(submission.caller, quota_seconds(known, submission.options))
+            record = await commit(known, clips, reservation, stage)
+            submission.report("planned", {"id": submission.job_id, **_known(known)})
+            follow(queued(record), lambda: staging.record)
+            return record
+
+        job_id = submission.job_id
+        staging = Staging(
+            spool.clips, self._stores.of(job_id), self._admission, admitted, self._clocks.of(job_id), begin
+        )
+        try:
+            decoded = await self._decoded(submission, admitted, spool, staging)
+            if not staging.begun:
+                return await self._accept_at_once(submission, admitted, spool, commit, decoded)
+            submission.report("decoded", {"id": job_id, **_known(decoded)})
+            with metrics.stage("enqueue"):
+                record = await staging.end(decoded)
+                self._admission.hand_over(job_id)
+        except JobEnded:
+            # How it ended is told as of any job.
+            return staging.job
+        except BaseException as error:
+            await staging.give_up(error)
+            raise
+        else:
+            return record
+        finally:
+            staging.close()
+
+    async def _commit(
+        self,
+        submission: Submission,
+        admitted: Admitted,
+        lookup: CacheLookup,
+        upload_ms: float,
+        decoded: DecodedVideo,
+        clips: Clips,
+        reservation: Reservation,
+        stage: Stage | None = None,
+    ) -> JobRecord:
+        now = self._clocks.of(submission.job_id).now()
+        record = JobRecord(
+            id=submission.job_id,
+            request=submission.options,
+            spec=admitted.job_model,
+            decoded=decoded,
+            created_at=now - submission.elapsed_s,
+            enqueued_at=now,
+            deadline_at=now + submission.left_s,
+            upload_ms=upload_ms,
+            request_id=submission.request.state.request_id,
+            job_class=self._admission.job_class(len(decoded.clips), asynchronous=submission.wait_policy.asynchronous),
+            trace=submission.trace,
+            video_sha256=lookup.video_sha256,
+            owner=submission.caller.tenant,
+        )
+        await self._stores.of(record.id).accept(
+            record,
+            clips=clips,
+            reservation=reservation,
+            claim=admitted.claim,
+            fingerprint=lookup.fingerprint,
+            cache_key=lookup.cache_key,
+            reply_to=self._buses.of(record.id).reply_to,
+            more_coming=self._pool.scheduler.waiting > 0,
+            stage=stage,
+        )
         return record
 
     def _caches(self, options: JobRequest) -> bool:
@@ -172,8 +234,13 @@ class Classifier:
     def _lookup(self, submission: Submission, spec: ModelSpec, spool: Spool) -> CacheLookup:
         if not spool.hashed:
             return CacheLookup()
-        digest, caches = fingerprint(spool, submission.options), self._caches(submission.options)
-        return CacheLookup(digest, self._cache.key(submission.caller.tenant, spec, digest) if caches else None)
+        upload = "" if spool.source is not None else spool.sha256
+        caches = self._caches(submission.options)
+        if submission.idempotency_key is None and not caches:
+            return CacheLookup(video_sha256=upload)
+        digest = fingerprint(spool, submission.options)
+        cache_key = self._cache.key(submission.caller.tenant, spec, digest) if caches and spool.certain else None
+        return CacheLookup(digest, cache_key, upload)
 
     async def _cached(self, lookup: CacheLookup, claim: Claim | None) -> JobStatus | None:
         """The job that has scored the same upload; from now on the request's Idempotency-Key leads to it."""
@@ -185,8 +252,8 @@ class Classifier:
             await self._admission.lead(claim, found.id, lookup.fingerprint)
         return found
 
-    async def _repeat(self, submission: Submission, earlier: Earlier) -> Submitted:
-        """The job of an earlier request with the same key, once this upload has turned out to be the same."""
+    async def _compare(self, submission: Submission, earlier: Earlier) -> None:
+        """Receive an upload whose key an earlier one has. Raises IdempotencyKeyReused unless both are the same."""
         identity = submission.caller.identity
         with self._admission.slot(identity, submission.wait_policy.deadline_s):
             async with self._uploads.spool(identity, hashed=True) as spool:
@@ -198,30 +265,55 @@ class Classifier:
                         "This Idempotency-Key belongs to a request with another video or other options. Use a new key."
                     )
                     raise IdempotencyKeyReused(detail)
-        return Submitted(await self._stores.of(earlier.job_id).status(earlier.job_id), keyed=True)
 
-    async def _decode(self, submission: Submission, spool: Spool, admitted: Admitted) -> DecodedVideo:
-        started: float | None = None
+    async def _decoded(
+        self, submission: Submission, admitted: Admitted, spool: Spool, staging: Staging | None = None
+    ) -> DecodedVideo:
+        submission.phases.begin("decode")
+        with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
+            decoded = await self._decode(submission, admitted, spool, staging)
+        metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
+        submission.phases.begin("enqueue")
+        return decoded
+
+    async def _decode(
+        self, submission: Submission, admitted: Admitted, spool: Spool, staging: Staging | None
+    ) -> DecodedVideo:
         try:
             async with (
                 asyncio.timeout(submission.left_s),
                 self._pool.slot(admitted.reservation.job_class, submission.caller.identity) as slot,
             ):
-                started = time.monotonic()
-                return await slot.decode(
-                    spool.upload,
-                    spool.clips,
-                    admitted.spec.clip,
-                    submission.options,
-                    most_clips=admitted.reservation.clips,
-                    job=submission.job_id,
-                )
+                progress = None if staging is None else staging.progress
+                decoding = self._decode_in(slot, submission, admitted, spool, progress)
+                decoded = await (decoding if staging is None else staging.decode(decoding))
+                return decoded if spool.source is None else decoded.model_copy(update={"source": spool.source.read})
         except TimeoutError as error:
             deadline_s = submission.wait_policy.deadline_s
             detail = f"The job's deadline of {deadline_s:g} s passed before its video was decoded."
             raise DeadlineExceeded(detail, limit=deadline_s) from error
+
+    async def _decode_in(
+        self, slot: DecodeSlot, submission: Submission, admitted: Admitted, spool: Spool, progress: Progress | None
+    ) -> DecodedVideo:
+        started = time.monotonic()
+        try:
+            return await slot.decode(
+                spool.upload,
+                spool.clips,
+                admitted.spec.clip,
+                submission.options,
+                most_clips=admitted.reservation.clips,
+                job=submission.job_id,
+                supply=spool.source,
+                progress=progress,
+            )
         except VidtrError as error:
             metrics.DECODE_FAILURES.labels(error.code).inc()
-            if isinstance(error, VideoError) and started is not None:
+            if isinstance(error, VideoError):
                 await self._auth.charge_failed(submission.caller, math.ceil(time.monotonic() - started))
             raise
+
+
+def _known(decoded: DecodedVideo) -> dict[str, Any]:
+    return decoded.model_dump(mode="json", exclude={"clip_shape"}, exclude_none=True)

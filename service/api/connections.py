@@ -44,6 +44,7 @@ class ConnectionConfig:
     max_concurrent_uploads: int
     decode_workers: int
     trusted_proxies: tuple[str, ...]
+    cors_origins: tuple[str, ...] = ()
 
 
 class Connection(Protocol):

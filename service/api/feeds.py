@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from service.errors import QueueUnavailable
 from service.periodic import wait_or_timeout
-from service.queue.events import JobEvent, JobEvents
+from service.queue.events import JobEvent, JobEvents, place
 from service.queue.partitions import PerPartition
 from service.queue.result_bus import ResultBus
 
@@ -33,8 +33,8 @@ class Feed:
         if last_id is None:
             return list(self._events)
         # From the end: most followers lack the last one only.
-        after = _place(last_id)
-        lacking = list(takewhile(lambda event: _place(event.id) > after, reversed(self._events)))
+        after = place(last_id)
+        lacking = list(takewhile(lambda event: place(event.id) > after, reversed(self._events)))
         return lacking[::-1]
 
 
@@ -83,7 +83,3 @@ class Feeds:
                     told, feed.news = feed.news, asyncio.Event()
                     told.set()
                 await wait_or_timeout(news, POLL_S)
-
-
-def _place(event_id: str) -> tuple[int, ...]:
-    return tuple(map(int, event_id.split("-")))

@@ -16,7 +16,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.api.connections import Connections
+from service.api.cors import answer_headers
 from service.api.early_response import DRAIN_BYTES, DRAIN_S
+from service.api.half_closed import HalfClosed
 from service.api.problems import MEDIA_TYPE, problem_body, retry_after
 from service.errors import HeadersTooLarge, HeadTimeout, MalformedRequest, TooManyConnections, UrlTooLong, VidtrError
 
@@ -102,6 +104,27 @@ class Guarded(_Base):
     def _parse(self, data: bytes) -> None:
         super().data_received(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. Whether the connection is kept for the answer to a whole request.
+
+        It is not for HTTP/1.0, which knows no interim answers: nothing would tell a client that waits from one that is
+        gone, and what nobody waits for is not worked out to its end.
+        """
+        cycle = self.cycle
+        if self.refused or not self.under_way or cycle.more_body or cycle.response_started:
+            return False
+        if cycle.scope["http_version"] != "1.1":
+            return False
+        cycle.keep_alive = False
+        # While answers to earlier requests are being written, their writes tell.
+        HalfClosed(self.transport, self.loop, lambda: not (cycle.response_started or self.answers_ahead)).probe()
+        return True
+
+    @property
+    def answers_ahead(self) -> bool:
+        """Whether other answers come before that of the last request."""
+        return bool(getattr(self, "pipeline", ()))
+
     # --- time
 
     def _await_head(self) -> None:
@@ -158,7 +181,7 @@ class Guarded(_Base):
             retry_after_s=CROWDED_RETRY_S,
         )
         self.guard.closed(error.code, self.address)
-        self.transport.write(_answer(error, self.server_state.default_headers))
+        self.transport.write(self._answer(error))
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
@@ -184,10 +207,32 @@ class Guarded(_Base):
             if begun:
                 self.transport.close()
                 return
-        self.transport.write(_answer(error, self.server_state.default_headers))
+        self.transport.write(self._answer(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(DRAIN_S, self.transport.abort)
+
+    def _answer(self, error: VidtrError) -> bytes:
+        """The whole answer, as bytes for the wire."""
+        request_id = uuid4().hex
+        body = problem_body(error, request_id)
+        content = json.dumps(body).encode()
+        headers = [
+            *self.server_state.default_headers,
+            *answer_headers(self._origin(), self.limits.cors_origins),
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", str(len(content)).encode()),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", str(retry_after(error.retry_after_s)).encode()))
+        first = f"HTTP/1.1 {body['status']} {body['title']}\r\n".encode()
+        return first + b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"\r\n" + content
+
+    def _origin(self) -> str | None:
+        """The `Origin` of the request, where it was read before the fault."""
+        return next((value.decode("latin-1") for name, value in self.headers or () if name == b"origin"), None)
 
 
 def too_many_bytes(limit: int) -> VidtrError:
@@ -200,21 +245,3 @@ def too_many_headers(limit: int) -> VidtrError:
 
 def long_url(limit: int) -> VidtrError:
     return UrlTooLong(f"The request URL is longer than {limit} bytes. Send a shorter one.", limit=limit)
-
-
-def _answer(error: VidtrError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The whole answer, as bytes for the wire."""
-    request_id = uuid4().hex
-    body = problem_body(error, request_id)
-    content = json.dumps(body).encode()
-    headers = [
-        *default_headers,
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", str(len(content)).encode()),
-        (b"x-request-id", request_id.encode()),
-        (b"connection", b"close"),
-    ]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", str(retry_after(error.retry_after_s)).encode()))
-    first = f"HTTP/1.1 {body['status']} {body['title']}\r\n".encode()
-    return first + b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"\r\n" + content

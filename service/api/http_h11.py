@@ -29,6 +29,7 @@ class _H11Connection(h11.Connection):
             raise
         if isinstance(event, h11.Request):
             owner.head_arrived()
+            owner.headers = list(event.headers)
             # What comes whole never waited in the buffer.
             head = len(event.target) + sum(len(name) + len(value) + len(": \r\n") for name, value in event.headers)
             if head > limits.max_header_bytes:

@@ -58,6 +58,8 @@ class GuardedHttpTools(Guarded, HttpToolsProtocol):
         """The head is whole."""
         self.produced = True
         self.head_arrived()
+        # Interim answers came with HTTP/1.1; an older client takes one for the answer.
+        self.expect_100_continue = self.expect_100_continue and self.parser.get_http_version() != "1.0"
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

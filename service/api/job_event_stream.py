@@ -14,7 +14,7 @@ from service.contracts import JobSummary
 from service.errors import QueueFull
 from service.periodic import wait_or_timeout
 from service.queue.clock import Clock
-from service.queue.events import JobEvent, JobEvents
+from service.queue.events import JobEvent, JobEvents, place
 from service.queue.partitions import PerPartition
 from service.queue.result_bus import ResultBus
 
@@ -45,24 +45,22 @@ class JobEventStream:
         self._places = places
         self._clocks = clocks or events.map(lambda _: Clock())
 
-    async def ended(self, job_id: str, last_id: str) -> bool:
-        """Whether `last_id` is the job's last event, so that there is nothing left to follow."""
+    async def resumed_after(self, job_id: str, last_id: str) -> str | None:
+        """The event after which a follower goes on who has those up to `last_id`; None where nothing is left.
+
+        An id beyond the newest event, of a history that a failover has cut off, stands for that one.
+        """
         events = await self._events.of(job_id).since(job_id, None)
-        return bool(events) and events[-1].final and events[-1].id == last_id
+        if not events or place(last_id) < place(events[-1].id):
+            return last_id
+        return None if events[-1].final else events[-1].id
 
     def follow(self, job: JobSummary, last_id: str | None, caller: str) -> AsyncIterator[bytes]:
         """`stream` for a caller who takes a place for as long as it is read. Raises QueueFull."""
         if self._places is None:
             return self.stream(job, last_id)
-        refused = self._places.take(caller)
-        if refused is not None:
-            whose = " of this caller" if refused.own else ""
-            detail = (
-                f"This process already serves {refused.actual} event streams{whose}; its limit is {refused.limit}."
-                " Try again later, or poll the job."
-            )
-            raise QueueFull(detail, limit=refused.limit, actual=refused.actual, retry_after_s=FOLLOWERS_RETRY_AFTER_S)
-        return _Placed(self.stream(job, last_id), self._places, caller)
+        take_place(self._places, caller)
+        return Placed(self.stream(job, last_id), self._places, caller)
 
     async def stream(self, job: JobSummary, last_id: str | None, *, ending: bool = True) -> AsyncIterator[bytes]:
         """Every event after `last_id`, as they happen; ends with the job, or when this process shuts down.
@@ -87,7 +85,19 @@ class JobEventStream:
                     yield format_sse_event(comment="")
 
 
-class _Placed:
+def take_place(places: Shared, caller: str) -> None:
+    """Take the place of one more event stream. Raises QueueFull."""
+    refused = places.take(caller)
+    if refused is not None:
+        whose = " of this caller" if refused.own else ""
+        detail = (
+            f"This process already serves {refused.actual} event streams{whose}; its limit is {refused.limit}."
+            " Try again later, or poll."
+        )
+        raise QueueFull(detail, limit=refused.limit, actual=refused.actual, retry_after_s=FOLLOWERS_RETRY_AFTER_S)
+
+
+class Placed:
     """A stream that gives its place back when it is garbage-collected, even if it was never read."""
 
     def __init__(self, stream: AsyncIterator[bytes], places: Shared, caller: str) -> None:

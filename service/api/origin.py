@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem
-from service.errors import CrossSiteRefused, HostNotAllowed, VidtrError
+from service.errors import CrossSiteRefused, HostNotAllowed, MalformedRequest, VidtrError
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ANY = "*"
@@ -30,16 +30,19 @@ class Origins:
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (error := self._fault(scope["method"], Headers(scope=scope))) is not None:
+        if scope["type"] == "http" and (error := self._fault(scope, Headers(scope=scope))) is not None:
             await problem(error, scope["state"]["request_id"])(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _fault(self, method: str, headers: Headers) -> VidtrError | None:
-        for host in headers.getlist("host"):
+    def _fault(self, scope: Scope, headers: Headers) -> VidtrError | None:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 and (hosts or scope["http_version"] == "1.1"):
+            return MalformedRequest(f"The request has {len(hosts)} Host headers. HTTP/1.1 requires exactly one.")
+        for host in hosts:
             if not self._known(host):
                 return HostNotAllowed(f"The host {host!r} is not allowed. The operator can add it to `allowed_hosts`.")
-        if method not in SAFE_METHODS and not self._may_change(headers):
+        if scope["method"] not in SAFE_METHODS and not self._may_change(headers):
             origin = headers.get("origin", "another site")
             return CrossSiteRefused(
                 f"Pages of {origin} may not send this request. The operator can add the origin to `cors_origins`."

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from service.api.header_lists import elements
+from service.api.plain_numbers import is_plain_number
 from service.errors import InvalidOption
 
 # Printable ASCII, with nothing at its ends that HTTP would strip.
 KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 MAX_KEY = 255
 
-_WAIT = re.compile(r"wait=(\d{1,9})")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,24 @@ def read_wait_policy(
 ) -> WaitPolicy:
     """Read the values of both headers; they only shorten the server's limits, the last two arguments.
 
-    An unknown preference is ignored, as RFC 7240 wants it. Raises InvalidOption for a bad `X-Deadline-S`.
+    An unknown preference is ignored, and so is a repeated one after its first, as RFC 7240 wants it; `respond-async`
+    wins over `wait`. Raises InvalidOption for a bad `X-Deadline-S`.
     """
+    asked: dict[str, str] = {}
+    for preference in elements(prefer):
+        asked.setdefault(preference.name, preference.value)
     wait_s, applied = sync_wait_s, None
-    for preference in (prefer or "").lower().split(","):
-        preference = preference.strip()
-        if preference == "respond-async":
-            wait_s, applied = 0.0, preference
-        elif (asked := _WAIT.fullmatch(preference)) and applied != "respond-async":
-            wait_s, applied = min(float(asked[1]), sync_wait_s), preference
+    if asked.get("respond-async") == "":
+        wait_s, applied = 0.0, "respond-async"
+    elif _SECONDS.fullmatch(asked.get("wait", "")):
+        wait_s, applied = min(float(asked["wait"]), sync_wait_s), f"wait={asked['wait']}"
     return WaitPolicy(wait_s, _deadline(deadline_s, job_deadline_s), applied)
 
 
 def _deadline(text: str | None, limit: float) -> float:
     if text is None:
         return limit
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
+    seconds = float(text) if is_plain_number(text) else 0.0
     if not 0 < seconds < float("inf"):
         detail = f"X-Deadline-S must be a positive number of seconds, not {text!r}."
         raise InvalidOption(detail, limit=limit, actual=text)

@@ -1,13 +1,17 @@
-"""Shapes that only the api knows, and the examples that the OpenAPI document shows."""
+"""Shapes that only the api knows."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from service.api.openapi_examples import EXPORT_EXAMPLES, REFERENCES, exported
+from service.api.plain_numbers import plain_number
 from service.contracts import JobRequest
+from service.exports.formats import FORMATS
 from service.queue.events import EVENT_ID
 
 
@@ -16,16 +20,65 @@ def shaped(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
     return {"pattern": f"^{pattern.pattern}$"}
 
 
-def _number(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
 class ClassifyOptions(JobRequest):
     """Query parameters of a classification; an unknown one is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    crops: Annotated[Literal[1, 3], BeforeValidator(_number)] = Field(1, description="spatial crops of each window")
+    @field_validator("top_k", "min_score", "stride", "crops", "start", "end", mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        return plain_number(value)
+
+    @field_validator("crops", "windows", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        # What may be a word or a number is compared as it is.
+        return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+
+
+class BatchOptions(ClassifyOptions):
+    """Query parameters of a batch: those of its lines, and its own."""
+
+    destination: str | None = Field(
+        None, max_length=2048, description="URL of an object, `s3://…` or `gs://…`, that gets the results as JSONL"
+    )
+    batch_webhook: str | None = Field(
+        None, max_length=2048, description="URL that gets a message when the batch has ended"
+    )
+
+
+class Source(BaseModel):
+    """Where a video is fetched from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(max_length=8192, description="URL of a file", examples=["https://example.com/film.mp4"])
+
+
+class VideoReference(BaseModel):
+    """Body of a classification of a video that is not in the request: either `source` or `upload`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: Source | None = None
+    upload: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{32}$",
+        description="id of a complete upload of `/v1/uploads`",
+        examples=["0f9a52f7c1d94f1c8c2f2f5d7d1f8a35"],
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> VideoReference:
+        if (self.source is None) == (self.upload is None):
+            raise PydanticCustomError("video_reference", "Name either a source or an upload")
+        return self
+
+    @property
+    def url(self) -> str:
+        """That of the source; empty for an upload."""
+        return "" if self.source is None else self.source.url
 
 
 class Health(BaseModel):
@@ -36,47 +89,27 @@ class Health(BaseModel):
     sandbox: list[str] = Field([], description="what shuts decode processes in, at `/health/ready`")
 
 
-RESULT_EXAMPLE: dict[str, Any] = {
-    "id": "7d0e6f0b6a3c4c0c9f0e5c1d2b3a4f5e",
-    "status": "succeeded",
-    "model": {"name": "camera_motion", "version": "1", "trained": True, "weights_sha256": "9f86d081884c7d65…"},
-    "coverage": 1.0,
-    "video": {
-        "duration_s": 1.0,
-        "width": 640,
-        "height": 360,
-        "fps": 29.97,
-        "container": "mp4",
-        "codec": "h264",
-        "rotation": 0,
-        "frames_decoded": 29,
-    },
-    "predictions": [{"label": "pan_left", "index": 1, "score": 0.93, "threshold": 0.41, "passes": True}],
-    "windows": [
-        {
-            "start_s": 0.0,
-            "end_s": 1.0,
-            "predictions": [{"label": "pan_left", "index": 1, "score": 0.93, "threshold": 0.41, "passes": True}],
-            "attention": [
-                {"time_s": 0.0, "frame": 0, "score": 0.11, "retention": 1.0},
-                {"time_s": 0.5, "frame": 1, "score": 0.89, "retention": 1.0},
-            ],
-            "abstained": False,
-        }
-    ],
-    "timings_ms": {"upload": 1.2, "decode": 38.0, "queue": 0.9, "inference": 21.0, "total": 64.0},
-    "warnings": [],
-    "abstained": False,
-}
-
 # In OpenAPI 3.1 the schema of an event stream is that of each event; `data` is JSON.
 STREAMED_EVENT: dict[str, Any] = {
+    "title": "StreamedEvent",
     "type": "object",
     "required": ["event", "data"],
     "properties": {
         "id": {"type": "string", **shaped(EVENT_ID)},
         "event": {"type": "string"},
         "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+
+EXPORTED: dict[str, Any] = {
+    "description": "The answer in the format asked for",
+    "content": {
+        form.media_type: (
+            {"schema": {"type": "string"}, **exported(form.media_type)}
+            if form.media_type in EXPORT_EXAMPLES
+            else {"schema": {}, **exported(form.media_type)}
+        )
+        for form in FORMATS.values()
     },
 }
 
@@ -94,6 +127,7 @@ UPLOAD_BODY: dict[str, Any] = {
             },
             "video/*": {"schema": {"type": "string", "format": "binary"}},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/VideoReference"}, **REFERENCES},
         },
     }
 }

@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM, SIGINT or SIGHUP."""
     app = create_app(settings)
     guard = Connections(settings.subset(ConnectionConfig))
     config = uvicorn.Config(
@@ -58,7 +58,11 @@ def serve(settings: Settings) -> None:
     # leave the semaphores of the decode pool behind.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    Server(config, app).run()
+    server = Server(config, app)
+    # Uvicorn does not know the end of a terminal. Where `nohup` had it ignored, it stays so.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    server.run()
 
 
 def _protocol() -> type[Guarded]:

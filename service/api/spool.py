@@ -16,6 +16,7 @@ from types import TracebackType
 
 from service.api.shares import Shared
 from service.errors import DiskFull, UploadTooLarge
+from service.sources.remote_file import RemoteFile
 
 # What is written to disk at a time; a smaller upload never gets there.
 WRITE_BYTES = 1 << 20
@@ -24,11 +25,12 @@ DISK_RETRY_AFTER_S = 10.0
 
 @dataclass(frozen=True)
 class SpoolConfig:
-    """Where uploads go and how large they may be, in bytes."""
+    """Where uploads go, how large they may be, in bytes, and whether answers say the SHA-256 of each."""
 
     directory: Path
     max_upload_bytes: int
     min_free_bytes: int
+    hash_uploads: bool = True
 
 
 class _File:
@@ -46,6 +48,15 @@ class _File:
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         return self._descriptor
 
+    def take(self, path: Path) -> None:
+        """Be what is at `path` now, whatever becomes of it there."""
+        try:
+            os.link(path, self.path)
+        except OSError:
+            # Not every file system has links.
+            shutil.copyfile(path, self.path)
+        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
     def make_in_memory(self) -> None:
         """Instead of on disk; nothing happens where that is not possible, or where it is made already."""
         if self._descriptor is None and sys.platform == "linux":
@@ -62,6 +73,27 @@ class _File:
                 self.path.unlink()
 
 
+def write_all(descriptor: int, data: bytes | bytearray) -> None:
+    """Write all of `data` where the file stands, in as many pieces as the system takes. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _write_all_at(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def disk_error(error: OSError) -> Exception:
+    """DiskFull for a disk without room, or a quota of it that is used up; else the error itself."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("The disk for uploads is full. Try again later.", retry_after_s=DISK_RETRY_AFTER_S)
+    return error
+
+
 class Spool:
     """One upload: `await write(chunk)` while it arrives, `await finish()`, then read `upload`.
 
@@ -71,10 +103,7 @@ class Spool:
     def __init__(
         self, config: SpoolConfig, *, hashed: bool = True, shared: Shared | None = None, caller: str = ""
     ) -> None:
-        """`hashed` keeps the SHA-256, which costs about a tenth of what the API does for a small upload.
-
-        What goes to disk is held by `caller` of what is `shared`.
-        """
+        """`hashed` keeps the SHA-256. What goes to disk is held by `caller` of what is `shared`."""
         self._config = config
         self._shared = shared
         self._caller = caller
@@ -83,6 +112,12 @@ class Spool:
         self._upload, self._clips = (_File(config.directory / f"{name}.{kind}") for kind in ("upload", "clips"))
         self._pending = bytearray()
         self._digest = hashlib.sha256() if hashed else None
+        self._adopted_sha256 = ""
+        self._ending = contextlib.AsyncExitStack()
+        self.source: RemoteFile | None = None
+        """where the bytes come from that are read of it; None for one that is there"""
+        self.certain = True
+        """whether uploads with an equal digest are equal"""
         self.received = 0
 
     async def __aenter__(self) -> Spool:
@@ -92,6 +127,13 @@ class Spool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            if self.source is not None:
+                await self._ending.aclose()
+        finally:
+            await self._give_up()
+
+    async def _give_up(self) -> None:
         try:
             if self._small:
                 self._remove()
@@ -119,6 +161,8 @@ class Spool:
     @property
     def sha256(self) -> str:
         """SHA-256 of the bytes written so far, in hexadecimal. Raises ValueError for a spool that is not hashed."""
+        if self._adopted_sha256:
+            return self._adopted_sha256
         if self._digest is None:
             detail = "This spool keeps no SHA-256."
             raise ValueError(detail)
@@ -134,6 +178,45 @@ class Spool:
         """The clips will have at most `length` bytes."""
         if length <= WRITE_BYTES:
             self._clips.make_in_memory()
+
+    async def reserve(self, length: int) -> None:
+        """The upload will have `length` bytes, of which most may never come. Raises DiskFull."""
+        self.received = length
+        try:
+            os.ftruncate(self._upload.descriptor, length)
+        except OSError as error:
+            raise disk_error(error) from error
+
+    async def write_at(self, offset: int, data: bytes) -> None:
+        """Put bytes into their place of what was reserved. Raises DiskFull."""
+        self._claim(len(data))
+        try:
+            await asyncio.to_thread(_write_all_at, self._upload.descriptor, data, offset)
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def identify(self, text: str, *, certain: bool) -> None:
+        """What stands for the digest of bytes that are not all there; `certain` if it tells versions of them apart."""
+        self.certain = certain
+        self._adopted_sha256 = hashlib.sha256(text.encode()).hexdigest()
+
+    async def supply(self, source: RemoteFile, place: contextlib.AbstractContextManager[None]) -> None:
+        """Hold what is fetched of `source`, which has a `place` among those that are read, to the end."""
+        self._ending.enter_context(place)
+        self._ending.push_async_callback(source.close)
+        self.source = source
+        await source.open()
+
+    def adopt(self, path: Path, length: int, sha256: str) -> None:
+        """Hold the `length` bytes of a file of the spool that arrived earlier; `sha256` where the spool is hashed.
+
+        Raises DiskFull where it has to be copied.
+        """
+        try:
+            self._upload.take(path)
+        except OSError as error:
+            raise disk_error(error) from error
+        self.received, self._adopted_sha256 = length, sha256
 
     async def write(self, chunk: bytes) -> None:
         """Append bytes. Raises UploadTooLarge or DiskFull."""
@@ -165,7 +248,7 @@ class Spool:
             else:
                 await asyncio.to_thread(self._write, pending)
         except OSError as error:
-            raise self._disk_error(error) from error
+            raise disk_error(error) from error
 
     def _claim(self, more: int) -> None:
         """Hold `more` bytes of the disk. Raises DiskFull where they are not free, or above the caller's share."""
@@ -188,15 +271,8 @@ class Spool:
     def _write(self, data: bytearray) -> None:
         if self._digest is not None:
             self._digest.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._upload.descriptor, view) :]
+        write_all(self._upload.descriptor, data)
 
     def _remove(self) -> None:
         self._upload.remove()
         self._clips.remove()
-
-    def _disk_error(self, error: OSError) -> Exception:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return DiskFull("The disk for uploads is full. Try again later.", retry_after_s=DISK_RETRY_AFTER_S)
-        return error

@@ -18,8 +18,12 @@ from service.contracts import DecodedVideo, JobRecord, JobRequest, JobState, Job
 from service.queue.result_bus import JobCompletion
 from service.telemetry import traces
 
+_ADDED_OPTIONS = ("stride", "split")
+
 # Called with the name of a stage that is complete, and with what is known then.
 Report = Callable[[str, dict[str, Any]], None]
+# Called with a job whose first clips are queued, and with a way to its record, which grows while its video is decoded.
+Follow = Callable[[JobStatus, Callable[[], JobRecord | None]], None]
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,13 @@ class Submission:
     wait_policy: WaitPolicy
     caller: Principal
     idempotency_key: str | None = None
+    compared: bool = True
+    """whether the video of an earlier request with the key is compared with this one; not where the key says enough"""
     report: Report = lambda stage, known: None
-    """called with `uploaded` when the upload is complete, and with `decoded` when its clips are made"""
+    """called with `uploaded` when the upload is complete, with `planned` when the first clips of a job in stages are
+    queued, and with `decoded` when all its clips are made"""
+    follow: Follow | None = None
+    """of a caller who wants to see windows as they are scored: a long job is accepted in stages then"""
     job_id: str = ""
     """empty until it is admitted: the id says in which partition the job is"""
     began: float = field(default_factory=time.monotonic)
@@ -75,11 +84,15 @@ class CacheLookup:
     """of its bytes and options"""
     cache_key: str | None = None
     """key of such a result; None without a cache, and for jobs with a webhook, each of which notifies for itself"""
+    video_sha256: str = ""
+    """of the upload; empty of a video by URL too"""
 
 
 def fingerprint(spool: Spool, options: JobRequest) -> str:
     """A digest of the upload and its options."""
-    return hashlib.sha256(f"{spool.sha256} {options.model_dump_json()}".encode()).hexdigest()
+    # Processes of earlier releases know nothing of these, and have to get the same digest.
+    added = {name for name in _ADDED_OPTIONS if getattr(options, name) == JobRequest.model_fields[name].default}
+    return hashlib.sha256(f"{spool.sha256} {options.model_dump_json(exclude=added)}".encode()).hexdigest()
 
 
 def quota_seconds(decoded: DecodedVideo, options: JobRequest) -> int:

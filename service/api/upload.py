@@ -5,33 +5,30 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from fastapi import Request
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
+from service.api.auth import Principal
+from service.api.header_lists import elements, joined
 from service.api.shares import Shared
 from service.api.spool import Spool, SpoolConfig
+from service.api.upload_form import FORM_OVERHEAD_BYTES, receive_form
+from service.api.upload_reference import REFERENCE_TYPE, read_reference
 from service.errors import (
     RETRY_AFTER_S,
     Draining,
     EmptyUpload,
-    InvalidOption,
     MalformedRequest,
     UnsupportedMediaType,
     UploadTimeout,
-    sentence,
 )
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
-# The framing of a form around its one file; a longer prelude is no upload of ours.
-FORM_OVERHEAD_BYTES = 64 * 1024
+Hold = Callable[[str, Principal, Spool], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,16 @@ class UploadsEnd:
 
 
 @dataclass(frozen=True)
+class References:
+    """What lets a spool hold a video that is not the body of the request."""
+
+    adopt: Hold
+    """by the id of an upload that arrived in pieces"""
+    fetch: Hold
+    """by its URL"""
+
+
+@dataclass(frozen=True)
 class UploadReceiver:
     """Receives the uploads of one process: where they go, how callers share that space, how slow they may be, and
     when they end with the process."""
@@ -77,15 +84,26 @@ class UploadReceiver:
     config: SpoolConfig
     shared: Shared
     times: UploadTimes
+    references: References
     end: UploadsEnd = field(default_factory=UploadsEnd)
 
     def spool(self, caller: str, *, hashed: bool) -> Spool:
         """Place for an upload of this caller; `hashed` where it will be compared with others."""
         return Spool(self.config, hashed=hashed, shared=self.shared, caller=caller)
 
-    async def receive(self, request: Request, spool: Spool) -> None:
-        """See `receive`."""
-        await receive(request, spool, self.times, self.end)
+    async def receive(self, request: Request, spool: Spool, caller: Principal) -> int:
+        """See `receive`; a body in JSON names an upload that arrived earlier. Returns the bytes that arrived now."""
+        kind, _ = parse_options_header(request.headers.get("content-type"))
+        if kind != REFERENCE_TYPE:
+            await receive(request, spool, self.times, self.end)
+            return spool.received
+        reference = await read_reference(chunks(request, self.times, self.end))
+        if reference.upload is not None:
+            await self.references.adopt(reference.upload, caller, spool)
+            return 0
+        await self.references.fetch(reference.url, caller, spool)
+        # Where the server knows no ranges, what came is an upload like any other.
+        return 0 if spool.source is not None and spool.source.size else await spool.finish()
 
 
 class _Patience:
@@ -141,7 +159,8 @@ class _Patience:
         return UploadTimeout(detail, limit=least, actual=speed)
 
 
-async def _chunks(request: Request, times: UploadTimes, end: UploadsEnd) -> AsyncIterator[bytes]:
+async def chunks(request: Request, times: UploadTimes, end: UploadsEnd) -> AsyncIterator[bytes]:
+    """The body of a request as it arrives. Raises UploadTimeout, Draining, ClientDisconnect."""
     patience, stream = _Patience(times, end), request.stream()
     while True:
         try:
@@ -150,12 +169,22 @@ async def _chunks(request: Request, times: UploadTimes, end: UploadsEnd) -> Asyn
             return
 
 
+def check_codings(headers: Headers) -> None:
+    """Refuse a body that was compressed on its way: unpacking it would need limits of its own, and gains nothing."""
+    for name, known in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
+        for coding in elements(joined(headers, name)):
+            if coding.name != known:
+                detail = f"The coding {coding.name!r} in {name.title()} is not accepted. Send the video as it is."
+                raise UnsupportedMediaType(detail, limit=known, actual=coding.name)
+
+
 async def receive(request: Request, spool: Spool, times: UploadTimes, end: UploadsEnd) -> None:
     """Stream the body of `request` into `spool`.
 
     Raises UploadTooLarge, UploadTimeout, Draining, EmptyUpload, UnsupportedMediaType, MalformedRequest, InvalidOption
     or DiskFull.
     """
+    check_codings(request.headers)
     kind, options = parse_options_header(request.headers.get("content-type"))
     length = request.headers.get("content-length", "")
     form = kind == b"multipart/form-data"
@@ -163,9 +192,9 @@ async def receive(request: Request, spool: Spool, times: UploadTimes, end: Uploa
         spool.expect(int(length) - (FORM_OVERHEAD_BYTES if form else 0))
     try:
         if form:
-            await _receive_form(_chunks(request, times, end), spool, options.get(b"boundary", b""))
+            await receive_form(chunks(request, times, end), spool, options.get(b"boundary", b""))
         elif kind.startswith(b"video/") or kind in (b"application/octet-stream", b"image/gif", b""):
-            async for chunk in _chunks(request, times, end):
+            async for chunk in chunks(request, times, end):
                 await spool.write(chunk)
         else:
             named = kind.decode("latin-1")
@@ -177,82 +206,3 @@ async def receive(request: Request, spool: Spool, times: UploadTimes, end: Uploa
     if await spool.finish() == 0:
         detail = "The upload is empty: it has 0 bytes."
         raise EmptyUpload(detail)
-
-
-async def _receive_form(chunks: AsyncIterator[bytes], spool: Spool, boundary: bytes) -> None:
-    form = _FileForm()
-    try:
-        parser = MultipartParser(boundary, form.callbacks())
-        async for chunk in chunks:
-            parser.write(chunk)
-            for piece in form.take():
-                await spool.write(piece)
-        parser.finalize()
-    except FormParserError as error:
-        detail = f"The form cannot be parsed: {sentence(str(error))}"
-        raise MalformedRequest(detail) from error
-    if not form.ended:
-        detail = "The form ends before its closing boundary."
-        raise MalformedRequest(detail)
-    if form.files == 0:
-        detail = "The form has no part named 'file'. Send the video as this part."
-        raise MalformedRequest(detail)
-
-
-class _FileForm:
-    """Callbacks for the parser: collects the bytes of the part `file` and refuses every other part."""
-
-    def __init__(self) -> None:
-        self.files = 0
-        self.ended = False
-        self._header = b""
-        self._value = b""
-        self._disposition = b""
-        self._pieces: list[bytes] = []
-
-    def callbacks(self) -> MultipartCallbacks:
-        return {
-            "on_part_begin": self._on_part_begin,
-            "on_header_field": self._on_header_field,
-            "on_header_value": self._on_header_value,
-            "on_header_end": self._on_header_end,
-            "on_headers_finished": self._on_headers_finished,
-            "on_part_data": self._on_part_data,
-            "on_end": self._on_end,
-        }
-
-    def take(self) -> list[bytes]:
-        """The file's bytes since the last call."""
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def _on_part_begin(self) -> None:
-        self._disposition = b""
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _on_header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._header = self._value = b""
-
-    def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        if name != "file":
-            detail = f"Form field {name!r} is unknown. The form has one part, 'file'; send options as query parameters."
-            raise InvalidOption(detail, actual=name)
-        self.files += 1
-        if self.files > 1:
-            detail = "The form has more than one part named 'file'. Send one video per request."
-            raise InvalidOption(detail, limit=1, actual=self.files)
-
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._pieces.append(data[start:end])
-
-    def _on_end(self) -> None:
-        self.ended = True

@@ -16,8 +16,8 @@ import httpcore
 import structlog
 from standardwebhooks.webhooks import Webhook
 
-from service.api.webhook_targets import ForbiddenTarget
 from service.queue.webhook_queue import WebhookDelivery
+from service.sources.addresses import ForbiddenTarget
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ def message(delivery: WebhookDelivery, secret: str, now: float) -> tuple[dict[st
     """Headers and body of one try."""
     body = json.dumps(
         {
-            "type": f"job.{delivery.state}",
+            "type": f"{delivery.kind}.{delivery.state}",
             "timestamp": datetime.fromtimestamp(delivery.at, UTC).isoformat(timespec="milliseconds"),
             "data": {"id": delivery.job_id, "status": delivery.state},
         }

@@ -13,11 +13,12 @@ import structlog
 
 from service.api.shares import Shares
 from service.api.webhook_message import Problem, send
-from service.api.webhook_targets import PinnedBackend, check_url
+from service.api.webhook_targets import check_url
 from service.errors import InvalidOption, QueueUnavailable
 from service.periodic import Periodic
 from service.queue.partitions import Independently, PerPartition
 from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
+from service.sources.addresses import PinnedBackend
 from service.telemetry import metrics
 
 log = structlog.get_logger()

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from service.aggregate import NOTHING_CLEAR, most_attended
-from service.contracts import FrameAttention, JobResult
-from service.errors import ServiceError, TemporaryError, VidtrError, error_types
+from service.contracts import FrameAttention, JobResult, WindowResult
+from service.errors import EmptyUpload, ServiceError, TemporaryError, VideoError, VidtrError, error_types
 
 UNREADABLE = "unreadable_file"
 UNREACHABLE = "server_unreachable"
@@ -54,8 +55,16 @@ class Answer:
         return self.problem is not None and may_pass(self.problem["code"])
 
 
+def is_of_video(code: str) -> bool:
+    """Whether a record with this code, empty for a result, says something of the video that stays true.
+
+    A wrong key, a wrong option, a proxy that refuses: they are mended without the video.
+    """
+    return not code or issubclass(error_types().get(code, VidtrError), VideoError | EmptyUpload)
+
+
 def may_pass(code: str) -> bool:
-    """Whether an error of this code says nothing of the video itself."""
+    """Whether the same command may succeed later where an error of this code ended it."""
     return code in (UNREADABLE, UNREACHABLE) or issubclass(
         error_types().get(code, VidtrError), TemporaryError | ServiceError
     )
@@ -95,7 +104,7 @@ class JsonLines(Format):
                 document = json.loads(line) if line.endswith("\n") else None
             except ValueError:
                 continue
-            if isinstance(document, dict) and "file" in document and not may_pass(_code(document.get("error"))):
+            if isinstance(document, dict) and "file" in document and is_of_video(_code(document.get("error"))):
                 yield document["file"], line
 
 
@@ -132,7 +141,7 @@ class Csv(Format):
             detail = "The file has other columns. Use the --top-k and the release with which it was written."
             raise ValueError(detail)
         for row in rows:
-            if len(row) == len(self._columns) and not may_pass(row[1]):
+            if len(row) == len(self._columns) and is_of_video(row[1]):
                 yield row[0], _row(row)
 
 
@@ -179,6 +188,13 @@ def records(form: Format, output: Path | None, kept: Iterable[str] = ()) -> Iter
         yield Records(form, file)
 
 
+def window_line(name: str, window: WindowResult) -> str:
+    """One window of a file in a line: what it shows, and from when to when."""
+    first = window.predictions[0]
+    said = NOTHING_CLEAR if window.abstained else f"{first.label} {first.score:.3f}"
+    return f"{name}: {window.start_s:.2f} to {window.end_s:.2f} s: {said}"
+
+
 def print_table(answers: Iterable[Answer], console: Console) -> None:
     """Labels and scores of every file that was classified."""
     table = Table()
@@ -199,8 +215,8 @@ def print_table(answers: Iterable[Answer], console: Console) -> None:
         for rank, (*cells, faint) in enumerate(rows):
             first = rank == 0
             table.add_row(
-                Path(answer.name).name if first else "",
-                *cells,
+                escape(Path(answer.name).name) if first else "",
+                *map(escape, cells),
                 f"{most.time_s:.2f} s" if first and most else "",
                 str(len(result.windows)) if first else "",
                 style="dim" if faint else None,

@@ -7,9 +7,10 @@ import os
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,32 +18,54 @@ import httpx
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records
-from service.cli.engines import Engine, EnvFile, Repository, chosen_settings, engine
+from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records, window_line
+from service.cli.engines import Engine, EnvFile, Repository, Server, chosen_settings, client_of, engine
+from service.cli.exported import export_format, exports
 from service.cli.inputs import Input, expand
-from service.contracts import JobRequest
+from service.contracts import JobRequest, WindowResult
 from service.errors import VidtrError
+from service.settings import Settings
+from service.sources.config import BucketConfig
 
 REFUSED, TRY_AGAIN, INTERRUPTED = 1, 3, 130
 
 
 def classify(
-    files: Annotated[list[str], typer.Argument(help="Videos: files, folders, patterns, or - for standard input.")],
-    server: Annotated[
-        str | None, typer.Option(help="Address of a running service; without it the model runs in this process.")
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, patterns, URLs, buckets with a prefix, or - for standard input."),
     ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of videos by URL, JSONL or CSV; with --server they go as one batch.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    server: Server = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="VIDTR_API_KEY", help="Key for that service; better given as VIDTR_API_KEY.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array of all answers.")] = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON document per file and line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write one row of comma-separated values per file.")] = False,
+    as_export: Annotated[
+        str | None,
+        typer.Option("--format", help="Write files of other programs: csv, vtt, srt, edl, otio, and more."),
+    ] = None,
+    of: Annotated[str, typer.Option(help="What --format writes: events or shots.")] = "events",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write to, with --jsonl or --csv.", dir_okay=False)
+        Path | None,
+        typer.Option("--output", "-o", help="File to write to, with --jsonl, --csv or --format; there also a folder."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out the files that --output holds already.")] = False,
+    resumable: Annotated[
+        bool, typer.Option("--resumable", help="Send files in pieces: after a cut only the rest is sent.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files classified at the same time.")] = 2,
     retry_for_s: Annotated[
         float, typer.Option(min=0, help="Seconds for which a busy or unreachable service is asked again.")
@@ -50,48 +73,82 @@ def classify(
     model: Annotated[str | None, typer.Option(help="Model to ask; the default model when absent.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels per file.")] = 5,
     windows: Annotated[str, typer.Option(help="Temporal windows: auto, all or a number.")] = "auto",
+    stride: Annotated[
+        float | None,
+        typer.Option(help="Seconds between the starts of windows, with --windows all; a span when absent."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Bounds that no window crosses: shots or none.")] = "none",
     crops: Annotated[int, typer.Option(help="Spatial crops per window: 1 or 3.")] = 1,
+    stream: Annotated[
+        int | None, typer.Option(help="Number of the video stream, from 0; the file's main one when absent.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Show each window on standard error, with --windows all as it is scored.")
+    ] = False,
     repository: Repository = None,
     env_file: EnvFile = None,
 ) -> None:
     """Classify videos. Exit status: 0 all were classified, 1 some were refused, 2 wrong usage, 3 try again later."""
-    options = request_options(model=model, top_k=top_k, crops=crops, windows=windows)
+    options = request_options(
+        model=model, top_k=top_k, crops=crops, windows=windows, stride=stride, split=split, stream=stream
+    )
     form = _format(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, top_k=top_k)
+    export = export_format(as_export, of)
+    if export is not None and (form is not None or as_json or resume):
+        raise typer.BadParameter("it goes with none of --json, --jsonl, --csv and --resume", param_hint="--format")
+    if resumable and server is None:
+        raise typer.BadParameter("files go to a server: name one with --server", param_hint="--resumable")
+    if (files is None) == (manifest is None):
+        raise typer.BadParameter("name either files or a --manifest", param_hint="FILES")
+    if manifest is not None and (resumable or (live and server is not None)):
+        raise typer.BadParameter("it goes with neither --resumable nor, with --server, --live", param_hint="--manifest")
     settings = chosen_settings(server, repository, env_file)
-    kept = _kept(form, output, resume=resume)
+    kept = {} if export else _kept(form, output, resume=resume)
     log = Console(stderr=True)
     tally: Counter[str] = Counter()
     answers: list[Answer] = []
     with ExitStack() as stack:
-        inputs = expand(files, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-classify-"))))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-classify-")))
+        inputs = _inputs(files or [], manifest, options, settings, scratch)
         wanted = [video for video in inputs if video.name not in kept]
         if len(wanted) < len(inputs):
             log.print(
-                f"{len(inputs) - len(wanted)} of {len(inputs)} files are in {output} already",
+                f"{len(inputs) - len(wanted)} of {len(inputs)} files are in {escape(str(output))} already",
                 highlight=False,
                 soft_wrap=True,
             )
         # An empty run still leaves a whole output file.
+        exported = stack.enter_context(exports(export, output, len(wanted))) if export else None
         sink = None if form is None else stack.enter_context(records(form, output, kept.values()))
-        run = stack.enter_context(engine(server, api_key, retry_for_s, settings)) if wanted else None
+        come: Iterable[Answer] = ()
+        if wanted and manifest is not None and server is not None:
+            from service.cli.manifests import as_batch
+
+            client = stack.enter_context(client_of(server, api_key, retry_for_s))
+            # Closed before the client, so that the batch is cancelled wherever Ctrl-C is noticed.
+            come = stack.enter_context(closing(as_batch(client, wanted, log)))
+        elif wanted:
+            run = stack.enter_context(engine(server, api_key, retry_for_s, settings, resumable=resumable))
+            come = _side_by_side(run, wanted, options, jobs, log, live=live)
         progress = stack.enter_context(_progress(log))
         task = progress.add_task("classifying", total=len(wanted))
-        for answer in _side_by_side(run, wanted, options, jobs, log) if run else ():
+        for given in come:
+            answer = exported.take(given) if exported else given
             if answer.problem is not None:
                 tally["try again" if answer.may_pass else "refused"] += 1
                 problem = answer.problem
                 log.print(
-                    f"[red]error[/red] {answer.name}: {problem['code']}: {problem['detail']}",
+                    f"[red]error[/red] {escape(answer.name)}: {problem['code']}: {escape(problem['detail'])}",
                     highlight=False,
                     soft_wrap=True,
                 )
             if sink is not None:
                 sink.write(answer)
-            else:
+            elif exported is None:
                 answers.append(answer)
             tally["done"] += 1
             progress.advance(task)
-    if form is None:
+    if form is None and export is None:
         order = {video.name: place for place, video in enumerate(wanted)}
         answers.sort(key=lambda answer: order[answer.name])
         _show(answers, as_json=as_json, log=log)
@@ -101,11 +158,40 @@ def classify(
     raise typer.Exit(TRY_AGAIN if tally["try again"] else REFUSED if tally["refused"] else 0)
 
 
+def _inputs(
+    files: Sequence[str], manifest: Path | None, options: JobRequest, settings: Settings, scratch: Path
+) -> list[Input]:
+    if manifest is not None:
+        try:
+            # The client alone is installed without what reads a manifest.
+            from service.cli.manifests import read
+        except ImportError as error:
+            raise typer.BadParameter(
+                "this installation reads no manifests: install it with the extra `api`", param_hint="--manifest"
+            ) from error
+        return read(manifest, options, settings)
+
+    def objects_below(url: str) -> Iterator[str]:
+        try:
+            from service.sources.listing import objects_below
+
+            yield from objects_below(url, settings.subset(BucketConfig))
+        except ImportError as error:
+            raise typer.BadParameter(
+                "this installation reads no buckets: install it with the extra `buckets`", param_hint="FILES"
+            ) from error
+        except (VidtrError, OSError, ValueError) as error:
+            raise typer.BadParameter(str(error), param_hint="FILES") from error
+
+    return expand(files, scratch, objects_below)
+
+
 def request_options(**given: object) -> JobRequest:
     """The options of a classification from those of a command. Raises BadParameter."""
     windows = str(given["windows"])
     try:
-        return JobRequest.model_validate({**given, "windows": int(windows) if windows.isdigit() else windows})
+        number = windows.isascii() and windows.isdecimal()
+        return JobRequest.model_validate({**given, "windows": int(windows) if number else windows})
     except ValidationError as error:
         first = error.errors()[0]
         raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
@@ -126,7 +212,9 @@ def _kept(form: Format | None, output: Path | None, *, resume: bool) -> dict[str
             raise typer.BadParameter("--resume goes on with a file: name it with --output")
         return {}
     if form is None:
-        raise typer.BadParameter("--output needs --jsonl or --csv")
+        raise typer.BadParameter("--output needs --jsonl, --csv or --format")
+    if output.is_dir():
+        raise typer.BadParameter(f"{output} is a folder", param_hint="--output")
     if not output.exists() or output.stat().st_size == 0:
         return {}
     if not resume:
@@ -138,7 +226,7 @@ def _kept(form: Format | None, output: Path | None, *, resume: bool) -> dict[str
 
 
 def _side_by_side(
-    run: Engine, inputs: Sequence[Input], options: JobRequest, jobs: int, log: Console
+    run: Engine, inputs: Sequence[Input], options: JobRequest, jobs: int, log: Console, *, live: bool
 ) -> Iterator[Answer]:
     """Answers as they come. Ctrl-C lets those in work end and takes no more; a second one ends everything."""
     stopped = False
@@ -157,7 +245,7 @@ def _side_by_side(
         with ThreadPoolExecutor(jobs, thread_name_prefix="classify") as pool:
             while True:
                 while not stopped and len(running) < jobs and (video := next(left, None)) is not None:
-                    running.add(pool.submit(_one, run, video, options))
+                    running.add(pool.submit(_one, run, video, options, log if live else None))
                 if not running:
                     return
                 # In short pieces, because a signal is handled between them.
@@ -168,13 +256,20 @@ def _side_by_side(
         signal.signal(signal.SIGINT, before)
 
 
-def _one(run: Engine, video: Input, options: JobRequest) -> Answer:
+def _one(run: Engine, video: Input, options: JobRequest, live: Console | None) -> Answer:
+    on_window = None if live is None else partial(_show_window, live, video.name)
+    options = options if video.options is None else video.options
     try:
         # Here, so that a file that cannot be read is told from one that cannot be decoded.
-        video.path.open("rb").close()
-        return Answer(video.name, result=run.classify(video.path, options))
+        if isinstance(video.video, Path):
+            video.video.open("rb").close()
+        return Answer(video.name, result=run.classify(video.video, options, on_window))
     except (VidtrError, OSError, httpx.TransportError) as error:
         return Answer.failed(video.name, error)
+
+
+def _show_window(log: Console, name: str, _: int, window: WindowResult) -> None:
+    log.print(window_line(name, window), markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(answers: Sequence[Answer], *, as_json: bool, log: Console) -> None:
@@ -186,7 +281,7 @@ def _show(answers: Sequence[Answer], *, as_json: bool, log: Console) -> None:
         print_table(answers, out)
     warnings = {warning.detail for answer in answers if answer.result for warning in answer.result.warnings}
     for warning in sorted(warnings):
-        log.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
+        log.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
 
 
 def _progress(console: Console) -> Progress:

@@ -7,14 +7,38 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Protocol, cast
 
+import httpx
 import typer
 
 import service
-from service.client import Client, ModelInfo, Options, Retry
+from service.client import Client, ModelInfo, OnWindow, Options, Retry, VideoUrl
 from service.contracts import JobRequest, JobResult, ModelRef
 from service.errors import UnknownModel
 from service.settings import Settings
 
+HIGHEST_PORT = 65535
+
+
+def checked_address(value: str | None) -> str | None:
+    """An address that can be asked, before any file is read. Raises BadParameter."""
+    if value is None:
+        return None
+    try:
+        url = httpx.URL(value)
+        usable = url.scheme in ("http", "https") and bool(url.host) and (url.port or 1) <= HIGHEST_PORT
+    except (httpx.InvalidURL, ValueError):
+        usable = False
+    if not usable:
+        raise typer.BadParameter(f"{value!r} is no address of a server, such as http://127.0.0.1:8080")
+    return value
+
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a running service; without it the model runs in this process.", callback=checked_address
+    ),
+]
 Repository = Annotated[
     Path | None,
     typer.Option(help="Model repository, where no service is asked; its files are trusted. That of the project."),
@@ -28,19 +52,25 @@ EnvFile = Annotated[
 class Engine(Protocol):
     """May be used by several threads. Methods raise VidtrError or httpx.TransportError."""
 
-    def classify(self, path: Path, options: JobRequest) -> JobResult:
-        """The answer for a file. Raises OSError as well."""
+    def classify(self, video: Path | VideoUrl, options: JobRequest, on_window: OnWindow | None = None) -> JobResult:
+        """The answer for a file, or for a URL where a service is asked. Raises OSError as well.
+
+        `on_window` is called with each window, as it is scored where `options` ask for all, from any thread.
+        """
 
     def model(self, ref: ModelRef) -> ModelInfo:
         """The model that gave an answer."""
 
 
 def engine(
-    server: str | None, api_key: str | None, retry_for_s: float, settings: Settings
+    server: str | None, api_key: str | None, retry_for_s: float, settings: Settings, *, resumable: bool = False
 ) -> AbstractContextManager[Engine]:
-    """The service at `server`; without one, the models of the settings in this process."""
-    if server:
-        return _remote(server, api_key, retry_for_s)
+    """The service at `server`; without one, the models of the settings in this process.
+
+    With `resumable` files go to the service in pieces.
+    """
+    if server is not None:
+        return _remote(server, api_key, retry_for_s, resumable=resumable)
     from service.cli.in_process import classifier_in_process
 
     return classifier_in_process(settings)
@@ -53,7 +83,7 @@ def chosen_settings(server: str | None, repository: Path | None, env_file: Path 
     project's own. Raises BadParameter where there is none and no server is asked.
     """
     settings = Settings(_env_file=env_file)
-    if not server and repository is None and "model_repository" not in settings.model_fields_set:
+    if server is None and repository is None and "model_repository" not in settings.model_fields_set:
         repository = Path(service.__file__).parents[1] / "model_repository"
         if not repository.is_dir():
             raise typer.BadParameter(
@@ -64,12 +94,13 @@ def chosen_settings(server: str | None, repository: Path | None, env_file: Path 
 
 
 class _Remote:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, resumable: bool) -> None:
         self._client = client
+        self._resumable = resumable
 
-    def classify(self, path: Path, options: JobRequest) -> JobResult:
+    def classify(self, video: Path | VideoUrl, options: JobRequest, on_window: OnWindow | None = None) -> JobResult:
         given = options.model_dump(exclude_none=True, exclude_defaults=True)
-        return self._client.classify(path, **cast(Options, given))
+        return self._client.classify(video, on_window=on_window, **cast(Options, given))
 
     def model(self, ref: ModelRef) -> ModelInfo:
         for model in self._client.models():
@@ -79,6 +110,15 @@ class _Remote:
 
 
 @contextmanager
-def _remote(server: str, api_key: str | None, retry_for_s: float) -> Iterator[Engine]:
-    with Client(server, api_key=api_key, retry=Retry(for_s=retry_for_s)) as client:
-        yield _Remote(client)
+def _remote(server: str, api_key: str | None, retry_for_s: float, *, resumable: bool) -> Iterator[Engine]:
+    with client_of(server, api_key, retry_for_s) as client:
+        yield _Remote(client, resumable=resumable)
+
+
+def client_of(server: str, api_key: str | None, retry_for_s: float) -> Client:
+    """A client of the service at `server`. Raises BadParameter where the environment names a proxy of no use."""
+    try:
+        return Client(server, api_key=api_key, retry=Retry(for_s=retry_for_s))
+    except ImportError as error:
+        # Of httpx, where the environment names a SOCKS proxy.
+        raise typer.BadParameter(f"the environment names a proxy that cannot be used: {error}") from error

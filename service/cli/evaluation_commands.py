@@ -65,6 +65,10 @@ def evaluate(
         typer.Option(help="Camera motion: held-out pictures, where the run does not name them.", exists=True),
     ] = None,
     each: Annotated[int, typer.Option(min=1, help="Camera motion: generated clips of each class.")] = 100,
+    long: Annotated[
+        int,
+        typer.Option(min=0, help="Camera motion: generated videos of ten minutes; only their events are evaluated."),
+    ] = 0,
     truth: Annotated[
         Path | None,
         typer.Option(help="CSV table of real windows that were looked at; only they are evaluated.", dir_okay=False),
@@ -106,7 +110,7 @@ def evaluate(
         _windows(candidate, truth, videos, beside or [], out or target)
         return
     try:
-        candidate = among(candidate, CAMERA_MOTION_LABELS)
+        candidate = candidate if long else among(candidate, CAMERA_MOTION_LABELS)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="TARGET") from error
     if pictures is not None:
@@ -115,7 +119,17 @@ def evaluate(
         )
     if data is None:
         raise typer.BadParameter("a served model needs pictures that it was not trained on", param_hint="--pictures")
+    if long:
+        _events(candidate, data, long, out or target, target if is_run(target) else None)
+        return
     _camera_motion(candidate, data, untrained, footage, each, out or target)
+
+
+def _events(candidate: Candidate, data: GeneratedData, videos: int, out: Path, run: Path | None) -> None:
+    from service.cli.event_evaluation import evaluate_events
+
+    with _progress() as tell:
+        evaluate_events(candidate, data, videos, _limits(), out, run, tell)
 
 
 def _windows(candidate: Candidate, truth: Path, videos: Path | None, beside: list[Path], out: Path) -> None:
@@ -128,11 +142,11 @@ def _windows(candidate: Candidate, truth: Path, videos: Path | None, beside: lis
 def _labeled(
     run: Path, candidate: Candidate, settings: TrainConfig, windows: int, crops: int, precision: float, out: Path
 ) -> None:
+    from service.training.data_source import make_source
     from service.training.evaluate import evaluate as score
     from service.training.run_report import write_report
-    from service.training.sources import Videos
-    from service.training.start import make_source
     from service.training.thresholds import precise_thresholds, write_thresholds
+    from service.training.videos_source import Videos
 
     source = make_source(settings, _limits(), run / "clips")
     examples: list[Examples] = source.held_out(windows, crops) if isinstance(source, Videos) else source.held_out()

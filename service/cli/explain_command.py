@@ -8,11 +8,12 @@ from typing import Annotated
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from service.aggregate import NOTHING_CLEAR
 from service.cli.answers import Answer
 from service.cli.classify_command import REFUSED, TRY_AGAIN, request_options
-from service.cli.engines import EnvFile, Repository, chosen_settings, engine
+from service.cli.engines import EnvFile, Repository, Server, chosen_settings, engine
 from service.errors import VidtrError
 
 FORMATS = (".html", ".png")
@@ -23,25 +24,32 @@ def explain(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Report to write: .html or .png.", dir_okay=False)
     ] = Path("report.html"),
-    server: Annotated[
-        str | None, typer.Option(help="Address of a running service; without it the model runs in this process.")
-    ] = None,
+    server: Server = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="VIDTR_API_KEY", help="Key for that service; better given as VIDTR_API_KEY.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model to ask; the default model when absent.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels of each window.")] = 5,
     windows: Annotated[str, typer.Option(help="Temporal windows: auto, all or a number.")] = "auto",
+    causal: Annotated[
+        bool,
+        typer.Option("--causal", help="Also what each frame contributes to the first label, by Shapley values."),
+    ] = False,
     repository: Repository = None,
     env_file: EnvFile = None,
 ) -> None:
     """Draw what a model saw in a video: its frames, how much each counted, which were dropped, and the labels."""
     if output.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"a report is {' or '.join(FORMATS)}, not {output.name!r}", param_hint="--output")
+    if causal and server is not None:
+        raise typer.BadParameter("--causal scores hundreds of clips and asks no service: leave out --server")
+    if causal and output.suffix.lower() != ".html":
+        raise typer.BadParameter(f"--causal is part of a page (.html), not of {output.name!r}", param_hint="--output")
     options = request_options(model=model, top_k=top_k, windows=windows, attention="layers")
     settings = chosen_settings(server, repository, env_file)
     from service.cli.attention_figure import draw, remark
     from service.cli.explain_page import page
+    from service.cli.in_process import InProcess
     from service.cli.thumbnails import thumbnails
 
     log = Console(stderr=True)
@@ -49,6 +57,7 @@ def explain(
         with log.status("looking at the video"), engine(server, api_key, 60.0, settings) as run:
             result = run.classify(file, options)
             served = run.model(result.model)
+            causes = run.evidence(file, options) if causal and isinstance(run, InProcess) else ()
         with log.status("drawing"):
             pictures = thumbnails(file, served, result.video, options, settings)
             if output.suffix.lower() == ".png":
@@ -61,10 +70,11 @@ def explain(
                     draw("", [window], pictures[number : number + 1], "svg")
                     for number, window in enumerate(result.windows)
                 ]
-                output.write_text(page(file.name, result, figures), encoding="utf-8")
+                output.write_text(page(file.name, result, figures, causes), encoding="utf-8")
     except (VidtrError, httpx.TransportError) as error:
         failed = Answer.failed(str(file), error)
         problem = failed.problem or {}
-        log.print(f"[red]error[/red] {file}: {problem['code']}: {problem['detail']}", highlight=False, soft_wrap=True)
+        said = f"[red]error[/red] {escape(str(file))}: {problem['code']}: {escape(problem['detail'])}"
+        log.print(said, highlight=False, soft_wrap=True)
         raise typer.Exit(TRY_AGAIN if failed.may_pass else REFUSED) from error
-    Console().print(str(output), highlight=False, soft_wrap=True)
+    Console().print(escape(str(output)), highlight=False, soft_wrap=True)

@@ -12,17 +12,24 @@ from uuid import uuid4
 
 import numpy as np
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from numpy.typing import NDArray
 
-from service.aggregate import aggregate
-from service.contracts import ClipScores, DecodedVideo, JobRecord, JobRequest, JobResult, ModelRef, ModelSpec
+from service.aggregate import aggregate, window_result
+from service.cli.causal import WindowEvidence, window_evidence
+from service.cli.fetched import Fetched
+from service.client import OnWindow, VideoUrl
+from service.contracts import ClipScores, DecodedVideo, JobClass, JobRecord, JobRequest, JobResult, ModelRef, ModelSpec
 from service.cores import usable_cores
+from service.digest import file_sha256
 from service.errors import UnknownModel
+from service.evidence import Clip
 from service.inference.backend import Backend
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.settings import Settings
 from service.video.config import DecodeConfig
 from service.video.held_clips import HeldClips
 from service.video.pool import DecodePool
+from service.video.supply import Supply
 from service.wire import ModelInfo
 from service.worker.batch import clip_scores
 
@@ -41,9 +48,16 @@ class InProcess:
         self._portal = portal
         self._pipeline = pipeline
 
-    def classify(self, path: Path, options: JobRequest) -> JobResult:
-        """The answer for a file."""
-        return self._portal.call(self._pipeline.classify, path, options)
+    def classify(self, video: Path | VideoUrl, options: JobRequest, on_window: OnWindow | None = None) -> JobResult:
+        """The answer for a file, or for a URL, which this process fetches as far as it reads it.
+
+        `on_window` is called with each window as it is scored, in the thread of the pipeline.
+        """
+        return self._portal.call(self._pipeline.classify, video, options, on_window)
+
+    def evidence(self, video: Path, options: JobRequest) -> list[WindowEvidence]:
+        """What the frames of each window contribute to its first label."""
+        return self._portal.call(self._pipeline.evidence, video, options)
 
     def model(self, ref: ModelRef) -> ModelInfo:
         """The model that gave an answer."""
@@ -57,14 +71,25 @@ class _Pipeline:
         self._pool = pool
         self._backend = backend
         self._scratch = scratch
+        self._fetched = Fetched(settings, scratch)
 
-    async def classify(self, path: Path, options: JobRequest) -> JobResult:
-        """Decode, score in batches, aggregate."""
+    async def classify(self, video: Path | VideoUrl, options: JobRequest, on_window: OnWindow | None) -> JobResult:
+        """Fetch, decode, score in batches, aggregate."""
         created_at, began = time.time(), time.monotonic()
         spec = await self.spec(options)
         clips_path = self._scratch / uuid4().hex
         try:
-            decoded, scores = await self._scored(path, clips_path, spec, options)
+            if isinstance(video, VideoUrl):
+                sha256 = ""
+                async with self._fetched.open(video.url) as spool:
+                    source = spool.source
+                    scored = self._scored(spool.upload, clips_path, spec, options, on_window, source)
+                    decoded, scores = await scored
+                    if source is not None:
+                        decoded = decoded.model_copy(update={"source": source.read})
+            else:
+                sha256 = await asyncio.to_thread(file_sha256, video)
+                decoded, scores = await self._scored(video, clips_path, spec, options, on_window)
         finally:
             clips_path.unlink(missing_ok=True)
         record = JobRecord(
@@ -76,14 +101,39 @@ class _Pipeline:
             enqueued_at=created_at,
             deadline_at=created_at + self._settings.job_deadline_s,
             upload_ms=0.0,
+            video_sha256=sha256,
         )
         return aggregate(record, spec, scores, created_at + time.monotonic() - began)
 
+    async def evidence(self, video: Path, options: JobRequest) -> list[WindowEvidence]:
+        """Decode, and score the clips of each window with frames left out."""
+        spec = await self.spec(options)
+
+        async def infer(clips: Clip) -> NDArray[np.floating]:
+            return (await self._backend.infer(spec.name, spec.version, clips)).logits
+
+        clips_path = self._scratch / uuid4().hex
+        try:
+            async with self._pool.slot(JobClass.INTERACTIVE, "") as slot:
+                decoded = await slot.decode(video, clips_path, spec.clip, options)
+            with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:
+                clips = np.frombuffer(pixels[:], np.uint8).reshape(-1, decoded.crops, *spec.clip_shape)
+                return [await window_evidence(infer, spec, crops) for crops in clips]
+        finally:
+            clips_path.unlink(missing_ok=True)
+
     async def _scored(
-        self, path: Path, clips_path: Path, spec: ModelSpec, options: JobRequest
+        self,
+        path: Path,
+        clips_path: Path,
+        spec: ModelSpec,
+        options: JobRequest,
+        on_window: OnWindow | None,
+        supply: Supply | None = None,
     ) -> tuple[DecodedVideo, list[ClipScores]]:
-        """What was decoded to `clips_path`, and the scores of its clips."""
-        decoded = await self._pool.decode(path, clips_path, spec.clip, options)
+        """What was decoded to `clips_path`, and the scores of its clips; `supply` fetches what is read of `path`."""
+        async with self._pool.slot(JobClass.INTERACTIVE, "") as slot:
+            decoded = await slot.decode(path, clips_path, spec.clip, options, supply=supply)
         scores: list[ClipScores] = []
         batch_bytes = spec.max_batch_size * spec.clip_bytes
         with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:
@@ -92,7 +142,12 @@ class _Pipeline:
                 started = time.perf_counter()
                 outputs = await self._backend.infer(spec.name, spec.version, clips)
                 inference_ms = (time.perf_counter() - started) * 1000
+                before = len(scores) // decoded.crops
                 scores += [clip_scores(outputs, row, 0.0, inference_ms) for row in range(len(outputs.logits))]
+                if on_window is not None:
+                    for w in range(before, len(scores) // decoded.crops):
+                        crops = scores[w * decoded.crops : (w + 1) * decoded.crops]
+                        on_window(w, window_result(spec, options, decoded.windows[w], crops))
         return decoded, scores
 
     async def spec(self, options: JobRequest) -> ModelSpec:

@@ -1,16 +1,22 @@
-"""Which videos a command line means: files, folders, patterns and standard input."""
+"""Which videos a command line means: files, folders, patterns, URLs and standard input."""
 
 from __future__ import annotations
 
 import glob
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.client import VideoUrl
+from service.contracts import JobRequest
+
 STDIN = "-"
+BUCKETS = ("s3://", "gs://")
+URLS = ("https://", "http://", *BUCKETS)
 
 SUFFIXES = frozenset(
     ".3gp .avi .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .webm .webp .wmv".split()
@@ -23,22 +29,47 @@ class Input:
     """A video and what it is called in the answers."""
 
     name: str
-    path: Path
+    video: Path | VideoUrl
+    options: JobRequest | None = None
+    """its own, instead of those of the command"""
 
 
-def expand(arguments: Sequence[str], scratch: Path) -> list[Input]:
+Listing = Callable[[str], Iterable[str]]
+"""URLs of the objects below a prefix of a bucket"""
+
+
+def expand(arguments: Sequence[str], scratch: Path, objects_below: Listing) -> list[Input]:
     """The videos in the order of the arguments, folders and patterns by name, each once.
 
-    A folder stands for all videos below it, hidden ones left out; a pattern that no shell has expanded (`**` is any
-    number of folders) for what it matches; `-` for standard input, which is copied into the folder `scratch`. A name
-    that does not exist is kept: it is reported with the others.
+    A URL stands for itself, and one of a bucket that ends with a slash for all videos below it, which `objects_below`
+    lists; a folder stands for all videos below it, hidden ones left out; a pattern that no shell has expanded (`**` is
+    any number of folders) for what it matches; `-` for standard input, which is copied into the folder `scratch`. A
+    name that does not exist is kept: it is reported with the others.
     """
-    found: dict[Path, Input] = {}
+    found: dict[Path | VideoUrl, Input] = {}
     for argument in arguments:
+        if argument.startswith(URLS):
+            for url in _below(argument, objects_below) if _is_prefix(argument) else (argument,):
+                found.setdefault(VideoUrl(url), Input(printable(url), VideoUrl(url)))
+            continue
         for name in _names(argument):
             path = _standard_input(scratch) if name == STDIN else Path(name)
-            found.setdefault(path.resolve(), Input(name, path))
+            found.setdefault(path.resolve(), Input(printable(name), path))
     return list(found.values())
+
+
+def printable(name: str) -> str:
+    """The name of a file as text that can be written and read anywhere: bytes that are no UTF-8 as `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _is_prefix(url: str) -> bool:
+    """Whether it names no object of a bucket, but all below it."""
+    return url.startswith(BUCKETS) and (url.endswith("/") or "/" not in url.partition("://")[2])
+
+
+def _below(url: str, objects_below: Listing) -> list[str]:
+    return sorted(found for found in objects_below(url) if found.lower().endswith(tuple(SUFFIXES)))
 
 
 def _names(argument: str) -> Iterator[str]:

@@ -5,11 +5,13 @@ so that `vidtr classify --server` runs where neither torch nor the server's depe
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 import service
 from service.cli import (
@@ -25,6 +27,8 @@ from service.cli import (
     process_commands,
     training_commands,
     triton_commands,
+    up_command,
+    verify_command,
 )
 from service.errors import VidtrError
 
@@ -35,12 +39,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-app.command("up")(process_commands.up)
+app.command("up")(up_command.up)
 app.command("api")(process_commands.api)
 app.command("worker")(process_commands.worker)
 app.command("classify")(classify_command.classify)
 app.command("doctor")(doctor_command.doctor)
 app.command("explain")(explain_command.explain)
+app.command("verify")(verify_command.verify)
 app.command("train")(training_commands.train)
 app.command("evaluate")(evaluation_commands.evaluate)
 app.command("footage")(evaluation_commands.footage)
@@ -76,15 +81,20 @@ def root(
 
 def main() -> None:
     """Run the command line; an error of ours becomes one line on standard error and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a pipe may know fewer characters than the names of files have.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except VidtrError as error:
-        Console(stderr=True).print(f"[red]error[/red] {error.code}: {error.detail}", highlight=False)
+        Console(stderr=True).print(f"[red]error[/red] {error.code}: {escape(error.detail)}", highlight=False)
         sys.exit(1)
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"]) or "settings"
-            Console(stderr=True).print(f"[red]error[/red] setting {name}: {problem['msg']}", highlight=False)
+            said = f"[red]error[/red] setting {name}: {escape(problem['msg'])}"
+            Console(stderr=True).print(said, highlight=False, soft_wrap=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
         extra = {
@@ -94,6 +104,7 @@ def main() -> None:
             "matplotlib": "report",
             "numpy": "api",
             "av": "api",
+            "obstore": "buckets",
             "tritonclient": "worker",
             "opentelemetry": "tracing",
             "lightning_fabric": "train",

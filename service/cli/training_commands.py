@@ -21,7 +21,8 @@ def train(
 ) -> None:
     """Train a network. Several processes: `torchrun --nproc_per_node 2 -m service.cli.main train CONFIG --out DIR`."""
     from service.training.config import read_config
-    from service.training.start import make_network, make_source
+    from service.training.data_source import make_source
+    from service.training.start import make_network
     from service.training.trained_run import describe_run
     from service.training.training_loop import train as run
 

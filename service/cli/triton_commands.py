@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from service.errors import VidtrError
@@ -63,7 +64,7 @@ def _each(triton_url: str | None, timeout_s: float, act: Callable[[ModelControl]
             versions = asyncio.run(run(server))
         except VidtrError as error:
             Console(stderr=True).print(
-                f"[red]error[/red] {server.url}: {error.detail}", highlight=False, soft_wrap=True
+                f"[red]error[/red] {server.url}: {escape(error.detail)}", highlight=False, soft_wrap=True
             )
             raise typer.Exit(1) from error
         answering = f"versions {', '.join(versions)}" if versions else "none"

@@ -7,9 +7,15 @@ import time
 import httpx
 from httpx_sse import ServerSentEvent
 
-from service.client.client_errors import Reply, error_of
+from service.client.client_errors import Reply, error_of, foreign, parsed
 from service.client.retries import Retry
 from service.wire import JobEvent
+
+
+def is_event_stream(response: httpx.Response) -> bool:
+    """Whether an answer is a stream of events."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return response.status_code == httpx.codes.OK and kind == "text/event-stream"
 
 
 class JobEventReader:
@@ -28,17 +34,14 @@ class JobEventReader:
         accept = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         return accept if self._last_id is None else {**accept, "Last-Event-ID": self._last_id}
 
-    @staticmethod
-    def streams(status: int) -> bool:
-        """Whether an answer of this status is a stream of events."""
-        return status == httpx.codes.OK
-
     def opened(self, reply: Reply) -> None:
         """Look at an answer whose body is empty or a problem; raises the error that it is."""
         error = error_of(reply)
         if error is not None:
             raise error
-        self.ended = reply.status == httpx.codes.NO_CONTENT
+        if reply.status != httpx.codes.NO_CONTENT:
+            raise foreign(reply)
+        self.ended = True
 
     def broke_off(self) -> None:
         """The stream ended; raises httpx.RemoteProtocolError where the job has not."""
@@ -47,7 +50,8 @@ class JobEventReader:
 
     def event(self, sent: ServerSentEvent) -> JobEvent:
         """An event that came."""
-        event = JobEvent.model_validate_json(sent.data).model_copy(update={"event_id": sent.id})
+        data = Reply(httpx.codes.OK, {"content-type": "text/event-stream"}, sent.data.encode())
+        event = parsed(JobEvent, data).model_copy(update={"event_id": sent.id})
         self._last_id, self._failed_since, self._tries = sent.id, None, 0
         self.ended = event.status.is_final
         return event

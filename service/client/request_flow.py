@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Literal, TypedDict, TypeVar
 from uuid import uuid4
 
 import httpx
 from pydantic import ValidationError
 
-from service.client.client_errors import Reply, error_of, problem_error
+from service.client.classify_events import ACCEPT, ClassifyEvents, OnWindow
+from service.client.client_errors import Reply, error_of, foreign, parsed, problem_error
+from service.client.resumable_flow import reference, remove, send_in_pieces
 from service.client.retries import Retry
+from service.client.steps import OnProgress, Progress, Send, Sleep, Steps
+from service.client.transport import with_proxy
 from service.client.uploads import Upload
 from service.contracts import JobRequest, JobResult, JobState, JobStatus
 from service.errors import BackendFailed, DeadlineExceeded, InvalidOption, JobDeleted, sentence
@@ -37,66 +40,26 @@ class Options(TypedDict, total=False):
     top_k: int
     min_score: float
     windows: Literal["auto", "all"] | int
+    stride: float | None
+    split: Literal["none", "shots"]
     crops: Literal[1, 3]
     start: float | None
     end: float | None
+    stream: int | None
     attention: Literal["none", "frames", "layers"]
     webhook: str | None
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a request is: bytes sent, or clips scored of a job. `total` is None where it is not known."""
-
-    stage: Literal["upload", "clips"]
-    done: int
-    total: int | None
-
-
-OnProgress = Callable[[Progress], None]
-
-
-def no_progress(progress: Progress) -> None:
-    """Ignore progress."""
-
-
-@dataclass(frozen=True)
-class Send:
-    """Send one request and read its whole answer. A `shielded` one is sent even while its task is being cancelled."""
-
-    method: str
-    path: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    upload: Upload | None = None
-    progress: OnProgress = no_progress
-    shielded: bool = False
-
-    def all_headers(self) -> dict[str, str]:
-        """With the length of the body, without which it is sent chunked."""
-        known = self.upload is not None and self.upload.size is not None
-        return {**self.headers, **({"Content-Length": str(self.upload.size)} if known and self.upload else {})}
-
-    def report(self, sent: int, total: int | None) -> None:
-        """Pass on how much of the body was sent."""
-        self.progress(Progress("upload", sent, total))
-
-
-@dataclass(frozen=True)
-class Sleep:
-    """Do nothing for so many seconds."""
-
-    seconds: float
-
-
-Steps = Generator[Send | Sleep, Any, T]
+ExportFormat = Literal["json", "csv", "vtt", "srt", "edl", "otio", "activitynet", "label-studio", "fiftyone"]
+Exported = Literal["events", "shots"]
 
 
 class RequestFlow:
-    """The flows of one client."""
+    """The flows of one client; `proxy` is the one of the environment that is asked in the place of the server."""
 
-    def __init__(self, retry: Retry, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, retry: Retry, clock: Callable[[], float] = time.monotonic, proxy: str | None = None) -> None:
         self.retry = retry
+        self.proxy = proxy
         self._clock = clock
 
     def request(self, send: Send) -> Steps[Reply]:
@@ -110,7 +73,7 @@ class RequestFlow:
                 reply: Reply = yield send
                 failure = error_of(reply)
             except httpx.TransportError as error:
-                failure = error
+                failure = with_proxy(error, self.proxy)
             if failure is None:
                 return reply
             pause_s = self.retry.pause_s(failure, tries, self._clock() - started)
@@ -119,32 +82,90 @@ class RequestFlow:
             yield Sleep(pause_s)
 
     def classify(
-        self, upload: Upload, options: Options, key: str | None, progress: OnProgress, timeout_s: float
+        self,
+        upload: Upload,
+        options: Options,
+        key: str | None,
+        progress: OnProgress,
+        timeout_s: float,
+        on_window: OnWindow | None = None,
+        *,
+        resumable: bool = False,
     ) -> Steps[JobResult]:
         """Upload and wait for the answer. A caller that stops waiting deletes the job: no other client knows it."""
-        reply = yield from self.request(_classify(upload, options, key, progress, {}))
-        if reply.status != httpx.codes.ACCEPTED:
-            return JobResult.model_validate_json(reply.content)
-        job_id = JobStatus.model_validate_json(reply.content).id
+
+        def flow(upload: Upload, progress: OnProgress) -> Steps[JobResult]:
+            return self._classify(upload, options, key, progress, timeout_s, on_window)
+
+        return (yield from self._in_pieces(upload, progress, flow) if resumable else flow(upload, progress))
+
+    def _in_pieces(
+        self, upload: Upload, progress: OnProgress, flow: Callable[[Upload, OnProgress], Steps[T]]
+    ) -> Steps[T]:
+        """Carry out `flow` for an upload that has arrived in pieces, which are erased afterwards."""
+        if upload.is_reference:
+            return (yield from flow(upload, progress))
+
+        def later(done: Progress) -> None:
+            if done.stage != "upload":
+                progress(done)
+
+        path = yield from send_in_pieces(self, upload, progress, self._clock)
         try:
+            result = yield from flow(reference(path), later)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield from remove(path)
+            raise
+        yield from remove(path)
+        return result
+
+    def _classify(
+        self,
+        upload: Upload,
+        options: Options,
+        key: str | None,
+        progress: OnProgress,
+        timeout_s: float,
+        on_window: OnWindow | None,
+    ) -> Steps[JobResult]:
+        events = None if on_window is None else ClassifyEvents(on_window)
+        headers = {} if events is None else {"Accept": ACCEPT}
+        job_id = None
+        try:
+            reply = yield from self.request(_request(upload, options, key, progress, headers, events))
+            if reply.status != httpx.codes.ACCEPTED:
+                return parsed(JobResult, reply)
+            job_id = parsed(JobStatus, reply).id
             return (yield from self.wait(job_id, progress, timeout_s))
         except GeneratorExit:
             raise
         except BaseException as error:
-            if not isinstance(error, Exception) or isinstance(error, TimeoutError):
+            job_id = events.job_id if events is not None and job_id is None else job_id
+            if job_id is not None and (not isinstance(error, Exception) or isinstance(error, TimeoutError)):
                 with contextlib.suppress(httpx.TransportError):
                     yield Send("DELETE", f"/v1/jobs/{job_id}", shielded=True)
             raise
 
-    def submit(self, upload: Upload, options: Options, key: str | None, progress: OnProgress) -> Steps[JobStatus]:
+    def submit(
+        self, upload: Upload, options: Options, key: str | None, progress: OnProgress, *, resumable: bool = False
+    ) -> Steps[JobStatus]:
         """Upload and come back with the job."""
-        reply = yield from self.request(_classify(upload, options, key, progress, {"Prefer": "respond-async"}))
-        return JobStatus.model_validate_json(reply.content)
+
+        def flow(upload: Upload, progress: OnProgress) -> Steps[JobStatus]:
+            return self._submit(upload, options, key, progress)
+
+        return (yield from self._in_pieces(upload, progress, flow) if resumable else flow(upload, progress))
+
+    def _submit(self, upload: Upload, options: Options, key: str | None, progress: OnProgress) -> Steps[JobStatus]:
+        reply = yield from self.request(_request(upload, options, key, progress, {"Prefer": "respond-async"}))
+        return parsed(JobStatus, reply)
 
     def job(self, job_id: str) -> Steps[JobStatus]:
         """How a job stands."""
         reply = yield from self.request(Send("GET", f"/v1/jobs/{job_id}"))
-        return JobStatus.model_validate_json(reply.content)
+        return parsed(JobStatus, reply)
 
     def wait(self, job_id: str, progress: OnProgress, timeout_s: float) -> Steps[JobResult]:
         """Ask for a job, less and less often, until it has ended."""
@@ -166,32 +187,50 @@ class RequestFlow:
         """Delete a job."""
         yield from self.request(Send("DELETE", f"/v1/jobs/{job_id}"))
 
+    def export(self, job_id: str, form: ExportFormat, of: Exported, name: str | None) -> Steps[str]:
+        """The answer to a job as the text of a file."""
+        params = {"format": form, "of": of, **({} if name is None else {"name": name})}
+        reply = yield from self.request(Send("GET", f"/v1/jobs/{job_id}/result", params))
+        if not reply.headers.get("content-disposition", "").startswith("attachment"):
+            raise foreign(reply)
+        return reply.content.decode()
+
     def page(self, cursor: str | None, limit: int) -> Steps[JobPage]:
         """Some of the caller's jobs."""
         params = {"limit": str(limit), **({} if cursor is None else {"cursor": cursor})}
         reply = yield from self.request(Send("GET", "/v1/jobs", params))
-        return JobPage.model_validate_json(reply.content)
+        return parsed(JobPage, reply)
 
     def models(self) -> Steps[ModelList]:
         """Every served model."""
         reply = yield from self.request(Send("GET", "/v1/models"))
-        return ModelList.model_validate_json(reply.content)
+        return parsed(ModelList, reply)
 
 
-def _classify(
-    upload: Upload, options: Options, key: str | None, progress: OnProgress, headers: Mapping[str, str]
+def _request(
+    upload: Upload,
+    options: Options,
+    key: str | None,
+    progress: OnProgress,
+    headers: Mapping[str, str],
+    events: ClassifyEvents | None = None,
 ) -> Send:
     return Send(
         "POST",
         "/v1/classify",
-        _query(options),
-        {"Content-Type": "application/octet-stream", "Idempotency-Key": key or uuid4().hex, **headers},
+        query_of(options),
+        {"Content-Type": upload.content_type, "Idempotency-Key": key or uuid4().hex, **headers},
         upload,
         progress,
+        events=events,
     )
 
 
-def _query(options: Options) -> dict[str, str]:
+def query_of(options: Options) -> dict[str, str]:
+    """The query of a request: options that differ from their defaults.
+
+    Raises TypeError for a name that is no option, InvalidOption for a value that none has.
+    """
     if unknown := options.keys() - JobRequest.model_fields.keys():
         raise TypeError(f"no option of a classification: {', '.join(sorted(unknown))}")
     try:

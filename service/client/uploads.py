@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import io
+import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from anyio import to_thread
 
 CHUNK_BYTES = 1 << 18
+REFERENCE = "application/json"
 
-Video = str | os.PathLike[str] | bytes | BinaryIO
-"""A path, the bytes of a video, or a binary stream that is read from where it stands."""
+
+@dataclass(frozen=True)
+class VideoUrl:
+    """A video that the server fetches itself, as far as it needs it."""
+
+    url: str
+
+
+Video = str | os.PathLike[str] | bytes | BinaryIO | VideoUrl
+"""A path, the bytes of a video, a binary stream that is read from where it stands, or a URL."""
 
 Report = Callable[[int, int | None], None]
 
@@ -30,6 +43,10 @@ class Upload:
         self._started = False
         self.size: int | None
         """Bytes in all; None where the source does not tell."""
+        self.content_type = "application/octet-stream"
+        self._skipped = 0
+        if isinstance(video, VideoUrl):
+            video, self.content_type = json.dumps({"source": {"url": video.url}}).encode(), REFERENCE
         if isinstance(video, str | os.PathLike):
             self._path = Path(video)
             with self._path.open("rb") as file:
@@ -47,6 +64,29 @@ class Upload:
     def repeatable(self) -> bool:
         """Whether it can be sent (again)."""
         return self._origin is not None or not self._started
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it only names the video."""
+        return self.content_type == REFERENCE
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body."""
+        return None if self.size is None else self.size - self._skipped
+
+    def rest(self, offset: int) -> Upload:
+        """What comes from byte `offset` on; it reports how much of all was sent."""
+        rest = copy.copy(self)
+        rest._skipped = offset
+        return rest
+
+    def sha256(self) -> str:
+        """The SHA-256 of all bytes, in hexadecimal."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks(lambda sent, size: None):
+            digest.update(chunk)
+        return digest.hexdigest()
 
     def chunks(self, report: Report) -> Iterator[bytes]:
         """The body in pieces; `report` is called with the bytes sent so far and `size`."""
@@ -69,16 +109,23 @@ class Upload:
 
     def _begin(self, file: BinaryIO, report: Report) -> _Reading:
         self._started = True
-        if self._path is None and self._origin is not None:
-            file.seek(self._origin)
-        return _Reading(self.size, report)
+        if self._origin is not None and (self._path is None or self._skipped):
+            file.seek(self._origin + self._skipped)
+        return _Reading(self.size, report, self._skipped)
+
+
+def named(video: Mapping[str, object]) -> Upload:
+    """The body of a request that only names its video."""
+    upload = Upload(json.dumps(video).encode())
+    upload.content_type = REFERENCE
+    return upload
 
 
 class _Reading:
-    def __init__(self, size: int | None, report: Report) -> None:
+    def __init__(self, size: int | None, report: Report, sent: int) -> None:
         self._size = size
         self._report = report
-        self._sent = 0
+        self._sent = sent
 
     @property
     def wanted(self) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from service.contracts import Activation, ClipFormat, ClipSpec
+from service.contracts import Activation, ClipFormat, ClipSpec, EventRules
 from service.inference.registry import scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.factory import Network
@@ -38,6 +38,8 @@ class Candidate:
     """Score of each label from which on it holds; empty where none is known."""
     qualifiers: tuple[str, ...] = ()
     """Labels that are no answer by themselves."""
+    events: EventRules = field(default_factory=EventRules)
+    """How events are made of its scores."""
     weights_sha256: str | None = None
     """Of a served model."""
     network: Network | None = None
@@ -55,6 +57,7 @@ def of_run(folder: Path) -> tuple[Candidate, TrainConfig]:
         score_of(run.network, run.config.run.clip_format),
         run.thresholds,
         run.qualifiers,
+        run.events or EventRules(),
         network=run.network,
     )
     return candidate, run.config
@@ -87,6 +90,7 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
         score,
         spec.thresholds,
         spec.qualifiers,
+        spec.events,
         weights_sha256=spec.weights_sha256,
     )
 

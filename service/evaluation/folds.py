@@ -14,12 +14,14 @@ from torch import Tensor
 
 from service.evaluation.baseline import frame_average, mean_frames
 from service.training.config import LabeledData, TrainConfig
+from service.training.data_source import make_source
 from service.training.evaluate import Evaluation, evaluate
-from service.training.sources import Examples, Videos
-from service.training.start import make_network, make_source
+from service.training.sources import Examples
+from service.training.start import make_network
 from service.training.trained_run import describe_run
 from service.training.training_loop import train
 from service.training.training_state import load_averaged
+from service.training.videos_source import Videos
 from service.video.config import VideoLimits
 
 

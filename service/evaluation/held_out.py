@@ -8,7 +8,7 @@ from torch import Tensor
 from service.model.presets import CAMERA_MOTION_LABELS as LABELS
 from service.training.camera_motion.generator import CameraMotion, GeneratorConfig
 from service.training.config import GeneratedData
-from service.training.sources import held_out_bank
+from service.training.motion_source import held_out_bank
 
 
 class HeldOutMotion:

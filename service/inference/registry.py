@@ -18,7 +18,7 @@ from service.inference.spec import spec_from_config
 from service.model_config import CONFIG_FILE, ModelConfigError, read_config
 
 # Triton ignores folders whose names are not numbers or start with zero; longer numbers than this overflow its int64.
-_VERSION = re.compile(r"[1-9]\d{0,17}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import mmap
 import os
@@ -21,6 +22,12 @@ SHM = Path("/dev/shm")  # noqa: S108 - not for temporary files
 
 # Of a call that names a region which the server does not know: it has restarted since.
 UNKNOWN_REGION = "shared memory region"
+
+# A request lets go of its region only after it was answered, and one that was given up when it has been computed: until
+# then Triton refuses to unregister it.
+_IN_USE = "currently in use"
+_IN_USE_LIMIT_S = 10.0
+_IN_USE_RETRY_S = 0.02
 
 _HOST = f"vidtr-{socket.gethostname()}-"
 # Of this process among all that had its number, as every first process of a container has.
@@ -80,7 +87,7 @@ class SharedInputs:
     def __init__(self) -> None:
         self._slots: list[Slot] = []
         self._free: list[Slot] = []
-        # Names that the server may or may not have registered: it did not say in time.
+        # Names that the server may still have: it did not say in time, or was reading them.
         self._doubtful: list[str] = []
         self._refused = False
         self._swept = False
@@ -117,17 +124,22 @@ class SharedInputs:
         self._slots, self._free = [], []
 
     async def close(self, client: InferenceServerClient, timeout_s: float) -> None:
-        """Unregister all slots, where the server still answers."""
-        for name in [*(slot.name for slot in self._free), *self._doubtful]:
-            await self._unregister(client, name, timeout_s)
+        """Unregister all slots, where the server still answers; those that it reads when it has read them."""
+        names = [*(slot.name for slot in self._free), *self._doubtful]
+        end = asyncio.get_running_loop().time() + _IN_USE_LIMIT_S
+        while True:
+            gone = await asyncio.gather(*(self._unregister(client, name, timeout_s) for name in names))
+            names = [name for name, done in zip(names, gone, strict=True) if not done]
+            if not names or asyncio.get_running_loop().time() >= end:
+                break
+            await asyncio.sleep(_IN_USE_RETRY_S)
         self.forget_all()
 
     async def _new(self, client: InferenceServerClient, size: int, timeout_s: float) -> Slot | None:
         if not self._swept:
             await self._sweep(client, timeout_s)
             self._swept = True
-        while self._doubtful:
-            await self._unregister(client, self._doubtful.pop(), timeout_s)
+        await self._settle(client, timeout_s)
         try:
             slot = Slot(f"{_HOST}{os.getpid()}-{_LIFE}-{uuid4().hex}", size)
         except OSError as error:
@@ -156,14 +168,23 @@ class SharedInputs:
         for name in regions:
             pid, _, rest = name.removeprefix(_HOST).partition("-")
             if name.startswith(_HOST) and pid.isdigit() and not _lives(int(pid), rest.partition("-")[0]):
-                await self._unregister(client, name, timeout_s)
+                self._doubtful.append(name)
+
+    async def _settle(self, client: InferenceServerClient, timeout_s: float) -> None:
+        names, self._doubtful = self._doubtful, []
+        for name in names:
+            if not await self._unregister(client, name, timeout_s):
+                self._doubtful.append(name)
 
     @staticmethod
-    async def _unregister(client: InferenceServerClient, name: str, timeout_s: float) -> None:
+    async def _unregister(client: InferenceServerClient, name: str, timeout_s: float) -> bool:
+        """False where the server still reads the region."""
         try:
             await client.unregister_system_shared_memory(name, client_timeout=timeout_s)
         except InferenceServerException as error:
             logger.debug("Triton does not unregister %s: %s", name, error.message())
+            return _IN_USE not in error.message()
+        return True
 
     def _refuse(self, why: str) -> None:
         self._refused = True

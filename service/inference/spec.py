@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from service.contracts import SCHEMA_VERSION, ModelSpec
+from service.contracts import SCHEMA_VERSION, EventRules, ModelSpec
 from service.model_config import ModelConfigError, parameters_of
 
 INPUT = "clips"
@@ -23,11 +23,11 @@ OUTPUTS = ("logits", "temporal_attention", "layer_attention", "layer_retention")
 # Computed from the configuration. Every other field of a ModelSpec is copied from the parameter of its name; pydantic
 # parses and checks it.
 _DERIVED = {
-    *("name", "version", "weights_sha256", "labels", "thresholds", "qualifiers", "height", "width"),
-    *("layers", "max_batch_size", "route"),
+    *("name", "version", "weights_sha256", "labels", "thresholds", "qualifiers", "events", "height"),
+    *("width", "layers", "max_batch_size", "route"),
 }
 _PLAIN = [name for name in ModelSpec.model_fields if name not in _DERIVED]
-_IMAGE_SIZE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
+_IMAGE_SIZE = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -50,6 +50,7 @@ def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
         "labels": labels,
         "thresholds": _thresholds(config, parameters, labels),
         "qualifiers": _qualifiers(config, parameters, labels),
+        "events": _events(config, parameters, labels),
         "height": height,
         "width": width,
         "layers": parameters.get("layers", _layers(config)),
@@ -129,6 +130,30 @@ def _qualifiers(config: ModelConfig, parameters: dict[str, str], labels: list[st
     if "thresholds" not in parameters:
         raise ModelConfigError(config.name, "parameter 'qualifiers'", repr(text), "nothing without thresholds")
     return found
+
+
+def _events(config: ModelConfig, parameters: dict[str, str], labels: list[str]) -> EventRules:
+    text = parameters.get("events")
+    if text is None:
+        return EventRules()
+    found = _json(text)
+    if not isinstance(found, dict) or not found.keys() <= EventRules.model_fields.keys():
+        known = ", ".join(EventRules.model_fields)
+        raise ModelConfigError(config.name, "parameter 'events'", repr(text), f"a JSON object with some of {known}")
+    try:
+        rules = EventRules.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelConfigError(
+            config.name, f"parameter 'events', {place}", repr(first["input"]), first["msg"]
+        ) from None
+    named = {*rules.thresholds, *rules.shortest, *rules.transitions}
+    if foreign := sorted(named - set(labels)):
+        raise ModelConfigError(config.name, "parameter 'events'", f"naming {foreign}", "some of the labels")
+    if "thresholds" not in parameters:
+        raise ModelConfigError(config.name, "parameter 'events'", repr(text), "nothing without thresholds")
+    return rules
 
 
 def _is_share(value: object) -> bool:

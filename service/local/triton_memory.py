@@ -11,6 +11,8 @@ from service.inference.shared_memory import SHM
 REGION_BYTES = 32 * 2**20
 """of each model instance: room for a batch of 16 clips of full size with its answers"""
 _ROOM_FOR_REGIONS = 16
+_SCARCE_BYTES = 16 * 2**20
+"""below this a server that does not start may lack room for regions as small as Triton makes them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,18 @@ class SharedRegions:
         if self.folder.is_dir() and shutil.disk_usage(self.folder).free >= _ROOM_FOR_REGIONS * REGION_BYTES:
             options.append(f"shm-default-byte-size={REGION_BYTES}")
         return options
+
+    def shortage(self) -> str:
+        """A sentence on how little shared memory is left, for the error of a server that does not start; else empty.
+
+        Triton itself says no more than that its models do not load.
+        """
+        if not self.folder.is_dir() or (free := shutil.disk_usage(self.folder).free) >= _SCARCE_BYTES:
+            return ""
+        return (
+            f"{self.folder} has {free / 2**20:.1f} MiB free, which may be too little for the models: give it 64 MiB or "
+            "more (`--shm-size` of a container)"
+        )
 
     def remove(self) -> None:
         """Remove what a server that was killed has left: it would stay, and take memory, until the next boot."""

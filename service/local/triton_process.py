@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from types import TracebackType
 
 from service.inference.threads import SPIN
 from service.inference.triton_access import restrictions
+from service.local.loopback import answers
 from service.local.process import LocalServerError, ServerProcess, free_ports
 from service.local.triton_install import is_installed, library_path, server_binary
 from service.local.triton_memory import SharedRegions
@@ -101,6 +101,7 @@ class LocalTriton:
         if not is_installed(self.directory):
             raise LocalServerError(f"no Triton in {self.directory} for this Python: run `vidtr install-triton` first")
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        shortage = self.regions.shortage()
         for left in reversed(range(_STARTS)):
             self._server = ServerProcess(
                 self._command(), name="the local Triton server", log=self._log, environment=self._environment()
@@ -108,15 +109,22 @@ class LocalTriton:
             try:
                 self._server.start()
                 self._server.wait_until(self._ready, _START_TIMEOUT_S)
-            except LocalServerError:
+            except LocalServerError as error:
                 aborted = self.stop() == -signal.SIGABRT
                 if not (aborted and left):
+                    if shortage:
+                        raise LocalServerError(f"{error}\n{shortage}") from error
                     raise
             except BaseException:
                 self.stop()
                 raise
             else:
                 return
+
+    def check(self) -> None:
+        """Raises LocalServerError, with the end of the server's log, where it was started and has ended."""
+        if self._server is not None:
+            self._server.check()
 
     def stop(self) -> int | None:
         """Let requests finish, then end; the exit status, or None when it did not run."""
@@ -169,8 +177,8 @@ class LocalTriton:
 
     def _ready(self) -> bool:
         # The metrics port opens last, a moment after the server calls itself ready.
-        addresses = self.addresses
-        return _answers(addresses.http, "/v2/health/ready") and _answers(addresses.metrics, "/metrics")
+        _, http, metrics = self._ports
+        return answers(_HOST, http, "/v2/health/ready") and answers(_HOST, metrics, "/metrics")
 
     def __enter__(self) -> LocalTriton:
         self.start()
@@ -180,14 +188,3 @@ class LocalTriton:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _answers(address: str, path: str) -> bool:
-    connection = http.client.HTTPConnection(address, timeout=1.0)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

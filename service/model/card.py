@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from service.contracts import Activation, ClipFormat, Framing, Precision, Resize, Sampling
+from service.contracts import Activation, ClipFormat, EventRules, Framing, Precision, Resize, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,9 @@ class ModelCard:
     side has `resize_short_side` pixels, then cropped to the network's size; with `framing="whole"` they are squeezed to
     that size instead. With `clip_format="yuv420"` clips reach the model in 4:2:0, of half the bytes. A label holds
     from its entry of `thresholds` on; only independent scores have them. `qualifiers` are labels with thresholds that
-    add to others and are no answer by themselves. `trained` is False for random weights, so that an answer never
-    passes for a real one. `precision` is that of the served weights and products.
+    add to others and are no answer by themselves. `events` says how events are made of scores with thresholds.
+    `trained` is False for random weights, so that an answer never passes for a real one. `precision` is that of the
+    served weights and products.
 
     Raises ValueError naming the field that does not fit.
     """
@@ -35,6 +36,7 @@ class ModelCard:
     activation: Activation = "softmax"
     thresholds: tuple[float, ...] = ()
     qualifiers: tuple[str, ...] = ()
+    events: EventRules | None = None
     precision: Precision = "fp32"
     max_batch_size: int = 8
 
@@ -54,6 +56,8 @@ class ModelCard:
             )
         if self.qualifiers and not (self.thresholds and set(self.qualifiers) < set(self.labels)):
             raise ValueError(f"qualifiers must be some of the labels, which have thresholds, not {self.qualifiers}")
+        if self.events is not None and not self.thresholds:
+            raise ValueError("events need thresholds, which the labels do not have")
         for field, choices in (
             ("sampling", get_args(Sampling)),
             ("resize", get_args(Resize)),

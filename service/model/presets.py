@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from service.contracts import ClipFormat, Precision
+from service.contracts import ClipFormat, EventRules, Precision
 from service.model.card import ModelCard
 from service.model.config import Positions, SequenceConfig, VidTrConfig
 from service.model.factory import Network, build_network
 from service.model.labels import packaged_labels
-from service.model.model_export import export_model
 from service.model.triton_options import TritonOptions
 
 CAMERA_MOTION_LABELS = (
@@ -38,6 +37,10 @@ CAMERA_MOVE_LABELS = (*CAMERA_MOTION_LABELS, "handheld", "dissolve")
 
 CAMERA_MOVE_QUALIFIERS = ("handheld",)
 """How the camera is held is said beside what it does."""
+CAMERA_MOVE_EVENTS = EventRules(
+    release=0.8, smoothing_s=0.3, shortest_s=0.5, transitions={"cut": "cut", "dissolve": "dissolve"}
+)
+"""Two labels name what the pictures show too; the numbers are the best on generated long videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +180,9 @@ def export_preset(
 
     Raises ValueError as `build_preset` and `export_model` do.
     """
+    # It writes what Triton reads, with Triton's own client, which a training does not need.
+    from service.model.model_export import export_model
+
     card = replace(find_preset(name).card, precision=precision, clip_format=clip_format)
     if max_batch_size is not None:
         card = replace(card, max_batch_size=max_batch_size)

@@ -83,6 +83,7 @@ def _parameters(
         "activation": card.activation,
         **_thresholds(card),
         **({"qualifiers": json.dumps(card.qualifiers, ensure_ascii=False)} if card.qualifiers else {}),
+        **({"events": card.events.model_dump_json(exclude_defaults=True)} if card.events is not None else {}),
         "frames": str(config.frames),
         "frame_step": str(card.frame_step),
         "reference_fps": f"{card.reference_fps:.12g}",

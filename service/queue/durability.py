@@ -67,14 +67,21 @@ class Durability:
 
         Raises QueueUnavailable where it is not within the time for it, or was lost with a crash of the server.
         """
+        await self._wait(self._keys.job(job_id))
+
+    async def wait_batch_persisted(self, batch_id: str) -> None:
+        """The same for a batch."""
+        await self._wait(self._keys.batch(batch_id))
+
+    async def _wait(self, key: str) -> None:
         if self._wait_s == 0:
             return
         wait_ms = int(self._wait_s * 1000)
         with translate_redis_errors():
-            safe = await self._after_touch(job_id, "WAITAOF", 1, self._replicas, wait_ms)
+            safe = await self._after_touch(key, "WAITAOF", 1, self._replicas, wait_ms)
             if isinstance(safe, ResponseError):
                 if self._replicas:
-                    safe = [1, await self._after_touch(job_id, "WAIT", self._replicas, wait_ms)]
+                    safe = [1, await self._after_touch(key, "WAIT", self._replicas, wait_ms)]
                 elif self.required:
                     raise _unsafe(_reason(safe))
                 else:
@@ -94,10 +101,10 @@ class Durability:
             detail = f"Redis did not write the job to disk within {self._wait_s:g} s. Try again later."
             raise QueueUnavailable(detail, limit=self._wait_s, retry_after_s=RETRY_AFTER_S)
 
-    async def _after_touch(self, job_id: str, *wait: Any) -> Any:
+    async def _after_touch(self, key: str, *wait: Any) -> Any:
         """The reply to a wait, or the error with which the server refuses to wait. Raises where the job is gone."""
         pipe: Any = self._redis.pipeline(transaction=False)
-        await self._touch(keys={"job": self._keys.job(job_id)}, args={}, client=pipe)
+        await self._touch(keys={"job": key}, args={}, client=pipe)
         pipe.execute_command(*wait)
         if self._replicas:
             # A server that was demoted meanwhile has the job only until it follows the new primary.

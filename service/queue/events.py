@@ -12,7 +12,18 @@ from service.contracts import JobState
 from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import RedisKeys
 
-EVENT_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+# Both numbers of an id of a Redis stream have 64 bits, and not every number of 20 digits has.
+EVENT_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+
+
+def place(event_id: str) -> tuple[int, ...]:
+    """Where an event stands in its history, to be compared."""
+    return tuple(map(int, event_id.split("-")))
+
+
+def is_event_id(text: str) -> bool:
+    """Whether Redis can have given an event this id."""
+    return EVENT_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from service.queue.redis_keys import (
     CACHE_KEY_ELSEWHERE_FIELD,
     CACHE_KEY_FIELD,
     MORE_COMING_FIELD,
+    QUEUED_FIELD,
     REPLY_TO_FIELD,
     KeyPrefixes,
     RedisKeys,
@@ -74,6 +75,25 @@ def entry_fields(record: JobRecord, clip: int, *, more_coming: bool = False) -> 
     }
 
 
+@dataclass(frozen=True)
+class Stage:
+    """How far the clips of a job in stages are queued."""
+
+    queued: int
+    """how many of them, from the first on"""
+    left: Reservation
+    """what stays reserved for the others"""
+
+
+def clips_gone(times: JobTtlConfig) -> QueueUnavailable:
+    """The error where clips expired before they were queued."""
+    detail = (
+        f"The upload was delayed for longer than its clips are kept before acceptance,"
+        f" {times.reservation_ttl_s:g} s. Try again later."
+    )
+    return QueueUnavailable(detail, limit=times.reservation_ttl_s, retry_after_s=RETRY_AFTER_S)
+
+
 class JobIntake(JobReader):
     """Accepts jobs. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
@@ -83,14 +103,16 @@ class JobIntake(JobReader):
         self._prefixes = KeyPrefixes(keys)
         self._accept = Script(redis, "accept")
 
-    async def put_payloads(self, job_id: str, clips: Clips, clip_bytes: int, life_s: float | None = None) -> None:
-        """Store the raw bytes of a job's clips, `clip_bytes` each, before the job is accepted.
+    async def put_payloads(
+        self, job_id: str, clips: Clips, clip_bytes: int, life_s: float | None = None, first: int = 0
+    ) -> None:
+        """Store the raw bytes of a job's clips, `clip_bytes` each, from number `first` on, before they are queued.
 
         They live `life_s`, or as long as those of an accepted job. A cancellation takes effect after the present write.
         """
         life_ms = int(1000 * (self._times.payload_ttl_s if life_s is None else life_s))
         step = max(1, PIPELINE_BYTES // clip_bytes)
-        numbered = enumerate(_pieces(clips, clip_bytes))
+        numbered = enumerate(_pieces(clips, clip_bytes), start=first)
         with translate_redis_errors():
             while some := list(islice(numbered, step)):
                 pipe = self._redis.pipeline(transaction=False)
@@ -109,13 +131,15 @@ class JobIntake(JobReader):
         cache_key: str | None = None,
         reply_to: str = "",
         more_coming: bool = False,
+        stage: Stage | None = None,
     ) -> None:
         """Commit the job's record and all its stream entries in one step: from here on the job is not lost.
 
         `clips` are the raw bytes of all its clips; without them `put_payloads` has stored them before. The reserved
         capacity passes to the entries, and the claimed Idempotency-Key leads to the job from now on. `cache_key` is
         the entry of the result cache that is deleted when the job is erased. `reply_to` names the `ResultBus` whose
-        channel gets the outcome itself. `more_coming` says that clips of other jobs come soon.
+        channel gets the outcome itself. `more_coming` says that clips of other jobs come soon. With a `stage`, `clips`
+        are only the first ones, and `add_clips` has to bring the others.
 
         Raises IdempotencyInProgress when the claim has meanwhile gone to another request, and QueueUnavailable when
         the reservation lapsed and took clips with it; then no job was made.
@@ -142,11 +166,14 @@ class JobIntake(JobReader):
             job[CACHE_KEY_FIELD if here else CACHE_KEY_ELSEWHERE_FIELD] = cache_key
         if reply_to:
             job[REPLY_TO_FIELD] = reply_to
-        entries = [entry_fields(record, clip, more_coming=more_coming) for clip in range(total)]
+        if stage is not None:
+            job[QUEUED_FIELD] = stage.queued
+        queued = total if stage is None else stage.queued
+        entries = [entry_fields(record, clip, more_coming=more_coming) for clip in range(queued)]
         payloads: dict[str, bytes | memoryview] = {}
         if clips is not None and len(clips) > TOGETHER_BYTES:
             await self.put_payloads(record.id, clips, clip_bytes, UNACCEPTED_SHARE * self._times.reservation_ttl_s)
-            payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(total)}
+            payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(queued)}
         elif clips is not None:
             payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, clip_bytes))}
         caller = reservation.digest if reservation else ""
@@ -175,6 +202,7 @@ class JobIntake(JobReader):
                     "id": record.id,
                     "deadline": record.deadline_at,
                     "reservation": reservation.member if reservation else "",
+                    "left": stage.left.member if stage else "",
                     "job_fields": 2 * len(job),
                     "entry_fields": 2 * len(entries[0]),
                     "payload_life": self._times.payload_ttl_s,
@@ -187,11 +215,7 @@ class JobIntake(JobReader):
                 },
             )
         if committed < 0:
-            detail = (
-                f"The upload was delayed for longer than its clips are kept before acceptance,"
-                f" {self._times.reservation_ttl_s:g} s. Try again later."
-            )
-            raise QueueUnavailable(detail, limit=self._times.reservation_ttl_s, retry_after_s=RETRY_AFTER_S)
+            raise clips_gone(self._times)
         if not committed:
             detail = "Another request with this Idempotency-Key took over while this one was delayed. Try again later."
             raise IdempotencyInProgress(detail, retry_after_s=2.0)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
-from service.contracts import JobState, JobStatus
+from service.contracts import ClipScores, JobRecord, JobState, JobStatus
 from service.errors import DeadlineExceeded, JobDeleted, ResultExpired, UnknownJob
 from service.queue.clip_entries import ClipEntry
-from service.queue.codec import Outcome
+from service.queue.codec import Outcome, decode_scores
 from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import RedisKeys
 from service.queue.scored_job import ScoredJob, scored_job
@@ -48,6 +48,20 @@ class JobReader:
         if data is None or len(scores) < int(total):
             return None
         return scored_job(job_id, data, scores, list(entries))
+
+    async def record(self, job_id: str) -> JobRecord | None:
+        """The record of a job that is not finished; None for any other."""
+        with translate_redis_errors():
+            data: Any = await self._redis.hget(self._keys.job(job_id), "record")
+        return None if data is None else JobRecord.model_validate_json(data)
+
+    async def scores_of(self, job_id: str, clips: Sequence[int]) -> dict[int, ClipScores]:
+        """The scores of those of the clips that have them; none once the job has ended."""
+        if not clips:
+            return {}
+        with translate_redis_errors():
+            found: Any = await self._redis.hmget(self._keys.scores(job_id), [str(clip) for clip in clips])
+        return {clip: decode_scores(data) for clip, data in zip(clips, found, strict=True) if data is not None}
 
     async def outcome(self, job_id: str) -> Outcome | None:
         """The job's outcome, or None while it has none."""

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from service.contracts import ClipScores
+from service.contracts import ClipScores, JobRecord
 from service.queue.clip_entries import ClipEntry
 from service.queue.codec import Outcome, encode_scores
 from service.queue.connection import run_all, translate_redis_errors
-from service.queue.job_intake import JobIntake, JobTtlConfig
+from service.queue.job_intake import JobTtlConfig
+from service.queue.job_list import listed_as
 from service.queue.job_reader import overdue, unknown
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.scored_job import ScoredJob, by_job, scored_job
 from service.queue.scripts import Call, Script
+from service.queue.staged_intake import StagedIntake
 
 SWEPT_AT_ONCE = 100
 # Larger outcomes are fetched by the waiters: published messages occupy Redis' memory until a slow listener reads them.
@@ -33,7 +35,7 @@ class End(NamedTuple):
     """whether the scores of these entries were kept by `record_scores` before"""
 
 
-class JobStore(JobIntake):
+class JobStore(StagedIntake):
     """Jobs in Redis. Every method raises QueueUnavailable when Redis cannot be reached or is out of memory."""
 
     def __init__(self, redis: Redis, keys: RedisKeys, times: JobTtlConfig) -> None:
@@ -67,6 +69,27 @@ class JobStore(JobIntake):
         if not found:
             raise unknown(job_id)
         return bool(found == 2)
+
+    async def keep(self, job_id: str, life_s: int) -> None:
+        """Let the job and its outcome live for `life_s` from now on, where they would live shorter."""
+        names = self._keys.job(job_id), self._keys.outcome(job_id)
+        with translate_redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipe.ttl(name)
+            lives = await pipe.execute()
+            for name, left in zip(names, lives, strict=True):
+                if 0 <= left < life_s:
+                    await self._redis.expire(name, life_s)
+
+    async def forget(self, record: JobRecord) -> None:
+        """Leave no trace of a job that has ended or was erased: `GET` of it finds nothing, and no list has it."""
+        keys = self._keys
+        with translate_redis_errors():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.unlink(keys.job(record.id), keys.events(record.id))
+                pipe.zrem(keys.jobs(record.owner), listed_as(record.created_at, record.id))
+                await pipe.execute()
 
     async def record_scores(
         self, scores: Mapping[tuple[str, int], ClipScores], entries: Iterable[ClipEntry] = ()

@@ -18,6 +18,8 @@ CACHE_KEY_ELSEWHERE_FIELD = "same_elsewhere"
 """of a job's hash: the same, where the entry is in another partition, which no script reaches from here"""
 FAILURE_FIELD = "fault"
 """of a job's hash: what went wrong when its clips were last given back"""
+QUEUED_FIELD = "queued"
+"""of a job's hash in stages: how many of its clips are queued, until all are"""
 HOLDS_FIELD = "holds"
 """of a job's hash: the caller whose share it counts towards, and with how many clips of which size and model"""
 MORE_COMING_FIELD = "followed"
@@ -71,6 +73,19 @@ class RedisKeys:
     def events(self, job_id: str) -> str:
         """Stream: the events of a job, for its followers."""
         return f"{self.prefix}:events:{job_id}"
+
+    def live(self, stream_id: str) -> str:
+        """Hash: a live stream, who holds it, and how far it is."""
+        return f"{self.prefix}:live:{stream_id}"
+
+    def live_events(self, stream_id: str) -> str:
+        """Stream: what was told of a live stream."""
+        return f"{self.prefix}:live-events:{stream_id}"
+
+    @property
+    def pulled(self) -> str:
+        """Sorted set of the live streams that the service fetches itself, scored by when they were begun."""
+        return f"{self.prefix}:live-pulled"
 
     def jobs(self, owner: str) -> str:
         """Sorted set of an owner's jobs, all with score 0, by the text that `service.queue.job_list` gives them."""
@@ -186,6 +201,48 @@ class RedisKeys:
         """Stream of dead letters: one entry per job that was given up, newest last."""
         return f"{self.prefix}:dead"
 
+    def batch(self, batch_id: str) -> str:
+        """Hash: record, counts and times of a batch."""
+        return f"{self.prefix}:batch:{batch_id}"
+
+    def batch_lines(self, batch_id: str) -> str:
+        """Hash: number to line of the batch's manifest."""
+        return f"{self.prefix}:batch-lines:{batch_id}"
+
+    def batch_outcomes(self, batch_id: str) -> str:
+        """Hash: number to outcome of each line that has ended, written once."""
+        return f"{self.prefix}:batch-outcomes:{batch_id}"
+
+    def batch_running(self, batch_id: str) -> str:
+        """Hash: number to job of each line that is being worked on; an empty job until it is accepted."""
+        return f"{self.prefix}:batch-running:{batch_id}"
+
+    def batch_ended(self, batch_id: str) -> str:
+        """Sorted set of the numbers of the lines that have ended, in the order in which they did."""
+        return f"{self.prefix}:batch-ended:{batch_id}"
+
+    @property
+    def batch_webhooks(self) -> str:
+        """Sorted set of the batches whose webhook is to be delivered, scored by when to try next."""
+        return f"{self.prefix}:batch-webhooks"
+
+    def batch_webhook(self, batch_id: str) -> str:
+        """Hash: the webhook of a batch that has ended, until it is delivered or given up."""
+        return f"{self.prefix}:batch-webhook:{batch_id}"
+
+    @property
+    def batches(self) -> str:
+        """Sorted set of the open batches, scored by when they expire."""
+        return f"{self.prefix}:batches"
+
+    def open_batches(self, owner: str) -> str:
+        """The same of one owner."""
+        return f"{self.batches}:open:{owner}"
+
+    def batches_of(self, owner: str) -> str:
+        """Sorted set of an owner's batches, with those that have ended."""
+        return f"{self.batches}:of:{owner}"
+
     @property
     def partitions(self) -> str:
         """Text: the number of partitions of an installation that has several, written by its first process."""
@@ -228,6 +285,7 @@ class KeyPrefixes:
         self.scores = keys.scores("")
         self.letter = keys.dead_job("")
         self.webhook = keys.webhook("")
+        self.batch_webhook = keys.batch_webhook("")
         self.held = keys.held("")
         self.worker = keys.worker("")
         self.model = keys.model("", "").removesuffix(":")

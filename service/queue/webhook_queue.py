@@ -1,15 +1,14 @@
-"""Webhooks that are still to be delivered. They are in Redis, so that they outlive the process that delivers them."""
+"""Webhooks of jobs and batches, still to be delivered. They are in Redis, so that they outlive their process."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import Any
+from typing import Any, Literal
 
 from redis.asyncio import Redis
 
-from service.contracts import JobState
 from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
@@ -21,19 +20,25 @@ LATE_S = 2.0
 _random = SystemRandom()
 
 
+Kind = Literal["job", "batch"]
+
+
 @dataclass(frozen=True)
 class WebhookDelivery:
-    """The webhook of a job that has ended. `at` is the time of its end, in Unix seconds."""
+    """The webhook of a job or a batch that has ended. `at` is the time of its end, in Unix seconds."""
 
     job_id: str
+    """or that of the batch"""
     url: str
     owner: str
-    state: JobState
+    state: str
+    """how it ended, such as `succeeded`"""
     at: float
     attempts: int
     """tries so far, with the one for which it was claimed"""
     age_s: float = 0.0
     """seconds since the job ended, when it was claimed"""
+    kind: Kind = "job"
 
     @property
     def message_id(self) -> str:
@@ -47,11 +52,15 @@ class WebhookQueue:
     One process claims what is due, as long as it keeps up; others look now and then for what is late.
     """
 
-    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, kind: Kind = "job") -> None:
         self._redis = redis
-        self._keys = keys
-        self._prefixes = KeyPrefixes(keys)
-        self._turn = Turn(redis, keys, "webhooks", LOOK_S)
+        self._kind = kind
+        prefixes = KeyPrefixes(keys)
+        of_jobs = kind == "job"
+        # Processes of earlier releases know nothing of batches, and look among the jobs.
+        self._webhooks = keys.webhooks if of_jobs else keys.batch_webhooks
+        self._webhook_prefix = prefixes.webhook if of_jobs else prefixes.batch_webhook
+        self._turn = Turn(redis, keys, "webhooks" if of_jobs else "batch-webhooks", LOOK_S)
         self._help_at = 0.0
         self._claim = Script(redis, "claim_webhooks")
         self._done = Script(redis, "webhook_done")
@@ -67,12 +76,12 @@ class WebhookQueue:
             return []
         with translate_redis_errors():
             reply: Any = await self._claim(
-                keys={"webhooks": self._keys.webhooks},
+                keys={"webhooks": self._webhooks},
                 args={
                     "lease": lease_s,
                     "late": 0 if mine else LATE_S,
                     "count": count,
-                    "webhook_prefix": self._prefixes.webhook,
+                    "webhook_prefix": self._webhook_prefix,
                 },
             )
         now, found = float(reply[0]), reply[1]
@@ -83,10 +92,11 @@ class WebhookQueue:
                 job_id.decode(),
                 url.decode(),
                 owner.decode(),
-                JobState(state.decode()),
+                state.decode(),
                 float(at),
                 int(attempts),
                 max(0.0, now - float(at)),
+                self._kind,
             )
             for job_id, (url, owner, state, at, attempts) in found
         ]
@@ -112,4 +122,4 @@ class WebhookQueue:
             )
 
     def _of(self, delivery: WebhookDelivery) -> dict[str, str]:
-        return {"webhooks": self._keys.webhooks, "webhook": self._keys.webhook(delivery.job_id)}
+        return {"webhooks": self._webhooks, "webhook": f"{self._webhook_prefix}{delivery.job_id}"}

@@ -9,6 +9,7 @@ from typing import Literal
 import structlog
 
 from service.telemetry import traces
+from service.telemetry.repeated_warnings import RepeatedWarnings
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -32,7 +33,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], fmt: Literal[
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     structlog.configure(
-        processors=[*shared, last],
+        processors=[RepeatedWarnings(), *shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,

@@ -65,6 +65,7 @@ SHARE_REFUSALS = Counter(
     ["of"],
 )
 UPLOAD_BYTES = Counter("vidtr_upload_bytes", "Bytes of uploads received.")
+BATCH_LINES = Counter("vidtr_batch_lines", "Lines of batches that have ended, by how.", ["status"])
 WEBHOOKS = Counter(
     "vidtr_webhooks",
     "Tries to deliver a webhook: `failed` is tried again, `delivered` and `given_up` are final.",
@@ -86,6 +87,17 @@ SANDBOX_LAYER = Gauge(
     "1 for each layer that shuts the decode processes in on this machine, 0 for those that it does not offer.",
     ["layer"],
     multiprocess_mode="min",
+)
+
+STREAMS = Gauge("vidtr_streams", "Live streams that this process decodes.", multiprocess_mode="livesum")
+STREAM_ENDS = Counter("vidtr_stream_ends", "Live streams that ended in this process, by reason.", ["reason"])
+STREAM_WINDOWS = Counter(
+    "vidtr_stream_windows", "Windows of live streams: decoded, told of with an answer, or dropped.", ["outcome"]
+)
+STREAM_DELAY = Histogram(
+    "vidtr_stream_delay_seconds",
+    "Time from the arrival of the last byte of a live window to its answer.",
+    buckets=BUCKETS_S,
 )
 
 # --- the queue, sampled by the api -----------------------------------------------------------------------------------
@@ -198,10 +210,16 @@ for _reason in (
     "answer_stalled",
 ):
     CONNECTIONS_CLOSED.labels(_reason)
-for _of in ("uploads", "clips", "bytes", "spool", "followers", "webhooks", "webhook_hosts"):
+for _reason in ("end", "idle", "limit", "deleted", "moved", "failed"):
+    STREAM_ENDS.labels(_reason)
+for _outcome in ("decoded", "told", "dropped"):
+    STREAM_WINDOWS.labels(_outcome)
+for _of in ("uploads", "streams", "clips", "bytes", "spool", "followers", "batches", "webhooks", "webhook_hosts"):
     SHARE_REFUSALS.labels(_of)
 for _outcome in ("delivered", "failed", "given_up"):
     WEBHOOKS.labels(_outcome)
+for _status in ("succeeded", "failed", "cancelled"):
+    BATCH_LINES.labels(_status)
 BUILD_INFO.labels(service.__version__, platform.python_version()).set(1)
 
 

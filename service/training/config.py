@@ -41,11 +41,26 @@ class MovesData(_Section):
     held_out_pictures: Path = Field(description="folder with pictures to evaluate on; shares none with `pictures`")
     scenes: Path | None = Field(None, description="file of still scenes of real videos to train on")
     held_out_scenes: Path | None = Field(None, description="file of still scenes to evaluate on")
+    real_windows: Path | None = Field(None, description="file of real windows with measured cameras to train on")
+    held_out_real_windows: Path | None = Field(None, description="file of real windows to evaluate on")
+    real_share: float = Field(0.4, ge=0, le=1, description="share of clips that show a real window, if any")
     framing: Framing = Field("whole", description="what of a frame the network sees")
     tiles_each: int = Field(20, ge=1, description="tiles cut from each picture")
     procedural: int = Field(200, ge=0, description="textures that are made up instead")
     reuse: int = Field(4, ge=1, description="steps that see a generated clip, each time in another symmetry")
     evaluation_clips: int = Field(480, ge=16, description="held-out clips of one evaluation")
+
+
+class MomentsData(_Section):
+    """A still camera with one moment of at most two frames, generated while training: one of `MOMENT_LABELS`."""
+
+    kind: Literal["camera_moments"]
+    pictures: Path = Field(description="folder with pictures to train on")
+    held_out_pictures: Path = Field(description="folder with pictures to evaluate on; shares none with `pictures`")
+    tiles_each: int = Field(20, ge=1, description="tiles cut from each picture")
+    procedural: int = Field(200, ge=0, description="textures that are made up instead")
+    reuse: int = Field(4, ge=1, description="steps that see a generated clip, each time in another symmetry")
+    evaluation_clips: int = Field(450, ge=9, description="held-out clips of one evaluation")
 
 
 class LabeledData(_Section):
@@ -97,6 +112,7 @@ class RunConfig(_Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
     threads: int = Field(1, ge=1, description="CPU threads of each process")
+    renderers: int = Field(0, ge=0, description="processes that render `camera_moves` ahead; 0 for the training one")
     checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     evaluate_every: int = Field(200, ge=1, description="steps between evaluations and checkpoints")
     log_every: int = Field(20, ge=1)
@@ -112,7 +128,7 @@ class TrainConfig(_Section):
     """The whole file."""
 
     network: dict[str, Any] = Field(description="fields of VidTrConfig, or of SequenceConfig with family = 'sequence'")
-    data: GeneratedData | MovesData | LabeledData = Field(discriminator="kind")
+    data: GeneratedData | MovesData | MomentsData | LabeledData = Field(discriminator="kind")
     recipe: Recipe
     run: RunConfig = RunConfig()
 
@@ -161,6 +177,8 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         "held_out_pictures",
         "scenes",
         "held_out_scenes",
+        "real_windows",
+        "held_out_real_windows",
         "videos",
         "annotations",
         "held_out_annotations",

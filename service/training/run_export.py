@@ -48,6 +48,7 @@ def export_run(
         activation=finished.config.activation,
         thresholds=finished.thresholds,
         qualifiers=finished.qualifiers if finished.thresholds else (),
+        events=finished.events,
         precision=precision,
     )
     return export_model(

@@ -1,4 +1,4 @@
-"""From a configuration to what a run needs: the source of clips, the network with its first weights, the card."""
+"""From a configuration to what a run starts with: how its clips are decoded, and the network with its first weights."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import torch
 
 from service.contracts import ClipSpec
 from service.model.factory import Network, build_network
-from service.model.vidtr import VidTr
 from service.model.weights.checkpoint import read_checkpoint
 from service.model.weights.inflate import inflate
 from service.model.weights.resizing import start_from
 from service.training.camera_motion.initialize import initialize_for_motion
-from service.training.config import LabeledData, MovesData, TrainConfig
-from service.training.moves_source import GeneratedMoves
-from service.training.sources import Generated, Videos
-from service.video.config import VideoLimits
+from service.training.config import MovesData, TrainConfig
 
 
 def clip_spec(config: TrainConfig) -> ClipSpec:
@@ -39,24 +35,6 @@ def clip_spec(config: TrainConfig) -> ClipSpec:
     )
 
 
-def make_source(config: TrainConfig, limits: VideoLimits, cache: Path) -> Generated | GeneratedMoves | Videos:
-    """The data of a run; decoded clips are kept in `cache`.
-
-    Raises ValueError where the data do not fit the configuration.
-    """
-    network = config.network_config(2)
-    if odd := clip_spec(config).odd_sizes:
-        raise ValueError(f"clip_format yuv420 needs even sizes, not {odd}")
-    if not isinstance(config.data, LabeledData):
-        if network.height != network.width:
-            raise ValueError(f"generated clips are square, not {network.height}x{network.width}")
-        shape = (network.frames, network.height, network.height // network.patch, config.run.seed)
-        if isinstance(config.data, MovesData):
-            return GeneratedMoves(config.data, *shape, config.run.clip_format)
-        return Generated(config.data, *shape, config.run.clip_format)
-    return Videos(config.data, clip_spec(config), limits, cache, config.run.seed)
-
-
 def make_network(config: TrainConfig, classes: int) -> Network:
     """The network of a run with its first weights, which depend on the seed alone.
 
@@ -68,10 +46,10 @@ def make_network(config: TrainConfig, classes: int) -> Network:
     start = config.network.get("start", "xavier")
     if isinstance(start, dict):
         _take_weights(network, start)
-    elif start == "motion" and isinstance(network, VidTr):
+    elif start == "motion":
         initialize_for_motion(network, config.run.seed)
     elif start != "xavier":
-        raise ValueError(f"start must be 'xavier', or 'motion' for the grid family, not {start!r}")
+        raise ValueError(f"start must be 'xavier' or 'motion', not {start!r}")
     return network
 
 

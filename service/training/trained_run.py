@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.contracts import EventRules
 from service.model.factory import Network
-from service.model.presets import CAMERA_MOVE_QUALIFIERS
+from service.model.presets import CAMERA_MOVE_EVENTS, CAMERA_MOVE_QUALIFIERS
 from service.model.weights.native import load_weights
 from service.training.config import CONFIG_FILE, TrainConfig
 from service.training.start import make_network
 from service.training.thresholds import read_thresholds
 
-_LABELS, _BEST = "labels.json", "best.safetensors"
+_LABELS, _BEST, _EVENTS = "labels.json", "best.safetensors", "events.json"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class TrainedRun:
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
     """Score of each label from which on it holds; empty where they were not measured."""
+    events: EventRules | None
+    """How events are made of its scores; None for the defaults."""
     network: Network
     """With the weights of the best evaluation, in eval mode."""
 
@@ -54,4 +57,17 @@ def read_run(folder: Path) -> TrainedRun:
         config = config.model_copy(update={"network": {**config.network, "start": "xavier"}})
     network = make_network(config, len(labels)).eval()
     load_weights(network, folder / _BEST)
-    return TrainedRun(config, labels, read_thresholds(folder, labels), network)
+    thresholds = read_thresholds(folder, labels)
+    events = _read_events(folder, config) if thresholds else None
+    return TrainedRun(config, labels, thresholds, events, network)
+
+
+def write_events(folder: Path, rules: EventRules) -> None:
+    """Keep what events of a run are made by in its folder."""
+    (folder / _EVENTS).write_text(rules.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
+
+
+def _read_events(folder: Path, config: TrainConfig) -> EventRules | None:
+    if (folder / _EVENTS).is_file():
+        return EventRules.model_validate_json((folder / _EVENTS).read_text(encoding="utf-8"))
+    return CAMERA_MOVE_EVENTS if config.data.kind == "camera_moves" else None

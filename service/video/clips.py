@@ -7,8 +7,8 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import IO
 
 import numpy as np
@@ -16,20 +16,16 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from service.contracts import AnswerWarning, ClipSpec, DecodedVideo, JobRequest, SampledWindow, VideoInfo
-from service.errors import DiskFull, Undecodable, VideoTooShort
+from service.errors import DiskFull
+from service.video.answer_warnings import check_enough, warnings_of
 from service.video.config import VideoLimits
 from service.video.decode import pick_frames
-from service.video.decoder import DecodeStats
-from service.video.probe import Probe, Video, open_video
+from service.video.probe import Video, open_video
+from service.video.progress import Tell, Told
 from service.video.resize import Resizer
+from service.video.shot_boundaries import FoundBoundaries, Glimpses, find_boundaries, reopened, search_boundaries
 from service.video.source import Openable
 from service.video.windows import Window, coverage, plan_windows, wanted_until_s
-
-# A header that rounds, or a last frame without a length, is no truncation.
-_TRUNCATED_SHARE = 0.95
-_TRUNCATED_S = 0.5
-# Transfer functions of ISO/IEC 23091-2 that stand for more light than a display of standard range can show.
-_HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
 
 
 class ClipFile:
@@ -71,104 +67,108 @@ class ClipFile:
             raise DiskFull(f"There is no room for {self._bytes} bytes of decoded clips.", actual=self._bytes) from error
 
 
-def _warnings(probe: Probe, windows: list[Window], stats: DecodeStats, transfer: int) -> list[AnswerWarning]:
-    warnings = []
-    timeline = probe.timeline
-    declared = probe.declared_s or 0.0
-    if timeline.duration_s < declared * _TRUNCATED_SHARE and declared - timeline.duration_s > _TRUNCATED_S:
-        warnings.append(
-            AnswerWarning(
-                code="truncated_video",
-                detail=f"The header promises {declared:.2f} s of video; the file holds {timeline.duration_s:.2f} s.",
-            )
-        )
-    if timeline.demux_error or stats.errors:
-        reason = timeline.demux_error or stats.last_error
-        warnings.append(
-            AnswerWarning(
-                code="damaged_video",
-                detail=f"The file is damaged ({reason}): of {timeline.packet_count} packets of video {stats.errors} "
-                "did not decode whole; the nearest good frames stand in.",
-            )
-        )
-    if curve := _HIGH_DYNAMIC_RANGE.get(transfer):
-        warnings.append(
-            AnswerWarning(
-                code="high_dynamic_range",
-                detail=f"The video has high dynamic range ({curve}). Its code values are used as they are, without "
-                "tone mapping, so the model sees flatter and darker pictures than a viewer.",
-            )
-        )
-    if repeated := sum(window.repeated for window in windows):
-        slots = sum(len(window.wanted_s) for window in windows)
-        warnings.append(
-            AnswerWarning(
-                code="frames_repeated",
-                detail=f"{repeated} of {slots} sampled frames lie past the end and repeat the last frame.",
-            )
-        )
-    return warnings
-
-
-def _check_distinct(probe: Probe, stats: DecodeStats, limits: VideoLimits) -> None:
-    distinct = len(set(stats.times_s))
-    if distinct >= limits.min_distinct_frames:
-        return
-    if damage := probe.timeline.demux_error or stats.last_error:
-        raise Undecodable(
-            f"The video is damaged ({damage}): of the frames to sample only {distinct} different ones decode; "
-            f"at least {limits.min_distinct_frames} are needed.",
-            limit=limits.min_distinct_frames,
-            actual=distinct,
-        )
-    raise VideoTooShort(
-        f"Only {distinct} different frames can be sampled from {probe.timeline.duration_s:.3f} s of video; "
-        f"at least {limits.min_distinct_frames} are needed.",
-        limit=limits.min_distinct_frames,
-        actual=distinct,
+def _shot_warnings(found: FoundBoundaries | None, limits: VideoLimits) -> list[AnswerWarning]:
+    if found is None or not found.left_out:
+        return []
+    detail = (
+        f"The video may have {found.left_out} shots more than the {limits.max_shots} that are looked for; "
+        "those with the smallest changes are joined."
     )
+    return [AnswerWarning(code="shots_joined", detail=detail)]
 
 
 def decode_file(
-    path: Openable, out: Openable, spec: ClipSpec, request: JobRequest, limits: VideoLimits
+    path: Openable,
+    out: Openable,
+    spec: ClipSpec,
+    request: JobRequest,
+    limits: VideoLimits,
+    tell: Tell | None = None,
 ) -> DecodedVideo:
     """Decode the clips that `request` asks of the upload at `path`, and write them to `out`.
 
     `out` holds C-order uint8 `[windows, crops, T, H, W, 3]` RGB: the clips in the order of `DecodedVideo.clips`.
+    `tell` is called with what `service.video.progress` reads, whenever further windows of many are complete.
 
     Raises:
         VidtrError: one of the errors of `service.errors` under "the video", InvalidOption or DiskFull.
         MemoryError: the process may not have the memory that the video needs.
     """
     began = time.perf_counter()
-    with open_video(path, limits, spec.sampling == "index", wanted_until_s(spec, request)) as video:
-        decoded = _decode(video, out, spec, request, limits)
+    with open_video(path, limits, spec.sampling == "index", wanted_until_s(spec, request), request.stream) as video:
+        decoded = _decode(video, out, spec, request, limits, tell)
     return decoded.model_copy(update={"decode_ms": (time.perf_counter() - began) * 1000})
 
 
-def _decode(video: Video, out: Openable, spec: ClipSpec, request: JobRequest, limits: VideoLimits) -> DecodedVideo:
+def _decode(
+    video: Video, out: Openable, spec: ClipSpec, request: JobRequest, limits: VideoLimits, tell: Tell | None
+) -> DecodedVideo:
     probe = video.probe
     timeline = probe.timeline
     frame_times_s = timeline.frame_times_s if spec.sampling == "index" else ()
-    windows = plan_windows(timeline.duration_s, frame_times_s, timeline.tick_s, spec, request, limits)
+    found = search_boundaries(video, spec, request, limits) if request.split == "shots" else None
+    starts_s = [] if found is None else [boundary.middle_s for boundary in found.boundaries]
+    windows = plan_windows(timeline.duration_s, frame_times_s, timeline.tick_s, spec, request, limits, starts_s)
     slots: defaultdict[float, list[tuple[int, int]]] = defaultdict(list)
     for w, window in enumerate(windows):
         for k, timestamp in enumerate(window.wanted_s):
             slots[timestamp].append((w, k))
     timestamps = sorted(slots)
 
-    resizer = Resizer(spec, request.crops, probe.pixel_aspect, limits)
-    with out.open("w+b") as file:
+    wanted = [window.wanted_s for window in windows]
+    resizer = Resizer(spec, request.crops, probe.pixel_aspect, limits, probe.orientations)
+    glimpses = Glimpses(len(timestamps)) if request.wants_shots and found is None else None
+    with out.open("w+b") as file, nullcontext(video) if found is None else reopened(video, limits) as source:
         clips = ClipFile(file, (len(windows), request.crops, *spec.clip_shape))
+        latest: tuple[VideoFrame | None, list[NDArray[np.uint8]]] = (None, [])
 
         def sink(index: int, frame: VideoFrame) -> None:
-            for c, crop in enumerate(resizer.crops(frame)):
+            nonlocal latest
+            # Times of overlapping windows that differ by a rounding show the same frame.
+            if frame is not latest[0]:
+                latest = frame, resizer.crops(frame)
+            if glimpses is not None:
+                glimpses.look(index, frame)
+            for c, crop in enumerate(latest[1]):
                 for w, k in slots[timestamps[index]]:
                     clips.write(w, c, k, crop)
 
-        stats = pick_frames(video, timestamps, sink, limits)
-    _check_distinct(probe, stats, limits)
+        told = None
+        if tell is not None:
+            numbers = {timestamp: index for index, timestamp in enumerate(timestamps)}
+            of_windows = [[numbers[timestamp] for timestamp in window.wanted_s] for window in windows]
+            told = Told(tell, of_windows, lambda: _described(video, resizer, windows, wanted, spec, request))
+        stats = pick_frames(source, timestamps, sink, limits, None if told is None else told.settled)
+    check_enough(video, windows, spec.frame_step / spec.reference_fps, stats, limits)
+    if glimpses is not None:
+        frames_left = limits.max_decoded_frames - stats.frames_decoded
+        found = find_boundaries(video, *glimpses.distinct(stats.times_s), limits, frames_left)
     shown_at = dict(zip(timestamps, stats.times_s, strict=True))
+    shown = [tuple(shown_at[timestamp] for timestamp in window.wanted_s) for window in windows]
+    frames_decoded = stats.frames_decoded + (0 if found is None else found.frames_decoded)
+    return _described(video, resizer, windows, shown, spec, request, frames_decoded).model_copy(
+        update={
+            "warnings": (
+                *warnings_of(video, windows, shown, stats, resizer, limits),
+                *_shot_warnings(found, limits),
+            ),
+            "boundaries": None if found is None else found.boundaries,
+        }
+    )
+
+
+def _described(
+    video: Video,
+    resizer: Resizer,
+    windows: Sequence[Window],
+    times_s: Sequence[tuple[float, ...]],
+    spec: ClipSpec,
+    request: JobRequest,
+    frames_decoded: int = 0,
+) -> DecodedVideo:
+    """What the video and its windows are, whose frames are shown at `times_s`; all else comes with the end."""
+    probe = video.probe
+    timeline = probe.timeline
     return DecodedVideo(
         video=VideoInfo(
             duration_s=timeline.duration_s,
@@ -178,19 +178,17 @@ def _decode(video: Video, out: Openable, spec: ClipSpec, request: JobRequest, li
             container=probe.family.name,
             codec=probe.codec,
             rotation=resizer.rotation,
-            frames_decoded=stats.frames_decoded,
+            mirrored=resizer.mirrored,
+            stream=probe.number,
+            video_streams=probe.streams,
+            frames_decoded=frames_decoded,
         ),
         coverage=coverage(windows, timeline.duration_s),
         windows=tuple(
-            SampledWindow(
-                start_s=window.start_s,
-                end_s=window.end_s,
-                times_s=tuple(shown_at[timestamp] for timestamp in window.wanted_s),
-            )
-            for window in windows
+            SampledWindow(start_s=window.start_s, end_s=window.end_s, times_s=shown_s)
+            for window, shown_s in zip(windows, times_s, strict=True)
         ),
         crops=request.crops,
         clip_shape=spec.clip_shape,
-        warnings=tuple(_warnings(probe, windows, stats, resizer.transfer)),
         decode_ms=0.0,
     )

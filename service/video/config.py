@@ -22,6 +22,7 @@ class VideoLimits:
     max_auto_windows: int
     max_clips_per_job: int
     min_distinct_frames: int
+    max_shots: int
 
     def check_pixels(self, width: int, height: int) -> None:
         """Raise PixelLimit if a picture of `width` x `height` has more than `max_pixels`."""

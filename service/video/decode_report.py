@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from service.contracts import AnswerWarning, ClipSpec, DecodedVideo, JobRequest, SampledWindow, VideoInfo
+from service.contracts import AnswerWarning, ClipSpec, DecodedVideo, JobRequest, SampledWindow, ShotBoundary, VideoInfo
 from service.errors import (
     CodecNotAllowed,
     ContainerNotAllowed,
@@ -22,8 +22,8 @@ from service.errors import (
     DiskFull,
     DurationLimit,
     EmptyUpload,
+    EncryptedVideo,
     FrameLimit,
-    InternalError,
     InvalidOption,
     NoVideoStream,
     PacketLimit,
@@ -47,8 +47,8 @@ _ERRORS: dict[str, type[VidtrError]] = {
         DiskFull,
         DurationLimit,
         EmptyUpload,
+        EncryptedVideo,
         FrameLimit,
-        InternalError,
         InvalidOption,
         NoVideoStream,
         PacketLimit,
@@ -59,10 +59,22 @@ _ERRORS: dict[str, type[VidtrError]] = {
         VideoTooShort,
     )
 }
-_WARNINGS = frozenset({"truncated_video", "damaged_video", "high_dynamic_range", "frames_repeated"})
+_WARNINGS = frozenset(
+    {
+        "truncated_video",
+        "damaged_video",
+        "timestamps_discontinuous",
+        "high_dynamic_range",
+        "color_matrix_unsupported",
+        "metadata_unreadable",
+        "frames_repeated",
+        "few_frames",
+        "shots_joined",
+    }
+)
 
-# What a report may take: so much, and so much more for each frame it names.
-_REPORT_BYTES, _FRAME_BYTES = 1 << 16, 64
+# What a report may take: so much, and so much more for each frame and each shot it names.
+_REPORT_BYTES, _FRAME_BYTES, _SHOT_BYTES = 1 << 16, 64, 128
 _TEXT_CHARACTERS = 2000
 _LARGEST_NUMBER = 1e15
 # Times are sums of ticks; seconds of what a file says of itself may contradict its frames a little.
@@ -70,6 +82,8 @@ _ROUNDING_S = 1e-3
 # Pixels of a displayed picture for each coded one, at the most stretched.
 _STRETCH = 8
 _LARGEST_FPS = 1e9
+# Levels of gray, of which a contrast may be a few.
+_LARGEST_CHANGE = 256.0
 
 
 class Unbelievable(DecoderCrash):
@@ -104,7 +118,8 @@ class Asked:
     @property
     def report_bytes(self) -> int:
         """The largest report."""
-        return _REPORT_BYTES + self.most_windows * self.spec.frames * _FRAME_BYTES
+        shots = self.config.max_shots if self.request.wants_shots else 0
+        return _REPORT_BYTES + self.most_windows * self.spec.frames * _FRAME_BYTES + shots * _SHOT_BYTES
 
 
 class _Error(BaseModel):
@@ -136,13 +151,21 @@ def read_report(report: bytes, asked: Asked, written_bytes: int) -> DecodedVideo
     try:
         read = _Report.model_validate_json(report, strict=True)
     except ValueError as problem:
-        raise _unbelievable("it cannot be read") from problem
+        raise unbelievable("it cannot be read") from problem
     if read.error is not None:
         raise _error(read.error)
     if read.decoded is None:
-        raise _unbelievable("it is empty")
+        raise unbelievable("it is empty")
     _check(read.decoded, asked, written_bytes)
     return read.decoded.model_copy(update={"warnings": tuple(_cleaned(read.decoded.warnings))})
+
+
+def read_error(said: Any) -> VidtrError:
+    """The error that a sandbox worker reports instead of what it found. Raises Unbelievable."""
+    try:
+        return _error(_Error.model_validate(said, strict=True))
+    except ValueError as problem:
+        raise unbelievable("its error cannot be read") from problem
 
 
 def clean(text: str, most: int = _TEXT_CHARACTERS) -> str:
@@ -153,7 +176,7 @@ def clean(text: str, most: int = _TEXT_CHARACTERS) -> str:
 def _error(said: _Error) -> VidtrError:
     known = _ERRORS.get(said.code)
     if known is None:
-        raise _unbelievable("its error is none of a decoder")
+        raise unbelievable("its error is none of a decoder")
     return known(
         clean(said.detail),
         limit=_value(said.limit),
@@ -173,23 +196,40 @@ def _number(value: float, name: str) -> float:
     return value
 
 
+def check_plan(plan: DecodedVideo, asked: Asked) -> None:
+    """Raise Unbelievable for what no upload can be known to be before it is decoded to its end."""
+    _check_view(plan, asked)
+    _check_video(plan.video, asked.config, least_frames=0)
+    _expect(not plan.warnings and plan.boundaries is None and plan.source is None, "what is known before the end")
+
+
+def check_times(times_s: tuple[float, ...], asked: Asked) -> None:
+    """Raise Unbelievable for what cannot be the times of a window's frames."""
+    _expect(len(times_s) == asked.spec.frames, "the number of times")
+    _expect(_ascending(times_s, asked.config.max_duration_s + _ROUNDING_S), "times_s")
+
+
 def _check(decoded: DecodedVideo, asked: Asked, written_bytes: int) -> None:
-    _expect(decoded.crops == asked.request.crops, "crops")
-    _expect(decoded.clip_shape == asked.spec.clip_shape, "clip_shape")
-    _expect(1 <= len(decoded.windows) <= asked.most_windows, "the number of windows")
-    clips = len(decoded.windows) * decoded.crops
-    _expect(clips <= asked.most_clips, "the number of clips")
-    _expect(written_bytes == clips * asked.spec.clip_bytes, "the size of the clips")
-    _expect(0 <= decoded.coverage <= 1, "coverage")
-    # Its clock is the machine's, and begins after ours.
-    _expect(0 <= decoded.decode_ms <= (asked.config.decode_timeout_s + 1) * 1000, "decode_ms")
-    _check_video(decoded.video, asked.config)
-    _check_windows(decoded.windows, asked)
+    _check_view(decoded, asked)
+    _expect(written_bytes == len(decoded.windows) * decoded.crops * asked.spec.clip_bytes, "the size of the clips")
+    _check_video(decoded.video, asked.config, least_frames=1)
+    _check_boundaries(decoded.boundaries, asked)
     codes = [warning.code for warning in decoded.warnings]
     _expect(len(set(codes)) == len(codes) and _WARNINGS.issuperset(codes), "warnings")
 
 
-def _check_video(video: VideoInfo, config: DecodeConfig) -> None:
+def _check_view(decoded: DecodedVideo, asked: Asked) -> None:
+    _expect(decoded.crops == asked.request.crops, "crops")
+    _expect(decoded.clip_shape == asked.spec.clip_shape, "clip_shape")
+    _expect(1 <= len(decoded.windows) <= asked.most_windows, "the number of windows")
+    _expect(len(decoded.windows) * decoded.crops <= asked.most_clips, "the number of clips")
+    _expect(0 <= decoded.coverage <= 1, "coverage")
+    # Its clock is the machine's, and begins after ours.
+    _expect(0 <= decoded.decode_ms <= (asked.config.decode_timeout_s + 1) * 1000, "decode_ms")
+    _check_windows(decoded.windows, asked)
+
+
+def _check_video(video: VideoInfo, config: DecodeConfig, *, least_frames: int) -> None:
     _expect(0 <= video.duration_s <= config.max_duration_s, "duration_s")
     sides = (video.width, video.height)
     _expect(min(sides) >= 1 and video.width * video.height <= _STRETCH * config.max_pixels, "width and height")
@@ -198,7 +238,7 @@ def _check_video(video: VideoInfo, config: DecodeConfig) -> None:
     _expect(video.codec in config.allowed_codecs, "codec")
     _expect(0 <= video.rotation < 360, "rotation")
     # Those of a plan that was given up count beside those of the whole stream.
-    _expect(1 <= video.frames_decoded <= 2 * config.max_decoded_frames, "frames_decoded")
+    _expect(least_frames <= video.frames_decoded <= 2 * config.max_decoded_frames, "frames_decoded")
 
 
 def _check_windows(windows: tuple[SampledWindow, ...], asked: Asked) -> None:
@@ -206,8 +246,18 @@ def _check_windows(windows: tuple[SampledWindow, ...], asked: Asked) -> None:
     _expect(_ascending([window.start_s for window in windows], last_s), "the order of the windows")
     for window in windows:
         _expect(_ascending((window.start_s, window.end_s), last_s), "the ends of a window")
-        _expect(len(window.times_s) == asked.spec.frames, "the number of times")
-        _expect(_ascending(window.times_s, last_s), "times_s")
+        check_times(window.times_s, asked)
+
+
+def _check_boundaries(boundaries: tuple[ShotBoundary, ...] | None, asked: Asked) -> None:
+    _expect(boundaries is None or asked.request.wants_shots, "boundaries that were not looked for")
+    found = boundaries or ()
+    _expect(len(found) < asked.config.max_shots, "the number of boundaries")
+    times = [time_s for boundary in found for time_s in (boundary.start_s, boundary.end_s)]
+    _expect(_ascending(times, asked.config.max_duration_s + _ROUNDING_S), "the order of the boundaries")
+    for boundary in found:
+        _expect((boundary.start_s == boundary.end_s) == (boundary.transition == "cut"), "the length of a boundary")
+        _expect(0 <= boundary.change <= _LARGEST_CHANGE, "the change at a boundary")
 
 
 def _ascending(times_s: Iterable[float], last_s: float) -> bool:
@@ -227,10 +277,11 @@ def _cleaned(warnings: Iterable[AnswerWarning]) -> Iterable[AnswerWarning]:
 def _expect(holds: bool, what: str) -> None:
     # NaN holds for no comparison, and so passes for nothing.
     if not holds:
-        raise _unbelievable(f"{what} cannot be so")
+        raise unbelievable(f"{what} cannot be so")
 
 
-def _unbelievable(why: str) -> Unbelievable:
+def unbelievable(why: str) -> Unbelievable:
+    """The error for a report that cannot be so."""
     return Unbelievable(f"The report of the decode process is not believed: {why}.")
 
 

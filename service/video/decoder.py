@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from av.codec.context import ThreadType
@@ -15,6 +15,8 @@ from service.errors import FrameLimit
 from service.video.config import VideoLimits
 
 FrameSink = Callable[[int, VideoFrame], None]
+# Called with the presentation times of the next wanted timestamps whose frames were given to the sink for good.
+Settled = Callable[[Sequence[float]], None]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -17,14 +18,19 @@ import pkgutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from service.contracts import ClipSpec, DecodedVideo, JobRequest
-from service.errors import DecodeMemoryLimit, InternalError, VidtrError
+from service.errors import DecodeMemoryLimit, Undecodable, VidtrError
 from service.video import sandbox_child
+from service.video.advice import CONVERT
 from service.video.config import DecodeConfig
 from service.video.decode_report import report_of
+from service.video.fault_report import report_fault
+from service.video.live_input import LiveInput
+from service.video.live_report import LiveAsked, said
+from service.video.progress import Tell
 from service.video.sandbox import bind_to_parent, confine, leave_network
 
 _CLIP, _OPTIONS = set(ClipSpec.model_fields), set(JobRequest.model_fields)
@@ -111,8 +117,10 @@ def prepare_decoder(config: DecodeConfig) -> sandbox_child.Work:
     import mmap  # noqa: F401
 
     import av
+    import numpy.ma  # noqa: F401
 
-    import service.video.clips  # noqa: F401
+    import service.video.clips
+    import service.video.live_decode  # noqa: F401
     from service.video.warmup import warm_up
 
     for module in pkgutil.walk_packages(av.__path__, "av."):
@@ -121,34 +129,64 @@ def prepare_decoder(config: DecodeConfig) -> sandbox_child.Work:
     warm_up()
     confine(config.decode_memory_bytes)
 
-    def work(upload: sandbox_child.FdFile, clips: sandbox_child.FdFile, task: bytes) -> dict[str, Any]:
+    def work(upload: sandbox_child.Source, clips: sandbox_child.FdFile, task: bytes, tell: Tell) -> dict[str, Any]:
+        if isinstance(upload, LiveInput):
+            return live_or_explain(upload, clips, task, config, tell)
         try:
-            return report_of(decode_or_explain(upload, clips, *read_task(task), config))
+            spec, request, told = read_task(task)
+            return report_of(decode_or_explain(upload, clips, spec, request, config, tell if told else None))
         except VidtrError as error:
             return report_of(error)
 
     return work
 
 
-def task_of(spec: ClipSpec, request: JobRequest) -> bytes:
-    """As JSON: to unpickle something, a sandbox worker might have to load a module, which it cannot."""
+def task_of(spec: ClipSpec, request: JobRequest, *, told: bool = False) -> bytes:
+    """As JSON: to unpickle something, a sandbox worker might have to load a module, which it cannot.
+
+    `told` asks for progress, see `service.video.progress`.
+    """
     # Of the request no more than the base class has: a class of another package has fields that a sandbox
     # worker does not know.
-    return spec.model_dump_json(include=_CLIP).encode() + b"\n" + request.model_dump_json(include=_OPTIONS).encode()
+    parts = spec.model_dump_json(include=_CLIP), request.model_dump_json(include=_OPTIONS), json.dumps(told)
+    return "\n".join(parts).encode()
 
 
-def read_task(task: bytes) -> tuple[ClipSpec, JobRequest]:
+def read_task(task: bytes) -> tuple[ClipSpec, JobRequest, bool]:
     """The inverse of `task_of`."""
-    spec, _, request = task.partition(b"\n")
-    return ClipSpec.model_validate_json(spec), JobRequest.model_validate_json(request)
+    spec, request, told = task.split(b"\n")
+    return ClipSpec.model_validate_json(spec), JobRequest.model_validate_json(request), bool(json.loads(told))
 
 
-def decode_or_explain(path: Any, out: Any, spec: ClipSpec, request: JobRequest, config: DecodeConfig) -> DecodedVideo:
+def decode_or_explain(
+    path: Any, out: Any, spec: ClipSpec, request: JobRequest, config: DecodeConfig, tell: Tell | None = None
+) -> DecodedVideo:
     """`decode_file`, raising nothing but VidtrError."""
     from service.video.clips import decode_file
 
+    with _explained("file", config):
+        return decode_file(path, out, spec, request, config, tell)
+
+
+def live_or_explain(
+    source: LiveInput, out: Any, task: bytes, config: DecodeConfig, tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """What is to be said at the end of `decode_live`, whatever that is."""
+    from service.video.live_decode import decode_live
+
     try:
-        return decode_file(path, out, spec, request, config)
+        with _explained("stream", config):
+            asked = LiveAsked.model_validate_json(task)
+            return said(decode_live(source, out, asked, config, lambda found: tell(said(found))))
+    except VidtrError as error:
+        return said(error)
+
+
+@contextlib.contextmanager
+def _explained(what: str, config: DecodeConfig) -> Iterator[None]:
+    """Every error of decoding as a VidtrError."""
+    try:
+        yield
     except VidtrError:
         raise
     except Exception as error:
@@ -157,4 +195,9 @@ def decode_or_explain(path: Any, out: Any, spec: ClipSpec, request: JobRequest, 
                 f"Decoding needs more than the {config.decode_memory_bytes} bytes of memory that it may use.",
                 limit=config.decode_memory_bytes,
             ) from error
-        raise InternalError(f"Decoding failed unexpectedly ({type(error).__name__}: {error}).") from error
+        # What is written here goes into the log. The file made the decoder fail, and would do so again.
+        report_fault(error)
+        raise Undecodable(
+            f"The decoder failed on this {what} in an unforeseen way ({type(error).__name__}: {error}). {CONVERT}.",
+            actual=type(error).__name__,
+        ) from error

@@ -14,6 +14,9 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from service.errors import PacketLimit
+from service.video.frame_data import changes_setup
+from service.video.refusals import encrypted
+from service.video.sei_orientation import MESSAGE_BYTES, UNTURNED, display_orientation
 from service.video.source import PACKET_BYTES
 
 # H.264 and HEVC let at most 16 pictures overtake another on their way from file to screen; other codecs let one.
@@ -37,6 +40,8 @@ class Packets:
         duration: int64 [P], ticks that the packet's frame is presented; 0 where unknown.
         uniform: whether every packet is intact, has its own timestamp and leaves the decoder's setup as it is.
         error: what FFmpeg said where reading broke off; None if it did not.
+        turns: places of keyframes in front of which the stream asks for an orientation, and its display matrix, int32
+            [9]; empty if none asks, and for H.264 also if the first does not.
     """
 
     pts: NDArray[np.int64]
@@ -47,6 +52,7 @@ class Packets:
     duration: NDArray[np.int64]
     uniform: bool
     error: str | None
+    turns: tuple[tuple[int, NDArray[np.int32]], ...] = ()
 
     @property
     def has_valid_timestamps(self) -> bool:
@@ -90,10 +96,13 @@ class _Columns:
 
     def __init__(self, codec: str) -> None:
         self._codec = codec
-        self._following = 0
+        self._next_dts = 0
+        self._delay: int | None = None
         self.pts, self.dts, self.durations = array("q"), array("q"), array("q")
         self.keyframe, self.non_idr_keyframe, self.shown = bytearray(), bytearray(), bytearray()
         self.uniform = True
+        self.turns: list[tuple[int, NDArray[np.int32]]] = []
+        self._unturned: int | None = None
 
     def add(self, packets: Sequence[Packet[Any]]) -> None:
         stamps: list[Any] = [packet.pts for packet in packets]
@@ -103,9 +112,18 @@ class _Columns:
             self.uniform = False
             self._replace(stamps, decoded, durations)
         elif self.uniform:
-            self.uniform = not any([packet.is_corrupt for packet in packets]) and not any(map(changes_setup, packets))
-        self._following = stamps[-1] + max(durations[-1], 1)
-        keyframe = [packet.is_keyframe for packet in packets]
+            self.uniform = not any([packet.is_corrupt for packet in packets])
+            if any(map(changes_setup, packets)):
+                self.uniform = False
+                if any(packet.has_sidedata("encryption_info") for packet in packets):
+                    raise encrypted("Common Encryption")
+        if self._delay is None and decoded[0] is not None:
+            self._delay = stamps[0] - decoded[0]
+        self._next_dts = (stamps[-1] if decoded[-1] is None else decoded[-1]) + max(durations[-1], 1)
+        # Of VC-1 the flags are wrong, and the first picture counts.
+        keyframe = [packet.is_keyframe or self._codec == "vc1" for packet in packets]
+        if self._codec == "hevc" or (self._codec == "h264" and (self.turns or not any(self.keyframe))):
+            self._note_turns(keyframe, packets)
         self.pts.extend(stamps)
         self.dts.extend([pts if dts is None else dts for pts, dts in zip(stamps, decoded, strict=True)])
         self.durations.extend(durations)
@@ -120,13 +138,40 @@ class _Columns:
         else:
             self.shown.extend([not packet.is_discard for packet in packets])
 
-    def _replace(self, stamps: list[Any], decoded: Sequence[int | None], durations: Sequence[int]) -> None:
-        """Put decoding timestamps, or else what follows from the packet before, where there are none."""
-        following = self._following
-        for place, (dts, duration) in enumerate(zip(decoded, durations, strict=True)):
-            if stamps[place] is None:
-                stamps[place] = following if dts is None else dts
-            following = stamps[place] + max(duration, 1)
+    def _note_turns(self, keyframe: Sequence[bool], packets: Sequence[Packet[Any]]) -> None:
+        """Note which orientations keyframes ask for.
+
+        Of H.264 only as long as the first of them does: FFmpeg turns no picture but the one that carries the message,
+        so that a frame says the same wherever decoding starts. Of HEVC one message turns all frames decoded after it.
+        """
+        for place in (place for place, key in enumerate(keyframe) if key):
+            matrix = display_orientation(bytes(memoryview(packets[place])[:MESSAGE_BYTES]), self._codec)
+            if matrix is not None:
+                self.turns.append((len(self.keyframe) + place, matrix))
+            elif not self.turns and self._codec == "h264":
+                return
+            elif not self.turns and self._unturned is None:
+                self._unturned = len(self.keyframe) + place
+        if self.turns and self._unturned is not None:
+            self.turns.insert(0, (self._unturned, UNTURNED))
+            self._unturned = None
+
+    def _replace(self, stamps: list[Any], decoded: list[Any], durations: Sequence[int]) -> None:
+        """Put what follows from the packet before where there are no timestamps.
+
+        A decoding time follows from that of the packet before. A presentation time is the decoding time and the delay
+        of the first packet: not that of this very picture, but of one of those around it, so that together they are.
+        """
+        following = self._next_dts
+        for place, duration in enumerate(durations):
+            pts, dts = stamps[place], decoded[place]
+            if pts is not None and dts is not None and self._delay is None:
+                self._delay = pts - dts
+            if dts is None:
+                decoded[place] = dts = following if pts is None else pts
+            if pts is None:
+                stamps[place] = dts + (self._delay or 0)
+            following = dts + max(duration, 1)
 
 
 def collect(packets: Iterable[Packet[Any]], codec: str, max_packets: int, kept: Kept | None = None) -> Packets:
@@ -134,6 +179,7 @@ def collect(packets: Iterable[Packet[Any]], codec: str, max_packets: int, kept: 
 
     Raises:
         PacketLimit: there are more than `max_packets`.
+        EncryptedVideo: some of them are encrypted.
     """
     columns, reading, error = _Columns(codec), iter(packets), None
     while error is None:
@@ -162,16 +208,8 @@ def collect(packets: Iterable[Packet[Any]], codec: str, max_packets: int, kept: 
         duration=np.array(columns.durations, dtype=np.int64),
         uniform=columns.uniform,
         error=error,
+        turns=tuple(columns.turns),
     )
-
-
-def changes_setup(packet: Packet[Any]) -> bool:
-    """Whether the packet carries new parameters, which a decoder that skips it would miss."""
-    # A loop, because it runs for every packet and a generator costs twice as much.
-    for data in packet.iter_sidedata():
-        if data.data_type in ("new_extradata", "param_change"):
-            return True
-    return False
 
 
 def _is_idr(data: memoryview) -> bool:

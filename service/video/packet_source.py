@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from service.video.packet_index import changes_setup
+from service.video.frame_data import changes_setup
 from service.video.segments import Keyframe
 from service.video.source import read_packets
 
@@ -66,19 +66,20 @@ class KeptPackets:
 class FilePackets:
     """Packets of a stream as they are read from its file, by seeking where the container's seeks can be trusted."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, seekable: bool) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, seek: Callable[[Keyframe], None] | None) -> None:
+        """`seek` lets the container go on at a keyframe or before it; None where it cannot."""
         self._container = container
         self._stream = stream
-        self._seekable = seekable
+        self._seek = seek
         self._packets = read_packets(container, stream)
 
     def jump(self, key: Keyframe | None, done: int) -> Packet[VideoStream]:
         if key is None:
-            if done >= 0 or self._seekable:
+            if done >= 0 or self._seek is not None:
                 raise PlanUnsafe("there is no keyframe to start from")
             return self.next()
-        if self._seekable and (done < 0 or key.order > done + _SEEK_PACKETS):
-            self._container.seek(key.pts, stream=self._stream, backward=True)
+        if self._seek is not None and (done < 0 or key.order > done + _SEEK_PACKETS):
+            self._seek(key)
             self._packets = read_packets(self._container, self._stream)
         while (packet := self.next()).pts != key.pts:
             if changes_setup(packet) or (packet.is_keyframe and packet.pts is not None and packet.pts > key.pts):

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +22,26 @@ from service.video.exit_errors import exit_error
 from service.video.forkserver_client import Exit, ForkServer, ServerGone
 from service.video.forkserver_main import prepare_decoder, task_of
 from service.video.layouts import Layouts
+from service.video.progress import Progress, ProgressReader
 from service.video.sandbox import lacking
 from service.video.sandbox_pool import SandboxPool
 from service.video.sandbox_worker import SandboxWorker, SandboxWorkerGone
+from service.video.supply import Supply, request_of
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """One upload, and all that is to be done with it."""
+
+    path: Path
+    out: Path
+    asked: Asked
+    caller: str
+    job: str
+    supply: Supply | None
+    progress: Progress | None
 
 
 class DecodePool:
@@ -85,29 +101,61 @@ class DecodePool:
         async with self.slot(JobClass.INTERACTIVE, caller) as slot:
             return await slot.decode(path, out, spec, request, job=job)
 
-    async def _decode_upload(
-        self,
-        path: Path,
-        out: Path,
-        spec: ClipSpec,
-        request: JobRequest,
-        caller: str,
-        most_clips: int | None,
-        job: str,
-    ) -> DecodedVideo:
-        limit = self._config.max_clips_per_job
-        asked = Asked(spec, request, self._config, limit if most_clips is None else min(most_clips, limit))
+    @contextlib.asynccontextmanager
+    async def apart(self, caller: str) -> AsyncIterator[tuple[SandboxWorker, DecodeConfig]]:
+        """A process for one stream of this caller, beside those for uploads; it is ended at the end.
+
+        A SandboxWorkerGone that is raised inside becomes the error that says how it ended, and counts as a crash.
+        Raises TooManyCrashes, SandboxMissing, InternalError.
+        """
         self.admit(caller)
         try:
+            pool = await self._layouts.pool(suspect=self._crashes.suspects(caller))
+            worker = await pool.take_apart()
+        except ServerGone as error:
+            raise InternalError("The decode processes do not start.") from error
+        try:
+            self._check(await pool.sandbox_layers(worker))
+            yield worker, self._config
+        except SandboxWorkerGone:
+            raise await self._crashed_apart(pool, worker, caller) from None
+        except BaseException as error:
+            if isinstance(error, DecoderCrash):
+                self._crashes.count(caller)
+            with contextlib.suppress(ServerGone):
+                await asyncio.shield(pool.end_apart(worker))
+            raise
+        else:
+            with contextlib.suppress(ServerGone):
+                await pool.end_apart(worker)
+
+    async def _crashed_apart(self, pool: SandboxPool, worker: SandboxWorker, caller: str) -> VidtrError:
+        _listen(worker, "")
+        try:
+            crash = self._crash(worker, await pool.end_apart(worker))
+        except ServerGone:
+            return InternalError("The decode processes have ended, and the stream's with them. Begin another session.")
+        if isinstance(crash, DecoderCrash):
+            self._crashes.count(caller)
+            self._layouts.crashed(pool)
+        return crash
+
+    async def _decode_upload(self, upload: _Upload) -> DecodedVideo:
+        self.admit(upload.caller)
+        try:
             try:
-                return await self._decode(path, out, asked, caller, job)
+                return await self._decode(upload)
             except ServerGone:
                 # Whatever ended it, the upload is innocent: again, on a new one.
-                return await self._decode(path, out, asked, caller, job)
+                return await self._decode(upload)
         except ServerGone as error:
             if self._closed:
                 raise Draining("The decode pool closed before the upload was decoded.") from None
             raise InternalError("The decode processes do not start.") from error
+
+    def _asked(self, spec: ClipSpec, request: JobRequest, most_clips: int | None) -> Asked:
+        limit = self._config.max_clips_per_job
+        return Asked(spec, request, self._config, limit if most_clips is None else min(most_clips, limit))
 
     async def close(self) -> None:
         """Kill all decodes and processes. Decodes that are awaited end with Draining."""
@@ -131,55 +179,96 @@ class DecodePool:
                 f"decode_sandbox=require also needs {missing}."
             )
 
-    async def _decode(self, path: Path, out: Path, asked: Asked, caller: str, job: str) -> DecodedVideo:
-        pool = await self._layouts.pool(suspect=self._crashes.suspects(caller))
-        with _opened(path, os.O_RDONLY) as upload, _opened(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as clips:
-            worker = await self._begun(pool, upload, clips, asked, caller)
+    async def _decode(self, upload: _Upload) -> DecodedVideo:
+        pool = await self._layouts.pool(suspect=self._crashes.suspects(upload.caller))
+        with (
+            _opened(upload.path, os.O_RDONLY) as video,
+            _opened(upload.out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as clips,
+        ):
+            worker = await self._begun(pool, video, clips, upload)
         try:
-            decoded = await self._decoded(pool, worker, asked, out, job)
+            decoded = await self._decoded(pool, worker, upload)
         except DecoderCrash:
-            self._crashes.count(caller)
+            self._crashes.count(upload.caller)
             self._layouts.crashed(pool)
             raise
-        pool.give_back(worker, caller)
+        pool.give_back(worker, upload.caller)
         return decoded
 
-    async def _decoded(
-        self, pool: SandboxPool, worker: SandboxWorker, asked: Asked, out: Path, job: str
-    ) -> DecodedVideo:
+    async def _decoded(self, pool: SandboxPool, worker: SandboxWorker, upload: _Upload) -> DecodedVideo:
         """What a sandbox worker finds; one that finds nothing is ended."""
-        limit = self._config.decode_timeout_s
         try:
-            async with asyncio.timeout(limit):
-                report = await worker.report(asked.report_bytes)
-        except TimeoutError as error:
+            report = await self._reported(worker, upload)
+        except VidtrError:
             await pool.end(worker)
-            raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
+            raise
         except SandboxWorkerGone:
-            _listen(worker, job)
+            _listen(worker, upload.job)
             raise self._crash(worker, await pool.end(worker)) from None
         except asyncio.CancelledError:
             await _ended(pool, worker)
             raise
-        _listen(worker, job)
+        _listen(worker, upload.job)
         try:
-            return read_report(report, asked, os.stat(out).st_size)
+            return read_report(report, upload.asked, os.stat(upload.out).st_size)
         except BaseException:
             pool.discard(worker)
             raise
 
+    async def _reported(self, worker: SandboxWorker, upload: _Upload) -> bytes:
+        """The report of a sandbox worker, which is supplied and tells of its progress meanwhile.
+
+        Waiting for bytes counts as no decoding.
+
+        Raises DecodeTimeout, SandboxWorkerGone, and what `supply` and `progress` raise.
+        """
+        supply = upload.supply
+        reader = None if upload.progress is None else ProgressReader(upload.asked, upload.progress)
+        clock = asyncio.get_running_loop().time
+        limit = left_s = self._config.decode_timeout_s
+        size = supply.size if supply is not None else None
+        while True:
+            began = clock()
+            try:
+                async with asyncio.timeout(left_s):
+                    said = await worker.report(upload.asked.report_bytes)
+            except TimeoutError as error:
+                raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
+            left_s -= clock() - began
+            if reader is not None and reader.read(said):
+                continue
+            if supply is None or size is None:
+                return said
+            try:
+                wanted = request_of(said, size)
+            except ValueError as error:
+                raise SandboxWorkerGone from error
+            if wanted is None:
+                return said
+            await supply.fetch(*wanted)
+            await worker.supply()
+
     def _crash(self, worker: SandboxWorker, ended: Exit) -> VidtrError:
         return exit_error(ended.code, self._config, None if worker.used_s is None else ended.cpu_s - worker.used_s)
 
-    async def _begun(self, pool: SandboxPool, upload: int, clips: int, asked: Asked, caller: str) -> SandboxWorker:
+    async def _begun(self, pool: SandboxPool, video: int, clips: int, upload: _Upload) -> SandboxWorker:
         """A sandbox worker that has the upload. Raises ServerGone, and the last worker's error where none takes it."""
-        task = task_of(asked.spec, asked.request)
+        asked, caller = upload.asked, upload.caller
+        task = task_of(asked.spec, asked.request, told=upload.progress is not None)
+        supplied = (upload.supply and upload.supply.size) or 0
         # One that died while it was idle did nothing to this upload, and so may all have that there are.
         for left in range(2 * self.processes, -1, -1):
             worker = await pool.take(caller)
             try:
                 self._check(await pool.sandbox_layers(worker))
-                await worker.begin(upload, clips, task, cpu_s=self._config.decode_cpu_s, file_bytes=asked.most_bytes)
+                await worker.begin(
+                    video,
+                    clips,
+                    task,
+                    cpu_s=self._config.decode_cpu_s,
+                    file_bytes=asked.most_bytes,
+                    supplied=supplied,
+                )
             except SandboxMissing:
                 pool.discard(worker)
                 raise
@@ -211,12 +300,16 @@ class DecodeSlot:
         *,
         most_clips: int | None = None,
         job: str = "",
+        supply: Supply | None = None,
+        progress: Progress | None = None,
     ) -> DecodedVideo:
         """Decode the upload at `path` and write its clips to `out`; see `service.video.clips.decode_file`.
 
         Cancelling kills the decode; once the cancellation is raised here, nothing writes any more. `most_clips` is
-        how many clips the queue has capacity for, `max_clips_per_job` at most; `job` names the upload in the log. Read
-        `out` by `service.video.held_clips`: the process that decoded it may still have it open.
+        how many clips the queue has capacity for, `max_clips_per_job` at most; `job` names the upload in the log;
+        `supply` fetches what is read of an upload that is not there; `progress` is called whenever further windows
+        of many have their clips in `out`, and from the beginning again where the upload is decoded anew. Read `out`
+        by `service.video.held_clips`: the process that decoded it may still have it open.
 
         Raises:
             DecodeTimeout: it took longer than `decode_timeout_s`, waiting not counted.
@@ -226,7 +319,8 @@ class DecodeSlot:
             Draining: the pool is closing.
             VidtrError: whatever `decode_file` found.
         """
-        return await self._pool._decode_upload(path, out, spec, request, self._caller, most_clips, job)
+        asked = self._pool._asked(spec, request, most_clips)
+        return await self._pool._decode_upload(_Upload(path, out, asked, self._caller, job, supply, progress))
 
 
 async def _ended(pool: SandboxPool, worker: SandboxWorker) -> None:

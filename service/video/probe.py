@@ -11,18 +11,24 @@ from fractions import Fraction
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from service.errors import CodecNotAllowed, DurationLimit, NoVideoStream, StreamLimit, Undecodable
+from service.errors import ContainerNotAllowed, DurationLimit
 from service.video.avc_header import AvcHeader, read_header
 from service.video.config import VideoLimits
+from service.video.frame_data import codec_tag
+from service.video.mp4_boxes import video_tracks
+from service.video.orientation import Orientation, orientation_of
+from service.video.outer_packets import FAMILIES, read_outer_packets
 from service.video.packet_index import REORDER_DEPTH, Kept
-from service.video.sniff import HEAD_BYTES, Family, sniff
+from service.video.refusals import codec_refused, explained
+from service.video.sniff import HEAD_BYTES, LONG_HEAD_BYTES, Family, sniff
 from service.video.source import Openable, open_upload, read_packets
+from service.video.streams import choose_stream
+from service.video.supply import SuppliedFile
 from service.video.timeline import IndexUnreliable, Timeline, read_ends, read_timeline
+from service.video.truncation import Promise, promised
 
-_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # Up to here reading every packet costs less than it could save, wherever in the stream the wanted frames are.
 _READ_ALL_PACKETS = 4000
 # What reading the ends costs beside the packets at the beginning: a seek, and the last group of pictures.
@@ -31,6 +37,8 @@ _LAST_PACKETS = 100
 _FIRST_PACKETS = 3 * REORDER_DEPTH
 # Packets that were read are kept for the decoder, up to here; those of larger files are read again.
 _KEPT_BYTES = 16 * 1024 * 1024
+# To see all packets of a source means to fetch it; smaller ones are.
+_FETCHED_BYTES = 16 * 1024 * 1024
 _SANE_ASPECT = (Fraction(1, 8), Fraction(8))
 
 
@@ -40,68 +48,42 @@ class Probe:
 
     Attributes:
         family: container family, which names the demuxer.
-        stream: index of the video stream that is used.
+        stream: index of the video stream that is used, among all streams.
+        number: its number among the video streams.
+        streams: how many video streams there are, covers left out.
         codec: FFmpeg's name of the coding format.
         pixel_aspect: width of a pixel over its height.
         timeline: when the frames are presented.
-        declared_s: seconds of video that the header promises; None where it does not say.
+        orientations: from which timestamps on which orientation holds for all frames; empty where each says its own.
+        promise: what the header says of the length of the video; None where it does not say.
     """
 
     family: Family
     stream: int
+    number: int
+    streams: int
     codec: str
     pixel_aspect: Fraction
     timeline: Timeline
-    declared_s: float | None
+    orientations: tuple[tuple[int, Orientation], ...]
+    promise: Promise | None
 
 
-def _video_stream(container: InputContainer, max_streams: int) -> VideoStream:
-    if not len(container.streams):
-        raise Undecodable("The container opens but announces no streams; its header or index is damaged or missing.")
-    if len(container.streams) > max_streams:
-        count = len(container.streams)
-        raise StreamLimit(
-            f"The container holds {count} streams; at most {max_streams} are accepted.", limit=max_streams, actual=count
-        )
-    moving = [stream for stream in container.streams.video if not stream.disposition & _PICTURES]
-    if not moving:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
-        raise NoVideoStream(f"The container holds no video stream; its streams are: {kinds}.", actual=kinds)
-    best = container.streams.best("video")
-    return next((stream for stream in moving if best is not None and stream.index == best.index), moving[0])
-
-
-def _codec(stream: VideoStream, allowed: tuple[str, ...]) -> str:
+def codec_of(stream: VideoStream, allowed: tuple[str, ...]) -> str:
+    """FFmpeg's name of the coding format of a stream. Raises CodecNotAllowed."""
     # PyAV leaves the context out where the build has no decoder for the stream.
     context = stream.codec_context
     # The canonical name is that of the format: the decoder of AV1, for one, is called libdav1d.
     codec = "unknown" if context is None else context.codec.canonical_name
     if codec not in allowed:
-        accepted = ", ".join(allowed)
-        raise CodecNotAllowed(f"The video's codec is {codec}; accepted are {accepted}.", limit=accepted, actual=codec)
+        raise codec_refused(codec, allowed)
     return codec
 
 
-def _pixel_aspect(aspect: Fraction | None) -> Fraction:
+def sane_aspect(aspect: Fraction | None) -> Fraction:
+    """The aspect of a pixel that a container names, or 1 where no display would show it so."""
     low, high = _SANE_ASPECT
     return aspect if aspect and low <= aspect <= high else Fraction(1)
-
-
-def _clock(text: str) -> float | None:
-    try:
-        hours, minutes, seconds = text.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:
-        return None
-
-
-def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    # Matroska writers leave the length of a single stream in a tag, as hours:minutes:seconds.
-    if tagged := _clock(stream.metadata.get("DURATION", "")):
-        return tagged
-    return container.duration / 1_000_000 if container.duration else None
 
 
 @dataclass(frozen=True)
@@ -134,31 +116,46 @@ def _packets_to_read(stream: VideoStream, family: Family, until_s: float | None)
 
 @contextmanager
 def open_video(
-    path: Openable, limits: VideoLimits, every_frame: bool = False, until_s: float | None = None
+    path: Openable,
+    limits: VideoLimits,
+    every_frame: bool = False,
+    until_s: float | None = None,
+    wanted: int | None = None,
 ) -> Iterator[Video]:
     """Identify the upload at `path` and learn when its frames are presented.
 
     Of a video with an index only the ends are read if it is long, or if no frame is wanted beyond `until_s` seconds
-    near its beginning; unless `every_frame` asks for the time of each frame.
+    near its beginning; unless `every_frame` asks for the time of each frame. `wanted` chooses a video stream by number.
 
     Raises:
         EmptyUpload, ContainerNotAllowed, CodecNotAllowed, NoVideoStream: it is nothing that is accepted.
+        EncryptedVideo: it is encrypted.
+        InvalidOption: it has no video stream of the number `wanted`.
         StreamLimit, PixelLimit, PacketLimit, DurationLimit: it is larger than `limits` allow.
         Undecodable: the container is damaged beyond use.
     """
+    family = _family(path, limits.allowed_containers)
+    with explained(path, family):
+        # The quickest way first; the usual one a second time for an index that turns out wrong.
+        for fast_open in (True, False, False) if family.name == "mp4" else (False, False):
+            with open_upload(path, family, limits.max_pixels, fast_open=fast_open) as container:
+                try:
+                    video = _read(fast_open, path, family, container, limits, every_frame, until_s, wanted)
+                except IndexUnreliable:
+                    every_frame = True
+                    continue
+                if video is not None:
+                    yield video
+                    return
+
+
+def _family(path: Openable, allowed: tuple[str, ...]) -> Family:
     with path.open("rb") as raw:
-        family = sniff(raw.read(HEAD_BYTES), limits.allowed_containers)
-    # The quickest way first; the usual one a second time for an index that turns out wrong.
-    for fast_open in (True, False, False) if family.name == "mp4" else (False,):
-        with open_upload(path, family, limits.max_pixels, fast_open=fast_open) as container:
-            try:
-                video = _read(fast_open, path, family, container, limits, every_frame, until_s)
-            except IndexUnreliable:
-                every_frame = True
-                continue
-            if video is not None:
-                yield video
-                return
+        head = raw.read(HEAD_BYTES)
+        try:
+            return sniff(head, allowed)
+        except ContainerNotAllowed:
+            return sniff(head + raw.read(LONG_HEAD_BYTES - HEAD_BYTES), allowed)
 
 
 def _read(
@@ -169,34 +166,52 @@ def _read(
     limits: VideoLimits,
     every_frame: bool,
     until_s: float | None,
+    wanted: int | None,
 ) -> Video | None:
     """What is learnt of the video in a container; None after a `fast_open` whose header does not tell all.
 
     Raises IndexUnreliable, but not where every packet is read, for `every_frame`.
     """
-    stream = _video_stream(container, limits.max_streams)
+    stream, number, streams = choose_stream(container, family, limits.max_streams, wanted)
     header = _usable_sps(container, stream) if fast_open else None
     if fast_open and header is None:
         return None
-    codec = _codec(stream, limits.allowed_codecs)
+    codec = codec_of(stream, limits.allowed_codecs)
     limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
     first = None if every_frame else _packets_to_read(stream, family, until_s)
     kept = Kept(_KEPT_BYTES)
-    if first is None:
-        timeline = read_timeline(read_packets(container, stream), stream, codec, limits.max_packets, kept)
+    if not every_frame and family.name in FAMILIES and isinstance(path, SuppliedFile) and path.size > _FETCHED_BYTES:
+        timeline = read_outer_packets(container, stream, codec, family, path.size, limits.max_packets)
+        if path.complete:
+            # Without cues FFmpeg has read all of it, and all packets say more than the outer ones.
+            raise IndexUnreliable
+    elif first is None:
+        timeline = read_timeline(read_packets(container, stream), stream, codec, family, limits.max_packets, kept)
     else:
-        timeline = read_ends(container, stream, codec, limits.max_packets, first, kept)
+        timeline = read_ends(container, stream, codec, family, limits.max_packets, first, kept)
     if header is not None and not (header.reorder or _shown_as_coded(timeline)):
         return None
+    _check_duration(timeline.duration_s, limits)
     aspect = stream.sample_aspect_ratio or (None if header is None else header.pixel_aspect)
-    return _video(path, family, container, stream, codec, aspect, timeline, kept, limits)
+    probe = Probe(
+        family=family,
+        stream=stream.index,
+        number=number,
+        streams=streams,
+        codec=codec,
+        pixel_aspect=sane_aspect(aspect),
+        timeline=timeline,
+        orientations=_orientations(path, family, stream, container, timeline),
+        promise=promised(container, stream, family),
+    )
+    return Video(path, container, stream, probe, () if timeline.demux_error else kept.packets)
 
 
 def _usable_sps(container: InputContainer, stream: VideoStream) -> AvcHeader | None:
     """The header of the stream, if it tells all that opening the file the usual way would find out."""
     context = stream.codec_context
     # What `avc3` and fragments say of themselves comes later.
-    if len(container.streams.video) > 1 or not stream.frames or context is None or context.codec_tag != "avc1":
+    if len(container.streams.video) > 1 or not stream.frames or context is None or codec_tag(context) != "avc1":
         return None
     header = read_header(bytes(context.extradata or b""))
     if header is None or not header.progressive or header.reorder is None:
@@ -210,29 +225,30 @@ def _shown_as_coded(timeline: Timeline) -> bool:
     return packets is not None and bool((np.diff(packets.pts) > 0).all())
 
 
-def _video(
-    path: Openable,
-    family: Family,
-    container: InputContainer,
-    stream: VideoStream,
-    codec: str,
-    aspect: Fraction | None,
-    timeline: Timeline,
-    kept: Kept,
-    limits: VideoLimits,
-) -> Video:
-    if timeline.duration_s > limits.max_duration_s:
-        raise DurationLimit(
-            f"The video lasts {timeline.duration_s:.1f} s; at most {limits.max_duration_s:g} s are accepted.",
-            limit=limits.max_duration_s,
-            actual=round(timeline.duration_s, 3),
-        )
-    probe = Probe(
-        family=family,
-        stream=stream.index,
-        codec=codec,
-        pixel_aspect=_pixel_aspect(aspect),
-        timeline=timeline,
-        declared_s=_declared_s(container, stream),
+def _orientations(
+    path: Openable, family: Family, stream: VideoStream, container: InputContainer, timeline: Timeline
+) -> tuple[tuple[int, Orientation], ...]:
+    """What the stream itself asks for, which FFmpeg lets hold for one picture; the container has the last word."""
+    if not timeline.turns:
+        return ()
+    if family.name == "mp4":
+        with path.open("rb") as file:
+            tracks = video_tracks(file)
+        place = [other.index for other in container.streams.video].index(stream.index)
+        matrix = np.frombuffer(tracks[place].matrix, ">i4") if place < len(tracks) else np.empty(0)
+        if len(matrix) == 9 and orientation_of(matrix.astype(np.int32)) != Orientation():
+            return ((0, orientation_of(matrix.astype(np.int32))),)
+    every = [(pts, orientation_of(matrix)) for pts, matrix in timeline.turns]
+    return tuple(
+        turn for before, turn in zip([None, *every], every, strict=False) if not before or before[1] != turn[1]
     )
-    return Video(path, container, stream, probe, () if timeline.demux_error else kept.packets)
+
+
+def _check_duration(duration_s: float, limits: VideoLimits) -> None:
+    if duration_s > limits.max_duration_s:
+        raise DurationLimit(
+            f"The video lasts {duration_s:.1f} s; at most {limits.max_duration_s:g} s are accepted. "
+            "Send a part of it: `ffmpeg -i INPUT -t SECONDS -c copy OUTPUT.mkv`.",
+            limit=limits.max_duration_s,
+            actual=round(duration_s, 3),
+        )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -13,55 +12,26 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from service.contracts import ClipSpec
+from service.contracts import ClipSpec, Mirror
 from service.errors import Undecodable
+from service.video.advice import CONVERT
 from service.video.config import VideoLimits
+from service.video.fault_report import report_fault
+from service.video.frame_data import display_matrix
+from service.video.orientation import Image, Orientation, orientation_of
 from service.video.yuv420 import BT601, cut_planes, planes_of
 
-Image = NDArray[np.uint8]
 Size = tuple[int, int]
 
 # Pixels of frames that may wait for the garbage collector: 16 million are 24 MB in 4:2:0 with 8 bits.
 _UNCOLLECTED_PIXELS = 1 << 24
 
+# Matrices of ISO/IEC 23091-2 that FFmpeg's scaler does not know, and the number that says nothing.
+_MATRICES = {8: "YCgCo", 10: "BT.2020 of constant luminance", 11: "SMPTE ST 2085", 14: "ICtCp", 15: "IPT-C2"}
+_UNSPECIFIED = 2
+
 # OpenCV's fixed-point weights: 11 bits each for columns and rows, 4 of the 22 dropped between the two passes.
 _WEIGHT_BITS = 11
-
-
-@dataclass(frozen=True)
-class Orientation:
-    """How to turn the coded picture into the displayed one: first transpose, then mirror.
-
-    Attributes:
-        rotation: degrees counter-clockwise, 0 to 359, as the file states them.
-    """
-
-    transpose: bool = False
-    mirror_x: bool = False
-    mirror_y: bool = False
-    rotation: int = 0
-
-    def apply(self, image: Image) -> Image:
-        """The displayed view of a coded `[H, W, 3]` picture, or of an `[H, W]` plane (no copy)."""
-        if self.transpose:
-            image = image.swapaxes(0, 1)
-        return image[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
-
-
-def orientation_of(frame: VideoFrame) -> Orientation:
-    """The frame's display matrix, rounded to quarter turns and mirrorings.
-
-    The matrix maps a coded point (x, y) to the displayed (a x + c y, b x + d y), y pointing down.
-    """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return Orientation()
-    values = np.frombuffer(bytes(matrix), dtype=np.int32)  # type: ignore[call-overload]
-    a, b, c, d = (int(values[i]) for i in (0, 1, 3, 4))
-    rotation = round(-math.degrees(math.atan2(b, a))) % 360
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        return Orientation(transpose=True, mirror_x=c < 0, mirror_y=b < 0, rotation=rotation)
-    return Orientation(mirror_x=a < 0, mirror_y=d < 0, rotation=rotation)
 
 
 def display_size(width: int, height: int, pixel_aspect: Fraction, orientation: Orientation) -> Size:
@@ -152,17 +122,31 @@ class Resizer:
     Attributes:
         display_width, display_height: of the latest frame as players show it, in pixels.
         rotation: degrees counter-clockwise that the latest frame asks to be turned, 0 to 359.
+        mirrored: how the latest frame asks to be mirrored before it is turned; None for not at all.
         transfer: how the latest frame's code values stand for light, a number of ISO/IEC 23091-2.
+        unknown_matrix: name of a color matrix that could not be converted; empty where all could be.
+        unreadable: why the orientation of a frame could not be read; empty where it could be.
     """
 
-    def __init__(self, spec: ClipSpec, crops: int, pixel_aspect: Fraction, limits: VideoLimits) -> None:
+    def __init__(
+        self,
+        spec: ClipSpec,
+        crops: int,
+        pixel_aspect: Fraction,
+        limits: VideoLimits,
+        orientations: Sequence[tuple[int, Orientation]] = (),
+    ) -> None:
+        """`orientations` are those that hold from a timestamp on, ascending, whatever the frames say themselves."""
         self._spec = spec
         self._crops = crops
         self._pixel_aspect = pixel_aspect
         self._limits = limits
+        self._orientations = orientations
         self._reformatter = VideoReformatter()
         self._uncollected = 0
         self.display_width = self.display_height = self.rotation = self.transfer = 0
+        self.mirrored: Mirror | None = None
+        self.unknown_matrix = self.unreadable = ""
 
     def crops(self, frame: VideoFrame) -> list[Image]:
         """The frame's crops, uint8 `[H, W, 3]` in RGB or `[3H/2, W, 1]` in 4:2:0 each.
@@ -172,8 +156,8 @@ class Resizer:
             PixelLimit: resized, a very long and narrow picture would have more than `max_pixels`.
         """
         self._collect(frame)
-        orientation = orientation_of(frame)
-        self.rotation = orientation.rotation
+        orientation = self._orientation(frame)
+        self.rotation, self.mirrored = orientation.rotation, orientation.mirrored
         self.transfer = frame.color_trc
         self.display_width, self.display_height = display_size(
             frame.width, frame.height, self._pixel_aspect, orientation
@@ -187,6 +171,20 @@ class Resizer:
             return [cut_planes(planes, left, top, self._spec.width, self._spec.height) for left, top in corners]
         image = orientation.apply(self._resize(frame, *coded))
         return [image[top : top + self._spec.height, left : left + self._spec.width] for left, top in corners]
+
+    def _orientation(self, frame: VideoFrame) -> Orientation:
+        if self._orientations:
+            begun = [turn for since, turn in self._orientations if frame.pts is None or since <= frame.pts]
+            return begun[-1] if begun else self._orientations[0][1]
+        try:
+            matrix = display_matrix(frame)
+            return Orientation() if matrix is None else orientation_of(np.frombuffer(matrix, dtype=np.int32))
+        except (ValueError, LookupError, TypeError) as error:
+            # The picture is good whatever hangs on it. What is written here goes into the log.
+            if not self.unreadable:
+                report_fault(error)
+            self.unreadable = f"{type(error).__name__}: {error}"
+            return Orientation()
 
     def _collect(self, frame: VideoFrame) -> None:
         # A frame whose side data was looked at refers to itself, so that only the collector frees its picture. It comes
@@ -210,15 +208,24 @@ class Resizer:
         return np.asarray(self._converted(frame, width, height, "rgb24").to_ndarray(), dtype=np.uint8)
 
     def _converted(self, frame: VideoFrame, width: int, height: int, pixels: str, **colors: int) -> VideoFrame:
-        # threads=1: the default starts one scaling thread per core in every decode process.
         try:
-            return self._reformatter.reformat(
-                frame, width, height, format=pixels, interpolation="BILINEAR", threads=1, **colors
-            )
+            return self._reformat(frame, width, height, pixels, colors)
         except MemoryError:
             raise
         except (FFmpegError, ValueError) as error:
-            raise Undecodable(
-                f"A picture in {frame.format.name} cannot be converted to {pixels} ({error}).",
-                actual=frame.format.name,
-            ) from error
+            if frame.colorspace == _UNSPECIFIED:
+                raise _unconvertible(frame, pixels, error) from error
+        self.unknown_matrix = _MATRICES.get(frame.colorspace, f"number {frame.colorspace} of ISO/IEC 23091-2")
+        frame.colorspace = _UNSPECIFIED
+        return self._converted(frame, width, height, pixels, **colors)
+
+    def _reformat(self, frame: VideoFrame, width: int, height: int, pixels: str, colors: dict[str, int]) -> VideoFrame:
+        # threads=1: the default starts one scaling thread per core in every decode process.
+        return self._reformatter.reformat(
+            frame, width, height, format=pixels, interpolation="BILINEAR", threads=1, **colors
+        )
+
+
+def _unconvertible(frame: VideoFrame, pixels: str, error: Exception) -> Undecodable:
+    name = frame.format.name
+    return Undecodable(f"A picture in {name} cannot be converted to {pixels} ({error}). {CONVERT}.", actual=name)

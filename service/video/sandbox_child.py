@@ -9,10 +9,13 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import IO, Any, NoReturn
 
+from service.video.live_input import LiveInput
 from service.video.sandbox import allow, apply_sandbox, bind_to_parent
-from service.video.sandbox_worker import HEAD, LENGTH, READ_BYTES
+from service.video.sandbox_worker import HEAD, LENGTH, LIVE, READ_BYTES, SUPPLIED
+from service.video.supply import SuppliedFile
 
 
 class FdFile:
@@ -28,8 +31,10 @@ class FdFile:
         return file
 
 
-# Called in the sandbox worker with the upload, the file of the clips, and the task as it was handed over.
-Work = Callable[[FdFile, FdFile, bytes], dict[str, Any]]
+Source = FdFile | SuppliedFile | LiveInput
+# Called in the sandbox worker with the upload, the file of the clips, the task as it was handed over, and what it can
+# tell meanwhile by; what it tells of a stream is waited for until the other end has taken it.
+Work = Callable[[Source, FdFile, bytes, Callable[[dict[str, Any]], None]], dict[str, Any]]
 
 
 def serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
@@ -42,11 +47,14 @@ def serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
         _say(control, {"layers": apply_sandbox(control)})
         while (received := socket.recv_fds(connection, HEAD.size, 2))[0]:
             head, (upload, clips), *_ = received
-            size, cpu_s, file_bytes = HEAD.unpack(head + _exactly(control, HEAD.size - len(head)))
+            size, cpu_s, file_bytes, supplied = HEAD.unpack(head + _exactly(control, HEAD.size - len(head)))
             if sys.platform != "linux":
                 # There it is allowed from outside: a locked process cannot raise its limits.
                 allow(cpu_s, file_bytes)
-            answer = work(FdFile(upload), FdFile(clips), _exactly(control, size))
+            task = _exactly(control, size)
+            source = _source(control, upload, supplied)
+            tell = partial(_ask if supplied == LIVE else _say, control)
+            answer = work(source, FdFile(clips), task, tell)
             os.close(upload)
             os.close(clips)
             _say(control, answer)
@@ -65,6 +73,12 @@ def serve(work: Work, connection: socket.socket, parent: int) -> NoReturn:
         os._exit(code)
 
 
+def _source(control: int, upload: int, supplied: int) -> Source:
+    if supplied == LIVE:
+        return LiveInput(partial(_fetch, control))
+    return SuppliedFile(upload, supplied, partial(_ask, control)) if supplied else FdFile(upload)
+
+
 def _close_others(control: int) -> None:
     """Close all files but this one and the standard streams."""
     os.closerange(3, control)
@@ -76,6 +90,20 @@ def _say(control: int, answer: dict[str, Any]) -> None:
     data = LENGTH.pack(len(data)) + data
     while data:
         data = data[os.write(control, data) :]
+
+
+def _ask(control: int, request: dict[str, Any]) -> None:
+    """Ask for bytes of the upload, and wait until they are there."""
+    _say(control, request)
+    if _exactly(control, len(SUPPLIED)) != SUPPLIED:
+        raise EOFError
+
+
+def _fetch(control: int, request: dict[str, Any]) -> bytes:
+    """Ask for the next bytes of a stream, and wait for them; none at its end."""
+    _say(control, request)
+    (size,) = LENGTH.unpack(_exactly(control, LENGTH.size))
+    return _exactly(control, size)
 
 
 def _exactly(descriptor: int, size: int) -> bytes:

@@ -24,6 +24,7 @@ class SandboxPool:
         self._idle: list[tuple[str, SandboxWorker]] = []
         self._fresh: list[SandboxWorker] = []
         self._busy = 0
+        self._apart = 0
         self._unused = asyncio.Event()
         self._unused.set()
         self._forking: asyncio.Task[None] | None = None
@@ -62,6 +63,22 @@ class SandboxPool:
         self._refill()
         return worker
 
+    async def take_apart(self) -> SandboxWorker:
+        """A fresh sandbox worker that takes no place of one for uploads; it goes by `end_apart`. Raises ServerGone."""
+        while not self._fresh:
+            await self._fork()
+        worker = self._fresh.pop(0)
+        self._apart += 1
+        self._unused.clear()
+        self._refill()
+        return worker
+
+    async def end_apart(self, worker: SandboxWorker) -> Exit:
+        """Kill a sandbox worker of `take_apart` and wait for its end. Raises ServerGone."""
+        self._apart -= 1
+        self._busy += 1
+        return await self.end(worker)
+
     def give_back(self, worker: SandboxWorker, caller: str) -> None:
         """The sandbox worker has decoded an upload of `caller`."""
         if worker.tasks < self._uploads:
@@ -94,7 +111,7 @@ class SandboxPool:
 
     def _free(self) -> None:
         self._busy -= 1
-        if not self._busy:
+        if not self._busy + self._apart:
             self._unused.set()
 
     async def _fork(self) -> None:

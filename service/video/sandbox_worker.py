@@ -19,8 +19,13 @@ from contextlib import contextmanager
 from service.video.sandbox import allow_other
 
 LENGTH = struct.Struct("!Q")
-# What stands before a task: its length, CPU seconds and bytes of a file that it may use.
-HEAD = struct.Struct("!QQQ")
+# What stands before a task: its length, CPU seconds and bytes of a file that it may use, and the size of an upload that
+# comes while it is read; 0 for one that is there.
+HEAD = struct.Struct("!QQQQ")
+# In place of that size: a stream, whose bytes are sent over the same connection as they arrive.
+LIVE = (1 << 64) - 1
+# What the answer to a request for bytes of the upload is: they are there.
+SUPPLIED = b"\1"
 READ_BYTES = 1 << 16
 _SANDBOX_LAYERS_BYTES = 1 << 10
 
@@ -62,11 +67,16 @@ class SandboxWorker:
                 raise SandboxWorkerGone from None
         return self._sandbox_layers
 
-    async def begin(self, upload: int, clips: int, task: bytes, *, cpu_s: int, file_bytes: int) -> None:
-        """Hand over two descriptors and a task, with `cpu_s` more CPU seconds and files of up to `file_bytes`."""
+    async def begin(
+        self, upload: int, clips: int, task: bytes, *, cpu_s: int, file_bytes: int, supplied: int = 0
+    ) -> None:
+        """Hand over two descriptors and a task, with `cpu_s` more CPU seconds and files of up to `file_bytes`.
+
+        The upload has `supplied` bytes where they come while it is read, and is a stream where that is LIVE.
+        """
         # Nothing of an upload comes to a process that has not locked itself in.
         await self.sandbox_layers()
-        message = HEAD.pack(len(task), cpu_s, file_bytes) + task
+        message = HEAD.pack(len(task), cpu_s, file_bytes, supplied) + task
         with _gone():
             if sys.platform == "linux":
                 self.used_s = _cpu_s(self.pid)
@@ -81,6 +91,16 @@ class SandboxWorker:
         if size > most_bytes:
             raise SandboxWorkerGone
         return await self._exactly(size)
+
+    async def supply(self) -> None:
+        """Say that the bytes of the upload are there which it asked for."""
+        with _gone():
+            await asyncio.get_running_loop().sock_sendall(self._control, SUPPLIED)
+
+    async def send(self, data: bytes) -> None:
+        """The next bytes of a stream, which it asked for; none at its end."""
+        with _gone():
+            await asyncio.get_running_loop().sock_sendall(self._control, LENGTH.pack(len(data)) + data)
 
     def written(self) -> bytes:
         """What it has written to its standard streams since the last time, as far as that was kept."""

@@ -6,6 +6,7 @@ known before any is decoded, and so is the last keyframe before each.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -54,7 +55,7 @@ class DecodeSegment:
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
     """The packet that becomes the frame on screen, and the keyframe it depends on."""
 
     pts: int
@@ -62,7 +63,8 @@ class _Target:
     key: Keyframe | None
 
 
-def _merge(targets: Sequence[_Target]) -> list[DecodeSegment]:
+def merge(targets: Sequence[Target]) -> list[DecodeSegment]:
+    """The segments that lead to `targets`, which are in the order of presentation."""
     segments: list[DecodeSegment] = []
     for number, target in enumerate(targets):
         # Pictures that lead an open group lie behind its keyframe in the file: the segment is then already beyond it.
@@ -86,8 +88,8 @@ def segments_of_packets(packets: Packets, timeline: Timeline, timestamps: Sequen
         before = int(np.searchsorted(packets.pts[keys], pts, side="right")) - 1
         key = int(keys[before]) if before >= 0 else -1
         start = Keyframe(int(packets.pts[key]), key, packets.open_gop(key)) if key >= 0 else None
-        targets.append(_Target(pts, number, start))
-    return _merge(targets)
+        targets.append(Target(pts, number, start))
+    return merge(targets)
 
 
 class IndexedSegments:
@@ -105,30 +107,36 @@ class IndexedSegments:
         Raises:
             IndexUnreliable: the packets are not what the index promises.
         """
-        targets: list[_Target] = []
+        targets: list[Target] = []
         known: tuple[Keyframe, Packets] | None = None
-        for timestamp in timestamps:
-            bound = timeline.ticks(timestamp)
+        bounds = [timeline.ticks(timestamp) for timestamp in timestamps]
+        for bound in bounds:
             if known is None or not self._covers(known, bound):
-                known = self._read(bound)
+                known = self._read(bound, self._last_of_group(bound, bounds))
             key, packets = known
             candidates = np.flatnonzero(packets.shown & (packets.pts <= bound))
             if not len(candidates):
                 raise IndexUnreliable
             number = int(candidates[np.argmax(packets.pts[candidates])])
-            targets.append(_Target(int(packets.pts[number]), int(packets.dts[number]), key))
-        return _merge(targets)
+            targets.append(Target(int(packets.pts[number]), int(packets.dts[number]), key))
+        return merge(targets)
 
     def _covers(self, known: tuple[Keyframe, Packets], bound: float) -> bool:
         key, packets = known
         entry = self._index.search_timestamp(int(bound), backward=True)
         return entry >= 0 and self._index[entry].timestamp <= key.order and passed(packets, bound)
 
-    def _read(self, bound: float) -> tuple[Keyframe, Packets]:
-        """The packets from the last keyframe shown by `bound` up to where none can be shown by then any more."""
+    def _last_of_group(self, bound: float, bounds: Sequence[float]) -> float:
+        """The last of the ascending `bounds` that the index places before the next keyframe after `bound`."""
+        after = self._index.search_timestamp(int(bound) + 1, backward=False)
+        before = bisect_left(bounds, self._index[after].timestamp) if after >= 0 else len(bounds)
+        return max(bound, bounds[before - 1])
+
+    def _read(self, bound: float, until: float) -> tuple[Keyframe, Packets]:
+        """The packets from the last keyframe shown by `bound` up to where none can be shown by `until` any more."""
         try:
             first, packets = self._seek(bound)
-            found = collect(_until_passed(chain((first,), packets), bound), self._codec, len(self._index))
+            found = collect(until_passed(chain((first,), packets), until), self._codec, len(self._index))
         except FFmpegError as error:
             raise IndexUnreliable from error
         if not found.has_valid_timestamps or found.error:
@@ -151,7 +159,8 @@ class IndexedSegments:
         raise IndexUnreliable
 
 
-def _until_passed(packets: Iterator[Packet[VideoStream]], bound: float) -> Iterator[Packet[VideoStream]]:
+def until_passed(packets: Iterator[Packet[VideoStream]], bound: float) -> Iterator[Packet[VideoStream]]:
+    """The packets up to where none can be presented by the timestamp `bound` any more."""
     later = 0
     for packet in packets:
         yield packet

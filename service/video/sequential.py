@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from av.error import FFmpegError
 from av.packet import Packet
@@ -16,8 +16,8 @@ from service.video.decoder import Decoder, DecodeStats, FrameSink
 from service.video.probe import Video
 from service.video.source import open_upload, read_packets
 
-# AVI knows decoding times only, so frames come out in display order with their times shuffled among neighbors.
-_REORDERED_FAMILIES = ("avi",)
+# Of these FFmpeg knows decoding times only: frames come out in display order with their times shuffled among neighbors.
+_REORDERED_FAMILIES = ("avi", "mxf")
 _REORDER_DEPTH = 4
 
 
@@ -56,10 +56,16 @@ class _Times:
         return self._held.pop(0), self._last
 
 
-class _Pass:
-    """One reading of the file that bridges damage and counts it."""
+class Reading:
+    """One reading of a stream that bridges damage and counts it.
+
+    Attributes:
+        errors: how many packets did not decode, or only in parts.
+        last_error: what was wrong with the last of them.
+    """
 
     def __init__(self, decoder: Decoder, depth: int) -> None:
+        """`depth` is how many frames may come out with their times shuffled among them."""
         self._decoder = decoder
         self._times = _Times(depth)
         self.errors = 0
@@ -94,8 +100,17 @@ class _Pass:
         self.last_error = reason
 
 
-def pick_sequentially(video: Video, timestamps: Sequence[float], sink: FrameSink, limits: VideoLimits) -> DecodeStats:
-    """`pick_frames` by decoding everything up to the last wanted frame."""
+def pick_sequentially(
+    video: Video,
+    timestamps: Sequence[float],
+    sink: FrameSink,
+    limits: VideoLimits,
+    settled: Callable[[int, float], None] | None = None,
+) -> DecodeStats:
+    """`pick_frames` by decoding everything up to the last wanted frame.
+
+    `settled` is told the number and the presentation time of each wanted timestamp once `sink` has its frame.
+    """
     probe, timeline = video.probe, video.probe.timeline
     bounds = [timeline.ticks(timestamp) for timestamp in timestamps]
     times: list[float] = []
@@ -104,14 +119,19 @@ def pick_sequentially(video: Video, timestamps: Sequence[float], sink: FrameSink
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise Undecodable("The video stream cannot be found again; the container is damaged.")
         decoder = Decoder(stream.codec_context, limits)
-        reading = _Pass(decoder, _REORDER_DEPTH if probe.family.name in _REORDERED_FAMILIES else 0)
+        reading = Reading(decoder, _REORDER_DEPTH if probe.family.name in _REORDERED_FAMILIES else 0)
 
         def give(frame: VideoFrame, stamp: int) -> None:
             sink(len(times), frame)
             times.append(float(max(0, stamp - timeline.origin) * timeline.time_base))
+            if settled is not None:
+                settled(len(times) - 1, times[-1])
 
         held: tuple[VideoFrame, int] | None = None
-        for frame, stamp in reading.frames(read_packets(container, stream)):
+        packets = read_packets(container, stream)
+        if timeline.clock is not None:
+            packets = timeline.clock.continued(packets)
+        for frame, stamp in reading.frames(packets):
             while len(times) < len(bounds) and stamp > bounds[len(times)]:
                 # Before the first frame that decodes there is only that frame to show.
                 give(*(held or (frame, stamp)))

@@ -45,7 +45,8 @@ class _AnonymousFile:
             return -1
 
 
-def _refuse_open(url: str, flags: int, options: object) -> NoReturn:
+def refuse_open(url: str, flags: int, options: object) -> NoReturn:
+    """For FFmpeg, where what it reads names another file. Raises PermissionError."""
     raise PermissionError("an upload may not open other files")
 
 
@@ -71,7 +72,7 @@ def open_upload(
                 options={"max_pixels": str(max_pixels), **({"skip_frame": "all"} if fast_open else {})},
                 container_options={"format_whitelist": family.demuxer, **({"probesize": "32"} if fast_open else {})},
                 metadata_errors="replace",
-                io_open=_refuse_open,
+                io_open=refuse_open,
             )
         except FFmpegError as error:
             raise Undecodable(

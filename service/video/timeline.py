@@ -17,9 +17,15 @@ from numpy.typing import NDArray
 
 from service.errors import PacketLimit, Undecodable
 from service.video.packet_index import Kept, Packets, collect
+from service.video.presentation_clock import PresentationClock, straightened
+from service.video.sniff import Family
 from service.video.source import read_packets
 
-_BEYOND_TICKS = 1 << 40
+BEYOND_TICKS = 1 << 40
+"""Added to any timestamp, it is beyond the end of the stream."""
+# AVI counts pictures, dropped ones too: the length of one is a count of 1, however long it is shown.
+_UNTIMED_FAMILIES = ("avi",)
+_LEADING_FRAMES = ("vvc",)
 
 
 class IndexUnreliable(Exception):
@@ -37,7 +43,10 @@ class Timeline:
         frames: how many frames are presented.
         packet_count: how many packets the stream has.
         packets: all packets; None where only the ends of the stream were read, because an index knows the rest.
+        places: in that case, of a container without an index, bytes of the file and timestamps of packets there.
         head: in that case the first packets, if they were kept for the decoder.
+        turns: from which timestamps on the stream itself asks for which display matrix, int32 [9]; mostly empty.
+        clock: makes the timestamps of the file those of this timeline; None where they are the same.
         demux_error: what FFmpeg said where reading broke off; None if the file was read to its end.
     """
 
@@ -49,6 +58,9 @@ class Timeline:
     packets: Packets | None
     demux_error: str | None
     head: Packets | None = None
+    places: tuple[tuple[int, int], ...] = ()
+    turns: tuple[tuple[int, NDArray[np.int32]], ...] = ()
+    clock: PresentationClock | None = None
 
     @property
     def tick_s(self) -> float:
@@ -79,7 +91,12 @@ class Timeline:
 
     def ticks(self, time_s: float) -> float:
         """The timestamp that a frame may have at most, to be on screen `moment_s` after the first."""
-        return self.origin + time_s / self.tick_s + 0.5
+        return latest_ticks(self.origin, self.tick_s, time_s)
+
+
+def latest_ticks(origin: int, tick_s: float, time_s: float) -> float:
+    """The timestamp that a frame may have at most, to be on screen `time_s` after the one at `origin`."""
+    return origin + time_s / tick_s + 0.5
 
 
 def presented(packets: Packets, origin: int) -> NDArray[np.int64]:
@@ -87,20 +104,30 @@ def presented(packets: Packets, origin: int) -> NDArray[np.int64]:
     return np.sort(packets.pts[packets.shown & (packets.pts >= origin)])
 
 
-def _origin(packets: Packets) -> tuple[int, NDArray[np.bool_]]:
+def turns_of(packets: Packets) -> tuple[tuple[int, NDArray[np.int32]], ...]:
+    """`Timeline.turns` of these packets."""
+    return tuple((int(packets.pts[place]), matrix) for place, matrix in packets.turns)
+
+
+def origin_of(packets: Packets, codec: str) -> tuple[int, NDArray[np.bool_]]:
     """The first presented timestamp, and which packets are presented."""
-    # Frames that precede the first keyframe in time cannot be decoded, so presentation starts with the keyframe.
+    # Frames that precede the first keyframe in time cannot be decoded, so presentation starts with the keyframe; but
+    # encoders of VVC begin with such frames, and in a way that lets them be decoded.
     visible, keys = packets.shown, packets.keyframe
-    first_key = int(packets.pts[keys][0]) if keys.any() else int(packets.pts[visible].min())
+    starts = keys.any() and codec not in _LEADING_FRAMES
+    first_key = int(packets.pts[keys][0]) if starts else int(packets.pts[visible].min())
     decodable = visible & (packets.pts >= first_key)
     usable = decodable if decodable.any() else visible
     return int(packets.pts[usable].min()), usable
 
 
-def _end(packets: Packets, usable: NDArray[np.bool_], stream: VideoStream) -> int:
+def end_of(packets: Packets, usable: NDArray[np.bool_], stream: VideoStream, family: Family) -> int:
+    """The timestamp at which the last of the `usable` packets (bool [P]) ends."""
     last = int(packets.pts[usable].max())
     duration = int(packets.duration[usable & (packets.pts == last)].max())
-    return last + (duration if duration > 0 else _frame_period(np.sort(packets.pts[usable]), stream))
+    if duration > 0 and family.name not in _UNTIMED_FAMILIES:
+        return last + duration
+    return last + max(duration, _frame_period(np.sort(packets.pts[usable]), stream))
 
 
 def _frame_period(shown: NDArray[np.int64], stream: VideoStream) -> int:
@@ -114,7 +141,7 @@ def _frame_period(shown: NDArray[np.int64], stream: VideoStream) -> int:
 
 
 def read_timeline(
-    packets: Iterable[Packet[Any]], stream: VideoStream, codec: str, max_packets: int, kept: Kept
+    packets: Iterable[Packet[Any]], stream: VideoStream, codec: str, family: Family, max_packets: int, kept: Kept
 ) -> Timeline:
     """Walk all packets of `stream`, and put them into `kept`.
 
@@ -125,21 +152,30 @@ def read_timeline(
     found = collect(packets, codec, max_packets, kept)
     if not found.shown.any() or stream.time_base is None:
         reason = f"reading broke off: {found.error}" if found.error else "its video stream holds no packets"
-        raise Undecodable(f"The file has no video to decode: {reason}.", actual=reason)
-    origin, usable = _origin(found)
+        raise Undecodable(f"The file has no video to decode: {reason}. Export it again.", actual=reason)
+    found, clock = straightened(found, family.name, stream.time_base)
+    origin, usable = origin_of(found, codec)
     return Timeline(
         time_base=stream.time_base,
         origin=origin,
-        end=_end(found, usable, stream),
+        end=end_of(found, usable, stream, family),
         frames=int(usable.sum()),
         packet_count=len(found.pts),
         packets=found,
         demux_error=found.error,
+        turns=turns_of(found),
+        clock=clock,
     )
 
 
 def read_ends(
-    container: InputContainer, stream: VideoStream, codec: str, max_packets: int, first: int, kept: Kept
+    container: InputContainer,
+    stream: VideoStream,
+    codec: str,
+    family: Family,
+    max_packets: int,
+    first: int,
+    kept: Kept,
 ) -> Timeline:
     """Read the `first` packets of `stream`, which are put into `kept`, and the last ones; its index knows the rest.
 
@@ -156,7 +192,7 @@ def read_ends(
         raise IndexUnreliable
     try:
         # From beyond the end FFmpeg goes back to the last keyframe.
-        container.seek(index[count - 1].timestamp + _BEYOND_TICKS, stream=stream, backward=True)
+        container.seek(index[count - 1].timestamp + BEYOND_TICKS, stream=stream, backward=True)
     except FFmpegError as error:
         raise IndexUnreliable from error
     tail = collect(read_packets(container, stream), codec, max_packets)
@@ -166,11 +202,12 @@ def read_ends(
         raise IndexUnreliable
     return Timeline(
         time_base=stream.time_base,
-        origin=_origin(head)[0],
-        end=_end(tail, tail.shown, stream),
+        origin=origin_of(head, codec)[0],
+        end=end_of(tail, tail.shown, stream, family),
         frames=count - int((~head.shown).sum()) - int((~tail.shown).sum()),
         packet_count=count,
         packets=None,
         demux_error=None,
         head=head if kept.packets else None,
+        turns=turns_of(head),
     )

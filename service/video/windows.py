@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from service.contracts import ClipSpec, JobRequest
 from service.errors import InvalidOption, TooManyClips
@@ -64,8 +65,29 @@ def requested_range(request: JobRequest, duration_s: float) -> Range:
     return Range(start, duration_s if request.end is None else min(request.end, duration_s))
 
 
-def window_count(length: float, span: float, request: JobRequest, limits: VideoLimits) -> int:
-    """How many windows the request asks for on a range of `length`, in the unit of `span`.
+def check_stride(spec: ClipSpec, request: JobRequest) -> None:
+    """Raise InvalidOption for a `stride` that leaves gaps between windows, or that applies to none."""
+    if request.stride is None:
+        return
+    if request.windows != "all":
+        raise InvalidOption(
+            f"The stride ({request.stride:g} s) applies to windows=all only; windows is {request.windows}.",
+            limit="windows=all",
+            actual=str(request.windows),
+        )
+    if request.stride > spec.span_s + _ROUNDING:
+        raise InvalidOption(
+            f"The stride ({request.stride:g} s) is larger than a window's span ({spec.span_s:.6g} s): "
+            "what lies between two windows would not be looked at.",
+            limit=round(spec.span_s, 6),
+            actual=request.stride,
+        )
+
+
+def window_count(
+    length: float, span: float, request: JobRequest, limits: VideoLimits, stride: float | None = None
+) -> int:
+    """How many windows the request asks for on a range of `length`, in the unit of `span` and `stride`.
 
     A range no longer than one span has one window, whatever the number asked for: further ones would be its copies.
 
@@ -77,32 +99,37 @@ def window_count(length: float, span: float, request: JobRequest, limits: VideoL
         affordable = max(1, limits.max_clips_per_job // request.crops)
         count = min(limits.max_auto_windows, back_to_back, affordable)
     elif request.windows == "all":
-        count = back_to_back
+        count = max(1, math.ceil((length - span) / (stride or span) - _ROUNDING) + 1)
     else:
         count = request.windows
-    clips = count * request.crops
+    _check_clips(count, request, limits)
+    return 1 if length <= span else count
+
+
+def _check_clips(windows: int, request: JobRequest, limits: VideoLimits) -> None:
+    clips = windows * request.crops
     if clips > limits.max_clips_per_job:
         raise TooManyClips(
-            f"{count} windows x {request.crops} crops are {clips} clips; "
+            f"{windows} windows x {request.crops} crops are {clips} clips; "
             f"at most {limits.max_clips_per_job} are accepted.",
             limit=limits.max_clips_per_job,
             actual=clips,
         )
-    return 1 if length <= span else count
 
 
 def wanted_until_s(spec: ClipSpec, request: JobRequest) -> float | None:
     """Seconds into a video beyond which `request` samples nothing, as far as that is known without its length."""
-    return (request.start or 0.0) + spec.span_s if request.windows == 1 and spec.sampling == "time" else None
+    near = request.windows == 1 and request.split == "none" and spec.sampling == "time"
+    return (request.start or 0.0) + spec.span_s if near else None
 
 
 def _by_time(part: Range, spec: ClipSpec, request: JobRequest, limits: VideoLimits, tick_s: float) -> list[Window]:
-    span = spec.span_s
-    count = window_count(part.length_s, span, request, limits)
+    span, stride = spec.span_s, request.stride or spec.span_s
+    count = window_count(part.length_s, span, request, limits, stride)
     slack = max(0.0, part.length_s - span)
     if request.windows == "all":
         # The last window is pulled back so that it ends with the range and looks at frames instead of repeats.
-        starts = [min(i * span, slack) for i in range(count)]
+        starts = [min(i * stride, slack) for i in range(count)]
     else:
         starts = [slack * i / (count - 1) if count > 1 else 0.0 for i in range(count)]
     windows = []
@@ -138,9 +165,10 @@ def _by_index(
         max((time for time in frame_times_s if time <= part.start_s), default=0.0)
     ]
     frames, span = len(times), spec.frames * spec.frame_step
-    count = window_count(frames, span, request, limits)
+    stride = span if request.stride is None else max(1, min(span, round(span * request.stride / spec.span_s)))
+    count = window_count(frames, span, request, limits, stride)
     if request.windows == "all":
-        starts = [max(0, min(i * span, frames - span)) for i in range(count)]
+        starts = [max(0, min(i * stride, frames - span)) for i in range(count)]
     else:
         starts = index_starts(frames, span, count)
     windows = []
@@ -159,6 +187,7 @@ def plan_windows(
     spec: ClipSpec,
     request: JobRequest,
     limits: VideoLimits,
+    shot_starts_s: Sequence[float] = (),
 ) -> list[Window]:
     """The windows to sample, in the order of their starts.
 
@@ -169,15 +198,45 @@ def plan_windows(
         spec: gives T, the distance of frames and the sampling rule.
         request: gives the number of windows, the crops and the range.
         limits: gives the largest numbers of windows and clips.
+        shot_starts_s: times, ascending, that no window crosses: `all` windows lie back to back, or a stride apart,
+            in each shot, and others are moved into the shot that has their middle.
 
     Raises:
-        InvalidOption: the range is empty or beyond the end.
+        InvalidOption: the range is empty or beyond the end, or the stride is larger than a window.
         TooManyClips: more clips than `max_clips_per_job`.
     """
+    check_stride(spec, request)
+
+    def planned(part: Range, request: JobRequest) -> list[Window]:
+        if spec.sampling == "index":
+            return _by_index(part, spec, request, limits, frame_times_s)
+        return _by_time(part, spec, request, limits, tick_s)
+
     part = requested_range(request, duration_s)
-    if spec.sampling == "index":
-        return _by_index(part, spec, request, limits, frame_times_s)
-    return _by_time(part, spec, request, limits, tick_s)
+    shots = _shots(part, shot_starts_s)
+    if len(shots) == 1:
+        return planned(part, request)
+    if request.windows == "all":
+        windows = [window for shot in shots for window in planned(shot, request)]
+        _check_clips(len(windows), request, limits)
+        return windows
+    one = request.model_copy(update={"windows": 1})
+    return [_moved(window, shots, lambda part: planned(part, one)[0]) for window in planned(part, request)]
+
+
+def _shots(part: Range, starts_s: Sequence[float]) -> list[Range]:
+    bounds = [part.start_s, *(at for at in starts_s if part.start_s < at < part.end_s), part.end_s]
+    return [Range(*bounds) for bounds in pairwise(bounds)]
+
+
+def _moved(window: Window, shots: Sequence[Range], first: Callable[[Range], Window]) -> Window:
+    """The window, within the shot that has its middle; `first` gives the first window of a range."""
+    middle_s = (window.start_s + window.end_s) / 2
+    shot = next((shot for shot in shots if middle_s < shot.end_s), shots[-1])
+    if shot.start_s <= window.start_s and window.end_s <= shot.end_s:
+        return window
+    length_s = window.end_s - window.start_s
+    return first(Range(max(shot.start_s, min(window.start_s, shot.end_s - length_s)), shot.end_s))
 
 
 def coverage(windows: Sequence[Window], duration_s: float) -> float:

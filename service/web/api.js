@@ -35,18 +35,17 @@ export function keptKey() {
 
 const authorization = () => (key ? { Authorization: `Bearer ${key}` } : {});
 
-export async function servedModels() {
-  const response = await fetch("v1/models", { headers: authorization() }).catch(() => {
-    throw unreachable();
-  });
-  if (!response.ok) throw problemOf(await response.text(), response.status, response.headers.get("Retry-After"));
-  return (await response.json()).models;
+/** The models that can be asked, and whether videos may be named by their URL. */
+export async function served() {
+  const response = await get("v1/models");
+  return await response.json();
 }
 
 /**
- * Upload `file` and return the answer.
+ * Upload `file`, or have the service fetch what is at its `url`, and return the answer.
  *
- * `tell(stage, known)` hears of "upload" with the bytes sent, and then of the service's own stages.
+ * `tell(stage, known)` hears of "upload" with the bytes sent, and then of the service's own stages, among them a
+ * "window" for each one that is scored before the answer is complete.
  * Aborting `signal` rejects with an AbortError, and the service drops the job.
  */
 export async function classify(file, options, tell, signal) {
@@ -54,12 +53,48 @@ export async function classify(file, options, tell, signal) {
   let answer = null;
   const response = await upload(`v1/classify?${new URLSearchParams(options)}`, file, signal, tell, (stage, known) => {
     if (stage === "problem") throw new Problem(known);
-    id = known.id;
+    id = known.id ?? id;
     if (stage === "result") answer = known;
     else tell(stage, known);
   });
   // A process that shuts down lets its streams go; the job is in safe hands.
-  return answer ?? (id ? follow(`v1/jobs/${id}`, tell, signal) : response);
+  return answer ?? (id ? poll(`v1/jobs/${id}`, tell, signal) : response);
+}
+
+/** The answer of a job as a file, in one of the formats that the service writes: a name and the bytes. */
+export async function exported(id, format, name) {
+  const response = await get(`v1/jobs/${id}/result?${new URLSearchParams({ format, name })}`);
+  const [, encoded] = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") ?? "") ?? [];
+  return new File([await response.blob()], encoded ? decodeURIComponent(encoded) : `answer.${format}`);
+}
+
+/** Fetch what the service has at `path`. */
+export const get = (path, method = "GET", signal = null) => asked(path, { method, signal, headers: authorization() });
+
+/** Send `body`, and return what the service says to it. */
+export async function post(path, body, type, signal = null) {
+  const headers = { ...authorization(), "Content-Type": type };
+  return await (await asked(path, { method: "POST", body, headers, signal })).json();
+}
+
+/** `hear(event, data)` each event of a stream, until it ends. Aborting `signal` rejects with an AbortError. */
+export async function follow(path, signal, hear) {
+  const response = await get(path, "GET", signal);
+  const events = new EventReader(hear);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = ""; ; ) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text = events.rest(text + value);
+  }
+}
+
+async function asked(path, request) {
+  const response = await fetch(path, request).catch((error) => {
+    throw error.name === "AbortError" ? error : unreachable();
+  });
+  if (!response.ok) throw problemOf(await response.text(), response.status, response.headers.get("Retry-After"));
+  return response;
 }
 
 // XMLHttpRequest, because fetch does not report how much of a body has been sent.
@@ -89,13 +124,18 @@ function upload(url, file, signal, tell, hear) {
         resolve();
       }
     });
-    const form = new FormData();
-    form.append("file", file);
     request.open("POST", url);
     request.setRequestHeader("Accept", "text/event-stream");
+    if (file.url) request.setRequestHeader("Content-Type", "application/json");
     for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
-    request.send(form);
+    request.send(file.url ? JSON.stringify({ source: { url: file.url } }) : formOf(file));
   });
+}
+
+function formOf(file) {
+  const form = new FormData();
+  form.append("file", file);
+  return form;
 }
 
 /** Reads server-sent events from a text that grows. */
@@ -113,9 +153,16 @@ class EventReader {
       if (fields.event) this.hear(fields.event, JSON.parse(fields.data));
     }
   }
+
+  /** The same for a text that does not end: what was read of it is left out of what is returned. */
+  rest(text) {
+    this.done = 0;
+    this.read(text);
+    return text.slice(this.done);
+  }
 }
 
-async function follow(location, tell, signal) {
+async function poll(location, tell, signal) {
   for (;;) {
     const response = await fetch(location, { signal, headers: authorization() }).catch((error) => {
       throw error.name === "AbortError" ? error : unreachable();

@@ -1,24 +1,30 @@
 // The page: takes a video in, runs the request and shows what comes of it.
 
-import { Problem, classify, keptKey, servedModels, useKey } from "./api.js";
+import { Problem, classify, keptKey, served, useKey } from "./api.js";
 import { $, seconds, size } from "./dom.js";
+import { exampleVideo } from "./example.js";
 import { Gallery } from "./gallery.js";
+import { LiveCamera } from "./live.js";
 import { chosenModel, showModels } from "./models.js";
+import { headline } from "./moments.js";
+import { Partial } from "./partial.js";
 import { Recorder, canRecord } from "./recorder.js";
 import { ResultView } from "./result.js";
 import { problemText } from "./summary.js";
-import { said } from "./verdict.js";
 
+// It is short: each moment lies in two windows.
+const EXAMPLE_OPTIONS = { windows: "all", stride: "0.5", split: "shots" };
 const STAGES = ["upload", "decode", "score"];
 
 let chosen = null;
 let running = null;
 
-const view = new ResultView();
+const view = new ResultView(showProblem);
+const partial = new Partial($("partial"));
 const gallery = new Gallery($("cards"), {
   open: (entry) => {
     running?.abort();
-    chosen = entry.file;
+    chosen = entry.file ?? (entry.url ? byUrl(entry.url) : null);
     $("again").hidden = !chosen;
     $("chosen").textContent = entry.name;
     present(entry);
@@ -26,9 +32,12 @@ const gallery = new Gallery($("cards"), {
   changed: () => ($("gallery").hidden = gallery.entries.length === 0),
 });
 
+/** A video that the service fetches, in the place of a file. */
+const byUrl = (url) => ({ url, name: url.split(/[?#]/, 1)[0].split("/").filter(Boolean).at(-1) ?? url });
+
 // --- one request -------------------------------------------------------------------------------------------------
 
-async function start(file) {
+async function start(file, asked = {}) {
   if (!file) return;
   if (!$("form").checkValidity()) {
     $("options").open = true;
@@ -36,19 +45,23 @@ async function start(file) {
     return;
   }
   chosen = file;
+  camera.stop();
   running?.abort();
   const own = new AbortController();
   running = own;
-  const request = { options: options(), keyed: $("key").value.trim() !== "" };
-  $("chosen").textContent = `${file.name}, ${size(file.size)}`;
+  const request = { options: { ...options(), ...asked }, keyed: $("key").value.trim() !== "" };
+  $("chosen").textContent = file.url ? file.name : `${file.name}, ${size(file.size)}`;
   $("problem").hidden = true;
   view.hide();
-  showStage("upload", 0, `0 of ${size(file.size)}`);
+  partial.clear();
+  if (file.url) showStage("upload", null, "Asking for the video");
+  else showStage("upload", 0, `0 of ${size(file.size)}`);
   $("progress").hidden = false;
   try {
     const answer = await classify(file, request.options, showProgress, own.signal);
     if (running !== own) return;
-    const entry = { id: answer.id, name: file.name, when: new Date().toISOString(), file, answer, request };
+    const video = file.url ? { url: file.url, file: null } : { file };
+    const entry = { id: answer.id, name: file.name, when: new Date().toISOString(), answer, request, ...video };
     present(entry);
     gallery.add({ ...entry, picture: await view.picture() });
   } catch (error) {
@@ -65,10 +78,12 @@ async function start(file) {
 /** Query parameters: what is left at its default goes without saying. */
 function options() {
   const asked = Object.fromEntries([...new FormData($("form"))].filter(([, value]) => value !== ""));
-  const { windows, crops, top_k, min_score, start: from, end } = asked;
+  const { windows, stride, split, crops, top_k, min_score, start: from, end } = asked;
   return {
     ...chosenModel(),
     ...(windows !== "auto" && { windows }),
+    ...(stride && { stride }),
+    ...(split !== "none" && { split }),
     ...(crops !== "1" && { crops }),
     ...(top_k !== "5" && { top_k }),
     ...(min_score && { min_score }),
@@ -79,9 +94,12 @@ function options() {
 }
 
 function showProgress(stage, known) {
+  if (stage === "planned" || (stage === "decoded" && !partial.begun)) partial.begin(known.video);
+  if (stage === "window") partial.add(known);
   const tell = {
     upload: ({ loaded, total }) => ["upload", loaded / total, `${size(loaded)} of ${size(total)}`],
     uploaded: () => ["decode", null, "Looking for the frames that are needed"],
+    planned: ({ windows }) => ["decode", null, `Decoding ${windows.length} windows; the first are being scored`],
     decoded: ({ video, windows }) => [
       "score",
       null,
@@ -110,7 +128,7 @@ function present(entry) {
   $("problem").hidden = true;
   document.body.classList.add("answered");
   view.show(entry);
-  say(`Classified: ${said(entry.answer)}`);
+  say(`Classified: ${headline(entry.answer, "spoken")}`);
   $("title").focus({ preventScroll: true });
   $("result").scrollIntoView({ block: "start" });
 }
@@ -135,7 +153,9 @@ function say(text) {
 
 async function listModels() {
   try {
-    showModels(await servedModels());
+    const { models, by_url: fetches } = await served();
+    showModels(models);
+    $("by-url").hidden = !fetches;
   } catch (error) {
     showProblem(error);
   }
@@ -156,6 +176,17 @@ $("file").addEventListener("change", ({ target }) => {
   start(target.files[0]);
   // The same file may be chosen again.
   target.value = "";
+});
+const fetchUrl = () => {
+  const url = $("url").value.trim();
+  if (url) start(byUrl(url));
+  else $("url").focus();
+};
+$("fetch").addEventListener("click", fetchUrl);
+$("url").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault();
+  fetchUrl();
 });
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -185,6 +216,12 @@ $("forget").addEventListener("click", () => {
   gallery.clear();
   $("main").focus();
 });
+$("example").addEventListener("click", async () => {
+  $("example").disabled = true;
+  say("Fetching the example video");
+  await exampleVideo().then((file) => start(file, EXAMPLE_OPTIONS), showProblem);
+  $("example").disabled = false;
+});
 copies("copy-raw", "raw");
 copies("copy-snippet", "snippet");
 
@@ -193,6 +230,13 @@ for (const source of ["webcam", "screen"]) {
   $(source).disabled = !canRecord();
   $(source).addEventListener("click", () => recorder.open(source));
 }
+const camera = new LiveCamera(showProblem, say);
+$("camera").disabled = !canRecord();
+$("camera").addEventListener("click", () => {
+  running?.abort();
+  $("problem").hidden = true;
+  camera.start();
+});
 $("no-recording").hidden = canRecord();
 
 // The whole page takes drops: a video that misses the box would otherwise replace the page.

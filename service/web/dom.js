@@ -39,7 +39,15 @@ export function reach(items, index) {
   items.forEach((item, other) => (item.tabIndex = other === index ? 0 : -1));
 }
 
-export const seconds = (value) => `${value.toFixed(2)} s`;
+/** `4.20 s`, and from a minute on `3:00`, `3:00.50` or `1:02:03`. */
+export function seconds(value) {
+  if (value < 60) return `${value.toFixed(2)} s`;
+  const hundredths = Math.round(100 * value);
+  const [whole, rest] = [Math.floor(hundredths / 100), hundredths % 100];
+  const [hours, minutes, left] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60].map(String);
+  const parts = hours === "0" ? [minutes] : [hours, minutes.padStart(2, "0")];
+  return `${[...parts, left.padStart(2, "0")].join(":")}${rest ? `.${String(rest).padStart(2, "0")}` : ""}`;
+}
 export const percent = (value) => `${(100 * value).toFixed(1)} %`;
 export const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`);
 /** Labels and codes are names of programs; people read them with spaces. */

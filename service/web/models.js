@@ -34,7 +34,7 @@ function describe() {
   }
   const trained = model.trained ? "" : " Its weights are random: the labels mean nothing.";
   $("model-note").textContent =
-    `${model.description.replace(/\.?$/, ".")} Looks at windows of ${seconds(model.span_s)}, ${model.frames} frames each.${trained}`;
+    `${model.description.replace(/([^.])$/, "$1.")} Looks at windows of ${seconds(model.span_s)}, ${model.frames} frames each.${trained}`;
   $("model-labels-count").textContent = `${model.labels.length} labels`;
   $("model-labels-list").replaceChildren(
     ...model.labels.map((label, index) => {

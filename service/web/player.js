@@ -9,6 +9,7 @@ export class Player extends EventTarget {
     this.video = video;
     this.playable = false;
     this.own = 0;
+    this.until = Infinity;
     video.addEventListener("error", () => this.#fail());
     for (const name of ["timeupdate", "seeking", "seeked", "loadeddata"]) video.addEventListener(name, () => this.#moved());
     video.addEventListener("play", () => this.#watch());
@@ -33,9 +34,19 @@ export class Player extends EventTarget {
 
   seek(time) {
     this.own = time;
+    this.until = Infinity;
     this.video.pause();
     if (this.playable) this.video.currentTime = inside(time);
     this.#moved();
+  }
+
+  /** Play from `start` to `end` and stop there; where the file cannot be played, only go to `start`. */
+  play(start, end) {
+    this.seek(start);
+    if (!this.playable) return;
+    this.until = end;
+    // A browser may refuse to play what nobody has clicked on.
+    this.video.play().catch(() => {});
   }
 
   #fail() {
@@ -50,6 +61,10 @@ export class Player extends EventTarget {
   // The browser tells the time four times a second; a playhead that moves with the picture asks at every frame.
   #watch() {
     if (this.video.paused || this.video.ended) return;
+    if (this.video.currentTime >= this.until) {
+      this.until = Infinity;
+      this.video.pause();
+    }
     this.#moved();
     requestAnimationFrame(() => this.#watch());
   }

@@ -1,7 +1,9 @@
 // Shows one answer: fills the sections of the page and keeps them, the player and the playhead together.
 
 import { $, element, percent, seconds, spaced } from "./dom.js";
+import { ExportMenu } from "./exports.js";
 import { FrameReader } from "./frames.js";
+import { headlineNodes } from "./moments.js";
 import { Player } from "./player.js";
 import { curlSnippet, pythonSnippet } from "./snippets.js";
 import { Strip } from "./strip.js";
@@ -10,10 +12,14 @@ import { Timeline } from "./timeline.js";
 import { NOTHING_CLEAR, STANDS_OUT, mostAttended } from "./verdict.js";
 
 const WHOLE = 0.99;
+// An instant is played with what leads to it and what follows.
+const AROUND_S = 1;
 const SNIPPETS = { curl: curlSnippet, python: pythonSnippet };
 
 export class ResultView {
-  constructor() {
+  /** `problem(error)` is called for what goes wrong while a file is fetched. */
+  constructor(problem) {
+    this.exports = new ExportMenu($("exports"), problem);
     this.player = new Player($("video"));
     this.player.addEventListener("move", () => this.#move());
     this.player.addEventListener("unplayable", () => this.#unplayable());
@@ -41,6 +47,8 @@ export class ResultView {
     $("no-playback").hidden = true;
     $("video").hidden = false;
     $("title").textContent = entry.name;
+    $("sentence").replaceChildren(...headlineNodes(answer));
+    this.exports.show(entry);
     $("facts").textContent = facts(answer);
     $("warnings").replaceChildren(...warningList(answer.warnings));
     $("labels").replaceChildren(...labelList(answer));
@@ -54,9 +62,11 @@ export class ResultView {
     this.timeline = new Timeline($("timeline"), $("legend"), answer, {
       choose: (index) => this.#choose(index),
       seek: (time) => this.player.seek(time),
+      play: (start, end) => this.#play(start, end),
     });
-    // One window over everything: its strip says it all.
-    $("timeline-card").hidden = answer.windows.length === 1 && answer.coverage > WHOLE;
+    // One window over everything: its strip says it all, unless something happens within.
+    const eventful = answer.events?.length > 0 || answer.shots?.length > 1;
+    $("timeline-card").hidden = answer.windows.length === 1 && answer.coverage > WHOLE && !eventful;
     $("window-steps").hidden = answer.windows.length < 2;
     $("result").hidden = false;
     if (file) this.reader = new FrameReader(file);
@@ -78,7 +88,14 @@ export class ResultView {
     return this.reader.picture(most.time_s).catch(() => null);
   }
 
+  #play(start, end) {
+    const around = end - start < AROUND_S / 2 ? AROUND_S : 0;
+    this.player.play(Math.max(0, start - around), Math.min(end + around, this.timeline.duration));
+  }
+
   #close() {
+    this.timeline?.close();
+    this.timeline = null;
     this.reader?.close();
     this.reader = null;
   }
@@ -119,7 +136,7 @@ export class ResultView {
   }
 
   #move() {
-    if (!this.strip) return;
+    if (!this.strip || !this.timeline) return;
     const { time } = this.player;
     this.timeline.at(time);
     if (this.strip.at(time)) return;
@@ -151,8 +168,8 @@ export class ResultView {
       tab.tabIndex = name === language ? 0 : -1;
     }
     $("snippet").setAttribute("aria-labelledby", `tab-${language}`);
-    const { name, request } = this.entry;
-    $("snippet").textContent = SNIPPETS[language]({ base: new URL(".", location.href).href, name, ...request });
+    const { name, url, request } = this.entry;
+    $("snippet").textContent = SNIPPETS[language]({ base: new URL(".", location.href).href, name, url, ...request });
   }
 }
 

@@ -91,7 +91,7 @@ function column(frame, count, highest, aspect) {
 // Units are left out where columns are narrow.
 function measured(text) {
   const [number, unit] = text.split(" ");
-  return [number, element("span", { class: "unit" }, ` ${unit}`)];
+  return unit ? [number, element("span", { class: "unit" }, ` ${unit}`)] : [number];
 }
 
 function overlay(frames, highest) {

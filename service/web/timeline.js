@@ -1,37 +1,53 @@
-// The whole video from left to right: each window in the colour of its label, the attention inside it, the playhead.
+// The whole video from left to right: shots, events, each window in the colour of its label, the attention inside it,
+// the playhead.
 
+import { bandRows } from "./bands.js";
 import { curve } from "./curve.js";
 import { drawing, element, reach, roving, seconds, spaced } from "./dom.js";
 import { palette } from "./palette.js";
 import { best, said } from "./verdict.js";
+import { Zoom } from "./zoom.js";
 
-// Below this share of the width a label cannot be read; its name is in the legend and in the tooltip.
-const ROOM_FOR_A_NAME = 0.07;
+// A label that has less room cannot be read; its name is in the legend and in the tooltip.
+const ROOM_FOR_A_NAME_PX = 70;
+// Shorter videos are seen whole; in longer ones tenths of a second are noise.
+const ZOOMABLE_S = 15;
+const FINE_S = 60;
 
 export class Timeline {
-  /** Fills `root` and `legend`; `choose(window number)` and `seek(time)` are called for what is clicked. */
-  constructor(root, legend, { video, windows }, { choose, seek }) {
+  /**
+   * Fills `root` and `legend`; `choose(window number)`, `seek(time)` and `play(start, end)` are called for what is
+   * clicked: a window, the curve, an event or a shot.
+   */
+  constructor(root, legend, answer, { choose, seek, play }) {
+    const { video, windows, events } = answer;
+    this.windows = windows;
     this.duration = Math.max(video.duration_s, ...windows.map((window) => window.end_s), 1e-9);
-    const colours = palette(windows);
+    const colours = palette(windows, events);
+    this.rows = bandRows(answer, this.duration, colours, this.duration < FINE_S, play);
     this.segments = windows.map((window, index) => this.#segment(window, index, colours));
-    this.segments.forEach((segment, index) => segment.addEventListener("click", () => choose(index)));
-    // Windows that overlap take turns in two rows; otherwise the later would hide the earlier.
-    const overlapping = windows.some((window, index) => index > 0 && window.start_s < windows[index - 1].end_s - 1e-3);
-    const lane = element("div", { class: overlapping ? "lane two-rows" : "lane", role: "toolbar", "aria-label": "Windows" }, ...this.segments);
-    roving(lane, this.segments);
     const chart = this.#chart(windows);
     chart.addEventListener("click", (event) => {
       const box = chart.getBoundingClientRect();
       seek(((event.clientX - box.left) / box.width) * this.duration);
     });
     this.playhead = element("span", { class: "playhead", "aria-hidden": "true" });
-    const ends = element("p", { class: "ends", "aria-hidden": "true" }, element("span", {}, seconds(0)), element("span", {}, seconds(this.duration)));
-    root.replaceChildren(element("div", { class: "lanes" }, lane, chart, this.playhead), ends);
+    const scale = element("div", { class: "scale", "aria-hidden": "true" });
+    const lanes = element("div", { class: "lanes" }, ...this.rows.map(({ node }) => node), ...this.#windowRow(choose), chart, scale, this.playhead);
+    const scroll = element("div", { class: "timeline-scroll", role: "group", "aria-label": "Timeline" }, lanes);
+    this.zoom = new Zoom(scroll, lanes, scale, this.duration, () => this.#name(scroll));
+    const tools = element("div", { class: "zoom", role: "group", "aria-label": "Zoom of the timeline" });
+    if (this.duration > ZOOMABLE_S) tools.append(...this.zoom.buttons());
+    root.replaceChildren(tools, scroll);
     legend.replaceChildren(...this.#legend(colours, windows.length));
   }
 
   at(time) {
     this.playhead.style.setProperty("--at", Math.min(1, time / this.duration));
+    for (const row of this.rows) row.at(time);
+    // Only where the time has moved: a visitor who looks elsewhere is left there.
+    if (time !== this.time) this.zoom.reveal(time);
+    this.time = time;
   }
 
   select(index) {
@@ -39,11 +55,41 @@ export class Timeline {
     reach(this.segments, index);
   }
 
+  /** Let go of what watches the page. */
+  close() {
+    this.zoom.close();
+  }
+
+  #windowRow(choose) {
+    if (this.segments.length === 0) return [];
+    this.segments.forEach((segment, index) => segment.addEventListener("click", () => choose(index)));
+    // Windows that overlap take turns in two rows; otherwise the later would hide the earlier.
+    const { windows } = this;
+    const overlapping = windows.some((window, index) => index > 0 && window.start_s < windows[index - 1].end_s - 1e-3);
+    const lane = element("div", { class: overlapping ? "lane two-rows" : "lane", role: "toolbar", "aria-label": "Windows" }, ...this.segments);
+    roving(lane, this.segments);
+    const name = element("p", { class: "row-name", "aria-hidden": "true" }, "Windows");
+    return [this.rows.length > 0 ? element("div", { class: "band-row" }, name, lane) : lane];
+  }
+
+  // Names are written where they have room, which changes with the zoom.
+  #name(scroll) {
+    const { perSecond } = this.zoom;
+    for (const row of this.rows) row.name(perSecond);
+    this.segments.forEach((segment, index) => {
+      const { start_s: start, end_s: end } = this.windows[index];
+      const first = best(this.windows[index]);
+      const text = first && (end - start) * perSecond > ROOM_FOR_A_NAME_PX ? spaced(first.label) : "";
+      if (segment.textContent !== text) segment.textContent = text;
+    });
+    // What scrolls sideways must be in reach of the keyboard.
+    scroll.tabIndex = scroll.scrollWidth > scroll.clientWidth ? 0 : -1;
+  }
+
   #segment(window, index, colours) {
     const { start_s: start, end_s: end } = window;
     const first = best(window);
     const text = `Window ${index + 1}, ${seconds(start)} to ${seconds(end)}: ${said(window)}`;
-    const width = (end - start) / this.duration;
     return element(
       "button",
       {
@@ -53,9 +99,8 @@ export class Timeline {
         "aria-label": text,
         "aria-pressed": "false",
         "--from": start / this.duration,
-        "--width": width,
+        "--width": (end - start) / this.duration,
       },
-      first && width > ROOM_FOR_A_NAME ? spaced(first.label) : "",
     );
   }
 
@@ -77,7 +122,7 @@ export class Timeline {
   }
 
   #legend({ of, ranked, count }, windows) {
-    return ranked.map((label) =>
+    return ranked.filter((label) => count.has(label)).map((label) =>
       element(
         "li",
         {},

@@ -30,7 +30,7 @@ async def run_worker(
     limits: DeadLetterConfig,
     watchdog: Watchdog,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `watchdog` shows whether it makes progress."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; `watchdog` shows whether it makes progress."""
     # Never reused: an old process of the same name may still hold entries.
     consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     partitions = address.connect("vidtr-worker")
@@ -46,7 +46,11 @@ async def run_worker(
     try:
         await backend.start()
         worker = Worker(config, backend, partitions.map(source), watchdog)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        stopping = {signal.SIGTERM, signal.SIGINT}
+        # The end of a terminal, where `nohup` has not had it ignored.
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            stopping.add(signal.SIGHUP)
+        for number in stopping:
             loop.add_signal_handler(number, worker.stop)
         await worker.run()
     finally:

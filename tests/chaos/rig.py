@@ -195,8 +195,13 @@ class Account:
 
     @property
     def lost(self) -> int:
-        """Accepted jobs that never ended."""
+        """Accepted jobs that the service knows nothing of any more."""
         return self.states["lost"]
+
+    @property
+    def unfinished(self) -> int:
+        """Accepted jobs that had not ended when patience did."""
+        return self.states["unfinished"]
 
     @property
     def twice(self) -> int:
@@ -208,6 +213,7 @@ class Account:
         return (
             f"{scenario}: accepted {self.accepted}, completed {self.states['succeeded']}, "
             f"failed with cause {self.states['failed'] + self.states['expired']}, lost {self.lost}, "
+            f"unfinished {self.unfinished}, "
             f"answered twice {self.twice + finished_twice}; on the way: {dict(self.problems) or 'no trouble'}"
         )
 
@@ -298,4 +304,4 @@ class Load:
             elif answer.status_code != 503:
                 return "lost"
             await asyncio.sleep(0.2)
-        return "lost"
+        return "unfinished"

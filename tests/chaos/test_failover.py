@@ -58,7 +58,7 @@ class Drill:
         recovered = f"{min(after):.1f} s" if after else "before the failover was over"
         print(f"\n{account.line(scenario, 0)}; promised {len(account.promised)}, taken again after {recovered}")
         assert account.accepted == JOBS_EACH
-        assert account.gave_up == account.lost == account.twice == 0
+        assert account.gave_up == account.lost == account.unfinished == account.twice == 0
         assert kept == {"succeeded": len(account.promised)}
         assert account.states["succeeded"] == JOBS_EACH
 

@@ -18,7 +18,7 @@ FILES = sorted(
 
 @functools.cache
 def documents(path: Path) -> list[dict[str, Any]]:
-    return [item for item in yaml.safe_load_all(path.read_text()) if item]
+    return [item for item in yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader) if item]
 
 
 @functools.cache

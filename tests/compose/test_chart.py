@@ -47,7 +47,7 @@ def objects(values: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def by_name(text: str) -> dict[tuple[str, str], dict[str, Any]]:
-    found = [item for item in yaml.safe_load_all(text) if item]
+    found = [item for item in yaml.load_all(text, Loader=yaml.CSafeLoader) if item]
     for item in found:
         item["metadata"].pop("namespace", None)
         annotations = item.get("spec", {}).get("template", {}).get("metadata", {})

@@ -172,7 +172,8 @@ def test_the_spool_holds_as_many_uploads_as_are_taken_and_lies_on_a_disk() -> No
     (spool,) = (volume for volume in pod("vidtr-api")["volumes"] if volume["name"] == "spool")
     assert "medium" not in spool["emptyDir"]
     size = int(spool["emptyDir"]["sizeLimit"].removesuffix("Mi")) * 1024**2
-    assert size >= settings.max_concurrent_uploads * settings.max_upload_bytes + settings.spool_min_free_bytes
+    uploads = settings.max_concurrent_uploads * settings.max_upload_bytes
+    assert size >= uploads + settings.resumable_spool_bytes + settings.spool_min_free_bytes
 
 
 def test_a_proxy_in_front_lets_the_largest_and_longest_request_pass() -> None:
@@ -240,7 +241,8 @@ def test_a_pod_has_no_secret_that_it_does_not_need() -> None:
     redis, key = ("vidtr-redis", "vidtr_redis_url"), ("vidtr-triton", "vidtr_triton_key")
     assert secrets_of("vidtr-worker") == {redis, key}
     assert secrets_of("vidtr-triton") == {key}
-    assert secrets_of("vidtr-api") == {redis, ("vidtr-api", "vidtr_webhook_secret"), ("vidtr-api", "api_keys.toml")}
+    own = ("vidtr_webhook_secret", "api_keys.toml", "s3_credentials", "gs_credentials.json")
+    assert secrets_of("vidtr-api") == {redis, *(("vidtr-api", name) for name in own)}
 
 
 def test_api_keys_are_a_file_that_is_read_again() -> None:

@@ -32,6 +32,15 @@ OVERFLOWING = """() => {
 MISSING = "no Chromium on this machine, so the page was not tested: `make browser` installs one"
 
 
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The machine's Chromium, or the one that Playwright has installed.

@@ -27,7 +27,8 @@ def nothing_is_left_in_redis() -> Iterator[None]:
 def program(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Program]:
     """What most tests ask: once as `vidtr up` is, and once with two API processes and two workers over one Redis."""
     program = Program(
-        tmp_path_factory.mktemp("program"),
+        folder := tmp_path_factory.mktemp("program"),
+        VIDTR_SPOOL_DIR=str(folder / "spool"),
         size=request.param,
         VIDTR_MAX_UPLOAD_BYTES="20000000",
         VIDTR_WEBHOOK_SECRET=WEBHOOK_SECRET,

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.contracts import JobResult
+import service
+from service.contracts import JobRequest, JobResult
+from service.digest import file_sha256
 from service.model.presets import CAMERA_MOTION_LABELS
 from service.training.camera_motion.textures import dead_leaves
 from testing.program import Program, upload
@@ -35,7 +37,7 @@ def test_the_answer_has_the_documented_shape(client: httpx.Client, clip: Path) -
     assert response.status_code == 200
     body = response.json()
     [served] = [model for model in client.get("/v1/models").json()["models"] if model["default"]]
-    judged = ["abstained"] if served["thresholds"] else []
+    judged = ["abstained", "events", "summary"] if served["thresholds"] else []
     assert list(body) == [
         "id",
         "status",
@@ -45,6 +47,7 @@ def test_the_answer_has_the_documented_shape(client: httpx.Client, clip: Path) -
         "predictions",
         "windows",
         "timings_ms",
+        "provenance",
         "warnings",
         *judged,
     ]
@@ -58,6 +61,11 @@ def test_the_answer_has_the_documented_shape(client: httpx.Client, clip: Path) -
     video = body["video"]
     assert (video["width"], video["height"], video["fps"], video["codec"]) == (96, 64, 25.0, "h264")
     assert video["duration_s"] == pytest.approx(3.0)
+    assert body["provenance"] == {
+        "options": JobRequest().model_dump(exclude_none=True),
+        "video_sha256": file_sha256(clip),
+        "release": service.__version__,
+    }
     assert list(body["timings_ms"]) == ["upload", "decode", "queue", "inference", "total"]
 
 
@@ -179,9 +187,10 @@ def test_metrics_cover_every_stage(client: httpx.Client, clip: Path) -> None:
 def test_the_openapi_document_describes_uploads_answers_and_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     classify = document["paths"]["/v1/classify"]["post"]
-    assert set(classify["requestBody"]["content"]) == {"multipart/form-data", "video/*", "application/octet-stream"}
+    bodies = {"multipart/form-data", "video/*", "application/octet-stream", "application/json"}
+    assert set(classify["requestBody"]["content"]) == bodies
     assert {"200", "202", "400", "404", "413", "415", "422", "503", "504"} <= set(classify["responses"])
-    example = classify["responses"]["200"]["content"]["application/json"]["example"]
+    example = classify["responses"]["200"]["content"]["application/json"]["examples"]["one_window"]["value"]
     JobResult.model_validate(example)
     assert "HTTPValidationError" not in json.dumps(document)
 

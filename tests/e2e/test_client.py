@@ -10,13 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import psutil
 import pytest
 
-from service.client import AsyncClient, Client, JobState, Progress, RequestError, Retry, TemporaryError, VideoError
+from service.client import (
+    AsyncClient,
+    Client,
+    ExportFormat,
+    JobState,
+    Progress,
+    RequestError,
+    Retry,
+    TemporaryError,
+    VideoError,
+)
 from service.errors import JobDeleted, UnknownJob
 from testing.program import Program
 from testing.videos import write_video
@@ -221,6 +231,17 @@ def test_a_request_that_became_a_job_is_waited_for(narrow: Program, video: Path,
     assert recorder.statuses[0] == 202
     assert result.predictions
     assert "clips" in seen
+
+
+def test_an_answer_is_exported_as_the_api_gives_it(narrow: Program, video: Path, connect: Connect) -> None:
+    with connect(narrow.url) as client:
+        job = client.submit(video, windows="all")
+        client.wait(job.id)
+        for form in get_args(ExportFormat):
+            exported = client.export(job.id, form, of="shots", name="film.mp4")
+            params = {"format": form, "of": "shots", "name": "film.mp4"}
+            plain = httpx.get(f"{narrow.url}/v1/jobs/{job.id}/result", params=params).raise_for_status()
+            assert exported == plain.content.decode()
 
 
 def test_a_job_can_be_cancelled(narrow: Program, video: Path, connect: Connect) -> None:

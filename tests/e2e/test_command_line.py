@@ -29,6 +29,16 @@ def test_classify_prints_a_table_of_its_files(clips: list[Path]) -> None:
     assert "random weights" not in done.stderr
 
 
+@pytest.mark.parametrize("where", ["in this process", "by a service"])
+def test_classify_shows_windows_as_they_are_scored(program: Program, clips: list[Path], where: str) -> None:
+    asked = ("--server", program.url) if where == "by a service" else ()
+    done = vidtr("classify", "--jsonl", "--live", "--windows", "all", *asked, clips[0])
+    answer = json.loads(done.stdout)
+    assert len(answer["windows"]) > 0
+    for window in answer["windows"]:
+        assert f"{clips[0]}: {window['start_s']:.2f} to {window['end_s']:.2f} s: " in done.stderr
+
+
 def test_classify_says_that_a_model_is_not_trained(clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDTR_MODEL_REPOSITORY", str(MODEL_REPOSITORY))
     monkeypatch.setenv("VIDTR_DEFAULT_MODEL", "untrained_tiny")

@@ -92,3 +92,32 @@ def test_a_job_with_an_idempotency_key_outlives_its_stream(client: httpx.Client,
     with client.stream("POST", "/v1/classify", content=clip.read_bytes(), headers=headers) as response:
         again = dict(events(response))
     assert (again["uploaded"]["id"], again["result"]["id"]) == (job, job)
+
+
+def test_the_windows_of_a_long_video_are_told_before_the_answer(client: httpx.Client, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "long.mp4", frames=30 * 25, size=(32, 32))
+    stages = told(client, video, windows="all")
+    early = [(place, data) for place, (name, data) in enumerate(stages) if name == "window"]
+    answer = stages[-1][1]
+    assert stages[-1][0] == "result", answer["detail"]
+    assert early
+    for _, window in early:
+        number = window.pop("index")
+        assert window == answer["windows"][number]
+
+
+def test_a_long_video_is_accepted_before_it_is_decoded_and_gets_the_same_answer(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    video = write_video(tmp_path / "longer.mp4", frames=30 * 40, size=(32, 32))
+    stages = told(client, video, windows="all")
+    first = list(dict.fromkeys(name for name, _ in stages))
+    assert first[:2] == ["uploaded", "planned"]
+    assert first.index("planned") < min(first.index("queued"), first.index("decoded"))
+    known = dict(stages)
+    assert (first[-1], known["planned"]["id"]) == ("result", known["result"]["id"])
+    assert known["planned"]["video"]["duration_s"] == known["decoded"]["video"]["duration_s"]
+    assert len(known["planned"]["windows"]) == len(known["decoded"]["windows"]) > 32
+    plain = upload(client, video, windows="all").json()
+    for field in ("video", "coverage", "windows", "events", "summary"):
+        assert known["result"][field] == nearly(plain[field]), field

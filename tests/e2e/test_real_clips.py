@@ -15,7 +15,6 @@ CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 # What cannot be classified, and why; everything else must be answered.
 REFUSED = {
     "androidx__mp4__sample_malformed_free_box.mp4": "undecodable",
-    "androidx__mp4__sample_android_slow_motion.mp4": "video_too_short",
     "decord__unordered.mov": "video_too_short",
     "decord__video_0.mov": "video_too_short",
     "decord__video_90.mov": "video_too_short",

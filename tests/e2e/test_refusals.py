@@ -167,7 +167,7 @@ def test_an_unknown_form_field_is_named(client: httpx.Client, clip: Path) -> Non
 
 
 def test_another_content_type_is_unsupported(client: httpx.Client) -> None:
-    response = client.post("/v1/classify", json={"url": "https://example.com/a.mp4"})
+    response = client.post("/v1/classify", content=b"a video", headers={"Content-Type": "text/plain"})
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 

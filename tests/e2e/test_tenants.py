@@ -56,3 +56,14 @@ def test_a_job_is_erased_by_its_own_sender_alone(open_to_others: Program, clip: 
         assert bob.get(job).status_code == alice.get(job).status_code == 200
         assert alice.delete(job).status_code == 204
         assert alice.get(job).status_code == 410
+
+
+def test_a_live_stream_is_sent_and_ended_by_its_own_sender_alone(open_to_others: Program) -> None:
+    with at(open_to_others, "127.0.0.1") as alice, at(open_to_others, "127.0.0.2") as bob:
+        begun = alice.post("/v1/streams", json={}).json()
+        stream = f"/v1/streams/{begun['id']}"
+        for refused in (bob.post(begun["media_url"], content=b"x"), bob.delete(stream)):
+            assert (refused.status_code, refused.json()["code"]) == (404, "unknown_stream")
+        assert bob.get(stream).json()["received"] == alice.get(stream).json()["received"] == 0
+        assert alice.delete(stream).status_code == 204
+        assert alice.get(stream).json()["reason"] == "deleted"

@@ -49,11 +49,12 @@ def test_a_little_less_is_needed_than_a_full_forward_computes(name: str) -> None
 def test_ways_to_down_sample_keep_the_same_frames_but_for_the_configured_schedule() -> None:
     network = {**COMMON, "depth": 4, "pooling": [[1, 6], [2, 4]], "qkv": "separate"}
     network.pop("classes")
-    data = {"kind": "camera_motion", "pictures": "a", "held_out_pictures": "b"}
+    data = {"kind": "camera_moments", "pictures": "a", "held_out_pictures": "b"}
     config = TrainConfig.model_validate({"network": network, "data": data, "recipe": {"steps": 1}})
     kept = {name: changed(config, fields, None, 0).network_config(12).pooling for name, fields in ways(config).items()}
     assert kept == {
-        "none": (),
+        "vanilla": (),
+        "VidTr": (),
         "avg": ((1, 4), (2, 2)),
         "conv": ((1, 4), (2, 2)),
         "topK_std, halves": ((1, 4), (2, 2)),

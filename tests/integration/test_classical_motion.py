@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.evaluation.labeled_windows import read_windows
 from tests.unit.evaluation.scenes import scene, write_still
 
 cv2 = pytest.importorskip("cv2", reason="the extra `bench` is not installed")
@@ -60,6 +61,21 @@ def test_a_slow_move_is_seen() -> None:
     assert classical.label_of(classical.measure(frames, frames, RULES), RULES) == "pan_right"
 
 
+@pytest.mark.parametrize(
+    ("moves", "parts"),
+    [
+        (MOVES["mixed"], ["pan_right", "tilt_down"]),
+        (MOVES["zoom_in"], ["zoom_in"]),
+        (MOVES["shake"], []),
+        (MOVES["static"], []),
+        ([shift(-4 * t, -0.5 * t) for t in range(FRAMES)], ["pan_right"]),
+    ],
+)
+def test_the_parts_of_a_motion_are_those_beyond_its_noise(moves: list[np.ndarray], parts: list[str]) -> None:
+    frames = seen(moves)
+    assert classical.components_of(classical.measure(frames, frames, RULES), RULES) == parts
+
+
 def test_two_scenes_one_after_the_other_are_a_cut() -> None:
     frames = seen(MOVES["static"][:4]) + [255 - frame // 2 for frame in seen(MOVES["static"][4:])]
     assert classical.label_of(classical.measure(frames, frames, RULES), RULES) == "cut"
@@ -97,12 +113,14 @@ def test_answers_are_written_for_every_window(tmp_path: Path, monkeypatch: pytes
     write_still(tmp_path / "still.mp4", 1, frames=40)
     write_still(tmp_path / "panned.mp4", 1, frames=40, panned=2)
     table = tmp_path / "truth.csv"
-    table.write_text("file,start_s,end_s,truth\nstill.mp4,0,1.0667,static\npanned.mp4,0.1,1.1667,pan_right\n")
+    table.write_text("file,start_s,end_s,truth\nstill.mp4,0,1.0667,static\npanned.mp4,0.1,1.1667,mixed\n")
     monkeypatch.setattr("sys.argv", ["classical_motion", str(table), "--out", str(tmp_path / "answers")])
     classical.main()
     with (tmp_path / "answers" / "classical.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["static", "pan_right"]
     assert all(float(row["cpu_s"]) > 0 for row in rows)
+    windows = read_windows(tmp_path / "answers" / "truth.csv")
+    assert [window.components for window in windows] == [(), ("pan_right",)]
     with (tmp_path / "answers" / "pyscenedetect.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["", ""]

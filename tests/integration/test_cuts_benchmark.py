@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.cuts import FPS, figures, joined, matched, merged, said
-from service.api.schemas import RESULT_EXAMPLE
+from benchmarks.cuts import FPS, figures, joined, matched, merged, said, shown
+from service.api.openapi_examples import RESULT_EXAMPLE
 from service.contracts import JobResult
 from testing.videos import Image, write_video
 
@@ -39,6 +39,15 @@ def test_a_cut_is_said_where_its_label_holds_between_the_frames_that_counted_mos
 def test_without_thresholds_only_the_first_label_counts() -> None:
     first, second = window(0.0, ("cut", None), ("fade", None)), window(1.0, ("fade", None), ("cut", None))
     assert said(answer(first, second)) == [pytest.approx(2.5 / 8)]
+
+
+def test_the_shots_of_an_answer_show_cuts_and_no_other_beginnings() -> None:
+    starts = (("start", 0.0), ("cut", 1.0), ("dissolve", 2.0), ("cut", 3.0))
+    shots = [
+        {"start_s": at, "end_s": at + 1, "key_s": at + 0.5, "transition": kind, "predictions": []}
+        for kind, at in starts
+    ]
+    assert shown(JobResult.model_validate({**RESULT_EXAMPLE, "shots": shots})) == [1.0, 3.0]
 
 
 def test_windows_that_overlap_say_a_cut_once() -> None:

@@ -1,5 +1,6 @@
 """`vidtr doctor` beside a real Redis."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from typer.testing import CliRunner
 
 from service.cli.doctor_redis import redis
+from service.cli.main import app
 from service.local.redis import LocalRedis
 from service.settings import Settings
 from tests.fixtures.access_list import restricted
@@ -19,22 +22,14 @@ from tests.fixtures.servers import SHIPPED_REPOSITORY
 
 def doctor(redis_url: str, folder: Path, **settings: str) -> tuple[int, str]:
     """Exit status and findings of `vidtr doctor` on a machine where everything else is well."""
-    command = [sys.executable, "-m", "service.cli.main", "doctor"]
-    done = subprocess.run(
-        command,
-        env={
-            **os.environ,
-            "VIDTR_REDIS_URL": redis_url,
-            "VIDTR_MODEL_REPOSITORY": str(SHIPPED_REPOSITORY),
-            **{f"VIDTR_{name.upper()}": value for name, value in settings.items()},
-        },
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stdout
+    environment = {
+        "VIDTR_REDIS_URL": redis_url,
+        "VIDTR_MODEL_REPOSITORY": str(SHIPPED_REPOSITORY),
+        **{f"VIDTR_{name.upper()}": value for name, value in settings.items()},
+    }
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(app, ["doctor"], env=environment, catch_exceptions=False)
+    return done.exit_code, done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +152,13 @@ def test_each_server_of_a_cluster_is_spoken_of_with_its_partitions(tmp_path: Pat
         lines = said()
         assert "ok redis, partitions 0, 1: version" in "\n".join(lines)
         assert "failed redis, partitions 2, 3: Redis" in "\n".join(lines)
+
+
+def test_a_server_of_a_cluster_that_is_addressed_alone_fails_and_says_so(tmp_path: Path) -> None:
+    with Cluster(tmp_path / "redis", 2, 1).running() as cluster:
+        found = list(redis(Settings(_env_file=None, redis_url=cluster.servers[0].url)))
+    failed = [f"{one.detail} {one.advice}" for one in found if one.state == "failed"]
+    assert any("cluster" in text for text in failed), found
 
 
 @pytest.mark.parametrize("role", ["api", "worker", "doctor", "dead"])

@@ -18,10 +18,10 @@ from service.model.weights.native import load_weights
 from service.training.config import TrainConfig
 from service.training.run_report import png
 from service.training.start import make_network
+from tests.fixtures.extras import TRAINING
 from tests.unit.evaluation.scenes import scene, write_still
 
-pytest.importorskip("lightning_fabric", reason="the extra `train` is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, TRAINING]
 
 CONFIG = """
 [network]

@@ -2,9 +2,11 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -48,6 +50,30 @@ def test_streams_and_scripts_work(connection: redis.Redis) -> None:
 def test_the_socket_path_fits_even_when_the_directory_is_deep(tmp_path: Path) -> None:
     with LocalRedis(tmp_path / ("d" * 100) / ("e" * 100), persist=False) as server:
         assert len(str(server.socket_path)) < 104
+
+
+def test_with_a_deep_folder_for_temporary_files_the_server_starts_and_leaves_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with LocalRedis(tmp_path / "state", persist=False) as server, redis.Redis.from_url(server.url) as connection:
+        assert connection.ping()
+        folder = server.socket_path.parent
+    assert list(deep.iterdir()) == []
+    assert not folder.exists()
+
+
+def test_without_a_folder_that_is_short_enough_the_limit_and_what_to_set_are_named_and_the_state_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", partial(tempfile.mkdtemp, suffix="x" * 100))
+        with pytest.raises(LocalServerError, match=r"at most 103 bytes.* are too deep .*Set TMPDIR"):
+            LocalRedis(tmp_path / "state", persist=False).start()
+    with LocalRedis(tmp_path / "state", persist=False) as server:
+        assert server.pid
 
 
 def write_then_read(directory: Path, *, persist: bool) -> bytes | None:

@@ -221,7 +221,7 @@ async def test_a_try_that_arrived_does_not_forget_the_end_after_a_replay(
 ) -> None:
     await webhooks.done(await told_of_its_first_end(store, dead, webhooks))
     [second] = await webhooks.claim(8, 60.0)
-    assert second.state is JobState.EXPIRED
+    assert second.state == JobState.EXPIRED
     assert second.attempts == 1, "the tries of the first end are not counted"
 
 
@@ -230,7 +230,7 @@ async def test_a_try_that_failed_does_not_put_off_the_end_after_a_replay(
 ) -> None:
     await webhooks.again(await told_of_its_first_end(store, dead, webhooks), 3600.0)
     [second] = await webhooks.claim(8, 60.0)
-    assert second.state is JobState.EXPIRED
+    assert second.state == JobState.EXPIRED
 
 
 # --- deadlines ---------------------------------------------------------------------------------------------------

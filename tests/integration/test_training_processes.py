@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 from service.local.process import free_ports
 from testing.videos import write_video
+from tests.fixtures.extras import TRAINING
 
-pytest.importorskip("lightning_fabric", reason="the extra `train` is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, TRAINING]
 
 CONFIG = """
 [network]

@@ -95,6 +95,14 @@ async def test_nothing_is_left_after_closing(server: LocalTriton) -> None:
     assert await regions(server) == set()
 
 
+async def test_a_region_that_triton_still_reads_is_unregistered_when_it_has_read_it(server: LocalTriton) -> None:
+    async with connected(server, shared=True) as backend:
+        with pytest.raises(BackendUnavailable, match="DEADLINE_EXCEEDED"):
+            await backend.infer("tiny", "1", random_clips(1, command=BUSY), timeout_s=0.05)
+
+    assert await regions(server) == set()
+
+
 async def test_clips_that_do_not_fit_the_model_fail_as_they_do_when_sent(backend: TritonBackend) -> None:
     with pytest.raises(BackendFailed, match="INVALID_ARGUMENT"):
         await backend.infer("tiny", "1", random_clips(1)[:, : FRAMES - 1])

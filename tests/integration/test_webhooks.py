@@ -15,15 +15,16 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from service.api.shares import Shares
 from service.api.webhook_message import asked_for, signing_secret
 from service.api.webhook_sender import BREAK_AFTER, WebhookConfig, Webhooks, retry_in
-from service.api.webhook_targets import PinnedBackend
-from service.contracts import JobRequest, JobState
+from service.contracts import BatchLine, BatchRecord, JobRequest, JobState, LineOutcome
 from service.errors import BackendFailed, InvalidOption
+from service.queue.batch_store import BatchConfig, BatchStore
 from service.queue.codec import Outcome
 from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import JobStore
 from service.queue.partitions import PerPartition
 from service.queue.redis_keys import RedisKeys
 from service.queue.webhook_queue import WebhookQueue
+from service.sources.addresses import PinnedBackend
 from testing.factories import record
 from tests.fixtures.replies import with_scores
 from tests.integration.test_dead_letters import buried
@@ -392,3 +393,16 @@ async def test_a_receiver_that_asks_for_time_gets_it(
 @pytest.mark.parametrize(("value", "seconds"), [("30", 30), ("Thu, 01 Jan 1970 00:02:00 GMT", 20), ("soon", 0)])
 def test_a_time_to_wait_is_read_as_seconds_or_as_a_date(value: str, seconds: float) -> None:
     assert asked_for([(b"Retry-After", value.encode())], now=100.0) == seconds
+
+
+async def test_a_webhook_of_a_batch_says_how_the_batch_ended(redis: Redis, keys: RedisKeys, receive: Receive) -> None:
+    receiver, batches = await receive(200), BatchStore(redis, keys, BatchConfig(100, 100, 9))
+    made = BatchRecord(id=32 * "a", owner="me", key_name="", identity="", digest="", total=1, webhook=receiver.url)
+    await batches.open(made, [BatchLine(line=1, url="https://a/b", options=JobRequest())])
+    await batches.end_line(made, 1, LineOutcome(status="failed"))
+    await batches.close(await batches.facts(made.id))
+    await Webhooks(CONFIG, PerPartition([WebhookQueue(redis, keys, "batch")])).deliver()
+    [(_, body)] = receiver.requests
+    assert json.loads(body)["type"] == "batch.completed"
+    assert json.loads(body)["data"] == {"id": made.id, "status": "completed"}
+    assert not await redis.exists(keys.batch_webhooks, keys.batch_webhook(made.id))

@@ -5,13 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Coroutine
+import os
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from service.contracts import JobRequest
-from service.errors import IdempotencyKeyReused, JobDeleted, UnknownDeadLetter, UnknownJob, VidtrError
+from service.api.admission import Admitted
+from service.api.staging import JobEnded, Staging
+from service.contracts import DecodedVideo, JobRecord, JobRequest
+from service.errors import (
+    IdempotencyKeyReused,
+    JobDeleted,
+    Undecodable,
+    UnknownDeadLetter,
+    UnknownJob,
+    VidtrError,
+)
+from service.queue.capacity import Reservation
 from service.queue.idempotency import Earlier
+from service.queue.job_intake import Clips, Stage
 from service.queue.quota import QuotaLimits
 from testing.factories import decoded, record
 from tests.simulation.backend import SPEC, clip_bytes
@@ -115,16 +129,19 @@ async def _upload(world: World, api: Api, op: Op) -> None:
         world.ledger.jobs[job_id] = Job(job, op, began_s)
         bus = api.buses.of(job_id)
         unended = bus.completion(job_id)
-        await api.stores.of(job_id).accept(
+        accept = partial(
+            api.stores.of(job_id).accept,
             job,
-            clips=memoryview(b"".join(clip_bytes(op.body, clip, clip == op.bad) for clip in range(op.clips))),
-            reservation=admitted.reservation,
             claim=claim,
             fingerprint=_fingerprint(op),
             cache_key=same,
             reply_to=bus.reply_to,
         )
-        api.admission.hand_over(job_id)
+        if op.stages == "none":
+            await accept(clips=memoryview(_video(op)), reservation=admitted.reservation)
+            api.admission.hand_over(job_id)
+        else:
+            await _in_stages(world, api, op, admitted, job, accept)
         if same is not None:
             await api.cache.remember(same, job_id)
     if op.asynchronous:
@@ -135,6 +152,49 @@ async def _upload(world: World, api: Api, op: Op) -> None:
     if told:
         world.ledger.told[op.number].append(job_id)
         world.ledger.jobs[job_id].promised = True
+
+
+def _video(op: Op) -> bytes:
+    return b"".join(clip_bytes(op.body, clip, clip == op.bad) for clip in range(op.clips))
+
+
+async def _in_stages(
+    world: World, api: Api, op: Op, admitted: Admitted, job: JobRecord, accept: Callable[..., Awaitable[None]]
+) -> None:
+    """Accept the job clip by clip, as its video is decoded."""
+    plan = job.decoded.model_copy(update={"coverage": 0.5})
+
+    async def begin(known: DecodedVideo, clips: Clips, reservation: Reservation, stage: Stage) -> JobRecord:
+        await accept(clips=clips, reservation=reservation, stage=stage)
+        return job.model_copy(update={"decoded": plan})
+
+    async def decode() -> DecodedVideo:
+        for ready in range(1, op.clips):
+            staging.progress(plan, ready)
+            await asyncio.sleep(op.upload_s)
+        if op.stages == "broken":
+            raise Undecodable("The rest is damaged.")
+        return job.decoded
+
+    descriptor = os.memfd_create("clips")
+    try:
+        os.write(descriptor, _video(op))
+        clock, store = api.clocks.of(job.id), api.stores.of(job.id)
+        staging = Staging(Path(f"/proc/self/fd/{descriptor}"), store, api.admission, admitted, clock, begin)
+        decoded = await staging.decode(decode())
+        if staging.begun:
+            await staging.end(decoded)
+        else:
+            await accept(clips=memoryview(_video(op)), reservation=admitted.reservation)
+        api.admission.hand_over(job.id)
+    except JobEnded:
+        world.note(f"request {op.number}: the job ended before its last clip")
+    except BaseException as error:
+        await staging.give_up(error)
+        raise
+    finally:
+        staging.close()
+        os.close(descriptor)
 
 
 def _targets(world: World, op: Op) -> list[str]:

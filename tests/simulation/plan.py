@@ -7,8 +7,9 @@ from random import Random
 from typing import Literal
 
 Kind = Literal["upload", "delete", "status", "replay", "drop", "list"]
+Stages = Literal["none", "all", "broken"]
 FaultKind = Literal[
-    "hold", "stall", "refused", "lost_reply", "cut_short", "crash", "full", "jump", "leave", "forgotten"
+    "hold", "stall", "refused", "lost_reply", "cut_short", "crash", "full", "jump", "leave", "forgotten", "away"
 ]
 
 WORKERS, APIS = 2, 2
@@ -27,6 +28,7 @@ BEFORE: tuple[FaultKind, ...] = (
     "jump",
     "leave",
     "forgotten",
+    "away",
 )
 
 
@@ -49,6 +51,8 @@ class Op:
     webhook: bool = False
     asynchronous: bool = True
     upload_s: float = 0.1
+    stages: Stages = "none"
+    """whether its clips come one by one, and whether the decode fails before the last of them"""
     target: int = 0
     """number of the upload whose job is meant"""
 
@@ -59,6 +63,7 @@ class Op:
             facts += [f"key {self.key!r}"] if self.key else []
             facts += [f"clip {self.bad} is bad"] if self.bad is not None else []
             facts += ["webhook"] if self.webhook else []
+            facts += [f"in stages, {self.stages}"] if self.stages != "none" else []
             facts += [f"owner {self.owner!r}"] if self.owner else []
             return f"{what} {', '.join(facts)}"
         return f"{what} of request {self.target}" if self.kind in ("delete", "status", "replay", "drop") else what
@@ -111,7 +116,7 @@ class Plan:
 def plan_of(seed: int) -> Plan:
     """The plan of a seed."""
     random = Random(seed)
-    ops = _ops(random)
+    ops = _in_stages(_ops(random), Random(-1 - seed))
     return Plan(
         seed=seed,
         ops=tuple(ops),
@@ -161,6 +166,14 @@ def _ops(random: Random) -> list[Op]:
     return ops
 
 
+def _in_stages(ops: list[Op], random: Random) -> list[Op]:
+    kinds: tuple[Stages, ...] = ("none", "all", "all", "broken")
+    return [
+        replace(op, stages=random.choice(kinds)) if op.kind == "upload" and op.clips > 1 and not op.asynchronous else op
+        for op in ops
+    ]
+
+
 def _faults(random: Random, ops: list[Op]) -> list[Fault]:
     faults = []
     for _ in range(random.choice((0, 2, 5, 10, 15))):
@@ -178,6 +191,7 @@ def _faults(random: Random, ops: list[Op]) -> list[Fault]:
             "jump": random.choice((-3600.0, 3600.0)),
             "cut_short": float(random.randint(1, 3)),
             "crash": float(random.randint(0, 1)),
+            "away": random.choice((0.3, 1.0, 4.0)),
         }.get(kind, 0.0)
         faults.append(Fault(target, random.randrange(last), kind, amount))
     return faults

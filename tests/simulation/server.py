@@ -117,10 +117,10 @@ class Server:
         self.now_ms, self._synced = int(EPOCH * 1000), steady()
         self.one("SET", NOW, self.now_ms)
 
-    def send(self, commands: Sequence[Command]) -> list[Any]:
-        """Replies to commands that are sent together; errors stand among them."""
+    def send(self, commands: Sequence[Command | bytes]) -> list[Any]:
+        """Replies to commands that are sent together, some of them packed already; errors stand among them."""
         commands = [("EVALSHA", self._time, 0) if command[0] == "TIME" else command for command in commands]
-        self._socket.sendall(b"".join(map(_packed, commands)))
+        self._socket.sendall(b"".join(one if isinstance(one, bytes) else packed(one) for one in commands))
         return [self._reply() for _ in commands]
 
     def one(self, *command: Any) -> Any:
@@ -155,10 +155,11 @@ class Server:
         return reply
 
 
-def _packed(command: Command) -> bytes:
+def packed(command: Command) -> bytes:
+    """What goes over the wire."""
     name = command[0] if isinstance(command[0], str) else bytes(command[0]).decode()
-    packed: bytes = hiredis.pack_command((*name.split(), *command[1:]))
-    return packed
+    wire: bytes = hiredis.pack_command((*name.split(), *command[1:]))
+    return wire
 
 
 def in_simulated_time(client: Redis, server: Server) -> Redis:

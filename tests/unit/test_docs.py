@@ -24,6 +24,7 @@ from service.api.app import create_app
 from service.api.problems import STATUS
 from service.api.schemas import ClassifyOptions
 from service.cli.main import app as cli
+from service.contracts import EventRules
 from service.errors import error_types
 from service.model.presets import PRESETS
 from service.model.triton_config import triton_config
@@ -248,7 +249,7 @@ def test_every_option_of_a_classification_has_its_heading_and_no_heading_is_left
 
 def test_the_table_of_statuses_holds_every_status_of_an_error() -> None:
     table = set(map(int, re.findall(r"^\| (\d{3}) \|", API.read_text(encoding="utf-8"), re.M)))
-    assert table == {200, 202, 204, *STATUS.values()}
+    assert table == {200, 201, 202, 204, *STATUS.values()}
 
 
 # --- the model repository and redis ------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over(
     # Written where they are not the default.
     thresholds, qualifiers = (0.5,) * len(preset.card.labels), preset.card.labels[:1]
     judged = replace(preset.card, activation="sigmoid", thresholds=thresholds, qualifiers=qualifiers)
-    card = replace(judged, framing="whole", clip_format="yuv420")
+    card = replace(judged, framing="whole", clip_format="yuv420", events=EventRules())
     text = triton_config("any", preset.config, card, {"1": "0" * 64}, block)
     config = text_format.Parse(text, ModelConfig())
     assert within(DOCS / "model-repository.md", "Parameters") == set(config.parameters)

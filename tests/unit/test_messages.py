@@ -65,7 +65,8 @@ def faults(text: str) -> list[str]:
     found = []
     if not re.match(rf"[A-Z0-9{VALUE}`\"'(/-]", text):
         found.append("begins with no capital letter")
-    if not text.rstrip(")`\"'").endswith("."):
+    # A value after the full stop is a sentence of its own, or nothing.
+    if not text.removesuffix(VALUE if text.endswith(f".{VALUE}") else "").rstrip(")`\"'").endswith("."):
         found.append("ends without a full stop")
     if UNWANTED.search(text):
         found.append("has an unwanted word")

@@ -13,7 +13,7 @@ from testing.factories import record, spec
 
 def test_a_decode_task_says_how_clips_are_made_and_nothing_else_of_the_model() -> None:
     task = task_of(spec(), JobRequest(windows=2))
-    assert read_task(task) == (spec().clip, JobRequest(windows=2))
+    assert read_task(task) == (spec().clip, JobRequest(windows=2), False)
     assert set(json.loads(task.partition(b"\n")[0])) == set(ClipSpec.model_fields)
 
 

@@ -5,32 +5,43 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse
 from pydantic import WithJsonSchema
 
-from service.api import streaming
+from service.api import openapi_examples, streaming
 from service.api.app_state import State
 from service.api.auth import CurrentPrincipal
+from service.api.header_lists import joined
 from service.api.job_event_stream import STREAM_HEADERS
+from service.api.openapi_examples import ACCEPTED, json_content
 from service.api.problems import responses
+from service.api.query_options import each_once
 from service.api.request_headers import KEY, checked_key, read_wait_policy
-from service.api.schemas import RESULT_EXAMPLE, STREAMED_EVENT, UPLOAD_BODY, ClassifyOptions, shaped
+from service.api.schemas import STREAMED_EVENT, UPLOAD_BODY, ClassifyOptions, shaped
 from service.api.submission import Submission
 from service.contracts import JobResult, JobStatus, Timings
 from service.errors import InternalError
 
-router = APIRouter(tags=["classification"])
+router = APIRouter(tags=["classification"], dependencies=[Depends(each_once)])
 
 _ERRORS = responses(
     "malformed_request",
     "unauthorized",
     "unknown_model",
     "upload_timeout",
+    "source_not_allowed",
+    "source_refused",
+    "source_changed",
+    "source_limit",
+    "source_unavailable",
+    "unknown_upload",
+    "upload_incomplete",
     "idempotency_in_progress",
     "idempotency_key_reused",
     "job_deleted",
     "upload_too_large",
+    "url_too_long",
     "unsupported_media_type",
     "container_not_allowed",
     "codec_not_allowed",
@@ -61,6 +72,16 @@ _ERRORS = responses(
 )
 
 
+async def preferences(
+    request: Request,
+    prefer: Annotated[
+        str | None, Header(description="`respond-async` for a 202 at once, `wait=N` to wait at most N seconds")
+    ] = None,
+) -> str | None:
+    """All of `Prefer`: of a header that comes more than once the parameter is only the first."""
+    return joined(request.headers, "prefer")
+
+
 @router.post(
     "/v1/classify",
     operation_id="classify",
@@ -71,11 +92,11 @@ _ERRORS = responses(
         200: {
             "description": "The answer, or with `Accept: text/event-stream` the events that lead to it",
             "content": {
-                "application/json": {"example": RESULT_EXAMPLE},
-                streaming.MEDIA_TYPE: {"schema": STREAMED_EVENT},
+                "application/json": openapi_examples.ANSWERS,
+                streaming.MEDIA_TYPE: {"schema": STREAMED_EVENT, **openapi_examples.STREAM},
             },
         },
-        202: {"description": "Accepted: ask for the job at `Location`", "model": JobStatus},
+        202: {"description": "Accepted: ask for the job at `Location`", "model": JobStatus, **json_content(ACCEPTED)},
         **_ERRORS,
     },
     openapi_extra=UPLOAD_BODY,
@@ -85,9 +106,7 @@ async def classify(
     options: Annotated[ClassifyOptions, Query()],
     state: State,
     caller: CurrentPrincipal,
-    prefer: Annotated[
-        str | None, Header(description="`respond-async` for a 202 at once, `wait=N` to wait at most N seconds")
-    ] = None,
+    prefer: Annotated[str | None, Depends(preferences)],
     x_deadline_s: Annotated[
         str | None,
         Header(description="seconds after which the job is given up; only shortens the server's limit"),
@@ -111,7 +130,7 @@ async def classify(
     key = checked_key(idempotency_key)
     submission = Submission(request, options, wait_policy, caller, key)
     try:
-        if streaming.asked_for(request.headers.get("accept")):
+        if streaming.asked_for(joined(request.headers, "accept")):
             until_the_end = replace(wait_policy, wait_s=wait_policy.deadline_s, applied=None)
             events = await state.streaming.start(replace(submission, wait_policy=until_the_end))
             return EventSourceResponse(events, headers=STREAM_HEADERS)

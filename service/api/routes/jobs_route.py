@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.sse import EventSourceResponse
+from pydantic import BeforeValidator, Field
 
 from service.api.app_state import State
 from service.api.auth import CurrentPrincipal
 from service.api.job_event_stream import STREAM_HEADERS
+from service.api.last_event_id import LastEventId, last_event
+from service.api.openapi_examples import FOLLOWED, JOB_PAGES, JOBS, json_content
+from service.api.plain_numbers import plain_number
 from service.api.problems import responses
+from service.api.query_options import each_once
 from service.api.schemas import STREAMED_EVENT, shaped
 from service.contracts import JobState, JobStatus
-from service.errors import InvalidOption, Unauthorized
-from service.queue.events import EVENT_ID
+from service.errors import Unauthorized
 from service.queue.job_list import PLACE
 from service.telemetry import metrics
 from service.wire import JobPage
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], dependencies=[Depends(each_once)])
 
+# Within the check of its form, or the document would not have the bounds.
+PageSize = Annotated[Annotated[int, Field(ge=1, le=100)], BeforeValidator(plain_number)]
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="id of the job, as `Location` gave it")]
 
 _COMMON = ("unauthorized", "invalid_option", "queue_unavailable", "internal_error")
@@ -28,7 +34,7 @@ _COMMON = ("unauthorized", "invalid_option", "queue_unavailable", "internal_erro
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events as they happen; the stream ends with the job",
-        "content": {"text/event-stream": {"schema": STREAMED_EVENT}},
+        "content": {"text/event-stream": {"schema": STREAMED_EVENT, **FOLLOWED}},
     },
     204: {"description": "`Last-Event-ID` is the job's last event: nothing more comes"},
 }
@@ -38,7 +44,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     "/v1/jobs",
     operation_id="list_jobs",
     summary="The caller's jobs, newest first",
-    responses=responses(*_COMMON),
+    responses={200: json_content(JOB_PAGES), **responses(*_COMMON)},
 )
 async def list_jobs(
     state: State,
@@ -46,7 +52,7 @@ async def list_jobs(
     cursor: Annotated[
         str | None, Query(description="`next_cursor` of the page before", json_schema_extra=shaped(PLACE))
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
+    limit: Annotated[PageSize, Query(description="jobs on a page")] = 20,
 ) -> JobPage:
     """Jobs that the caller's API key has sent, without their results; deleted ones are left out."""
     if not caller.owner and not state.auth.lists_anonymous_jobs:
@@ -60,7 +66,7 @@ async def list_jobs(
     operation_id="get_job",
     summary="How a job stands, and its result",
     response_model_exclude_none=True,
-    responses=responses("unknown_job", "result_expired", "job_deleted", *_COMMON),
+    responses={200: json_content(JOBS), **responses("unknown_job", "result_expired", "job_deleted", *_COMMON)},
 )
 async def get_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> JobStatus:
     """State and progress of a job; `result` once it succeeded, `error` once it failed or expired."""
@@ -80,26 +86,17 @@ async def follow_job(
     job_id: JobId,
     state: State,
     caller: CurrentPrincipal,
-    last_event_id: Annotated[
-        str | None,
-        Header(
-            description="id of the last event received; those after it are sent", json_schema_extra=shaped(EVENT_ID)
-        ),
-    ] = None,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """Server-sent events: every state of the job so far, or after `Last-Event-ID`, and then each as it comes."""
-    # An empty header says no more than none at all.
-    last_event_id = last_event_id or None
-    if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
-        raise InvalidOption(
-            "Last-Event-ID is not the id of an event. Send the id of the last event received, or none.",
-            actual=last_event_id,
-        )
+    last_event_id = last_event(last_event_id)
     store = state.stores.of(job_id)
     await store.check_owner(job_id, caller.may_read)
     job = await store.status(job_id)
-    if last_event_id is not None and await state.event_stream.ended(job_id, last_event_id):
-        return Response(status_code=204)
+    if last_event_id is not None:
+        last_event_id = await state.event_stream.resumed_after(job_id, last_event_id)
+        if last_event_id is None:
+            return Response(status_code=204)
     return EventSourceResponse(state.event_stream.follow(job, last_event_id, caller.identity), headers=STREAM_HEADERS)
 
 

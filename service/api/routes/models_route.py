@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 
 from service.api.app_state import ApiState, State
 from service.api.auth import identified
+from service.api.openapi_examples import MODELS, json_content
 from service.api.problems import responses
 from service.contracts import ModelSpec
 from service.errors import UnknownModel
@@ -18,7 +19,7 @@ router = APIRouter(tags=["models"], dependencies=[Depends(identified)])
     "/v1/models",
     operation_id="list_models",
     summary="The models that can be asked now",
-    responses=responses("unauthorized", "queue_unavailable", "internal_error"),
+    responses={200: json_content(MODELS), **responses("unauthorized", "queue_unavailable", "internal_error")},
 )
 async def list_models(state: State) -> ModelList:
     """Every model version that a live worker serves."""
@@ -29,7 +30,10 @@ async def list_models(state: State) -> ModelList:
     "/v1/models/{name}",
     operation_id="get_model",
     summary="The served versions of one model",
-    responses=responses("unauthorized", "unknown_model", "queue_unavailable", "internal_error"),
+    responses={
+        200: json_content(MODELS),
+        **responses("unauthorized", "unknown_model", "queue_unavailable", "internal_error"),
+    },
 )
 async def get_model(name: str, state: State) -> ModelList:
     """The versions of `name` that are served, newest first."""
@@ -48,5 +52,6 @@ def _listed(state: ApiState, specs: list[ModelSpec]) -> ModelList:
         models=[
             ModelInfo.of(spec, default=spec.name == state.default_model and newest[spec.name] == spec.version)
             for spec in specs
-        ]
+        ],
+        by_url=state.fetches_urls,
     )

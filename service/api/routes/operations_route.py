@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from service.api.admission import check_breakers
 from service.api.app_state import State
+from service.api.openapi_examples import NOT_READY, READY, json_content
 from service.api.schemas import Health
 from service.errors import BackendUnavailable, QueueUnavailable
 from service.queue.durability import Durability
@@ -34,7 +35,10 @@ async def live() -> Health:
     "/health/ready",
     operation_id="ready",
     summary="Whether uploads can be classified",
-    responses={503: {"description": "Not now; `checks` says why", "model": Health}},
+    responses={
+        200: json_content(READY),
+        503: {"description": "Not now; `checks` says why", "model": Health, **json_content(NOT_READY)},
+    },
 )
 async def ready(
     state: State,

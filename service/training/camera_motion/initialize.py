@@ -5,7 +5,8 @@ over all places, and nothing in it tells where or in which order something moved
 weights, patches begin as cosine transforms, and positions as sinusoids in channels of their own; the first layer's
 heads fetch the same place from the frame before and the frame after into channels of their own, and its MLP begins
 with units that answer to a wave of one orientation, length and phase moving at one speed, whose four phases are summed
-(motion energy, Adelson and Bergen 1985). Everything is trained from there.
+(motion energy, Adelson and Bergen 1985). Everything is trained from there. The vanilla transformer begins alike: its
+heads fetch the same from both neighbors by time and place at once.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from service.model.attention import SeparateProjectionAttention
-from service.model.config import VidTrConfig
-from service.model.vidtr import GridLayer, VidTr
+from service.model.config import NetworkConfig, SequenceConfig, VidTrConfig
+from service.model.factory import Network
+from service.model.joint_attention import JointAttention
+from service.model.layers import EncoderLayer
+from service.model.sequence import SequenceVidTr
 
 _TIME, _PLACE, _WAVE, _REST = 12, 16, 30, 6
 """Channels for time, place, brightness waves, and the mean and colors. Then the waves of both neighbors follow."""
@@ -28,6 +32,14 @@ _CONTENT = _TIME + _PLACE
 _FETCHED = _CONTENT + _WAVE + _REST
 _LOUDNESS = 1.0
 _TEMPORAL_GAIN, _SPATIAL_GAIN = 1.6, 2.0
+_JOINT_LOUDNESS, _JOINT_TEMPORAL_GAIN, _JOINT_SPATIAL_GAIN = 4.0, 0.75, 1.25
+"""Joint attention gets positions beside normalized tokens: louder than the tokens' own mean in those channels."""
+_FRAMES = 8
+"""Gains along time are for so many frames: positions of more lie closer together, and are told apart by more."""
+_JOINT_TIMES, _JOINT_PLACES = 4, 2
+"""Pairs of channels for time, and for x and y each, that a head of joint attention has room for."""
+_OFFSETS = (-1, -1, 1, 1, -2, 2, 0)
+"""How many frames ahead each head looks."""
 _ORIENTATIONS = 6
 _CYCLES = (0.55, 0.9, 1.5)
 """Lengths of the waves detected, in cycles a patch."""
@@ -36,14 +48,19 @@ _STEPS = (math.pi / 2, math.pi / 4)
 
 
 @torch.no_grad()
-def initialize_for_motion(network: VidTr, seed: int) -> None:
-    """Set the weights of a fresh network with `qkv="separate"`, both class tokens, 8 heads and 128 channels.
+def initialize_for_motion(network: Network, seed: int) -> None:
+    """Set the weights of a fresh network with 8 heads and 128 channels: of VidTr or C-VidTr with `qkv="separate"` and
+    both class tokens, or of the vanilla transformer.
 
     Raises ValueError where the network has another form.
     """
     config = network.config
-    if config.qkv != "separate" or config.class_tokens != "both" or config.heads != 8 or config.dim != 128:
-        raise ValueError("this start is made for separate projections, both class tokens, 8 heads and dim 128")
+    if isinstance(config, SequenceConfig) and config.separable_layers:
+        raise ValueError("this start is made for vanilla transformers, not for separable layers before joint ones")
+    if isinstance(config, VidTrConfig) and (config.qkv != "separate" or config.class_tokens != "both"):
+        raise ValueError("this start is made for separate projections and both class tokens")
+    if config.heads != 8 or config.dim != 128:
+        raise ValueError(f"this start is made for 8 heads and dim 128, not for {config.heads} and {config.dim}")
     energies = 2 * _ORIENTATIONS * len(_CYCLES) * len(_STEPS)
     if config.mlp_dim < 4 * energies:
         raise ValueError(f"this start needs mlp_dim >= {4 * energies}, not {config.mlp_dim}")
@@ -51,9 +68,16 @@ def initialize_for_motion(network: VidTr, seed: int) -> None:
     basis = _patch_basis(config.patch)  # (d - 28, 3 p p)
     network.conv_stem.weight.zero_()
     network.conv_stem.weight[_CONTENT : _CONTENT + len(basis)] = basis.view(-1, 3, 1, config.patch, config.patch)
-    network.pos_embedding.copy_(_positions(config, generator)[None])
-    first = cast(GridLayer, network.encoder.layers[0])
-    _fetch_neighbors(cast(SeparateProjectionAttention, first.self_attn), config, generator)
+    if isinstance(network, SequenceVidTr):
+        table = 0.02 * torch.randn(config.frames, config.locations, config.dim, generator=generator)
+        network.pos_embedding[:, 1:] = _JOINT_LOUDNESS * _with_positions(table, config).flatten(0, 1)
+        _fetch_neighbors_jointly(cast(JointAttention, network.encoder.layers[0].self_attn), config, generator)
+    else:
+        grid = network.config
+        table = 0.02 * torch.randn(grid.rows, grid.columns, grid.dim, generator=generator)
+        network.pos_embedding.copy_(_with_positions(table, grid).flatten(0, 1)[None])
+        _fetch_neighbors(cast(SeparateProjectionAttention, network.encoder.layers[0].self_attn), grid, generator)
+    first = cast(EncoderLayer, network.encoder.layers[0])
     _detect_motion(first.linear1, first.linear2, config, generator)
 
 
@@ -98,36 +122,75 @@ def _circle(count: int, pairs: int, period: float) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()], -1).flatten(1)
 
 
-def _positions(config: VidTrConfig, generator: torch.Generator) -> Tensor:
-    """`((T+1) * (S+1), d)`: time in the first channels, x and y in the next; class rows and columns have none."""
+def _with_positions(table: Tensor, config: NetworkConfig) -> Tensor:
+    """`(R, P, d)` with time in the first channels, x and y in the next; class rows have no time, class columns no
+    place."""
     down, across = config.height // config.patch, config.width // config.patch
-    table = 0.02 * torch.randn(config.rows, config.columns, config.dim, generator=generator)
-    table[1:, :, :_TIME] = _LOUDNESS * _circle(config.frames, _TIME // 2, config.frames)[:, None]
+    table[-config.frames :, :, :_TIME] = _LOUDNESS * _circle(config.frames, _TIME // 2, config.frames)[:, None]
     half = _PLACE // 2
     x = _circle(across, half // 2, across).repeat(down, 1)
     y = _circle(down, half // 2, down).repeat_interleave(across, 0)
-    table[:, 1:, _TIME : _TIME + half] = _LOUDNESS * x
-    table[:, 1:, _TIME + half : _TIME + _PLACE] = _LOUDNESS * y
-    return table.flatten(0, 1)
+    table[:, -config.locations :, _TIME : _TIME + half] = _LOUDNESS * x
+    table[:, -config.locations :, _TIME + half : _TIME + _PLACE] = _LOUDNESS * y
+    return table
+
+
+def _look_aside(query: Tensor, key: Tensor, row: int, pairs: int, offset: int, gain: float, frames: int) -> None:
+    """Make a head, whose rows begin at `row`, ask for the frame that is `offset` ahead."""
+    for j in range(pairs):
+        turn = math.pi * (j + 1) / frames * offset
+        cos, sin = math.cos(turn), math.sin(turn)
+        to, of = slice(row + 2 * j, row + 2 * j + 2), slice(2 * j, 2 * j + 2)
+        query[to, of] = gain * frames / _FRAMES * torch.tensor([[cos, -sin], [sin, cos]])
+        key[to, of] = gain * frames / _FRAMES * torch.eye(2)
+
+
+def _carry_content(value: Tensor, head: int, c: int) -> None:
+    """Make a head carry its part of the brightness waves."""
+    start = _CONTENT + (c if head in (1, 3) else 0)
+    length = min(c, _CONTENT + _WAVE - start)
+    value[head * c : head * c + length, start : start + length] = torch.eye(length)
+
+
+def _into_own_channels(out: Tensor, c: int) -> None:
+    """Write what both neighbors' waves are into the channels that follow a token's own."""
+    for side, head in enumerate((0, 2)):
+        for k in range(_WAVE):
+            row = _FETCHED + side * _WAVE + k
+            out[row] = 0.0
+            out[row, head * c + k] = 1.0
+
+
+def _fetch_neighbors_jointly(a: JointAttention, config: NetworkConfig, generator: torch.Generator) -> None:
+    """As `_fetch_neighbors`, where a head must tell the same place from others as well; 6 and 7 are free."""
+    dim, c = config.dim, config.dim // config.heads
+    query, key, value = (0.3 * _orthogonal(dim, dim, generator) for _ in range(3))
+    for head, offset in enumerate(_OFFSETS[:6]):
+        rows = slice(head * c, (head + 1) * c)
+        query[rows], key[rows], value[rows] = 0.0, 0.0, 0.0
+        _look_aside(query, key, head * c, _JOINT_TIMES, offset, _JOINT_TEMPORAL_GAIN, config.frames)
+        for axis in range(2):
+            pairs = 2 * _JOINT_PLACES
+            to, of = head * c + 2 * _JOINT_TIMES + axis * pairs, _TIME + axis * _PLACE // 2
+            for weight in (query, key):
+                weight[to : to + pairs, of : of + pairs] = _JOINT_SPATIAL_GAIN * torch.eye(pairs)
+        _carry_content(value, head, c)
+    a.in_proj_weight.copy_(torch.cat([query, key, value]))
+    out = 0.05 * _orthogonal(dim, dim, generator)
+    _into_own_channels(out, c)
+    a.out_proj.weight.copy_(out)
 
 
 def _fetch_neighbors(a: SeparateProjectionAttention, config: VidTrConfig, generator: torch.Generator) -> None:
     """Heads 0 and 1 look one frame back, 2 and 3 one ahead, 4 and 5 two, 6 carries positions, 7 is free."""
     dim, c = config.dim, config.dim // config.heads
     query, key, value = (0.3 * _orthogonal(dim, dim, generator) for _ in range(3))
-    omega = math.pi * torch.arange(1, _TIME // 2 + 1).float() / config.frames
-    for head, offset in enumerate((-1, -1, 1, 1, -2, 2, 0)):
+    for head, offset in enumerate(_OFFSETS):
         rows = slice(head * c, (head + 1) * c)
         query[rows], key[rows], value[rows] = 0.0, 0.0, 0.0
-        for j, w in enumerate(omega.tolist()):
-            cos, sin = math.cos(w * offset), math.sin(w * offset)
-            pair = slice(head * c + 2 * j, head * c + 2 * j + 2)
-            query[pair, 2 * j : 2 * j + 2] = _TEMPORAL_GAIN * torch.tensor([[cos, -sin], [sin, cos]])
-            key[pair, 2 * j : 2 * j + 2] = _TEMPORAL_GAIN * torch.eye(2)
-        start = _CONTENT + (c if head in (1, 3) else 0)
-        length = min(c, _CONTENT + _WAVE - start)
+        _look_aside(query, key, head * c, _TIME // 2, offset, _TEMPORAL_GAIN, config.frames)
         if head < 6:
-            value[head * c : head * c + length, start : start + length] = torch.eye(length)
+            _carry_content(value, head, c)
     places = slice(6 * c, 6 * c + _PLACE)
     value[places, _TIME : _TIME + _PLACE] = torch.eye(_PLACE)
     a.temporal_proj.weight.copy_(torch.cat([query, key, value]))
@@ -140,15 +203,11 @@ def _fetch_neighbors(a: SeparateProjectionAttention, config: VidTrConfig, genera
             weight[rows, places] = _SPATIAL_GAIN * torch.eye(_PLACE)
     a.spatial_proj.weight.copy_(torch.cat([query, key, value]))
     out = 0.05 * _orthogonal(dim, dim, generator)
-    for side, head in enumerate((0, 2)):
-        for k in range(_WAVE):
-            row = _FETCHED + side * _WAVE + k
-            out[row] = 0.0
-            out[row, head * c + k] = 1.0
+    _into_own_channels(out, c)
     a.out_proj.weight.copy_(out)
 
 
-def _detect_motion(into: nn.Linear, out: nn.Linear, config: VidTrConfig, generator: torch.Generator) -> None:
+def _detect_motion(into: nn.Linear, out: nn.Linear, config: NetworkConfig, generator: torch.Generator) -> None:
     """Each energy is four units, a quarter of a wave apart, that answer to one wave moving at one speed."""
     order, gains = _components(config.patch)
     wave = _cosines(config.patch)

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 HEIGHT, WIDTH = 144, 192
 INTERVAL_S = 4 / 30
+_SMOOTH, _CHANGE = 7, 14.0
+"""Pixels over which a change of so many levels counts as something that moves."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class Living:
     """uint8 `(N, T, 3, 144, 192)`."""
     busiest: Tensor
     """float32 `(N, 2)` where most of the motion is, x and y in -1 .. 1."""
+
+    def cut_out(self, scenes: Tensor) -> tuple[Tensor, Tensor]:
+        """Scenes `(B,)` and masks of what moves in them, both `(B, T, 3, 144, 192)` of 0 .. 255."""
+        frames = self.frames[scenes].float()
+        change = (frames - frames.median(1, keepdim=True).values).abs().amax(2)  # (B, T, H, W)
+        mask = ((F.avg_pool2d(change, _SMOOTH, stride=1, padding=_SMOOTH // 2) - _CHANGE) / _CHANGE).clamp(0, 1)
+        return frames, 255 * mask[:, :, None].expand(-1, -1, 3, -1, -1)
 
     def save(self, path: Path) -> None:
         """Write them to a file."""
@@ -44,14 +53,19 @@ def still_scenes(shots: Sequence[np.ndarray], fps: Sequence[float], frames: int)
     for shot, rate in zip(shots, fps, strict=True):
         at = np.floor(np.arange(frames) * INTERVAL_S * rate + 1e-6).astype(int).clip(max=len(shot) - 1)
         scene = torch.from_numpy(np.ascontiguousarray(shot[at])).permute(0, 3, 1, 2).float()
-        height, width = scene.shape[2:]
-        high, wide = min(height, width * HEIGHT // WIDTH), min(width, height * WIDTH // HEIGHT)
-        top, left = (height - high) // 2, (width - wide) // 2
-        scene = scene[:, :, top : top + high, left : left + wide]
-        scene = F.interpolate(scene, size=(HEIGHT, WIDTH), mode="bilinear", antialias=True, align_corners=False)
-        scenes.append(scene.round().clamp(0, 255).byte())
-        places.append(_busiest(scene))
+        scenes.append(fitted(scene))
+        places.append(_busiest(scenes[-1].float()))
     return Living(torch.stack(scenes), torch.stack(places))
+
+
+def fitted(frames: Tensor) -> Tensor:
+    """The middle of frames `(T, 3, H, W)` of 0 .. 255 as uint8 `(T, 3, 144, 192)`."""
+    height, width = frames.shape[2:]
+    high, wide = min(height, width * HEIGHT // WIDTH), min(width, height * WIDTH // HEIGHT)
+    top, left = (height - high) // 2, (width - wide) // 2
+    middle = frames[:, :, top : top + high, left : left + wide]
+    small = F.interpolate(middle, size=(HEIGHT, WIDTH), mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).byte()
 
 
 def _busiest(scene: Tensor) -> Tensor:

@@ -39,11 +39,7 @@ class Moves:
 
     def part(self, rows: Tensor) -> Moves:
         """Those rows of the batch."""
-        return Moves(_rows(self.paths, rows), _rows(self.second, rows), self.mix[rows], self.flash[rows])
-
-
-def _rows(paths: Paths, rows: Tensor) -> Paths:
-    return Paths(*(getattr(paths, name)[rows] for name in Paths.__dataclass_fields__))
+        return Moves(self.paths.part(rows), self.second.part(rows), self.mix[rows], self.flash[rows])
 
 
 def sample_moves(batch: int, frames: int, generator: torch.Generator) -> Moves:

@@ -80,13 +80,25 @@ def parallax(grid: Tensor, paths: Paths, frame: Frame, draw: Draw) -> Tensor:
     times as far, and less where the camera travels so far that the scene would fold.
     """
     batch, _, height, width, _ = grid.shape
-    traveled = paths.center - paths.center.mean(1, keepdim=True)
-    nearing = (paths.log_view - paths.log_view.mean(1, keepdim=True))[..., None, None, None]
     out = screen(frame, height, width)[:, None]
-    longest = traveled.abs().amax((1, 2)) + nearing.abs().amax((1, 2, 3, 4)) * frame.half.amax(1)
+    travel = _travel(out, paths)
+    longest = travel.abs().amax((1, 2, 3, 4))
     hills = draw.chance(0.5, batch).view(-1, 1, 1, 1, 1)
     near = torch.where(hills, _hills(height, width, batch, draw), _planes(out, frame, longest, draw))
-    return grid + near * (traveled[:, :, None, None] + nearing * out)
+    return grid + near * travel
+
+
+def nearer(grid: Tensor, paths: Paths, frame: Frame, draw: Draw) -> Tensor:
+    """Where the camera sees what stands before the scene: it moves 1.3 to 4 times as far through the frame."""
+    batch, _, height, width, _ = grid.shape
+    return grid + draw.log_uniform(0.3, 3.0, batch, 1, 1, 1, 1) * _travel(screen(frame, height, width)[:, None], paths)
+
+
+def _travel(out: Tensor, paths: Paths) -> Tensor:
+    """How far each pixel at `out` `(B, 1, h, w, 2)` is from where it is in the middle of the clip."""
+    traveled = paths.center - paths.center.mean(1, keepdim=True)
+    nearing = paths.log_view - paths.log_view.mean(1, keepdim=True)
+    return traveled[:, :, None, None] + nearing[..., None, None, None] * out
 
 
 def _hills(height: int, width: int, batch: int, draw: Draw) -> Tensor:
@@ -133,7 +145,9 @@ def seen(textures: Tensor, grid: Tensor, view: Tensor, offset: Tensor) -> Tensor
     return found.view(batch, 3, frames, height, width) / 255
 
 
-def subject_masks(grid: Tensor, fixed: Tensor, frame: Frame, draw: Draw, largest: float) -> tuple[Tensor, Tensor]:
+def subject_masks(
+    grid: Tensor, fixed: Tensor, frame: Frame, draw: Draw, largest: float, fastest: float = 0.09
+) -> tuple[Tensor, Tensor]:
     """Subjects that go their own way.
 
     Returns where each pixel lies on its subject `(B, T, h, w, 2)`, and masks `(B, 1, T, h, w)`.
@@ -145,7 +159,7 @@ def subject_masks(grid: Tensor, fixed: Tensor, frame: Frame, draw: Draw, largest
     time = torch.arange(frames).float()
     middle = (time - (frames - 1) / 2)[None, :, None]
     heading = draw.uniform(0, 2 * math.pi, batch)
-    speed = draw.log_uniform(0.0005, 0.09, batch, 1)
+    speed = draw.log_uniform(0.0005, fastest, batch, 1)
     velocity = (speed * torch.stack([heading.cos(), heading.sin()], -1))[:, None]  # (B, 1, 2)
     kind = torch.randint(0, 5, (batch, 1, 1), generator=draw.generator)
     phase = 2 * math.pi * (draw.uniform(0, 1, batch, 1, 1) + draw.uniform(0.04, 0.5, batch, 1, 1) * time[None, :, None])

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 _LEAVES = 160
+TEXTURED = 0.7
+"""Share of a tile that has edges, at least."""
 
 
 def picture_files(folder: Path, at_least_bytes: int = 150_000) -> list[Path]:
@@ -39,7 +41,9 @@ def read_picture(path: Path, long_side: int = 1600) -> Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
 
 
-def picture_tiles(picture: Tensor, count: int, side: int, generator: torch.Generator) -> Iterator[Tensor]:
+def picture_tiles(
+    picture: Tensor, count: int, side: int, generator: torch.Generator, share: float = TEXTURED
+) -> Iterator[Tensor]:
     """Random square crops of a picture uint8 `(3, H, W)`, from all of it down to `side` pixels, resized to `side`.
 
     Up to `count` of those that show motion; a picture that has few of them, such as a sky, gives fewer.
@@ -55,12 +59,12 @@ def picture_tiles(picture: Tensor, count: int, side: int, generator: torch.Gener
         tile = picture[None, :, top : top + crop, left : left + crop].float()
         resized = F.interpolate(tile, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
         whole = resized[0].round().clamp(0, 255).to(torch.uint8)
-        if shows_motion(whole):
+        if shows_motion(whole, share=share):
             found += 1
             yield whole
 
 
-def shows_motion(tile: Tensor, block: int = 24, deviation: float = 7.0, share: float = 0.7) -> bool:
+def shows_motion(tile: Tensor, block: int = 24, deviation: float = 7.0, share: float = TEXTURED) -> bool:
     """Whether a camera's motion over the tile uint8 `(3, S, S)` can be seen at all.
 
     Most of its blocks must have some brightness edge: the share is taken over blocks of `block` pixels, whose gray
@@ -120,8 +124,12 @@ def glyphs(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     return page.clip(0, 255).astype(np.uint8)
 
 
-def texture_bank(pictures: Sequence[Path], *, tiles_each: int, procedural: int, side: int, seed: int) -> Tensor:
+def texture_bank(
+    pictures: Sequence[Path], *, tiles_each: int, procedural: int, side: int, seed: int, share: float = TEXTURED
+) -> Tensor:
     """Tiles of all pictures that show motion, and `procedural` made-up ones: uint8 `(N, 3, side, side)`.
+
+    At least `share` of each tile has edges.
 
     Equal seeds give equal banks.
 
@@ -129,7 +137,9 @@ def texture_bank(pictures: Sequence[Path], *, tiles_each: int, procedural: int, 
     """
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
-    tiles = [tile for path in pictures for tile in picture_tiles(read_picture(path), tiles_each, side, generator)]
+    tiles = [
+        tile for path in pictures for tile in picture_tiles(read_picture(path), tiles_each, side, generator, share)
+    ]
     kinds = (dead_leaves, colored_noise, glyphs)
     made = (kinds[(0, 0, 0, 1, 2)[i % 5]](side, rng) for i in range(procedural))
     tiles += [torch.from_numpy(picture).permute(2, 0, 1).contiguous() for picture in made]

@@ -45,6 +45,10 @@ class Paths:
     light: Tensor
     """`(B, T)` 1 for the full picture, 0 for the faded one."""
 
+    def part(self, rows: Tensor) -> Paths:
+        """Those rows of the batch."""
+        return Paths(self.center[rows], self.log_view[rows], self.angle[rows], self.cut[rows], self.light[rows])
+
 
 class Draw:
     """Random numbers of one generator."""
@@ -61,7 +65,7 @@ class Draw:
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator)
 
-    def chance(self, p: float, *shape: int) -> Tensor:
+    def chance(self, p: float | Tensor, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.generator) < p
 
 

@@ -64,6 +64,8 @@ def examined(program: Program, directory: Path, videos: Path, *arguments: str) -
         *(sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(HERE / "schemathesis.toml")),
         *("run", f"{program.url}/openapi.json", "--checks", "all", "--continue-on-failure"),
         *("--max-examples", EXAMPLES, "--generation-deterministic"),
+        # With few examples an unlucky draw filters most of those of an operation.
+        *("--suppress-health-check", "filter_too_much"),
         *arguments,
     ]
     environment = {
@@ -75,7 +77,7 @@ def examined(program: Program, directory: Path, videos: Path, *arguments: str) -
     run = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, errors="replace")
     report = run.stdout + run.stderr
     assert run.returncode == 0, report
-    assert re.search(r"Tested: +10$", report, re.M), report
+    assert re.search(r"Tested: +27$", report, re.M), report
     assert succeeded(program) - before > 10, "hardly any of the valid uploads was classified"
 
 

@@ -12,10 +12,10 @@ if sys.argv[1] == "keep":
     assert tune_malloc()
 torch.set_num_threads(1)
 x = torch.ones(10, 1024, 1024)
-for _ in range(40):
+for _ in range(8):
     x + x
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(40):
+for _ in range(8):
     x + x
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -27,5 +27,5 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to")
 def test_large_buffers_are_used_again_instead_of_fetched_anew() -> None:
-    # 40 buffers of 10,240 pages. Up to 32 MiB glibc keeps buffers by itself.
+    # 8 buffers of 10,240 pages. Up to 32 MiB glibc keeps buffers by itself.
     assert faults("keep") < 0.2 * faults("default")

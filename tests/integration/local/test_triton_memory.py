@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,33 @@ def test_a_server_that_was_killed_leaves_no_region_once_it_is_stopped(triton_dir
     server.stop()
 
     assert not regions(server)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_server_that_does_not_start_says_how_little_shared_memory_is_left(
+    triton_directory: Path, tmp_path: Path
+) -> None:
+    script = f"""
+from pathlib import Path
+from service.local.process import LocalServerError
+from service.local.triton_process import LocalTriton
+try:
+    LocalTriton(Path({str(triton_directory)!r}), Path({str(MODEL_REPOSITORY)!r}), log=Path("triton.log")).start()
+except LocalServerError as error:
+    print(error)
+"""
+    command = 'mount -t tmpfs -o size=100k none /dev/shm && exec "$@"'
+    started = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, "sh", sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare" in started.stderr or "mount:" in started.stderr:
+        pytest.skip("no file systems can be mounted here")
+    assert f"{SHM} has 0.1 MiB free" in started.stdout, started.stdout + started.stderr
 
 
 def test_a_region_begins_small_where_shared_memory_is_scarce(tmp_path: Path) -> None:

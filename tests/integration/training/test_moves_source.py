@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -24,7 +29,7 @@ CONFIG = Path(__file__).parents[3] / "configs" / "camera_moves.toml"
 SIDE, CELLS = 16, 2
 
 
-def source(folder: Path, **fields: Any) -> GeneratedMoves:
+def source(folder: Path, *, renderers: int = 0, **fields: Any) -> GeneratedMoves:
     data = MovesData(
         kind="camera_moves",
         pictures=folder,
@@ -33,7 +38,7 @@ def source(folder: Path, **fields: Any) -> GeneratedMoves:
         evaluation_clips=16,
         **fields,
     )
-    return GeneratedMoves(data, 8, SIDE, CELLS, seed=1)
+    return GeneratedMoves(data, 8, SIDE, CELLS, seed=1, renderers=renderers)
 
 
 def test_parts_are_the_whole_batch_and_a_round_shows_the_same_clips_otherwise(tmp_path: Path) -> None:
@@ -47,6 +52,46 @@ def test_parts_are_the_whole_batch_and_a_round_shows_the_same_clips_otherwise(tm
     torch.testing.assert_close(levels[0], levels[1])
     assert not torch.equal(whole.clips, same.clips)
     assert not torch.allclose(levels[0], levels[2])
+
+
+def test_clips_that_other_processes_render_are_those_of_one_process(tmp_path: Path) -> None:
+    alone, helped = source(tmp_path, reuse=2), source(tmp_path, reuse=2, renderers=2)
+    for step in range(4):
+        for ours, theirs in zip(helped.batch(step, 0, 32, 32), alone.batch(step, 0, 32, 32), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+KILLED = """
+import os, signal, sys
+from concurrent.futures import wait
+from pathlib import Path
+import psutil
+from tests.integration.training.test_moves_source import source
+
+if __name__ == "__main__":
+    moves = source(Path(sys.argv[1]), renderers=2)
+    moves.batch(0, 0, 16, 16)
+    # A renderer that is busy ends anyway, when it cannot hand over what it has made.
+    wait(moves._ahead._begun.values())
+    children = [str(child.pid) for child in psutil.Process().children()]
+    Path(sys.argv[1], "children").write_text(" ".join(children))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_renderers_end_with_a_training_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, script, tmp_path], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    assert done.returncode == -signal.SIGKILL
+    pids = [int(pid) for pid in (tmp_path / "children").read_text().split()]
+    assert len(pids) >= 2
+    children = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(children, timeout=30)
+    for left in alive:
+        left.kill()
+    assert alive == []
 
 
 def test_a_part_that_is_no_whole_grain_is_refused(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from service.training.config import TrainConfig
 from service.training.sources import Examples, generator_for
 from service.training.start import make_network
+from service.training.training_loop import train
+from tests.fixtures.extras import TRAINING
 
-train = pytest.importorskip("service.training.training_loop", reason="the extra `train`", exc_type=ImportError).train
+pytestmark = TRAINING
 
 
 class Blobs:

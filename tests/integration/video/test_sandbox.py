@@ -44,7 +44,7 @@ ended: list[int] = []
 async def outcome(attempt: Callable[[], Any]) -> str:
     """How `attempt` ends in a sandbox worker."""
 
-    def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
+    def work(upload: object, clips: object, task: bytes, tell: object) -> dict[str, Any]:
         try:
             return {"outcome": f"succeeded: {attempt()}"}
         except OSError as error:
@@ -98,7 +98,7 @@ async def test_it_holds_no_file_but_its_own(secret: Path) -> None:
 
 
 async def test_one_that_crashes_is_reported_by_its_signal() -> None:
-    def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
+    def work(upload: object, clips: object, task: bytes, tell: object) -> dict[str, Any]:
         # Its handler would raise the signal again, which a sandbox worker may not.
         faulthandler.disable()
         ctypes.string_at(0)
@@ -110,7 +110,7 @@ async def test_one_that_crashes_is_reported_by_its_signal() -> None:
 
 
 async def test_one_whose_work_raises_ends_with_an_exit_status() -> None:
-    def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
+    def work(upload: object, clips: object, task: bytes, tell: object) -> dict[str, Any]:
         # It may not even signal itself.
         os.kill(os.getpid(), signal.SIGSEGV)
         return {}
@@ -121,7 +121,7 @@ async def test_one_whose_work_raises_ends_with_an_exit_status() -> None:
 
 
 async def test_a_task_may_be_larger_than_what_a_socket_holds() -> None:
-    said = await report(lambda upload, clips, task: {"bytes": len(task)}, bytes(8 << 20))
+    said = await report(lambda upload, clips, task, tell: {"bytes": len(task)}, bytes(8 << 20))
     assert said == {"bytes": 8 << 20}
 
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import psutil
@@ -24,7 +24,7 @@ from tests.integration.video.test_pool import sandbox_workers as running_workers
 
 def nothing_to_prepare() -> sandbox_child.Work:
     """The work: it does nothing."""
-    return lambda upload, clips, task: {}
+    return lambda upload, clips, task, tell: {}
 
 
 class Circle:
@@ -40,7 +40,7 @@ class Circle:
 def circles() -> sandbox_child.Work:
     """The work: it says how many circles of uploads before are alive, and makes one."""
 
-    def work(upload: sandbox_child.FdFile, clips: sandbox_child.FdFile, task: bytes) -> dict[str, int]:
+    def work(upload: sandbox_child.Source, clips: sandbox_child.FdFile, task: bytes, tell: object) -> dict[str, Any]:
         before = len(Circle.alive)
         Circle()
         return {"before": before}

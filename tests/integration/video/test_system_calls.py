@@ -66,7 +66,7 @@ async def test_every_system_call_that_is_not_needed_is_refused(missing: str) -> 
         (-1, -1, -1, -1, -1, -1),
     ]
 
-    def work(upload: object, clips: object, task: bytes) -> dict[str, Any]:
+    def work(upload: object, clips: object, task: bytes, tell: object) -> dict[str, Any]:
         numbers = [number for number in range(SYSTEM_CALLS) if number not in allowed]
         numbers += [X32 | number for number in range(SYSTEM_CALLS)]
         return {"let through": [n for n in numbers for arguments in interesting if not refused(n, *arguments)]}
@@ -77,7 +77,7 @@ async def test_every_system_call_that_is_not_needed_is_refused(missing: str) -> 
 async def test_a_cell_makes_the_kernel_signal_nobody(missing: str) -> None:
     victim = subprocess.Popen(["/bin/sleep", "60"])  # noqa: ASYNC220 - it only starts
 
-    def work(upload: Any, clips: Any, task: bytes) -> dict[str, Any]:
+    def work(upload: Any, clips: Any, task: bytes, tell: object) -> dict[str, Any]:
         tries: dict[str, tuple[int, Any]] = {
             "F_SETSIG": (10, signal.SIGKILL),
             "F_SETOWN": (fcntl.F_SETOWN, victim.pid),
@@ -101,7 +101,7 @@ async def test_a_cell_makes_the_kernel_signal_nobody(missing: str) -> None:
 
 
 async def test_it_changes_no_size_of_a_file(missing: str) -> None:
-    def work(upload: Any, clips: Any, task: bytes) -> dict[str, Any]:
+    def work(upload: Any, clips: Any, task: bytes, tell: object) -> dict[str, Any]:
         with clips.open("w+b") as file:
             done = [name for name, attempt in attempts(file.fileno()) if attempt()]
         return {"done": done}
@@ -116,7 +116,7 @@ async def test_it_changes_no_size_of_a_file(missing: str) -> None:
 
 
 async def test_it_makes_no_memory_executable(missing: str) -> None:
-    def work(upload: Any, clips: Any, task: bytes) -> dict[str, Any]:
+    def work(upload: Any, clips: Any, task: bytes, tell: object) -> dict[str, Any]:
         mmap, mprotect = (9, 10) if platform.machine() == "x86_64" else (222, 226)
         return {
             "refused": [

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from service.contracts import DecodedVideo
+from service.contracts import DecodedVideo, JobClass
 from service.errors import DecoderCrash, VidtrError
 from service.video.decode_report import report_of
 from service.video.held_clips import HeldClips
@@ -217,3 +217,27 @@ async def test_a_cell_that_was_not_believed_is_not_used_again(
             await evil.decode(upload, tmp_path / "clips", SPEC, REQUEST, "mallory")
         pids.append(caught.value.detail)
     assert len(set(pids)) == 3
+
+
+class _AllThere:
+    """A supply of a file that is all there."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.asked: list[tuple[int, int]] = []
+
+    async def fetch(self, offset: int, length: int) -> None:
+        self.asked.append((offset, length))
+
+
+@pytest.mark.parametrize("want", [[0, 10**6], [-1, 5], [0, 0], [0], "all", [0, 10**30], {}])
+async def test_a_worker_that_was_taken_over_gets_no_bytes_beyond_the_source(
+    evil: DecodePool, tmp_path: Path, want: object
+) -> None:
+    message = json.dumps({"want": want}).encode()
+    upload = program(tmp_path / "upload", SAY.format(said=len(message).to_bytes(8, "big") + message))
+    supply = _AllThere(upload.stat().st_size)
+    async with evil.slot(JobClass.INTERACTIVE) as slot:
+        with pytest.raises(DecoderCrash):
+            await slot.decode(upload, tmp_path / "clips", SPEC, REQUEST, supply=supply)
+    assert all(0 <= offset < supply.size and length <= supply.size - offset for offset, length in supply.asked)

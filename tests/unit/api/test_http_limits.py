@@ -181,6 +181,26 @@ async def test_what_never_ends_costs_no_memory(parser: type[Guarded], head: byte
     assert grown < 10 * MIB
 
 
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [(("https://app.example",), b"https://app.example"), (("*",), b"*"), (("https://else.example",), None), ((), None)],
+)
+async def test_a_page_of_an_allowed_origin_can_read_the_refusal(
+    parser: type[Guarded], origins: tuple[str, ...], allowed: bytes | None
+) -> None:
+    async with serving(parser, cors_origins=origins) as port:
+        answer = await answer_to(port, GET, b"Origin: https://app.example\r\n", b"X-A: b\r\n" * 30, b"\r\n")
+    assert problem(answer)[0] == 431
+    assert (b"access-control-allow-origin: %b\r\n" % (allowed or b"") in answer) is (allowed is not None)
+    assert (b"access-control-expose-headers" in answer) is (allowed is not None)
+
+
+async def test_no_interim_answer_is_sent_to_a_client_that_knows_none(parser: type[Guarded]) -> None:
+    head = b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+    async with serving(parser) as port:
+        assert b"100 Continue" not in await answer_to(port, head, b"a")
+
+
 async def test_many_small_headers_are_refused_by_their_bytes(parser: type[Guarded]) -> None:
     async with serving(parser, max_headers=1 << 30) as port:
         status, document = problem(await answer_to(port, GET, b"X-A: b\r\n" * 2000))

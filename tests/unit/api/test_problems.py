@@ -24,13 +24,24 @@ def test_errors_that_pass_by_themselves_are_503() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/v1/jobs/" + "0" * 32, "DELETE, GET"), ("/v1/classify", "POST"), ("/v1/jobs", "GET")]
+    ("path", "allowed"),
+    [("/v1/jobs/" + "0" * 32, "DELETE, GET, HEAD"), ("/v1/classify", "POST"), ("/v1/jobs", "GET, HEAD")],
 )
 async def test_a_method_that_is_not_served_is_told_all_that_are(path: str, allowed: str) -> None:
     app = create_app(Settings(_env_file=None))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         response = await client.put(path)
     assert (response.status_code, response.headers["Allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1/jobs/", "/docs/", "/static", "/health/live/"])
+async def test_a_path_with_another_slash_at_its_end_leads_nowhere(path: str) -> None:
+    app = create_app(Settings(_env_file=None))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        response = await client.get(path)
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert "Location" not in response.headers
+    assert ("Leave out the slash" in response.json()["detail"]) is path.endswith("/")
 
 
 @pytest.mark.parametrize(("anonymous", "optional"), [("allow", True), ("loopback", True), ("deny", False)])

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import sys
@@ -10,8 +11,8 @@ from service.api.spool import WRITE_BYTES, Spool, SpoolConfig
 from service.errors import DiskFull, UploadTooLarge
 
 
-def config(directory: Path, **changes: int) -> SpoolConfig:
-    return SpoolConfig(directory, **{"max_upload_bytes": 10_000_000, "min_free_bytes": 0, **changes})
+def config(directory: Path, *, max_upload_bytes: int = 10_000_000, min_free_bytes: int = 0) -> SpoolConfig:
+    return SpoolConfig(directory, max_upload_bytes, min_free_bytes)
 
 
 async def test_the_upload_holds_the_bytes_that_were_written(tmp_path: Path) -> None:
@@ -133,3 +134,13 @@ async def test_one_caller_leaves_others_a_part_of_the_disk(tmp_path: Path, monke
         await other.write(bytes(WRITE_BYTES))
         assert shared.total == 7 * WRITE_BYTES
     assert shared.total == 0
+
+
+async def test_a_spool_can_hold_a_file_that_arrived_earlier_and_leaves_it_where_it_is(tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.write_bytes(b"abc")
+    digest = hashlib.sha256(b"abc").hexdigest()
+    async with Spool(config(tmp_path)) as spool:
+        spool.adopt(earlier, 3, digest)
+        assert (spool.upload.read_bytes(), spool.received, spool.sha256) == (b"abc", 3, digest)
+    assert list(tmp_path.iterdir()) == [earlier]

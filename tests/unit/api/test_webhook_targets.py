@@ -3,8 +3,9 @@ import ipaddress
 import httpcore
 import pytest
 
-from service.api.webhook_targets import ForbiddenTarget, PinnedBackend, check_url, public
+from service.api.webhook_targets import check_url
 from service.errors import InvalidOption
+from service.sources.addresses import ForbiddenTarget, PinnedBackend, public
 
 PUBLIC = ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"]
 NOT_PUBLIC = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from service.api.schemas import RESULT_EXAMPLE
+from service.api.openapi_examples import RESULT_EXAMPLE
 from service.cli.answers import Answer, Csv, Format, JsonLines, may_pass, print_table, records
 from service.contracts import JobResult
 from service.errors import QueueFull, Undecodable, VideoTooShort
@@ -122,3 +122,20 @@ def test_only_what_says_nothing_of_the_video_may_pass() -> None:
         True
     ] * 4
     assert not any(may_pass(code) for code in ("undecodable", "invalid_option", ""))
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=IDS)
+@pytest.mark.parametrize("code", ["unauthorized", "forbidden", "not_found", "upload_too_large", "unknown_model", "new"])
+def test_what_was_refused_for_something_else_than_the_video_is_tried_by_a_later_run(
+    form: Format, tmp_path: Path, code: str
+) -> None:
+    wrong = Answer("wrong.mp4", problem={"code": code, "detail": "The server answered."})
+    assert names(form, written(form, tmp_path / "out", GOOD, wrong, REFUSED)) == [GOOD.name, REFUSED.name]
+
+
+def test_names_and_labels_are_shown_as_they_are_spelled(tmp_path: Path) -> None:
+    odd = Answer("[bold]clip.mp4", result=RESULT)
+    console = Console(file=io.StringIO(), width=200)
+    print_table([odd], console)
+    assert isinstance(console.file, io.StringIO)
+    assert odd.name in console.file.getvalue()

@@ -8,8 +8,10 @@ import pytest
 
 from service.aggregate import aggregate
 from service.cli.attention_figure import DROPPED_YET_ATTENDED, draw, remark
+from service.cli.causal import WindowEvidence
 from service.cli.explain_page import page
 from service.contracts import JobRequest, JobResult
+from service.evidence import Evidence
 from testing import factories
 
 
@@ -70,6 +72,28 @@ def test_a_report_shows_thresholds_and_says_where_nothing_is_clear() -> None:
 def test_a_report_names_a_frame_only_where_one_stands_out() -> None:
     assert "4 frames; no frame stands out;" in page("name", judged(0.0, 0.0, 0.0, 0.0), [b"<svg></svg>"])
     assert "the one at 0.75 seconds counted most" in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"])
+
+
+def test_a_report_shows_contributions_beside_attention_and_how_far_they_agree() -> None:
+    answer = result(*KEPT_COUNTS_MOST)
+    found = Evidence(np.array([0.1, 0.2, -0.05, 0.45]), 0.0, 0.9, 0.2, (1, 3), 16)
+    report = page("name", answer, [b"<svg></svg>"], [WindowEvidence("b", found)])
+    assert "What each frame contributes to b" in report
+    assert "0.900 with all frames and 0.200 where one frame stands still" in report
+    assert "exactly, from 16 clips" in report
+    assert re.findall(r">([+-]\d\.\d{3})<", report) == ["+0.100", "+0.200", "-0.050", "+0.450"]
+    assert report.count("<td>yes</td>") >= 2
+    assert "a correlation of +1.00 to this" in report
+
+
+def test_a_report_of_sampled_contributions_states_their_error_and_needs_no_attention() -> None:
+    record = factories.record(request=JobRequest(attention="none"))
+    answer = aggregate(record, factories.spec(), [factories.scores()], record.created_at)
+    found = Evidence(np.array([0.1, 0.2, 0.1, 0.2]), 0.034, 0.8, 0.2, (1,), 99)
+    report = page("name", answer, [b"<svg></svg>"], [WindowEvidence("b", found)])
+    assert "to within 0.034 with 95 % confidence" in report
+    assert "frame 4" in report
+    assert "correlation" not in report
 
 
 def test_one_window_is_not_called_windows() -> None:

@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
+from httpx_sse import ServerSentEvent
 
+from service.api.openapi_examples import RESULT_EXAMPLE
 from service.api.problems import STATUS, problem
-from service.api.schemas import RESULT_EXAMPLE
+from service.client.classify_events import ClassifyEvents
 from service.client.client_errors import Reply, error_of
-from service.client.request_flow import Progress, RequestFlow, Send, Sleep, Steps, no_progress
+from service.client.job_events import JobEventReader, is_event_stream
+from service.client.request_flow import Exported, ExportFormat, RequestFlow
 from service.client.retries import Retry, retry_after_s
+from service.client.steps import Progress, Send, Sleep, Steps, no_progress
 from service.client.uploads import Upload
 from service.errors import (
     DeadlineExceeded,
@@ -23,10 +27,13 @@ from service.errors import (
     RequestError,
     ServiceError,
     TemporaryError,
+    UnexpectedAnswer,
     VideoError,
     VideoTooShort,
     error_types,
 )
+from service.exports.formats import FORMATS
+from service.exports.spans import KINDS
 
 JOB = {
     "id": "0" * 32,
@@ -239,8 +246,8 @@ def test_every_code_belongs_to_one_family_and_its_status_fits(code: str) -> None
     allowed = {
         RequestError: range(400, 500),
         VideoError: (415, 422),
-        TemporaryError: (408, 409, 429, 503),
-        ServiceError: (500, 504),
+        TemporaryError: (408, 409, 423, 429, 502, 503),
+        ServiceError: (500, 502, 504),
     }
     assert STATUS[code] in allowed[family]
 
@@ -258,12 +265,153 @@ def test_a_code_of_a_newer_server_keeps_its_name_and_finds_a_family(
     assert (error.code, error.limit) == ("from_the_future", 3)
 
 
-@pytest.mark.parametrize(("status", "family"), [(404, RequestError), (500, ServiceError), (302, RequestError)])
+@pytest.mark.parametrize(("status", "family"), [(404, RequestError), (500, ServiceError), (302, ServiceError)])
 @pytest.mark.parametrize("body", [None, [], {"code": 1}, "text"])
 def test_an_answer_that_is_no_problem_document_is_still_an_error(
     status: int, family: type[Exception], body: Any
 ) -> None:
     assert isinstance(error_of(reply(status, body)), family)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "passes"),
+    [
+        (400, "malformed_request", False),
+        (401, "unauthorized", False),
+        (403, "forbidden", False),
+        (404, "not_found", False),
+        (405, "method_not_allowed", False),
+        (407, "unauthorized", False),
+        (408, "upload_timeout", True),
+        (413, "upload_too_large", False),
+        (414, "url_too_long", False),
+        (429, "quota_exceeded", True),
+        (431, "headers_too_large", False),
+        (500, "internal_error", False),
+        (502, "backend_unavailable", True),
+        (503, "backend_unavailable", True),
+        (504, "backend_unavailable", True),
+        (520, "backend_unavailable", True),
+        (530, "backend_unavailable", True),
+    ],
+)
+def test_the_page_of_a_proxy_is_named_by_its_status_and_tried_again_where_it_may_pass(
+    status: int, code: str, passes: bool
+) -> None:
+    error = error_of(Reply(status, {"content-type": "text/html"}, b"<html>no</html>"))
+    assert error is not None
+    assert (error.code, error.actual, str(status) in error.detail) == (code, status, True)
+    assert (Retry().pause_s(error, 1, 0.0) is not None) is passes
+
+
+def test_a_proxy_is_left_alone_for_as_long_as_it_asks() -> None:
+    page = Reply(429, httpx.Headers({"Retry-After": "7"}), b"<html>slow down</html>")
+    _, sent, pauses = play(classify, page, ANSWER)
+    assert len(sent) == 2
+    assert 7 <= pauses[0] <= 8
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_its_target_named(status: int) -> None:
+    with pytest.raises(UnexpectedAnswer, match=r"https://video\.example/v1/classify"):
+        play(classify, reply(status, location="https://video.example/v1/classify"))
+
+
+FLOWS: dict[str, Callable[[RequestFlow], Steps[Any]]] = {
+    "classify": classify,
+    "submit": lambda flow: flow.submit(Upload(b"video"), {}, None, no_progress),
+    "job": lambda flow: flow.job("0" * 32),
+    "page": lambda flow: flow.page(None, 10),
+    "models": lambda flow: flow.models(),
+}
+
+
+@pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"<html>Log in</html>"), (200, b'{"ok": true}'), (200, b"[]"), (200, b""), (202, b"{}"), (204, b"")],
+)
+def test_an_answer_in_other_words_than_the_services_is_an_error_of_its_own(
+    flow: Callable[[RequestFlow], Steps[Any]], status: int, body: bytes
+) -> None:
+    with pytest.raises(UnexpectedAnswer) as raised:
+        play(flow, Reply(status, {"content-type": "text/html"}, body))
+    assert "text/html" in raised.value.detail
+    assert raised.value.actual == status
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "ends"),
+    [(200, "text/html", False), (200, "", False), (302, "text/html", False), (204, "", True)],
+)
+def test_what_is_no_stream_of_events_is_none(status: int, kind: str, ends: bool) -> None:
+    reader = JobEventReader("0" * 32, None, Retry())
+    headers = {"content-type": kind} if kind else {}
+    assert not is_event_stream(httpx.Response(status, headers=headers))
+    if not ends:
+        with pytest.raises(UnexpectedAnswer):
+            reader.opened(Reply(status, headers, b"<html>"))
+    else:
+        reader.opened(Reply(status, headers, b""))
+    assert reader.ended is ends
+
+
+def stream(*events: tuple[str, Any]) -> list[ServerSentEvent]:
+    return [ServerSentEvent(event=kind, data=json.dumps(data)) for kind, data in events]
+
+
+WINDOW = RESULT_EXAMPLE["windows"][0]
+TWO_WINDOWS = {**RESULT_EXAMPLE, "windows": [WINDOW, WINDOW]}
+
+
+def test_each_window_of_a_stream_is_reported_once_and_those_left_with_the_answer() -> None:
+    reported: list[int] = []
+    events = ClassifyEvents(lambda index, window: reported.append(index))
+    second = ("window", {"index": 1, **WINDOW})
+    sent = stream(("uploaded", {"id": "f" * 32}), ("decoded", {}), second, second, ("result", TWO_WINDOWS))
+    answers = [events.take(event) for event in sent]
+    assert reported == [1, 0]
+    assert events.job_id == "f" * 32
+    assert answers[:-1] == [None] * 4
+    assert answers[-1] is not None
+    assert error_of(answers[-1]) is None
+
+
+def test_a_problem_in_a_stream_is_the_error_that_the_request_would_have_had() -> None:
+    body = {**json.loads(bytes(FULL.body)), "retry_after_s": 7}
+    answer = ClassifyEvents(lambda index, window: None).take(*stream(("problem", body)))
+    assert answer is not None
+    error = error_of(answer)
+    assert isinstance(error, QueueFull)
+    assert (error.limit, error.retry_after_s) == (10, 7)
+
+
+@pytest.mark.parametrize("data", ["<html>", "[]", "{}", '{"index": 0}'])
+@pytest.mark.parametrize("kind", ["uploaded", "window", "result", "problem"])
+def test_an_event_of_a_classification_in_other_words_is_an_error_of_its_own(kind: str, data: str) -> None:
+    with pytest.raises(UnexpectedAnswer):
+        ClassifyEvents(lambda index, window: None).take(ServerSentEvent(event=kind, data=data))
+
+
+def test_who_gives_up_a_stream_deletes_its_job() -> None:
+    def flow(protocol: RequestFlow) -> Steps[Any]:
+        return protocol.classify(Upload(b"video"), {}, None, no_progress, 100.0, lambda index, window: None)
+
+    steps = flow(RequestFlow(Retry(), Clock()))
+    sent = next(steps)
+    assert isinstance(sent, Send)
+    assert sent.events is not None
+    sent.events.take(*stream(("uploaded", {"id": "f" * 32})))
+    deletion = steps.throw(KeyboardInterrupt())
+    assert isinstance(deletion, Send)
+    assert (deletion.method, deletion.path, deletion.shielded) == ("DELETE", f"/v1/jobs/{'f' * 32}", True)
+    with pytest.raises(KeyboardInterrupt):
+        steps.send(Reply(204, {}, b""))
+
+
+def test_an_event_in_other_words_is_an_error_of_its_own() -> None:
+    with pytest.raises(UnexpectedAnswer):
+        JobEventReader("0" * 32, None, Retry()).event(ServerSentEvent(data="<html>", id="1-0"))
 
 
 # --- Retry-After -------------------------------------------------------------------------------------------------
@@ -283,3 +431,28 @@ def test_retry_after_may_be_a_date(header: str) -> None:
 
 def test_a_date_that_is_past_asks_for_no_pause() -> None:
     assert retry_after_s("Thu, 01 Jan 1970 00:00:00 GMT") == 0.0
+
+
+def test_an_export_asks_for_what_is_wanted_and_gives_the_text_of_the_file() -> None:
+    file = Reply(200, httpx.Headers({"Content-Disposition": "attachment; filename*=UTF-8''a.vtt"}), "é".encode())
+    text, sent, _ = play(lambda flow: flow.export("j1", "vtt", "shots", "a.mp4"), file)
+    assert text == "é"
+    [request] = sent
+    assert (request.method, request.path) == ("GET", "/v1/jobs/j1/result")
+    assert request.params == {"format": "vtt", "of": "shots", "name": "a.mp4"}
+
+
+def test_an_export_of_a_job_without_a_name_is_called_by_the_job() -> None:
+    file = Reply(200, httpx.Headers({"Content-Disposition": "attachment"}), b"")
+    _, [request], _ = play(lambda flow: flow.export("j1", "csv", "events", None), file)
+    assert "name" not in request.params
+
+
+def test_a_page_in_place_of_an_export_is_no_file() -> None:
+    with pytest.raises(UnexpectedAnswer):
+        play(lambda flow: flow.export("j1", "csv", "events", None), reply(200, {}, **{"Content-Type": "text/html"}))
+
+
+def test_the_client_knows_every_format_of_the_service() -> None:
+    assert get_args(ExportFormat) == tuple(FORMATS)
+    assert get_args(Exported) == KINDS

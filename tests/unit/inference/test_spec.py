@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from service.contracts import ModelSpec
+from service.contracts import EventRules, ModelSpec
 from service.inference.spec import spec_from_config
 from service.model_config import ModelConfigError, read_config
 from tests.fixtures.tiny_models import CLIP_SHAPE, LABELS, config_text
@@ -278,3 +278,36 @@ def test_layer_attention_without_a_layer_dimension_is_refused() -> None:
 
     with pytest.raises(ModelConfigError, match="'layers' is 0, expected greater than 0"):
         parse(text)
+
+
+def with_events(rules: str) -> str:
+    return f'parameters {{ key: "events" value {{ string_value: {json.dumps(rules)} }} }}'
+
+
+JUDGED = with_thresholds(json.dumps(dict.fromkeys(LABELS, 0.5)))
+
+
+def test_the_rules_of_events_are_those_of_the_configuration() -> None:
+    rules = {"edge": 0.4, "shortest": {LABELS[0]: 1.5}, "transitions": {LABELS[1]: "cut"}}
+    assert parse(JUDGED).events == EventRules()
+    assert parse(JUDGED + with_events(json.dumps(rules))).events == EventRules.model_validate(rules)
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ("[]", "a JSON object"),
+        ('{"egde": 0.4}', "a JSON object with some of thresholds, release, edge"),
+        ('{"edge": 2}', "less than 1"),
+        ('{"transitions": {"no label": "cut"}}', "naming"),
+        (json.dumps({"transitions": {LABELS[0]: "wipe"}}), "'cut' or 'dissolve'"),
+    ],
+)
+def test_rules_of_events_that_cannot_be_are_refused(rules: str, problem: str) -> None:
+    with pytest.raises(ModelConfigError, match=problem):
+        parse(JUDGED + with_events(rules))
+
+
+def test_rules_of_events_need_thresholds() -> None:
+    with pytest.raises(ModelConfigError, match="nothing without thresholds"):
+        parse(TEXT + with_events("{}"))

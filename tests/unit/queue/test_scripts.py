@@ -20,6 +20,7 @@ INTEGRATION = Path(__file__).parents[2] / "integration"
 # Of each script a method that sends it, and the file of the tests that call this method for what the script does.
 TESTED = {
     "accept": ("JobIntake.accept", "test_job_store.py"),
+    "add_clips": ("StagedIntake.add_clips", "test_staged_jobs.py"),
     "add_dead_letter": ("DeadLetters.add", "test_dead_letters.py"),
     "announce": ("ModelDirectory.announce", "test_model_directory.py"),
     "audit_reservations": ("QueueCapacity.audit", "test_reservation_counts.py"),
@@ -30,12 +31,15 @@ TESTED = {
     "dismiss": ("ClipStream.ack", "test_clip_stream.py"),
     "drop_dead_letter": ("DeadLetters.drop", "test_dead_letters.py"),
     "drop_reservations": ("QueueCapacity.drop", "test_reservation_counts.py"),
+    "end_line": ("BatchStore.end_line", "test_batch_store.py"),
     "end_turn": ("Turn.end", "test_turns.py"),
     "finish": ("JobStore.finish", "test_job_store.py"),
+    "hold_stream": ("LiveStreams.hold", "test_live_streams.py"),
     "lead_key": ("IdempotencyKeys.lead", "test_idempotency.py"),
     "leave_group": ("ClipStream.leave", "test_clip_stream.py"),
     "live": ("ModelDirectory.live", "test_fleet_sums.py"),
     "look_up": ("ClipStream.look_up", "test_clip_stream.py"),
+    "open_batch": ("BatchStore.open", "test_batch_store.py"),
     "overdue": ("JobStore.expire_overdue", "test_job_store.py"),
     "pass_lead": ("Lead.pass_on", "test_lead.py"),
     "reclaim": ("ClipStream.reclaim", "test_clip_stream.py"),

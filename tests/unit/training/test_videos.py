@@ -10,10 +10,11 @@ import torch
 
 from service.contracts import DecodedVideo
 from service.settings import Settings
-from service.training import sources
+from service.training import videos_source
 from service.training.config import TrainConfig
-from service.training.sources import Examples, Videos
-from service.training.start import make_source
+from service.training.data_source import make_source
+from service.training.sources import Examples
+from service.training.videos_source import Videos
 from service.video.clips import decode_file
 from service.video.config import VideoLimits
 from testing.videos import quadrants, write_video
@@ -50,11 +51,11 @@ def test_two_processes_may_decode_the_same_videos_at_once(folder: Path, monkeypa
     def while_another_starts_and_ends(*arguments: Any) -> DecodedVideo:
         decoded = decode_file(*arguments)
         with monkeypatch.context() as other:
-            other.setattr(sources, "decode_file", decode_file)
+            other.setattr(videos_source, "decode_file", decode_file)
             meanwhile.append(source(folder, windows=2))
         return decoded
 
-    monkeypatch.setattr(sources, "decode_file", while_another_starts_and_ends)
+    monkeypatch.setattr(videos_source, "decode_file", while_another_starts_and_ends)
     one = source(folder, windows=2)
     assert meanwhile
     assert one.skipped == meanwhile[0].skipped == []

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contracts import ClipSpec, DecodedVideo, JobRequest
+from service.settings import Settings
 from service.video.clips import decode_file
 from service.video.config import DecodeConfig, VideoLimits
 from service.video.decode_report import Asked, read_report, report_of
@@ -18,8 +19,8 @@ from service.video.decode_report import Asked, read_report, report_of
 SHARED = Path(__file__).parents[4] / "shared"
 
 LIMITS = VideoLimits(
-    allowed_containers=("mp4", "matroska", "avi", "mpegts", "mpeg", "flv", "gif"),
-    allowed_codecs=("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "gif"),
+    allowed_containers=Settings.model_fields["allowed_containers"].default,
+    allowed_codecs=tuple(name for name in Settings.model_fields["allowed_codecs"].default if name != "prores"),
     max_duration_s=3600.0,
     max_pixels=4096 * 2304,
     max_streams=32,
@@ -28,6 +29,7 @@ LIMITS = VideoLimits(
     max_auto_windows=10,
     max_clips_per_job=200,
     min_distinct_frames=4,
+    max_shots=100,
 )
 SPEC = ClipSpec(
     frames=8,

@@ -57,6 +57,17 @@ CONTAINERS: list[tuple[str, dict[str, Any]]] = [
     ("vp8.webm", {"codec": "libvpx"}),
     ("vp9.webm", {"codec": "libvpx-vp9"}),
     ("fragmented.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
+    ("wmv2.wmv", {"codec": "wmv2"}),
+    ("msmpeg4v3.avi", {"codec": "msmpeg4"}),
+    ("msmpeg4v2.avi", {"codec": "msmpeg4v2"}),
+    ("flv1.flv", {"codec": "flv"}),
+    ("cinepak.avi", {"codec": "cinepak"}),
+    ("huffyuv.avi", {"codec": "huffyuv"}),
+    ("mpeg2.mxf", {"codec": "mpeg2video"}),
+    ("h264.mxf", {}),
+    ("bare.h264", {}),
+    ("without-b.h264", {"b_frames": 0}),
+    ("bare.hevc", {"codec": "libx265", "codec_options": {"x265-params": "log-level=none"}}),
     ("open-gop.mkv", {"codec_options": {"x264-params": "open-gop=1"}, "b_frames": 3}),
 ]
 

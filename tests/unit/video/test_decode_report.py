@@ -183,3 +183,42 @@ def decoded_with(code: str, detail: str) -> DecodedVideo:
             "decode_ms": 1.0,
         }
     )
+
+
+SHOTS = Asked(SPEC, JobRequest(windows="all"), config(max_shots=3), 200)
+
+
+def with_boundaries(honest: DecodedVideo, *boundaries: tuple[float, float, str]) -> dict[str, Any]:
+    said = [{"start_s": start_s, "end_s": end_s, "transition": kind} for start_s, end_s, kind in boundaries]
+    return changed(honest, "boundaries", said)
+
+
+def test_shot_boundaries_that_were_asked_for_are_believed(honest: DecodedVideo) -> None:
+    report = with_boundaries(honest, (0.5, 0.5, "cut"), (1.0, 1.5, "dissolve"))
+    assert len(believed(report, SHOTS).boundaries or ()) == 2
+
+
+@pytest.mark.parametrize(
+    "boundaries",
+    [
+        [(1.0, 1.0, "cut"), (0.5, 0.5, "cut")],
+        [(1.0, 0.5, "dissolve")],
+        [(0.5, 1.0, "cut")],
+        [(0.5, 0.5, "dissolve")],
+        [(0.5, 0.5, "wipe")],
+        [(-1.0, -1.0, "cut")],
+        [(1e9, 1e9, "cut")],
+        [(NAN, NAN, "cut")],
+        [(0.1, 0.1, "cut"), (0.2, 0.2, "cut"), (0.3, 0.3, "cut")],
+    ],
+)
+def test_impossible_shot_boundaries_are_not_believed(
+    honest: DecodedVideo, boundaries: list[tuple[float, float, str]]
+) -> None:
+    with pytest.raises(Unbelievable):
+        believed(with_boundaries(honest, *boundaries), SHOTS)
+
+
+def test_shot_boundaries_that_were_not_asked_for_are_not_believed(honest: DecodedVideo) -> None:
+    with pytest.raises(Unbelievable):
+        believed(with_boundaries(honest, (0.5, 0.5, "cut")))

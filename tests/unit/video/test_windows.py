@@ -175,3 +175,35 @@ def test_index_sampling_equals_the_official_test_indices() -> None:
         np.testing.assert_array_equal(golden[name], clips, err_msg=name)
         planned = indexed(frames, JobRequest(windows=10), length, stride)
         np.testing.assert_array_equal(np.unique(golden[name], axis=0), np.unique(planned, axis=0), err_msg=name)
+
+
+def test_windows_with_a_stride_begin_that_far_apart_and_the_last_ends_with_the_video() -> None:
+    windows = plan(2.5 * SPAN, JobRequest(windows="all", stride=SPAN / 2))
+    assert starts(windows) == pytest.approx([0, SPAN / 2, SPAN, 1.5 * SPAN])
+
+
+def test_a_stride_of_one_span_is_back_to_back() -> None:
+    assert starts(plan(7.3, JobRequest(windows="all", stride=SPAN))) == starts(plan(7.3, JobRequest(windows="all")))
+
+
+def test_a_stride_beyond_the_span_is_refused_with_both() -> None:
+    with pytest.raises(InvalidOption, match=r"stride \(1.5 s\) is larger than a window's span \(1.06667 s\)"):
+        plan(10.0, JobRequest(windows="all", stride=1.5))
+
+
+def test_a_stride_without_all_windows_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="windows=all only; windows is 3"):
+        plan(10.0, JobRequest(windows=3, stride=0.5))
+
+
+def test_the_clips_of_overlapping_windows_are_counted() -> None:
+    with pytest.raises(TooManyClips, match="18 windows"):
+        plan(10.0, JobRequest(windows="all", stride=SPAN / 2), max_clips_per_job=17)
+
+
+def test_a_stride_holds_for_windows_by_frame_number() -> None:
+    times = [i / 25 for i in range(250)]
+    windows = plan_windows(
+        10.0, times, 1 / 25, spec(sampling="index"), JobRequest(windows="all", stride=SPAN / 2), LIMITS
+    )
+    assert starts(windows)[:3] == pytest.approx([0, 16 / 25, 32 / 25])

@@ -34,6 +34,13 @@ local function release(reservations, counts, reserved, member)
   redis.call('ZREM', reserved, member)
   if redis.call('ZREM', reservations, member) == 1 then count(counts, member, -1) end
 end
+-- Makes a reservation a smaller one, or nothing where `left` is ''. It lapses when it would have; one that has lapsed
+-- is back with its next renewal.
+local function shrink(reservations, counts, reserved, member, left)
+  local lapses = left ~= '' and redis.call('ZSCORE', reservations, member)
+  release(reservations, counts, reserved, member)
+  if lapses then reserve(reservations, counts, reserved, left, lapses) end
+end
 -- Releases what has lapsed, so many at a time that a call stays short where a whole fleet has died. Returns whether
 -- nothing that has lapsed is left.
 local function release_lapsed(reservations, counts, reserved, now)

@@ -51,8 +51,10 @@ def bank() -> Tensor:
 @pytest.fixture(scope="module")
 def living() -> Living:
     generator = torch.Generator().manual_seed(5)
-    frames = torch.randint(0, 256, (3, FRAMES, 3, 9, 12), generator=generator).float().flatten(0, 1)
-    frames = F.interpolate(frames, size=(HEIGHT, WIDTH), mode="bilinear").view(3, FRAMES, 3, HEIGHT, WIDTH)
+    pictures = torch.randint(0, 256, (3, 3, 9, 12), generator=generator).float()
+    frames = F.interpolate(pictures, size=(HEIGHT, WIDTH), mode="bilinear")[:, None].repeat(1, FRAMES, 1, 1, 1)
+    for t in range(FRAMES):
+        frames[:, t, :, 50:90, 60 + 8 * t : 90 + 8 * t] = 230  # somebody walks by
     return Living(frames.byte(), torch.zeros(3, 2))
 
 

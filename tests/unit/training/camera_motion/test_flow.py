@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.model.config import VidTrConfig
-from service.model.vidtr import GridLayer, VidTr
+from service.model.config import SequenceConfig, VidTrConfig
+from service.model.factory import build_network
+from service.model.layers import EncoderLayer
+from service.model.vidtr import VidTr
 from service.training.camera_motion.flow import UNIT, CameraFlowReader, flow_loss
 from service.training.camera_motion.generator import Batch, CameraMotion, GeneratorConfig
 from service.training.camera_motion.initialize import initialize_for_motion
@@ -111,16 +114,38 @@ def _grating(direction: float) -> Tensor:
     return torch.cos(2 * math.pi * (0.9 / 8 * x - direction * time / 4)).expand(1, 3, FRAMES, 48, 48)
 
 
-def test_the_start_for_motion_tells_the_direction_of_a_wave_before_any_training() -> None:
-    config = VidTrConfig(
-        height=48, width=48, frames=FRAMES, patch=8, depth=2, heads=8, dim=128, mlp_dim=384, classes=3, qkv="separate"
-    )
-    plain = VidTr(config)
+_START: dict[str, Any] = {
+    "height": 48,
+    "width": 48,
+    "frames": FRAMES,
+    "patch": 8,
+    "depth": 2,
+    "heads": 8,
+    "dim": 128,
+    "mlp_dim": 384,
+    "classes": 3,
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [VidTrConfig(**_START, qkv="separate"), SequenceConfig(**_START, activation="gelu")],
+    ids=["grid", "vanilla"],
+)
+def test_the_start_for_motion_tells_the_direction_of_a_wave_before_any_training(
+    config: VidTrConfig | SequenceConfig,
+) -> None:
+    plain = build_network(config)
     initialize_for_motion(plain, 0)
     layer = plain.encoder.layers[0]
     hidden: list[Tensor] = []
-    assert isinstance(layer, GridLayer)
-    layer.linear1.register_forward_hook(lambda module, given, result: hidden.append(result[0, 2:-1, 1:]))
+    assert isinstance(layer, EncoderLayer)
+    # The patches of the frames that have neighbors on both sides.
+    layer.linear1.register_forward_hook(
+        lambda module, given, result: hidden.append(
+            result[0, 2:-1, 1:] if isinstance(config, VidTrConfig) else result[0, 1:].view(FRAMES, 36, -1)[1:-1]
+        )
+    )
     with torch.no_grad():
         for direction in (1.0, -1.0):
             plain(_grating(direction))
@@ -129,3 +154,17 @@ def test_the_start_for_motion_tells_the_direction_of_a_wave_before_any_training(
     towards_right, towards_left = (units.relu().square() for units in hidden)
     assert float(towards_right[..., right].mean()) > 3 * float(towards_right[..., left].mean())
     assert float(towards_left[..., left].mean()) > 3 * float(towards_left[..., right].mean())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (SequenceConfig(**_START, separable_layers=1), "not for separable layers before joint ones"),
+        (VidTrConfig(**_START), "separate projections and both class tokens"),
+        (VidTrConfig(**_START | {"heads": 4}, qkv="separate"), "8 heads and dim 128, not for 4 and 128"),
+        (VidTrConfig(**_START | {"mlp_dim": 128}, qkv="separate"), "mlp_dim >= 288, not 128"),
+    ],
+)
+def test_the_start_for_motion_refuses_other_forms(config: VidTrConfig | SequenceConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        initialize_for_motion(build_network(config), 0)

@@ -1,0 +1,99 @@
+"""Jobs on their way, and who works on them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, SerializeAsAny
+
+from service.contracts.decoded_videos import DecodedVideo
+from service.contracts.job_requests import JobRequest
+from service.contracts.model_specs import JobModel
+from service.contracts.wire_types import SCHEMA_VERSION
+from service.wire_model import WireModel
+
+
+class JobState(StrEnum):
+    """Where an accepted job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended: its state changes no more, unless it is replayed."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class JobClass(StrEnum):
+    """Which of a model's two queues a job waits in; workers read them with weights."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class JobRecord(WireModel):
+    """Everything the worker needs to turn a job's clip scores into its answer. Times are Unix seconds."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    request: JobRequest
+    spec: SerializeAsAny[JobModel] = Field(description="a whole `ModelSpec` where workers of earlier releases read it")
+    decoded: DecodedVideo
+    created_at: float
+    enqueued_at: float
+    deadline_at: float
+    upload_ms: float
+    request_id: str = ""
+    trace: str = Field("", description="W3C traceparent of the request; empty when it is not traced")
+    job_class: JobClass = JobClass.INTERACTIVE
+    video_sha256: str = Field("", description="SHA-256 of the upload; empty where it is not known")
+    owner: str = Field("", description="the tenant that sent it: `service.api.auth.Principal.tenant`")
+
+
+class ClipScores(WireModel):
+    """What the network said of one clip. Lists hold Python floats of the FP32 outputs."""
+
+    logits: tuple[float, ...] = Field(description="[K]")
+    temporal_attention: tuple[float, ...] = Field(description="[T], non-negative, sums to 1")
+    layer_attention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
+    layer_retention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
+    queue_ms: float = 0.0
+    inference_ms: float = 0.0
+
+
+class DeadLetter(WireModel):
+    """A job that was given up because of one of its clips, kept for a person to look at. Times are Unix seconds."""
+
+    job_id: str
+    clip: int = Field(description="the clip that ended the job")
+    code: str = Field(description="code of the error the job failed with")
+    detail: str = Field(description="its cause")
+    model: str
+    version: str
+    deliveries: int = Field(description="how often the clip had been handed to a worker")
+    created_at: float
+    clip_bytes: int = Field(description="bytes of clips kept for a replay")
+
+
+# The capability of workers that take the labels of an answer from the model that they serve, not from the job's record.
+HOLDS_LABELS = "holds_labels"
+
+BreakerState = Literal["closed", "half_open", "open"]
+
+
+class WorkerStatus(WireModel):
+    """What one live worker says of itself with every heartbeat."""
+
+    worker: str = Field(description="its consumer name")
+    models: tuple[str, ...] = Field((), description="the served models, as `name:version`")
+    routes: tuple[str, ...] = Field((), description="the routes of the served models")
+    breaker: BreakerState = "closed"
+    retry_in_s: float = Field(0.0, description="seconds until an open breaker lets a batch try the backend")
+    clips_per_s: dict[str, float] = Field({}, description="by model name, clips scored per busy second")
+    capabilities: tuple[str, ...] = Field((), description="what it can do that workers of earlier releases cannot")

@@ -1,0 +1,107 @@
+"""What a served model needs and means."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field
+
+from service.contracts.wire_types import (
+    SCHEMA_VERSION,
+    Activation,
+    ClipFormat,
+    Framing,
+    ModelName,
+    Precision,
+    Resize,
+    Sampling,
+)
+from service.moments import EventRules
+from service.wire_model import WireModel
+
+
+class ClipSpec(WireModel):
+    """How the clips of a model are made of a video: all that decoding needs to know of it."""
+
+    frames: int = Field(gt=0, description="T, frames in a clip")
+    frame_step: int = Field(gt=0, description="distance of sampled frames, in frames of the reference rate")
+    reference_fps: float = Field(gt=0)
+    sampling: Sampling
+    height: int = Field(gt=0, description="H, pixels")
+    width: int = Field(gt=0, description="W, pixels")
+    resize_short_side: int = Field(gt=0, description="short side after resizing and before cropping, pixels")
+    resize: Resize
+    framing: Framing = Field(
+        "crop", description="`crop` of the resized picture, or the `whole` picture squeezed to H x W"
+    )
+    clip_format: ClipFormat = Field(
+        "rgb", description="how a picture travels: `rgb`, or 4:2:0 in BT.601 with limited range, half the bytes"
+    )
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """`[T, H, W, 3]` of one clip in RGB, `[T, 3H/2, W, 1]` in 4:2:0: a picture's Y, then its U, then its V."""
+        if self.clip_format == "yuv420":
+            return (self.frames, self.height * 3 // 2, self.width, 1)
+        return (self.frames, self.height, self.width, 3)
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of one uint8 clip."""
+        return math.prod(self.clip_shape)
+
+    @property
+    def odd_sizes(self) -> str | None:
+        """The sizes that 4:2:0 cannot have, which halves them; None where all fit the format."""
+        sizes = {name: getattr(self, name) for name in ("height", "width", "resize_short_side")}
+        odd = [f"{name} {size}" for name, size in sizes.items() if size % 2]
+        return ", ".join(odd) if odd and self.clip_format == "yuv420" else None
+
+    @property
+    def span_s(self) -> float:
+        """Seconds of video that one window covers."""
+        return self.frames * self.frame_step / self.reference_fps
+
+
+class JobModel(WireModel):
+    """The model of a job. Labels and thresholds are those that the worker serves which scores: they go with weights."""
+
+    name: ModelName
+    version: str
+    weights_sha256: str = Field(description="SHA-256 of this version's model.pt")
+    route: str = Field("", description="where its workers look for clips; empty where they know only its name")
+
+
+class ModelSpec(ClipSpec, JobModel):
+    """What a served model needs and means, read from its `config.pbtxt` (see `service.inference.spec`).
+
+    It extends `ClipSpec` instead of holding one, because every release reads these fields flat from Redis. Code that
+    makes clips takes a `ClipSpec`, and `clip` is one.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    description: str = ""
+    form: str = Field(description="network family and form, for example `cvidtr_paper`")
+    trained: bool
+    labels: tuple[str, ...] = Field(min_length=1)
+    activation: Activation
+    thresholds: tuple[float, ...] = Field(
+        (), description="score of each label from which on it holds; empty where the model gives none"
+    )
+    qualifiers: tuple[str, ...] = Field(
+        (), description="labels that only add to others, such as how a camera is held: by themselves they are no answer"
+    )
+    events: EventRules = Field(EventRules(), description="how events are made of the scores of windows")
+    layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
+    max_batch_size: int = Field(gt=0, description="clips in one inference call")
+    precision: Precision = Field("fp32", description="number format of the served weights and products")
+
+    @property
+    def clip(self) -> ClipSpec:
+        """What decoding needs, without the labels and all else."""
+        return ClipSpec.model_construct(**{name: getattr(self, name) for name in ClipSpec.model_fields})
+
+    @property
+    def job_model(self) -> JobModel:
+        """What a job keeps of it."""
+        return JobModel.model_construct(**{name: getattr(self, name) for name in JobModel.model_fields})

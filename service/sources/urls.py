@@ -1,0 +1,43 @@
+"""Which URLs of a caller this service sends requests to."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+from service.sources.addresses import public
+
+_LONGEST_NAME, _LONGEST_LABEL = 253, 63
+
+
+def fault_of(url: str, *, private: bool) -> str | None:
+    """What is wrong with `url`; None for one that may be asked. Names are resolved when they are asked, not now.
+
+    With `private` plain http and private addresses are allowed.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return str(error)
+    schemes = ("https", "http") if private else ("https",)
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "a URL is printable ASCII"
+    if parts.scheme not in schemes:
+        return f"the scheme must be {' or '.join(schemes)}"
+    if not parts.hostname or port == 0:
+        return "host or port is missing"
+    if parts.username is not None or parts.fragment:
+        return "neither a user nor a fragment may stand in it"
+    name = parts.hostname.removesuffix(".")
+    if len(name) > _LONGEST_NAME or not all(0 < len(label) <= _LONGEST_LABEL for label in name.split(".")):
+        return f"each part of the host's name has 1 to {_LONGEST_LABEL} letters, all {_LONGEST_NAME}"
+    return None if private else _private_literal(parts)
+
+
+def _private_literal(parts: SplitResult) -> str | None:
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        return None
+    return None if public(address) else f"{address} is not a public address"
