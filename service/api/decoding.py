@@ -9,7 +9,6 @@ from dataclasses import replace
 import structlog
 
 from service.api.auth import AuthConfig
-from service.errors import SandboxMissing
 from service.settings import Settings
 from service.telemetry import metrics
 from service.video.config import DecodeConfig
@@ -32,11 +31,7 @@ async def start_decoding(settings: Settings, stack: contextlib.AsyncExitStack) -
     config = decode_config(settings)
     pool = DecodePool(config, told=_show)
     stack.push_async_callback(pool.close)
-    try:
-        await pool.start()
-    except SandboxMissing as error:
-        log.error("sandbox_missing", detail=error.detail)
-        raise
+    await pool.start()
     metrics.DECODE_PROCESSES.set(pool.processes)
     log.info("decode_sandbox", active=list(pool.sandbox), required=config.decode_sandbox == "require")
     return pool

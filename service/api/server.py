@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from service.api.app import create_app
 from service.api.connections import ConnectionConfig, Connections
 from service.api.http_guard import Guarded
+from service.api.start_refusals import StartRefusals
 from service.settings import Settings
 
 
@@ -38,7 +39,7 @@ def serve(settings: Settings) -> None:
     app = create_app(settings)
     guard = Connections(settings.subset(ConnectionConfig))
     config = uvicorn.Config(
-        app,
+        StartRefusals(app),
         # A factory: uvicorn calls it for each connection.
         http=cast(type[asyncio.Protocol], functools.partial(_protocol(), guard)),
         # The limits hold for HTTP; nothing here speaks another protocol.

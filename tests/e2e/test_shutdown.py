@@ -1,6 +1,7 @@
 import json
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,9 @@ import httpx
 import psutil
 import pytest
 
-from testing.program import Program, Size, command_line, upload
+from testing.program import Program, Size, command_line, runs, upload
+
+ENDING_S = 5
 
 
 @pytest.fixture
@@ -23,7 +26,11 @@ def started(tmp_path: Path) -> Iterator[Program]:
 
 
 def running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    """Those that have not ended. The kernel ends the last helpers of a server after it, which takes a moment."""
+    end = time.monotonic() + ENDING_S
+    while (left := [process for process in processes if runs(process)]) and time.monotonic() < end:
+        time.sleep(0.01)
+    return left
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -25,6 +25,7 @@ from service.errors import (
     VidtrError,
 )
 from service.video.pool import DecodePool
+from testing.program import runs
 from testing.videos import write_video
 from tests.unit.video.common import SHARED, SPEC, config, decode
 
@@ -183,7 +184,7 @@ async def test_processes_killed_while_idle_are_replaced(video: Path, tmp_path: P
         await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
         for process in [*sandbox_workers(), *fork_servers()]:
             process.kill()
-            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110 - it has no event
+            while runs(process):  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
             assert await pool.decode(video, tmp_path / "out", SPEC, JobRequest())
 
