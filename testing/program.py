@@ -217,6 +217,6 @@ def command_line(process: psutil.Process) -> list[str]:
 def runs(process: psutil.Process) -> bool:
     """False where it has ended, waited for or not; it may end while it is asked."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -226,7 +226,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     )
     places = shares.of("followers", settings.max_followers)
     events = partitions.map(lambda of: JobEvents(of.redis, of.keys))
-    event_stream = JobEventStream(events, buses, lambda: waiter.draining, places, clocks)
+    event_stream = JobEventStream(events, buses, lambda: waiter.draining, clocks, places)
     live = build_live(
         settings,
         stack,

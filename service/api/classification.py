@@ -199,7 +199,7 @@ class Classifier:
         reservation: Reservation,
         stage: Stage | None = None,
     ) -> JobRecord:
-        now = self._clocks.of(submission.job_id).now()
+        now = await self._clocks.of(submission.job_id).time()
         record = JobRecord(
             id=submission.job_id,
             request=submission.options,

@@ -35,15 +35,15 @@ class JobEventStream:
         events: PerPartition[JobEvents],
         buses: PerPartition[ResultBus],
         draining: Callable[[], bool],
+        clocks: PerPartition[Clock],
         places: Shared | None = None,
-        clocks: PerPartition[Clock] | None = None,
     ) -> None:
         """`places` are those for streams that `follow` gives; without them there is no limit."""
         self._events = events
         self._feeds = Feeds(events, buses)
         self._draining = draining
         self._places = places
-        self._clocks = clocks or events.map(lambda _: Clock())
+        self._clocks = clocks
 
     async def resumed_after(self, job_id: str, last_id: str) -> str | None:
         """The event after which a follower goes on who has those up to `last_id`; None where nothing is left.
@@ -69,6 +69,7 @@ class JobEventStream:
         It ends some time after the job's deadline in any case: a client that follows a replayed job reconnects.
         """
         quiet, clock = 0, self._clocks.of(job.id)
+        await clock.time()
         with self._feeds.of(job.id) as feed:
             while not self._draining() and clock.now() < job.deadline_at + PATIENCE_S:
                 news = feed.news

@@ -60,7 +60,7 @@ class JobWaiter:
         """
         status = job.status
         clock = self._clocks.of(status.id)
-        deadline_s = max(0.0, status.deadline_at - clock.now())
+        deadline_s = max(0.0, status.deadline_at - await clock.time())
         waited = self._buses.of(status.id).wait(status.id, min(wait_policy.wait_s, deadline_s), job.unended)
         try:
             outcome = await (waited if job.keyed else cancel_on_disconnect(request, waited))

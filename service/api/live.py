@@ -99,10 +99,10 @@ class Live:
         if whole:
             await session.ended()
 
-    def status(self, state: LiveState, path: str) -> LiveStreamStatus:
+    async def status(self, state: LiveState, path: str) -> LiveStreamStatus:
         """What is said of a session whose routes are at `path`."""
         task, ledger = LiveTask.model_validate(state.task), self.sessions.ledger(state)
-        held = state.held_until > self.sessions.now(state.id)
+        held = state.held_until > await self.sessions.now(state.id)
         return LiveStreamStatus(
             id=state.id,
             state="ended" if state.ended else "running" if held else "waiting",

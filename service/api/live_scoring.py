@@ -67,7 +67,7 @@ class WindowScorer:
             job_id = admitted.job_id
             bus, store = self._buses.of(job_id), self._stores.of(job_id)
             unended = bus.completion(job_id)
-            record = self._record(task, window, admitted)
+            record = self._record(task, window, admitted, await self._clocks.of(job_id).time())
             with metrics.stage("enqueue"):
                 await store.accept(
                     record, clips=memoryview(clips), reservation=admitted.reservation, reply_to=bus.reply_to
@@ -94,8 +94,7 @@ class WindowScorer:
         if whole:
             await self._auth.charge(principal, whole)
 
-    def _record(self, task: LiveTask, window: SampledWindow, admitted: Admitted) -> JobRecord:
-        now = self._clocks.of(admitted.job_id).now()
+    def _record(self, task: LiveTask, window: SampledWindow, admitted: Admitted, now: float) -> JobRecord:
         video = VideoInfo(
             duration_s=window.end_s,
             width=task.clip.width,

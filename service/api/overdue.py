@@ -39,7 +39,7 @@ class Overdue:
     async def sweep(self) -> None:
         """Expire the jobs whose deadline has passed, and delete the streams that no worker reads any more."""
         try:
-            await self._directory.set_clock()
+            await self._directory.clock.time()
             turns = self._directory.turns
             for job_id in await self._store.expire_overdue() if await turns.deadlines.due() else ():
                 metrics.JOBS.labels(JobState.EXPIRED).inc()

@@ -8,9 +8,10 @@ from service.errors import VidtrError
 
 
 class StartRefusals:
-    """ASGI middleware around the app. An error of the service that ends the start is told to the server as its code and detail.
+    """ASGI middleware around the app.
 
-    Other exceptions keep their traceback.
+    An error of the service that ends the start is told to the server as its code and detail. Other exceptions keep
+    their traceback.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -101,7 +101,9 @@ class LiveSessions:
         pulled = task.request.source is not None
         stream_id = job_id_in(_random.randrange(len(self._streams)), len(self._streams))
         streams, clock = self._streams.of(stream_id), self._clocks.of(stream_id)
-        await streams.create(stream_id, task.caller.tenant, task.model_dump(mode="json"), clock.now(), pulled=pulled)
+        await streams.create(
+            stream_id, task.caller.tenant, task.model_dump(mode="json"), await clock.time(), pulled=pulled
+        )
         if pulled:
             await self.open(stream_id, "take")
         return await self.find(stream_id)
@@ -121,9 +123,9 @@ class LiveSessions:
         here = self._here.get(state.id)
         return here.ledger if here is not None else Ledger.of(state.counters)
 
-    def now(self, stream_id: str) -> float:
+    async def now(self, stream_id: str) -> float:
         """Unix seconds, by the clock of what is kept of a session."""
-        return self._clocks.of(stream_id).now()
+        return await self._clocks.of(stream_id).time()
 
     async def open(self, stream_id: str, mode: Mode) -> LiveSession:
         """The session, held by this process from now on.
@@ -174,7 +176,7 @@ class LiveSessions:
             state = await self.find(state.id)
             raise ended(state)
         state = await self.find(state.id)
-        ledger, now = Ledger.of(state.counters), clock.now()
+        ledger, now = Ledger.of(state.counters), await clock.time()
         most_waiting = task.most_waiting(self._config.stream_max_waiting, self._config.stream_clip_bytes)
         teller = Teller(state.id, self._holder, streams, ledger, task.step_s, self._config.stream_keep_events)
         again = ledger.received > 0 or ledger.seen > 0
@@ -217,7 +219,7 @@ class LiveSessions:
             return
         for streams, clock in zip(self._streams, self._clocks, strict=True):
             try:
-                for stream_id in await streams.abandoned(clock.now()):
+                for stream_id in await streams.abandoned(await clock.time()):
                     await self.open(stream_id, "take")
                     log.info("live_stream_taken_over", stream=stream_id)
             except QueueUnavailable as error:

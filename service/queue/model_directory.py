@@ -26,12 +26,12 @@ class ModelDirectory:
 
     Attributes:
         clock: measured whenever something is announced or asked, which every process does regularly, and
-            by `set_clock` before a process decides anything by it.
+            by `Clock.time` before a process decides anything by it.
         turns: those of this process among all that are here.
     """
 
     def __init__(self, redis: Redis, keys: RedisKeys) -> None:
-        self.clock = Clock()
+        self.clock = Clock(redis)
         self.turns = Chores(redis, keys)
         self._redis = redis
         self._keys = keys
@@ -62,12 +62,6 @@ class ModelDirectory:
         self._withdraw = Script(redis, "withdraw")
         self._live = Script(redis, "live")
         self._clear = Script(redis, "clear_streams")
-
-    async def set_clock(self) -> None:
-        """Measure `clock`, if it has not been measured. A full Redis tells the time, but takes no announcements."""
-        if not self.clock.known:
-            with translate_redis_errors():
-                await self.clock.measured(self._redis.time(), lambda time: time)
 
     async def announce(self, specs: Sequence[ModelSpec], status: WorkerStatus, ttl_s: float) -> int:
         """Announce that a live worker serves these models for the next `ttl_s` seconds, with its status.

@@ -133,7 +133,7 @@ class Intake:
 
     async def _reclaim(self, source: Source) -> Delivery:
         served, lease_s, idle = self._heartbeat.served, self._config.worker_lease_s, not source.in_flight
-        await source.directory.set_clock()
+        await source.directory.clock.time()
         for route, max_batch in served.max_batch_by_route.items():
             entries = await source.stream.reclaim(route, lease_s, max_batch, served.named(route), idle=idle)
             if entries:

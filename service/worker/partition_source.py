@@ -77,7 +77,7 @@ class Source:
 
     async def take(self, order: Sequence[tuple[JobClass, str, int]]) -> Delivery:
         """`ClipStream.take`."""
-        await self.directory.set_clock()
+        await self.directory.clock.time()
         return await self._passed_on(await self.stream.take(order))
 
     def read(self, routes: Sequence[str], count: int, block_ms: int, pause: Pause) -> asyncio.Task[Delivery]:
@@ -87,7 +87,7 @@ class Source:
     async def _read(self, routes: Sequence[str], count: int, block_ms: int, pause: Pause) -> Delivery:
         if self.away:
             await pause(RETRY_S)
-        await self.directory.set_clock()
+        await self.directory.clock.time()
         entries = await self.stream.wait(routes, count, block_ms)
         self.away = False
         return await self._passed_on(Delivery(entries))

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -7,10 +7,11 @@ import pytest
 from redis.asyncio import Redis
 
 from service.api.job_event_stream import JobEventStream
-from service.api.shares import Shares
+from service.api.shares import Shared, Shares
 from service.contracts import JobClass, JobState
 from service.errors import BackendFailed, QueueFull
 from service.queue.clip_stream import ClipStream
+from service.queue.clock import Clock
 from service.queue.codec import Outcome
 from service.queue.connection import connect
 from service.queue.dead_letters import DeadLetters
@@ -29,6 +30,17 @@ FAILED = Outcome(JobState.FAILED, error=BackendFailed("x"))
 @pytest.fixture
 def events(redis: Redis, keys: RedisKeys) -> JobEvents:
     return JobEvents(redis, keys)
+
+
+def streaming(
+    redis: Redis,
+    events: JobEvents,
+    bus: ResultBus,
+    draining: Callable[[], bool] = lambda: False,
+    places: Shared | None = None,
+) -> JobEventStream:
+    clocks = PerPartition([Clock(redis)])
+    return JobEventStream(PerPartition([events]), PerPartition([bus]), draining, clocks, places)
 
 
 async def told(events: JobEvents, job_id: str, last_id: str | None = None) -> list[tuple[str, int]]:
@@ -102,16 +114,14 @@ async def bus(redis_url: str, keys: RedisKeys, store: JobStore) -> AsyncIterator
 
 
 async def test_a_follower_is_told_as_it_happens_until_the_end(
-    store: JobStore, events: JobEvents, bus: ResultBus
+    redis: Redis, store: JobStore, events: JobEvents, bus: ResultBus
 ) -> None:
     job = record(decoded=decoded(windows=2))
     await store.accept(job)
     received: list[bytes] = []
 
     async def follow() -> None:
-        async for line in JobEventStream(PerPartition([events]), PerPartition([bus]), lambda: False).stream(
-            await store.status(job.id), None
-        ):
+        async for line in streaming(redis, events, bus).stream(await store.status(job.id), None):
             received.append(line)
 
     following = asyncio.create_task(follow())
@@ -130,15 +140,13 @@ async def test_a_follower_is_told_as_it_happens_until_the_end(
 
 
 async def test_a_follower_is_let_go_when_the_process_shuts_down(
-    store: JobStore, events: JobEvents, bus: ResultBus
+    redis: Redis, store: JobStore, events: JobEvents, bus: ResultBus
 ) -> None:
     job = record()
     await store.accept(job)
     draining = asyncio.Event()
     lines = 0
-    async for _ in JobEventStream(PerPartition([events]), PerPartition([bus]), draining.is_set).stream(
-        await store.status(job.id), None
-    ):
+    async for _ in streaming(redis, events, bus, draining.is_set).stream(await store.status(job.id), None):
         lines += 1
         draining.set()
     assert lines == 1
@@ -156,11 +164,13 @@ class Counted:
         return await self.events.since(job_id, last_id)
 
 
-async def test_followers_of_a_job_share_what_is_read_of_it(store: JobStore, events: JobEvents, bus: ResultBus) -> None:
+async def test_followers_of_a_job_share_what_is_read_of_it(
+    redis: Redis, store: JobStore, events: JobEvents, bus: ResultBus
+) -> None:
     job = record(decoded=decoded(windows=2))
     await store.accept(job)
     counted = Counted(events)
-    following = JobEventStream(PerPartition([cast(JobEvents, counted)]), PerPartition([bus]), lambda: False)
+    following = streaming(redis, cast(JobEvents, counted), bus)
 
     async def follow(last_id: str | None) -> int:
         return len([line async for line in following.stream(await store.status(job.id), last_id)])
@@ -174,13 +184,13 @@ async def test_followers_of_a_job_share_what_is_read_of_it(store: JobStore, even
 
 
 async def test_one_caller_leaves_places_to_other_followers_and_gives_back_what_it_does_not_read(
-    store: JobStore, events: JobEvents, bus: ResultBus
+    redis: Redis, store: JobStore, events: JobEvents, bus: ResultBus
 ) -> None:
     job = record()
     await store.accept(job)
     places = Shares(0.75).of("followers", 8)
     following, status = (
-        JobEventStream(PerPartition([events]), PerPartition([bus]), lambda: False, places),
+        streaming(redis, events, bus, places=places),
         await store.status(job.id),
     )
     streams = [following.follow(status, None, "flood") for _ in range(6)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from itertools import count
 from pathlib import Path
@@ -118,7 +117,7 @@ async def process(
         sessions = LiveSessions(
             StreamConfig(**limits),
             PerPartition([LiveStreams(redis, keys, times)]),
-            PerPartition([Clock(time.monotonic)]),
+            PerPartition([Clock(redis)]),
             pool,
             tmp_path,
             engine,

@@ -69,16 +69,21 @@ async def admitted(admission: Admission) -> AsyncIterator[Admitted]:
 
 
 @pytest.fixture
-async def decode(store: JobStore, admission: Admission, admitted: Admitted, tmp_path: Path) -> AsyncIterator[Decode]:
+async def decode(
+    redis: Redis, store: JobStore, admission: Admission, admitted: Admitted, tmp_path: Path
+) -> AsyncIterator[Decode]:
     file = tmp_path / "clips"
     file.write_bytes(b"".join(clip(i) for i in range(CLIPS)))
+
+    clock = Clock(redis)
+    await clock.time()
 
     async def begin(known: DecodedVideo, clips: Clips, reservation: Reservation, stage: Stage) -> JobRecord:
         job = record(id=admitted.job_id, decoded=known)
         await store.accept(job, clips=clips, reservation=reservation, stage=stage)
         return job
 
-    staging = Staging(file, store, admission, admitted, Clock(), begin)
+    staging = Staging(file, store, admission, admitted, clock, begin)
     decode = Decode(staging, store)
     yield decode
     decode.task.cancel()

@@ -114,7 +114,7 @@ async def _upload(world: World, api: Api, op: Op) -> None:
             world.ledger.told[op.number].append(found.id)
             return
         await api.admission.complete(admitted)
-        now, spent_s = api.clocks.of(job_id).now(), world.loop.now - began_s
+        now, spent_s = await api.clocks.of(job_id).time(), world.loop.now - began_s
         job = record(
             id=job_id,
             request=options,

@@ -116,7 +116,7 @@ def _client(world: World, process: Process, partition: int) -> Redis:
 def _directory(partition: Partition) -> ModelDirectory:
     directory = ModelDirectory(partition.redis, partition.keys)
     # Its own was bound to the machine's clock before there was a simulation.
-    directory.clock = Clock(time.monotonic)
+    directory.clock = Clock(partition.redis, time.monotonic)
     return directory
 
 

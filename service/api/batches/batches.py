@@ -188,7 +188,7 @@ class Batches:
         store = self.of(batch_id)
         if facts.ended_at is None:
             # First the sign, so that the process that drives the batch begins nothing more.
-            await store.cancel(batch_id, self._clocks.of(batch_id).now())
+            await store.cancel(batch_id, await self._clocks.of(batch_id).time())
             await end_rest(store, self._lines, batch_id, cancelled())
             log.info("batch_cancelled", batch=batch_id)
         return await store.facts(batch_id)

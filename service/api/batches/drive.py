@@ -78,7 +78,7 @@ class BatchDrive:
     async def run(self) -> None:
         """Return when the batch has ended, or another process may drive it."""
         try:
-            await self._store.start(self._batch.id, self._clock.now())
+            await self._store.start(self._batch.id, await self._clock.time())
             lines, self._begun = await self._store.left(self._batch.id)
             # What had a job already is nearest to its end.
             self._pending.extend(sorted(lines, key=lambda line: line.line not in self._begun))

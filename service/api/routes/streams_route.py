@@ -71,7 +71,7 @@ async def begin_stream(
 ) -> LiveStreamStatus:
     """A session for a camera: it takes bytes, or fetches a `source`, and says what is seen while it comes."""
     begun = await state.live.begin(request, caller)
-    status = _status(request, state, begun)
+    status = await _status(request, state, begun)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/streams/{begun.id}"
     return status
 
@@ -85,7 +85,7 @@ async def begin_stream(
 )
 async def get_stream(request: Request, stream_id: StreamId, state: State, caller: CurrentPrincipal) -> LiveStreamStatus:
     """Its counters: what has come, what was answered, what was dropped, and how late answers are."""
-    return _status(request, state, await _found(state, stream_id, caller))
+    return await _status(request, state, await _found(state, stream_id, caller))
 
 
 @router.post(
@@ -127,7 +127,7 @@ async def send_stream(
     """
     await _found(state, stream_id, caller, erase=True)
     await state.live.receive(request, stream_id, offset, last=last)
-    return _status(request, state, await state.live.sessions.find(stream_id))
+    return await _status(request, state, await state.live.sessions.find(stream_id))
 
 
 @router.get(
@@ -177,6 +177,6 @@ async def _found(state: ApiState, stream_id: str, caller: Principal, *, erase: b
     return found
 
 
-def _status(request: Request, state: ApiState, found: LiveState) -> LiveStreamStatus:
+async def _status(request: Request, state: ApiState, found: LiveState) -> LiveStreamStatus:
     path = f"{request.scope.get('root_path', '')}/v1/streams/{found.id}"
-    return state.live.status(found, path)
+    return await state.live.status(found, path)

@@ -16,6 +16,7 @@ from service.contracts import JobRequest, JobState, WorkerStatus
 from service.errors import PartitionsChanged, QueueFull, QueueUnavailable
 from service.queue.capacity import QueueCapacity
 from service.queue.claims import Claims
+from service.queue.clock import Clock
 from service.queue.connection import connect
 from service.queue.dead_letters import DeadLetters
 from service.queue.events import JobEvents
@@ -219,7 +220,12 @@ async def test_a_waiter_and_a_follower_learn_of_the_end_wherever_the_job_is(
     )
     for bus in buses:
         await bus.start()
-    following = JobEventStream(partitions.map(lambda of: JobEvents(of.redis, of.keys)), buses, lambda: False)
+    following = JobEventStream(
+        partitions.map(lambda of: JobEvents(of.redis, of.keys)),
+        buses,
+        lambda: False,
+        partitions.map(lambda of: Clock(of.redis)),
+    )
     for number, bus in enumerate(buses):
         job = record(id=job_in(number))
         unended = bus.completion(job.id)
