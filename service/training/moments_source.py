@@ -17,6 +17,7 @@ from service.training.camera_motion.camera_moments import (
 )
 from service.training.camera_motion.textures import picture_files, texture_bank
 from service.training.config import MomentsData
+from service.training.grains import Grains
 from service.training.sources import Examples, generator_for
 
 TEXTURE_SIDE = 256
@@ -46,30 +47,22 @@ class GeneratedMoments:
         self._data, self._seed, self._clip_format = data, seed, clip_format
         self._config = MomentsConfig(frames=frames, side=side)
         self._bank = textures(data, seed, held_out=False)
-        self._round: tuple[int, dict[int, MomentsBatch]] = (-1, {})
+        self._grains = Grains(self.grain, data.reuse, self._made)
 
     def batch(self, step: int, first: int, last: int, size: int) -> Examples:
         """See `Source`. Raises ValueError where a part does not fall on whole grains."""
-        if first % self.grain or last % self.grain:
-            raise ValueError(f"parts of a generated batch must be multiples of {self.grain}, not {first} .. {last}")
-        # A clip serves `reuse` steps: those that share the number of its round.
-        turn = step // self._data.reuse
-        parts = []
-        for grain in range(first // self.grain, last // self.grain):
-            made = self._made(turn, grain)
-            turned = randomly_turned(made.clips, made.labels, made.cut, generator_for(self._seed, step, grain, 1))
-            parts.append(self._examples(*turned))
+        parts = [
+            self._examples(
+                *randomly_turned(made.clips, made.labels, made.cut, generator_for(self._seed, step, grain, 1))
+            )
+            for grain, made in self._grains.of(step, first, last)
+        ]
         return Examples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
-    def _made(self, turn: int, grain: int) -> MomentsBatch:
-        if self._round[0] != turn:
-            self._round = (turn, {})
-        made = self._round[1]
-        if grain not in made:
-            draw = generator_for(self._seed, turn, grain)
-            labels = torch.randint(0, len(MOMENT_LABELS), (self.grain,), generator=draw)
-            made[grain] = Moments(self._bank, self._config, int(draw.initial_seed())).batch(labels)
-        return made[grain]
+    def _made(self, turn: int, grain: int, grains: range) -> MomentsBatch:
+        draw = generator_for(self._seed, turn, grain)
+        labels = torch.randint(0, len(MOMENT_LABELS), (self.grain,), generator=draw)
+        return Moments(self._bank, self._config, int(draw.initial_seed())).batch(labels)
 
     def held_out(self) -> list[Examples]:
         """See `Source`: as many clips of each class, of pictures that are never trained on."""

@@ -17,6 +17,7 @@ from service.training.camera_motion.moves_symmetry import randomly_mirrored
 from service.training.camera_motion.real_windows import RealWindows, read_real_windows
 from service.training.camera_motion.textures import picture_files, texture_bank
 from service.training.config import MovesData
+from service.training.grains import Grains
 from service.training.render_ahead import Key, RenderAhead
 from service.training.sources import Examples, generator_for
 
@@ -51,7 +52,7 @@ class GeneratedMoves:
         )
         self._living = _scenes(data.scenes, frames)
         self._real = _real(data.real_windows, frames)
-        self._round: tuple[int, dict[int, MovesBatch]] = (-1, {})
+        self._grains = Grains(self.grain, data.reuse, self._rendered)
 
     def _textures(self, folder: Path, procedural: int, seed: int) -> Tensor:
         return texture_bank(
@@ -81,24 +82,11 @@ class GeneratedMoves:
 
     def batch(self, step: int, first: int, last: int, size: int) -> Examples:
         """See `Source`. Raises ValueError where a part does not fall on whole grains."""
-        if first % self.grain or last % self.grain:
-            raise ValueError(f"parts of a generated batch must be multiples of {self.grain}, not {first} .. {last}")
-        # A clip serves `reuse` steps: those that share the number of its round.
-        turn = step // self._data.reuse
-        parts = []
-        grains = range(first // self.grain, last // self.grain)
-        for grain in grains:
-            made = self._made(turn, grain, grains)
-            parts.append(self._examples(randomly_mirrored(made, generator_for(self._seed, step, grain, 1))))
+        parts = [
+            self._examples(randomly_mirrored(made, generator_for(self._seed, step, grain, 1)))
+            for grain, made in self._grains.of(step, first, last)
+        ]
         return Examples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-
-    def _made(self, turn: int, grain: int, grains: range) -> MovesBatch:
-        if self._round[0] != turn:
-            self._round = (turn, {})
-        made = self._round[1]
-        if grain not in made:
-            made[grain] = self._rendered(turn, grain, grains)
-        return made[grain]
 
     def _rendered(self, turn: int, grain: int, grains: range) -> MovesBatch:
         key = self._key(turn, grain)
