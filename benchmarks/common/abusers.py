@@ -14,6 +14,8 @@ from itertools import count
 
 SOURCE = "127.0.0.2"
 FILM = "windows=all&crops=3"
+MOST_ANSWER_BYTES = 1 << 24
+"""Of an event stream that is read at once: a slow machine scores many windows before the last is decoded."""
 
 
 @dataclass
@@ -47,7 +49,9 @@ class Target:
     @contextlib.asynccontextmanager
     async def connected(self):  # type: ignore[no-untyped-def]
         """A connection, aborted at the end: whoever abuses takes no leave."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(SOURCE, 0))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, local_addr=(SOURCE, 0), limit=MOST_ANSWER_BYTES
+        )
         self.sent += 1
         try:
             yield reader, writer

@@ -7,7 +7,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -23,6 +23,7 @@ CONNECTIONS = int(os.environ.get("VIDTR_TEST_NOISE", "40"))
 REQUESTS = max(15, CONNECTIONS // 2)
 KEYS = RedisKeys("vidtr")
 MIB = 1 << 20
+PATIENCE_S = 60
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,14 @@ def refused(running: Scene, of: str) -> float:
     return float(value)
 
 
+async def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end, f"not seen: {what}"
+        await asyncio.sleep(0.1)
+
+
 # What an abuser is to be refused with as many connections as it has here.
 SHARES = {
     "silent_uploads": "uploads",
@@ -66,16 +75,14 @@ async def test_a_good_caller_is_served_beside_an_abuser_whose_hold_is_bounded(ru
     refused_before = refused(running, share) if share else 0.0
     async with beside(running, name) as target:
         await good.send(client, running.message, REQUESTS)
-        assert target.sent > 0
         client.close()
+        # A crowd needs its time to begin on a machine that does much else.
+        await until(lambda: target.sent > 0, "the abuser has begun")
+        if share:
+            await until(lambda: refused(running, share) > refused_before, f"its share of {share} is used up")
         grown, connections = api.memory_info().rss - before, len(api.net_connections())
-    if share:
-        assert refused(running, share) > refused_before
     assert good.statuses == REQUESTS * [200]
     assert grown < 200 * MIB
     assert connections < 1000
     with redis.Redis.from_url(running.program.redis_url) as server:
-        end = time.monotonic() + 30
-        while left := unowned(server):
-            assert time.monotonic() < end, f"clips that nobody owns: {left}"
-            await asyncio.sleep(0.1)
+        await until(lambda: not unowned(server), "no clips are left that nobody owns")
