@@ -101,7 +101,14 @@ class LiveSessions:
         pulled = task.request.source is not None
         stream_id = job_id_in(_random.randrange(len(self._streams)), len(self._streams))
         streams, clock = self._streams.of(stream_id), self._clocks.of(stream_id)
-        await streams.create(stream_id, task.caller.tenant, task.model_dump(mode="json"), clock.now(), pulled=pulled)
+        await streams.create(
+            stream_id,
+            task.caller.tenant,
+            task.model_dump(mode="json"),
+            clock.now(),
+            pulled=pulled,
+            webhook=task.request.webhook,
+        )
         if pulled:
             await self.open(stream_id, "take")
         return await self.find(stream_id)
