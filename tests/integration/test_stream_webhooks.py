@@ -181,7 +181,7 @@ async def test_a_receiver_that_fails_gets_every_event_in_order(
     streams: LiveStreams, queue: StreamWebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(500, 200, 200, 503, 200)
-    await redis.hset(keys.stream_webhook("s"), "url", receiver.url)  # type: ignore[misc]
+    await redis.hset(keys.stream_webhook("s"), "url", receiver.url)
     await tell(streams, window(0), window(1), window(2))
     webhooks = Webhooks(CONFIG, PerPartition([queue]))
     while await redis.zcard(keys.stream_webhooks):
@@ -197,7 +197,7 @@ async def test_all_that_is_due_of_a_stream_is_delivered_by_one_look(
     streams: LiveStreams, queue: StreamWebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(200)
-    await redis.hset(keys.stream_webhook("s"), "url", receiver.url)  # type: ignore[misc]
+    await redis.hset(keys.stream_webhook("s"), "url", receiver.url)
     await tell(streams, *map(window, range(20)))
     await Webhooks(CONFIG, PerPartition([queue])).deliver()
     assert len(receiver.requests) == 20
@@ -207,7 +207,7 @@ async def test_a_receiver_that_says_gone_is_not_asked_again(
     streams: LiveStreams, queue: StreamWebhookQueue, receive: Receive, redis: Redis, keys: RedisKeys
 ) -> None:
     receiver = await receive(410)
-    await redis.hset(keys.stream_webhook("s"), "url", receiver.url)  # type: ignore[misc]
+    await redis.hset(keys.stream_webhook("s"), "url", receiver.url)
     await tell(streams, *map(window, range(3)))
     for _ in range(3):
         await Webhooks(CONFIG, PerPartition([queue])).deliver()
