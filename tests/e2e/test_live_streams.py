@@ -242,12 +242,27 @@ class Camera:
         self._filming.join()
 
 
+def check_without_gaps(told: list[dict[str, Any]]) -> None:
+    """No window comes twice, and what is missing between two of them was told."""
+    spans = [
+        (event["start_s"], event["end_s"], "window")
+        if event["kind"] == "window"
+        else (event["from_s"], event["to_s"], "dropped")
+        for event in told
+        if event["kind"] != "state"
+    ]
+    starts = [start_s for start_s, _, kind in spans if kind == "window"]
+    assert starts == sorted(set(starts))
+    for before, after in pairwise(spans):
+        assert after[0] <= before[1] + 1e-6
+
+
 @pytest.fixture(scope="module")
 def two_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """A program of two API processes that fetches streams from this machine."""
+    """A program of two API processes and two workers that fetches streams from this machine."""
     program = Program(
         tmp_path_factory.mktemp("two-apis"),
-        size=Size(2, 1),
+        size=Size(2, 2),
         VIDTR_SOURCE_HOSTS="127.0.0.1",
         VIDTR_SOURCE_PRIVATE_TARGETS="true",
         VIDTR_STREAM_LEASE_S="2",
@@ -291,18 +306,46 @@ def test_another_process_goes_on_with_a_source_and_with_a_sender_when_one_is_kil
             check_delivered(delivered[stream["id"]], told)
             assert [event["state"] for event in told if event.get("state") != "skipped" and "state" in event] == states
             assert told[-1]["reason"] == "end"
-            spans = [
-                (event["start_s"], event["end_s"], "window")
-                if event["kind"] == "window"
-                else (event["from_s"], event["to_s"], "dropped")
-                for event in told
-                if event["kind"] != "state"
-            ]
-            # No window comes twice, and what is missing between two of them was told.
-            starts = [start_s for start_s, _, kind in spans if kind == "window"]
-            assert starts == sorted(set(starts))
+            check_without_gaps(told)
             assert any(event.get("why") == "interrupted" for event in told)
-            for before, after in pairwise(spans):
-                assert after[0] <= before[1] + 1e-6
             resumed = next(n for n, event in enumerate(told) if event.get("state") == "resumed")
             assert any(event["kind"] == "window" for event in told[resumed:])
+
+
+@pytest.mark.slow
+def test_a_session_goes_on_when_a_worker_is_killed_that_has_its_windows(two_apis: Program, tmp_path: Path) -> None:
+    staying, [lost] = two_apis.process("worker"), two_apis.others("worker")
+    with (
+        RangeServer() as server,
+        Camera(server, tmp_path, 20) as camera,
+        httpx.Client(base_url=two_apis.first_url, timeout=60) as client,
+    ):
+        stream = begin(client, source={"url": camera.url})
+
+        def status() -> dict[str, Any]:
+            found: dict[str, Any] = client.get(f"/v1/streams/{stream['id']}").json()
+            return found
+
+        # All windows go to the one that will be lost, which then stands still with some in its hands.
+        staying.suspend()
+        try:
+            while status()["windows"] < 3:
+                time.sleep(0.1)
+            lost.suspend()
+            answered, reached_s = status()["windows"], status()["position_s"]
+            while status()["position_s"] < reached_s + 2 * STEP:
+                time.sleep(0.1)
+            assert status()["windows"] <= answered + 1
+            two_apis.kill_other("worker")
+        finally:
+            staying.resume()
+        told, stands = events(client, stream), status()
+    states = [event["state"] for event in told if event["kind"] == "state" and event["state"] != "skipped"]
+    assert states == ["started", "ended"]
+    assert told[-1]["reason"] == "end"
+    check_without_gaps(told)
+    windows = [event for event in told if event["kind"] == "window"]
+    assert windows[-1]["start_s"] > reached_s
+    assert len(windows) > answered + 1
+    dropped = sum(event["windows"] for event in told if event["kind"] == "dropped")
+    assert (stands["windows"], stands["dropped"]) == (len(windows), dropped)
