@@ -156,8 +156,8 @@ def main() -> None:
     ends = Counter(one.reason for one in told)
     print(f"{name}, {SIZE[0]}x{SIZE[1]} at {FPS}/s, step {arguments.step:g} s: {dict(ends)}")
     print(", ".join(f"{name} {value:.4g}" for name, value in figures.items()), dict(drops))
-    minutes = [f"{mib:.0f}" for _, mib in memory.seen[::60]]
-    print(f"memory each minute: {', '.join(minutes)} MiB")
+    minutes = {int(at_s // 60): f"{mib:.0f}" for at_s, mib in reversed(memory.seen)}
+    print(f"memory each minute: {', '.join(minutes[minute] for minute in sorted(minutes))} MiB")
     write(
         "live_cameras",
         {name: figures},
