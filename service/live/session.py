@@ -261,7 +261,7 @@ class LiveSession:
         if not self._next_number and start_s > ledger.position_s > 0:
             gap = SampledWindow(start_s=ledger.told_s, end_s=start_s, times_s=())
             self._windows.note_gap(ledger.seen, gap, "interrupted")
-        if window.number > self._next_number:
+        elif window.number > self._next_number:
             self._leave_out(window.number)
         self._next_number = window.number + 1
         self._windows.offer(ledger.seen, sampled, clips, self._inbox.reached_at)

@@ -107,7 +107,7 @@ async def process(
             "stream_idle_s": 20.0,
             "stream_buffer_bytes": 100_000,
             "stream_clip_bytes": 1 << 20,
-            "stream_max_delay_s": 5.0,
+            "stream_max_delay_s": 600.0,
             "stream_max_waiting": 2,
             "stream_min_step_s": 0.1,
             "stream_keep_events": 1000,
