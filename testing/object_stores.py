@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from service.local.loopback import answers
 from service.local.process import ServerProcess, free_ports
+from testing.gcs_writes import GcsWrites
 
 BUCKET = "films"
 START_TIMEOUT_S = 30
@@ -61,18 +63,19 @@ class S3Server:
 
 
 class GcsServer:
-    """fake-gcs-server, a process."""
+    """fake-gcs-server, a process, behind a server of threads of this process that takes what it does not: writes."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` gets the key of the account."""
         (port,) = free_ports(1)
         address = f"127.0.0.1:{port}"
-        self.endpoint = f"http://{address}"
         command = f"-scheme http -backend memory -host 127.0.0.1 -port {port} -public-host {address}"
         log = folder / "gcs.log"
         self._process = ServerProcess([str(_get_binary_path()), *command.split()], name="fake-gcs-server", log=log)
         self._process.start()
         self._process.wait_until(lambda: answers("127.0.0.1", port, "/_internal/healthcheck"), START_TIMEOUT_S)
+        self._writes = GcsWrites(f"http://{address}")
+        self.endpoint = self._writes.url
         self.credentials = folder / "gs_credentials.json"
         account = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
         self.credentials.write_text(json.dumps({**account, "gcs_base_url": self.endpoint, "disable_oauth": True}))
@@ -80,10 +83,10 @@ class GcsServer:
 
     def put(self, key: str, data: bytes) -> str:
         """The URL of an object with this content."""
-        url = f"{self.endpoint}/upload/storage/v1/b/{BUCKET}/o"
-        httpx.post(url, params={"uploadType": "media", "name": key}, content=data).raise_for_status()
+        assert self._writes.write(BUCKET, key, data) == HTTPStatus.OK
         return f"gs://{BUCKET}/{key}"
 
     def stop(self) -> None:
         """End it."""
+        self._writes.stop()
         self._process.stop(grace_s=0)

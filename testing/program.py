@@ -74,7 +74,7 @@ class Program:
         self._arguments = arguments
         self._environment = {**(settings or {}), **environment}
         self._process: subprocess.Popen[bytes] | None = None
-        self._others: list[ServerProcess] = []
+        self._others: list[tuple[str, ServerProcess]] = []
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
@@ -112,7 +112,7 @@ class Program:
         command = [sys.executable, "-m", "service.cli.main", role]
         process = ServerProcess(command, name=f"another {role}", log=log, environment=environment)
         process.start()
-        self._others.append(process)
+        self._others.append((role, process))
 
     def _wait_until(self, ready: Callable[[], bool]) -> None:
         assert self._process is not None
@@ -154,10 +154,24 @@ class Program:
         [process] = [process for process in self.descendants if command_line(process)[-1:] == [role]]
         return process
 
+    def others(self, role: str) -> list[psutil.Process]:
+        """Its processes of one role beside that of `vidtr up`."""
+        pids = [process.pid for of_role, process in self._others if of_role == role]
+        return [psutil.Process(pid) for pid in pids if pid is not None and psutil.pid_exists(pid)]
+
+    def kill_other(self, role: str) -> None:
+        """SIGKILL to a process of this role beside that of `vidtr up`; another is started in its place.
+
+        To be called from the thread that started the program, with whose end its processes end.
+        """
+        process = next(process for of_role, process in self._others if of_role == role)
+        process.stop(grace_s=0)
+        process.start()
+
     @property
     def other_api(self) -> tuple[str, int]:
         """Address and process id of an API beside that of `vidtr up`, which ends with its API."""
-        pid = self._others[0].pid
+        pid = self._others[0][1].pid
         assert pid is not None
         return f"http://127.0.0.1:{self._ports[1]}", pid
 
@@ -179,7 +193,7 @@ class Program:
     def stop(self) -> None:
         """SIGTERM and wait; harmless when it has ended."""
         self.running.discard(self)
-        for process in self._others:
+        for _, process in self._others:
             process.stop(STOP_TIMEOUT_S)
         self._others.clear()
         if self._process is not None and self._process.poll() is None:

@@ -32,10 +32,13 @@ class Served:
     """number of the request from which on another file is there"""
     pause_s: float = 0.0
     bytes_per_s: float = math.inf
+    """of all answers together"""
     headers: Mapping[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     """the ranges that were asked for"""
     sent: int = 0
+    link: threading.Lock = field(default_factory=threading.Lock)
+    """held for as long as the link passes a piece on"""
 
 
 class _Server(ThreadingHTTPServer):
@@ -120,6 +123,7 @@ def _answer(
         return
     for first in range(0, len(body), PIECE_BYTES):
         piece = body[first : first + PIECE_BYTES]
-        time.sleep(len(piece) / served.bytes_per_s)
+        with served.link:
+            time.sleep(len(piece) / served.bytes_per_s)
         handler.wfile.write(piece)
         served.sent += len(piece)

@@ -35,6 +35,7 @@ from service.queue.live_streams import LiveStreams, LiveTimes
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.queue.scripts import Script
+from service.queue.stream_webhooks import StreamWebhookQueue
 from service.queue.turns import Turn
 from service.queue.webhook_queue import WebhookQueue
 from testing.factories import clip, decoded, record, scores, spec
@@ -240,6 +241,16 @@ class Steps:
         await measure("webhook_again", queue.again(due, -1.0))
         [due] = await queue.claim(9, 5.0)
         await measure("webhook_done", queue.done(due))
+        await self._redis.delete(self._keys.turn("stream-webhooks"))
+        live = LiveStreams(self._redis, self._keys, LiveTimes(10.0, 30.0, 60))
+        events = StreamWebhookQueue(self._redis, self._keys)
+        await live.create("told", "me", {}, 0.0, pulled=False, webhook="https://example.com/hook")
+        await live.hold("told", "mine", "take", event={"event": "window", "data": {}})
+        [event] = await measure("claim_stream_webhooks", events.claim(9, 5.0))
+        await measure("stream_webhook_again", events.again(event, -1.0))
+        [event] = await events.claim(9, 5.0)
+        await measure("stream_webhook_done", events.done(event))
+        await self._redis.delete(self._keys.live("told"), self._keys.live_events("told"))
 
     async def _batch(self, measure: Measure) -> None:
         batches = BatchStore(self._redis, self._keys, BATCHES)

@@ -68,6 +68,7 @@ from service.queue.partitions import PerPartition, QueueAddress, close
 from service.queue.quota import Quotas
 from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
+from service.queue.stream_webhooks import StreamWebhookQueue
 from service.queue.webhook_queue import WebhookQueue
 from service.settings import Settings
 from service.sources.buckets import Buckets
@@ -181,7 +182,12 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     webhook_queues = partitions.map(lambda of: WebhookQueue(of.redis, of.keys))
     webhooks = Webhooks(settings.subset(WebhookConfig), webhook_queues, shares=shares)
     batch_queues = partitions.map(lambda of: WebhookQueue(of.redis, of.keys, "batch"))
-    for sender in (webhooks, Webhooks(settings.subset(WebhookConfig), batch_queues, shares=shares)):
+    stream_queues = partitions.map(lambda of: StreamWebhookQueue(of.redis, of.keys))
+    for sender in (
+        webhooks,
+        Webhooks(settings.subset(WebhookConfig), batch_queues, shares=shares),
+        Webhooks(settings.subset(WebhookConfig), stream_queues, shares=shares),
+    ):
         sender.start()
         stack.push_async_callback(sender.close)
     grace_s = settings.shutdown_grace_s
@@ -241,6 +247,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         shares,
         places,
         uploads_end,
+        webhooks.check,
         lambda: waiter.draining,
     )
     return ApiState(

@@ -25,6 +25,7 @@ from service.queue.job_store import JobStore
 from service.queue.live_models import LiveModels
 from service.queue.partitions import Partition, PerPartition
 from service.queue.result_cache import ResultCache
+from service.queue.webhook_queue import WebhookDelivery
 from service.video.pool import DecodePool
 
 
@@ -49,7 +50,7 @@ class ApiState:
     event_stream: JobEventStream
     streaming: Streaming
     live: Live
-    webhooks: Webhooks
+    webhooks: Webhooks[WebhookDelivery]
     batches: Batches
     upload_times: UploadTimes
     default_model: str

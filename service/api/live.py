@@ -48,6 +48,7 @@ class Live:
     auth: Authenticator
     uploads_end: UploadsEnd
     check_source: Callable[[str], None]
+    check_webhook: Callable[[str | None], None]
     draining: Callable[[], bool]
 
     async def begin(self, request: Request, caller: Principal) -> LiveState:
@@ -63,6 +64,7 @@ class Live:
         options = await read_options(body, StreamRequest)
         if options.source is not None:
             self.check_source(options.source.url)
+        self.check_webhook(options.webhook)
         spec = await self.admission.served(options.scoring(options.version))
         _check_step(options, spec, self.config)
         who = LiveCaller(
@@ -172,6 +174,7 @@ def build_live(
     shares: Shares,
     followers: Shared,
     uploads_end: UploadsEnd,
+    check_webhook: Callable[[str | None], None],
     draining: Callable[[], bool],
 ) -> Live:
     """The live streams of an app, which end with `stack`."""
@@ -194,5 +197,13 @@ def build_live(
     stack.push_async_callback(sessions.close)
     events = LiveEventStream(streams, buses, followers, draining)
     return Live(
-        config, sessions, events, admission, auth, uploads_end, lambda url: check_source(url, sources), draining
+        config,
+        sessions,
+        events,
+        admission,
+        auth,
+        uploads_end,
+        lambda url: check_source(url, sources),
+        check_webhook,
+        draining,
     )

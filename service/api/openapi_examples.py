@@ -211,6 +211,7 @@ LIVE_STREAMS = named(
 LIVE_REQUESTS = named(
     camera=("A camera that sends, two windows a second", {"step": 0.5}),
     source=("A stream that the service fetches", {"source": {"url": "https://example.com/live.m3u8"}}),
+    webhook=("A camera whose events go to a URL", {"webhook": "https://example.com/hook"}),
 )
 LIVE_EVENTS = named(
     dropped=(

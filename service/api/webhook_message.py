@@ -11,15 +11,55 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
 
 import httpcore
 import structlog
 from standardwebhooks.webhooks import Webhook
 
-from service.queue.webhook_queue import WebhookDelivery
 from service.sources.addresses import ForbiddenTarget
 
 log = structlog.get_logger()
+
+
+class Delivery(Protocol):
+    """What is to be told to a URL: the end of a job or a batch, or an event of a live stream."""
+
+    @property
+    def job_id(self) -> str:
+        """Whose it is; says in which partition it is kept."""
+
+    @property
+    def url(self) -> str:
+        """Where it goes."""
+
+    @property
+    def owner(self) -> str:
+        """The caller, with whose secret it is signed."""
+
+    @property
+    def at(self) -> float:
+        """When it happened, in Unix seconds."""
+
+    @property
+    def attempts(self) -> int:
+        """Tries so far, with this one."""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it happened."""
+
+    @property
+    def message_id(self) -> str:
+        """The same for every try."""
+
+    @property
+    def type(self) -> str:
+        """The type of the message."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the message says."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +77,13 @@ def signing_secret(server_secret: str, owner: str) -> str:
     return "whsec_" + base64.b64encode(derived).decode()
 
 
-def message(delivery: WebhookDelivery, secret: str, now: float) -> tuple[dict[str, str], bytes]:
+def message(delivery: Delivery, secret: str, now: float) -> tuple[dict[str, str], bytes]:
     """Headers and body of one try."""
     body = json.dumps(
         {
-            "type": f"{delivery.kind}.{delivery.state}",
+            "type": delivery.type,
             "timestamp": datetime.fromtimestamp(delivery.at, UTC).isoformat(timespec="milliseconds"),
-            "data": {"id": delivery.job_id, "status": delivery.state},
+            "data": delivery.data,
         }
     )
     signature = Webhook(secret).sign(delivery.message_id, datetime.fromtimestamp(now, UTC), body)
@@ -58,7 +98,7 @@ def message(delivery: WebhookDelivery, secret: str, now: float) -> tuple[dict[st
 
 
 async def send(
-    delivery: WebhookDelivery, server_secret: str, backend: httpcore.AsyncNetworkBackend, timeout_s: float
+    delivery: Delivery, server_secret: str, backend: httpcore.AsyncNetworkBackend, timeout_s: float
 ) -> Problem | None:
     """One try; what went wrong, or None."""
     secret = signing_secret(server_secret, delivery.owner)

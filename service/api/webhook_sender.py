@@ -6,18 +6,18 @@ import asyncio
 import random
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpcore
 import structlog
 
 from service.api.shares import Shares
-from service.api.webhook_message import Problem, send
+from service.api.webhook_message import Delivery, Problem, send
 from service.api.webhook_targets import check_url
 from service.errors import InvalidOption, QueueUnavailable
 from service.periodic import Periodic
 from service.queue.partitions import Independently, PerPartition
-from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from service.sources.addresses import PinnedBackend
 from service.telemetry import metrics
 
@@ -56,17 +56,39 @@ def retry_in(attempts: int, config: WebhookConfig) -> float:
     return wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
 
 
-class _Source:
+Due = TypeVar("Due", bound=Delivery)
+
+
+class Deliveries(Protocol[Due]):
+    """What is still to be delivered, in one partition. Methods raise QueueUnavailable."""
+
+    async def claim(self, count: int, lease_s: float) -> list[Due]:
+        """Up to `count` deliveries that are due; no other process gets them for `lease_s`."""
+
+    async def done(self, delivery: Due, *, gone: bool = False) -> bool:
+        """Forget one that has arrived, or was given up: where its receiver is `gone` with all that would follow.
+
+        Returns whether another follows at once.
+        """
+
+    async def postpone(self, delivery: Due, in_s: float) -> None:
+        """Give one back that was claimed and not tried."""
+
+    async def again(self, delivery: Due, in_s: float) -> None:
+        """Let one be tried again later."""
+
+
+class _Source(Generic[Due]):
     """Where the deliveries of one partition come from."""
 
-    def __init__(self, queue: WebhookQueue) -> None:
+    def __init__(self, queue: Deliveries[Due]) -> None:
         self.queue = queue
         self.claiming = asyncio.Lock()
         self.more = False
         """whether there was no place when it was last asked"""
 
 
-class Webhooks:
+class Webhooks(Generic[Due]):
     """Delivers webhooks that are due. Every API process looks for them; the one that claims a delivery makes the try.
 
     A try has one of `webhook_concurrency` places, of which owners and hosts have shares.
@@ -75,14 +97,14 @@ class Webhooks:
     def __init__(
         self,
         config: WebhookConfig,
-        queues: PerPartition[WebhookQueue],
+        queues: PerPartition[Deliveries[Due]],
         backend: httpcore.AsyncNetworkBackend | None = None,
         shares: Shares | None = None,
     ) -> None:
         """Without `shares` every owner and every host may have all places."""
         self._config = config
         self._queues = queues
-        self._sources = queues.map(_Source)
+        self._sources: PerPartition[_Source[Due]] = queues.map(_Source)
         self._claiming = Independently(LOOK_S)
         self._backend = backend or PinnedBackend(private=config.webhook_private_targets)
         shares = shares or Shares(1.0)
@@ -126,14 +148,14 @@ class Webhooks:
         """Begin to try what is due, as long as there are places."""
         await self._claiming.run(self._sources, self._begin_from)
 
-    async def _begin_from(self, source: _Source) -> None:
+    async def _begin_from(self, source: _Source[Due]) -> None:
         try:
             async with source.claiming:
                 await self._claim(source)
         except QueueUnavailable as error:
             log.warning("queue_unavailable", detail=error.detail)
 
-    async def _claim(self, source: _Source) -> None:
+    async def _claim(self, source: _Source[Due]) -> None:
         postponed = 0
         for _ in range(CLAIMS):
             free = self._config.webhook_concurrency - self._owners.total
@@ -153,7 +175,7 @@ class Webhooks:
             if len(due) < free:
                 return
 
-    def _take(self, delivery: WebhookDelivery) -> bool:
+    def _take(self, delivery: Due) -> bool:
         """A place for a try, where owner and host may have one."""
         host = _host(delivery.url)
         if self._failures.get(host, 0) >= BREAK_AFTER and self._hosts.held(host):
@@ -165,21 +187,22 @@ class Webhooks:
             return False
         return True
 
-    async def _try(self, delivery: WebhookDelivery) -> None:
-        host = _host(delivery.url)
+    async def _try(self, delivery: Due) -> None:
+        host, follows = _host(delivery.url), False
         try:
             secret = self._config.webhook_secret or ""
             problem = await send(delivery, secret, self._backend, self._config.webhook_timeout_s)
             self._remember(host, problem)
-            await self._settle(delivery, problem)
+            follows = await self._settle(delivery, problem)
         except QueueUnavailable as error:
             # Its claim runs out, and then it is due again.
             log.warning("queue_unavailable", detail=error.detail)
         finally:
             self._owners.give_back(delivery.owner)
             self._hosts.give_back(host)
+        of_this = self._sources.of(delivery.job_id)
         for source in self._sources:
-            if source.more and not self._closing:
+            if (source.more or (follows and source is of_this)) and not self._closing:
                 await self._begin_from(source)
 
     def _remember(self, host: str, problem: Problem | None) -> None:
@@ -190,22 +213,25 @@ class Webhooks:
         if len(self._failures) > REMEMBERED_HOSTS:
             self._failures.popitem(last=False)
 
-    async def _settle(self, delivery: WebhookDelivery, problem: Problem | None) -> None:
+    async def _settle(self, delivery: Due, problem: Problem | None) -> bool:
+        """Note what became of a try; whether another delivery follows at once."""
         wait_s = retry_in(delivery.attempts, self._config)
+        gone = problem is not None and problem.text == f"status {GONE}"
         if problem is None:
             outcome = "delivered"
         else:
             wait_s = max(wait_s, min(problem.retry_after_s, LONGEST_WAIT_S))
             late = delivery.age_s + wait_s > self._config.webhook_give_up_s
-            outcome = "given_up" if late or problem.text == f"status {GONE}" else "failed"
+            outcome = "given_up" if late or gone else "failed"
         metrics.WEBHOOKS.labels(outcome).inc()
         level = log.info if outcome == "delivered" else log.warning
         said = None if problem is None else problem.text
         level("webhook", job=delivery.job_id, outcome=outcome, attempts=delivery.attempts, problem=said)
+        queue = self._queues.of(delivery.job_id)
         if outcome == "failed":
-            await self._queues.of(delivery.job_id).again(delivery, wait_s)
-        else:
-            await self._queues.of(delivery.job_id).done(delivery)
+            await queue.again(delivery, wait_s)
+            return False
+        return await queue.done(delivery, gone=gone)
 
 
 def _host(url: str) -> str:

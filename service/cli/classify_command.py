@@ -7,10 +7,11 @@ import os
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records, window_line
+from service.cli.batch_answers import as_batch
 from service.cli.engines import Engine, EnvFile, Repository, Server, chosen_settings, client_of, engine
 from service.cli.exported import export_format, exports
 from service.cli.inputs import Input, expand
@@ -120,16 +122,20 @@ def classify(
         # An empty run still leaves a whole output file.
         exported = stack.enter_context(exports(export, output, len(wanted))) if export else None
         sink = None if form is None else stack.enter_context(records(form, output, kept.values()))
-        come: Iterable[Answer] = ()
-        if wanted and manifest is not None and server is not None:
-            from service.cli.manifests import as_batch
-
+        # Windows that are shown as they are scored come of videos that are asked for one by one.
+        batches = server is not None and not live
+        batched = [batches and (video.listed or manifest is not None) for video in wanted]
+        together = list(compress(wanted, batched))
+        apart = [video for video, goes in zip(wanted, batched, strict=True) if not goes]
+        parts: list[tuple[int, Iterable[Answer]]] = []
+        if apart:
+            run = stack.enter_context(engine(server, api_key, retry_for_s, settings, resumable=resumable))
+            parts.append((len(apart), _side_by_side(run, apart, options, jobs, log, live=live)))
+        if together and server is not None:
             client = stack.enter_context(client_of(server, api_key, retry_for_s))
             # Closed before the client, so that the batch is cancelled wherever Ctrl-C is noticed.
-            come = stack.enter_context(closing(as_batch(client, wanted, log)))
-        elif wanted:
-            run = stack.enter_context(engine(server, api_key, retry_for_s, settings, resumable=resumable))
-            come = _side_by_side(run, wanted, options, jobs, log, live=live)
+            parts.append((len(together), stack.enter_context(closing(as_batch(client, together, options, log)))))
+        come = _one_after_the_other(parts)
         progress = stack.enter_context(_progress(log))
         task = progress.add_task("classifying", total=len(wanted))
         for given in come:
@@ -223,6 +229,17 @@ def _kept(form: Format | None, output: Path | None, *, resume: bool) -> dict[str
         return dict(form.kept(output.read_text(encoding="utf-8", errors="replace")))
     except ValueError as error:
         raise typer.BadParameter(f"{output}: {error}", param_hint="--output") from error
+
+
+def _one_after_the_other(parts: Sequence[tuple[int, Iterable[Answer]]]) -> Generator[Answer]:
+    """The answers of each part, until one is stopped before all of its so many have come."""
+    for count, answers in parts:
+        come = 0
+        for answer in answers:
+            yield answer
+            come += 1
+        if come < count:
+            return
 
 
 def _side_by_side(

@@ -32,6 +32,8 @@ class Input:
     video: Path | VideoUrl
     options: JobRequest | None = None
     """its own, instead of those of the command"""
+    listed: bool = False
+    """whether it was found below a prefix of a bucket"""
 
 
 Listing = Callable[[str], Iterable[str]]
@@ -49,8 +51,9 @@ def expand(arguments: Sequence[str], scratch: Path, objects_below: Listing) -> l
     found: dict[Path | VideoUrl, Input] = {}
     for argument in arguments:
         if argument.startswith(URLS):
-            for url in _below(argument, objects_below) if _is_prefix(argument) else (argument,):
-                found.setdefault(VideoUrl(url), Input(printable(url), VideoUrl(url)))
+            listed = _is_prefix(argument)
+            for url in _below(argument, objects_below) if listed else (argument,):
+                found.setdefault(VideoUrl(url), Input(printable(url), VideoUrl(url), listed=listed))
             continue
         for name in _names(argument):
             path = _standard_input(scratch) if name == STDIN else Path(name)

@@ -47,6 +47,9 @@ class StreamRequest(WireModel):
         None, gt=0, allow_inf_nan=False, description="seconds after which the session ends; the server's limit if less"
     )
     source: StreamSource | None = Field(None, description="where to fetch the stream; absent where it is sent")
+    webhook: str | None = Field(
+        None, max_length=2048, description="URL that gets a message of each event, and of the end of the session"
+    )
 
     def decoding(self) -> JobRequest:
         """What the recording would be asked for, to have these windows."""

@@ -30,6 +30,9 @@ log = structlog.get_logger()
 # Frames a second that any camera has; what sends more is decoded no further.
 _MOST_FPS = 240
 _KEEPS_PER_LEASE = 3
+# Bytes that have waited this share of the longest delay are late, until they wait the other share only.
+_LATE_SHARE, _IN_TIME_SHARE = 0.5, 0.1
+_DECODER_SLOW = "decoder_slow"
 
 
 class _Idle(Exception):
@@ -70,6 +73,8 @@ class LiveSession:
         self._offset_s = starts_at_s
         self._end_at = time.monotonic() + left_s
         self._inbox = Inbox(config.stream_buffer_bytes)
+        self._late = False
+        self._next_number = 0
         # What fetches a source gives up first, and says why.
         self._idle_s = config.stream_idle_s + (config.stream_reconnect_s if task.request.source is not None else 0.0)
         self._fed = False
@@ -83,6 +88,11 @@ class LiveSession:
     def ledger(self) -> Ledger:
         """How far it is."""
         return self._teller.ledger
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the decoder."""
+        return self._inbox.held
 
     @property
     def running(self) -> bool:
@@ -224,15 +234,20 @@ class LiveSession:
             most_s=2 * task.max_s + 60.0,
         )
         cell = LiveCell(self._pool, task.caller.identity, asked, self._folder)
-        await cell.run(self._feed, self._taken, self._started)
+        end = await cell.run(self._feed, self._taken, self._started)
+        if end.left_out:
+            self._leave_out(self._next_number + end.left_out)
         return "end"
 
-    async def _feed(self, most: int) -> bytes:
+    async def _feed(self, most: int) -> tuple[bytes, bool]:
         try:
             async with asyncio.timeout(self._idle_s):
-                return await self._inbox.get(most)
+                data = await self._inbox.get(most)
         except TimeoutError:
             raise _Idle from None
+        share = _IN_TIME_SHARE if self._late else _LATE_SHARE
+        self._late = time.monotonic() - self._inbox.reached_at > share * self._config.stream_max_delay_s
+        return data, self._late
 
     def _started(self, start: LiveStart) -> None:
         self._teller.opened = start
@@ -243,14 +258,25 @@ class LiveSession:
             start_s=start_s, end_s=end_s, times_s=tuple(self._offset_s + at for at in window.times_s)
         )
         ledger = self.ledger
-        if not window.number and start_s > ledger.position_s > 0:
+        if not self._next_number and start_s > ledger.position_s > 0:
             gap = SampledWindow(start_s=ledger.told_s, end_s=start_s, times_s=())
             self._windows.note_gap(ledger.seen, gap, "interrupted")
+        elif window.number > self._next_number:
+            self._leave_out(window.number)
+        self._next_number = window.number + 1
         self._windows.offer(ledger.seen, sampled, clips, self._inbox.reached_at)
         ledger.seen += 1
         ledger.position_s, ledger.position_at = end_s, self._clock()
         ledger.errors = window.errors
         metrics.STREAM_WINDOWS.labels("decoded").inc()
+
+    def _leave_out(self, number: int) -> None:
+        """Note that the windows before this number were left out, because their bytes had waited too long."""
+        step_s = self._task.step_s
+        start_s, end_s = (self._offset_s + at * step_s for at in (self._next_number, number))
+        gap = SampledWindow(start_s=start_s, end_s=end_s, times_s=())
+        self._windows.note_gap(self.ledger.seen, gap, _DECODER_SLOW)
+        self.ledger.seen += number - self._next_number
 
     async def _keep(self) -> None:
         try:

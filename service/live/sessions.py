@@ -102,7 +102,12 @@ class LiveSessions:
         stream_id = job_id_in(_random.randrange(len(self._streams)), len(self._streams))
         streams, clock = self._streams.of(stream_id), self._clocks.of(stream_id)
         await streams.create(
-            stream_id, task.caller.tenant, task.model_dump(mode="json"), await clock.time(), pulled=pulled
+            stream_id,
+            task.caller.tenant,
+            task.model_dump(mode="json"),
+            await clock.time(),
+            pulled=pulled,
+            webhook=task.request.webhook,
         )
         if pulled:
             await self.open(stream_id, "take")

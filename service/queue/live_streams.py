@@ -64,8 +64,20 @@ class LiveStreams:
         self._times = times
         self._hold = Script(redis, "hold_stream")
 
-    async def create(self, stream_id: str, owner: str, task: dict[str, Any], now: float, *, pulled: bool) -> None:
-        """Begin a session that no process holds; it is forgotten unless one does within the longest pause."""
+    async def create(
+        self,
+        stream_id: str,
+        owner: str,
+        task: dict[str, Any],
+        now: float,
+        *,
+        pulled: bool,
+        webhook: str | None = None,
+    ) -> None:
+        """Begin a session that no process holds; it is forgotten unless one does within the longest pause.
+
+        Its events are for `webhook` too, if there is one.
+        """
         key, life_s = self._keys.live(stream_id), self._life_s()
         fields: dict[Any, Any] = {
             "v": SCHEMA_VERSION,
@@ -83,6 +95,10 @@ class LiveStreams:
                 if pulled:
                     pipe.zadd(self._keys.pulled, {stream_id: now})
                     pipe.expire(self._keys.pulled, life_s + self._times.stream_keep_s)
+                if webhook is not None:
+                    of_webhook = self._keys.stream_webhook(stream_id)
+                    pipe.hset(of_webhook, mapping={"url": webhook, "owner": owner, "after": "0-0"})
+                    pipe.expire(of_webhook, life_s)
                 await pipe.execute()
 
     async def find(self, stream_id: str) -> LiveState | None:
@@ -125,8 +141,14 @@ class LiveStreams:
             fields += ["ended", ended]
         with translate_redis_errors():
             held, event_id = await self._hold(
-                keys={"session": self._keys.live(stream_id), "events": self._keys.live_events(stream_id)},
+                keys={
+                    "session": self._keys.live(stream_id),
+                    "events": self._keys.live_events(stream_id),
+                    "webhooks": self._keys.stream_webhooks,
+                    "webhook": self._keys.stream_webhook(stream_id),
+                },
                 args={
+                    "id": stream_id,
                     "mode": mode,
                     "holder": holder,
                     "lease_s": 0 if let_go else self._times.stream_lease_s,

@@ -231,6 +231,15 @@ class RedisKeys:
         return f"{self.prefix}:batch-webhook:{batch_id}"
 
     @property
+    def stream_webhooks(self) -> str:
+        """Sorted set of the live streams with events for their webhook, scored by when to try next."""
+        return f"{self.prefix}:live-webhooks"
+
+    def stream_webhook(self, stream_id: str) -> str:
+        """Hash: the webhook of a live stream, and the event up to which it was delivered."""
+        return f"{self.prefix}:live-webhook:{stream_id}"
+
+    @property
     def batches(self) -> str:
         """Sorted set of the open batches, scored by when they expire."""
         return f"{self.prefix}:batches"
@@ -286,6 +295,8 @@ class KeyPrefixes:
         self.letter = keys.dead_job("")
         self.webhook = keys.webhook("")
         self.batch_webhook = keys.batch_webhook("")
+        self.stream_webhook = keys.stream_webhook("")
+        self.live_events = keys.live_events("")
         self.held = keys.held("")
         self.worker = keys.worker("")
         self.model = keys.model("", "").removesuffix(":")

@@ -66,6 +66,32 @@ class Turn:
                 await self._end(keys={"turn": self._key}, args={"holder": self._holder})
 
 
+class HelpedTurn:
+    """A turn whose chore the other processes help with where it is late: they look for that now and then."""
+
+    def __init__(self, redis: Redis, keys: RedisKeys, chore: str, every_s: float, late_s: float) -> None:
+        """What has been due for `late_s` is late."""
+        self._turn = Turn(redis, keys, chore, every_s)
+        self._late_s = late_s
+        self._help_at = 0.0
+        self._helps = False
+
+    async def looks(self) -> float | None:
+        """For how many seconds what this process is to do now has been due; None where it is to look for nothing.
+
+        Raises QueueUnavailable.
+        """
+        self._helps = not await self._turn.mine()
+        if not self._helps:
+            return 0.0
+        return None if time.monotonic() < self._help_at else self._late_s
+
+    def saw(self, *, any_due: bool) -> None:
+        """Note whether anything was found by the look that `looks` allowed."""
+        if self._helps:
+            self._help_at = 0.0 if any_due else time.monotonic() + self._late_s * _random.uniform(1.0, 2.0)
+
+
 class Chores:
     """The chores that workers and API processes share."""
 

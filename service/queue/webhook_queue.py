@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from random import SystemRandom
 from typing import Any, Literal
 
 from redis.asyncio import Redis
@@ -12,13 +10,11 @@ from redis.asyncio import Redis
 from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
-from service.queue.turns import Turn
+from service.queue.turns import HelpedTurn
 
 # How often the process looks whose turn it is, and after what time others help it.
 LOOK_S = 0.5
 LATE_S = 2.0
-_random = SystemRandom()
-
 
 Kind = Literal["job", "batch"]
 
@@ -45,6 +41,16 @@ class WebhookDelivery:
         """The same for every try, another one when a job ends again after a replay."""
         return f"{self.job_id}-{int(self.at * 1000)}"
 
+    @property
+    def type(self) -> str:
+        """The type of its message."""
+        return f"{self.kind}.{self.state}"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What its message says."""
+        return {"id": self.job_id, "status": self.state}
+
 
 class WebhookQueue:
     """Deliveries of one installation. Methods raise QueueUnavailable when Redis cannot be reached.
@@ -60,8 +66,7 @@ class WebhookQueue:
         # Processes of earlier releases know nothing of batches, and look among the jobs.
         self._webhooks = keys.webhooks if of_jobs else keys.batch_webhooks
         self._webhook_prefix = prefixes.webhook if of_jobs else prefixes.batch_webhook
-        self._turn = Turn(redis, keys, "webhooks" if of_jobs else "batch-webhooks", LOOK_S)
-        self._help_at = 0.0
+        self._turn = HelpedTurn(redis, keys, "webhooks" if of_jobs else "batch-webhooks", LOOK_S, LATE_S)
         self._claim = Script(redis, "claim_webhooks")
         self._done = Script(redis, "webhook_done")
         self._again = Script(redis, "webhook_again")
@@ -71,22 +76,21 @@ class WebhookQueue:
 
         Where it is another process' turn, those that have been due for `LATE_S`, and none at all for most of the time.
         """
-        mine = await self._turn.mine()
-        if not mine and time.monotonic() < self._help_at:
+        late_s = await self._turn.looks()
+        if late_s is None:
             return []
         with translate_redis_errors():
             reply: Any = await self._claim(
                 keys={"webhooks": self._webhooks},
                 args={
                     "lease": lease_s,
-                    "late": 0 if mine else LATE_S,
+                    "late": late_s,
                     "count": count,
                     "webhook_prefix": self._webhook_prefix,
                 },
             )
         now, found = float(reply[0]), reply[1]
-        if not mine:
-            self._help_at = 0.0 if found else time.monotonic() + LATE_S * _random.uniform(1.0, 2.0)
+        self._turn.saw(any_due=bool(found))
         return [
             WebhookDelivery(
                 job_id.decode(),
@@ -101,10 +105,11 @@ class WebhookQueue:
             for job_id, (url, owner, state, at, attempts) in found
         ]
 
-    async def done(self, delivery: WebhookDelivery) -> None:
-        """Delete a delivery that has arrived, or was given up."""
+    async def done(self, delivery: WebhookDelivery, *, gone: bool = False) -> bool:
+        """Delete a delivery that has arrived, or was given up, because its receiver is `gone` or not. False."""
         with translate_redis_errors():
             await self._done(keys=self._of(delivery), args={"id": delivery.job_id, "ended_at": delivery.at})
+        return False
 
     async def postpone(self, delivery: WebhookDelivery, in_s: float) -> None:
         """Give a delivery back that was claimed and not tried, to be claimed again later."""

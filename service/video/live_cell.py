@@ -13,8 +13,8 @@ from service.video.live_report import LiveAsked, LiveEnd, LiveReader, LiveStart,
 from service.video.pool import DecodePool
 from service.video.sandbox_worker import LIVE, SandboxWorker, SandboxWorkerGone
 
-Feed = Callable[[int], Awaitable[bytes]]
-"""gives at most so many bytes as soon as there are some, and none at the end"""
+Feed = Callable[[int], Awaitable[tuple[bytes, bool]]]
+"""gives at most so many bytes as soon as there are some, and none at the end; and whether they have waited too long"""
 Taken = Callable[[LiveWindow, bytes], Awaitable[None]]
 """called with each window and its clips, uint8 `[crops, T, H, W, 3]` RGB; nothing is decoded until it returns"""
 
@@ -55,7 +55,8 @@ class LiveCell:
                     if isinstance(found, LiveEnd):
                         return found
                     if isinstance(found, int):
-                        await worker.send((await feed(found))[:found])
+                        data, late = await feed(found)
+                        await worker.send(data[:found], late=late)
                         continue
                     if isinstance(found, LiveStart):
                         started(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -85,10 +86,28 @@ class _Orientations:
             self._unturned = pts
 
 
-class _Stream:
-    """The packets of the video, on one clock, and where its presentation begins and ends."""
+@dataclass(frozen=True)
+class _Gap:
+    """Frames from timestamp `begin` to before `end` are not decoded; to the end of the stream where that is None."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, family: str, codec: str) -> None:
+    begin: int
+    end: int | None
+
+    def __contains__(self, stamp: int) -> bool:
+        return self.begin <= stamp and (self.end is None or stamp < self.end)
+
+
+class _Stream:
+    """The packets of the video, on one clock, and where its presentation begins and ends.
+
+    Attributes:
+        gaps: what was left out, because it came late, and was not passed yet.
+    """
+
+    def __init__(
+        self, source: LiveInput, container: InputContainer, stream: VideoStream, family: str, codec: str
+    ) -> None:
+        self._source = source
         if stream.time_base is None:
             raise Undecodable("The video stream has no time base; the container is damaged.")
         self.time_base = stream.time_base
@@ -97,17 +116,40 @@ class _Stream:
         self.orientations = _Orientations("" if family == "mp4" else codec)
         self._packets = read_packets(container, stream)
         self._first_key: int | None = None
+        self._keys = 0
         self.origin: int | None = None
         self.end = 0
+        self.gaps: deque[_Gap] = deque()
 
-    def packets(self) -> Iterator[Packet[Any]]:
+    def packets(self) -> Iterator[Packet[Any] | None]:
+        """The packets that are to be decoded; None before a keyframe that comes after others were left out.
+
+        What is late is left out up to a keyframe that is not. A camera that sends one keyframe only is decoded whole.
+        """
+        leaving_out, begin, least = False, 0, 0
         for packet in self.clock.continued(self._packets):
             pts = packet.dts if packet.pts is None else packet.pts
-            if pts is not None:
-                self._note(packet, pts)
-            yield packet
+            if pts is None:
+                if not leaving_out:
+                    yield packet
+                continue
+            self._note(packet, pts)
+            if leaving_out and packet.is_keyframe and not self._source.late:
+                self.gaps.append(_Gap(begin, pts))
+                leaving_out, least = False, pts
+                yield None
+            elif not leaving_out and self._source.late and self._keys > 1:
+                leaving_out, begin = True, pts
+            if leaving_out:
+                begin = min(begin, pts)
+            # Pictures before a keyframe that come after it refer to some that were left out.
+            elif pts >= least:
+                yield packet
+        if leaving_out:
+            self.gaps.append(_Gap(begin, None))
 
     def _note(self, packet: Packet[Any], pts: int) -> None:
+        self._keys += packet.is_keyframe
         if self._first_key is None and packet.is_keyframe:
             self._first_key = pts
         if packet.is_discard or self._first_key is None or pts < self._first_key:
@@ -136,15 +178,21 @@ def decode_live(source: LiveInput, out: Openable, asked: LiveAsked, limits: Vide
         limits.check_pixels(stream.codec_context.width, stream.codec_context.height)
         aspect = sane_aspect(stream.sample_aspect_ratio)
         tell(LiveStart(container=family.name, codec=codec, stream=number))
-        arriving = _Stream(container, stream, family.name, codec)
+        arriving = _Stream(source, container, stream, family.name, codec)
         decoder = Decoder(stream.codec_context, replace(limits, max_decoded_frames=asked.most_frames))
         reading = Reading(decoder, 0)
         resizer = Resizer(spec, request.crops, aspect, limits, arriving.orientations.turns)
         with out.open("w+b") as file:
             shape = (asked.places, request.crops, *spec.clip_shape)
             clips = _Clips(ClipFile(file, shape), resizer, asked.places)
-            told = _windows(arriving, reading, clips, spec, request, asked, lambda: decoder.frames, tell)
-    return LiveEnd(windows=told, frames_decoded=decoder.frames, errors=reading.errors, jumps=arriving.clock.jumps)
+            told, left_out = _windows(arriving, reading, clips, spec, request, asked, lambda: decoder.frames, tell)
+    return LiveEnd(
+        windows=told,
+        left_out=left_out,
+        frames_decoded=decoder.frames,
+        errors=reading.errors,
+        jumps=arriving.clock.jumps,
+    )
 
 
 class _Clips:
@@ -172,10 +220,11 @@ def _windows(
     asked: LiveAsked,
     frames: Any,
     tell: LiveTell,
-) -> int:
+) -> tuple[int, int]:
+    """Tell of the windows; how many there were, and how many after the last of them were left out."""
     windows: LiveWindows | None = None
     held: tuple[VideoFrame, int] | None = None
-    told = 0
+    gaps, told = arriving.gaps, 0
 
     def take(found: Iterable[Any]) -> None:
         nonlocal told
@@ -198,6 +247,15 @@ def _windows(
     for frame, stamp in reading.frames(arriving.packets()):
         if windows is None and arriving.origin is not None:
             windows = LiveWindows(spec, request.stride or spec.span_s, arriving.origin, arriving.time_base)
+        if any(stamp in gap for gap in gaps):
+            continue
+        while gaps and stamp >= gaps[0].begin:
+            begin = gaps.popleft().begin
+            if windows is not None:
+                # Until there what was decoded is all that is shown.
+                take(windows.shown_until(begin, held) if held is not None else ())
+                windows.skip_to(stamp)
+            held = None
         if windows is not None and arriving.origin is not None:
             _check_time(float((stamp - arriving.origin) * arriving.time_base), asked.most_s)
             take(windows.shown_until(stamp, held or (frame, stamp)))
@@ -205,9 +263,13 @@ def _windows(
     if held is None:
         reason = reading.last_error or "the decoder gave no frame"
         raise Undecodable(f"Nothing of the stream can be decoded ({reason}).", actual=reason)
-    if windows is not None:
-        take(windows.ended(arriving.end, held))
-    return told
+    if windows is None:
+        return told, 0
+    if gaps:
+        take(windows.shown_until(gaps[0].begin, held))
+        return told, windows.whole_by(arriving.end)
+    take(windows.ended(arriving.end, held))
+    return told, 0
 
 
 def _check_time(time_s: float, most_s: float) -> None:

@@ -11,13 +11,18 @@ FETCH = "next"
 
 
 class LiveInput:
-    """Bytes as they arrive, for a demuxer that cannot seek. `read` returns fewer bytes than asked rather than wait."""
+    """Bytes as they arrive, for a demuxer that cannot seek. `read` returns fewer bytes than asked rather than wait.
 
-    def __init__(self, ask: Callable[[dict[str, Any]], bytes]) -> None:
+    Attributes:
+        late: whether the last bytes that came had waited too long.
+    """
+
+    def __init__(self, ask: Callable[[dict[str, Any]], tuple[bytes, bool]]) -> None:
         """`ask` sends a request and returns what the other end answers: no bytes at the end of the stream."""
         self._ask = ask
         self._held = b""
         self._ended = False
+        self.late = False
         self.received = 0
         """bytes that have come"""
 
@@ -41,7 +46,7 @@ class LiveInput:
     def _next(self, size: int) -> bytes:
         if self._ended or size <= 0:
             return b""
-        found = self._ask({FETCH: min(size, CHUNK_BYTES)})
+        found, self.late = self._ask({FETCH: min(size, CHUNK_BYTES)})
         self._ended = not found
         self.received += len(found)
         return found

@@ -63,7 +63,10 @@ class LiveStart(_Strict):
 
 
 class LiveWindow(_Strict):
-    """A whole window. Seconds count from the first presented frame; the counts are those so far."""
+    """A whole window. Seconds count from the first presented frame; the counts are those so far.
+
+    Numbers that are left out are of windows that were not decoded, because the bytes came too late.
+    """
 
     number: int
     start_s: float
@@ -74,9 +77,10 @@ class LiveWindow(_Strict):
 
 
 class LiveEnd(_Strict):
-    """The stream has ended: how many windows there were, and what decoding met."""
+    """The stream has ended: how many windows were told of, how many after the last were not decoded, what was met."""
 
     windows: int
+    left_out: int = 0
     frames_decoded: int
     errors: int
     jumps: int
@@ -102,6 +106,7 @@ class LiveReader:
         self._asked = asked
         self._limits = limits
         self._windows = 0
+        self._next = 0
 
     def read(self, message: bytes) -> int | LiveStart | LiveWindow | LiveEnd:
         """How many bytes it asks for, or what it has found. Raises VidtrError for the error that it found."""
@@ -122,16 +127,16 @@ class LiveReader:
             self._check_window(one)
         elif isinstance(one, LiveEnd):
             _expect(one.windows == self._windows, "the number of windows")
-            _check_counts(one.frames_decoded, one.errors, one.jumps)
+            _check_counts(one.frames_decoded, one.errors, one.jumps, one.left_out)
+            _expect((self._next + one.left_out) * self._stride_s <= self._asked.most_s + self._stride_s, "left_out")
         else:
             _expect(0 < one <= CHUNK_BYTES, "the bytes that are asked for")
         return one
 
     def _check_window(self, window: LiveWindow) -> None:
         asked = self._asked
-        stride_s = asked.request.stride or asked.spec.span_s
-        _expect(window.number == self._windows, "the number of a window")
-        _expect(_close(window.start_s, window.number * stride_s), "start_s")
+        _expect(window.number >= self._next, "the number of a window")
+        _expect(_close(window.start_s, window.number * self._stride_s), "start_s")
         _expect(_close(window.end_s, window.start_s + asked.spec.span_s), "end_s")
         _expect(window.end_s <= asked.most_s + asked.spec.span_s + _ROUNDING_S, "the time of a window")
         _expect(len(window.times_s) == asked.spec.frames, "the number of times")
@@ -141,6 +146,11 @@ class LiveReader:
             reached_s = time_s
         _check_counts(window.frames_decoded, window.errors)
         self._windows += 1
+        self._next = window.number + 1
+
+    @property
+    def _stride_s(self) -> float:
+        return self._asked.request.stride or self._asked.spec.span_s
 
 
 def said(what: LiveStart | LiveWindow | LiveEnd | VidtrError) -> dict[str, Any]:

@@ -68,6 +68,22 @@ class LiveWindows:
         yield from self._until(stamp, held, reached_s + self._spec.span_s)
         yield from self._whole(reached_s)
 
+    def skip_to(self, stamp: int) -> None:
+        """Leave out the windows that are not told of and begin before `stamp`, which is that of the next frame."""
+        number = self._planned
+        while self._ticks(number * self._stride_s) < stamp:
+            number += 1
+        self._wanted.clear()
+        self._stamps.clear()
+        self._planned = self._told = number
+
+    def whole_by(self, end: int) -> int:
+        """How many of the windows that are not told of end by timestamp `end`."""
+        duration_s, number = self._seconds(end), self._told
+        while number * self._stride_s <= duration_s - self._spec.span_s:
+            number += 1
+        return number - self._told
+
     def ended(self, end: int, held: tuple[VideoFrame, int]) -> Iterator[Slot | Whole]:
         """The rest, where the last frame is shown until timestamp `end`."""
         duration_s = self._seconds(end)

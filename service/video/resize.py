@@ -23,8 +23,9 @@ from service.video.yuv420 import BT601, cut_planes, planes_of
 
 Size = tuple[int, int]
 
-# Pixels of frames that may wait for the garbage collector: 16 million are 24 MB in 4:2:0 with 8 bits.
-_UNCOLLECTED_PIXELS = 1 << 24
+# Pixels of frames that may wait for the garbage collector: 16 million are 24 MB in 4:2:0 with 8 bits. Fewer do where it
+# is quick, because what was loaded is frozen, as in a process that decodes.
+_UNCOLLECTED_PIXELS, _UNCOLLECTED_WHERE_QUICK = 1 << 24, 1 << 22
 
 # Matrices of ISO/IEC 23091-2 that FFmpeg's scaler does not know, and the number that says nothing.
 _MATRICES = {8: "YCgCo", 10: "BT.2020 of constant luminance", 11: "SMPTE ST 2085", 14: "ICtCp", 15: "IPT-C2"}
@@ -190,8 +191,11 @@ class Resizer:
         # A frame whose side data was looked at refers to itself, so that only the collector frees its picture. It comes
         # after hundreds of objects, which is too late for large ones.
         self._uncollected += frame.width * frame.height
-        if self._uncollected > _UNCOLLECTED_PIXELS:
-            gc.collect(1)
+        quick = gc.get_freeze_count() > 0
+        if self._uncollected > (_UNCOLLECTED_WHERE_QUICK if quick else _UNCOLLECTED_PIXELS):
+            # What is in use now is old after that, and only a full collection finds it later: a stream that goes on for
+            # hours would keep a picture or two of each.
+            gc.collect(2 if quick else 1)
             self._uncollected = 0
 
     def _resize(self, frame: VideoFrame, width: int, height: int) -> Image:

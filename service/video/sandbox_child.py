@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn
 
 from service.video.live_input import LiveInput
 from service.video.sandbox import allow, apply_sandbox, bind_to_parent
-from service.video.sandbox_worker import HEAD, LENGTH, LIVE, READ_BYTES, SUPPLIED
+from service.video.sandbox_worker import HEAD, LATE, LENGTH, LIVE, READ_BYTES, SUPPLIED
 from service.video.supply import SuppliedFile
 
 
@@ -99,11 +99,12 @@ def _ask(control: int, request: dict[str, Any]) -> None:
         raise EOFError
 
 
-def _fetch(control: int, request: dict[str, Any]) -> bytes:
-    """Ask for the next bytes of a stream, and wait for them; none at its end."""
+def _fetch(control: int, request: dict[str, Any]) -> tuple[bytes, bool]:
+    """Ask for the next bytes of a stream, and wait for them; none at its end. And whether they are late."""
     _say(control, request)
+    late = _exactly(control, len(LATE)) == LATE
     (size,) = LENGTH.unpack(_exactly(control, LENGTH.size))
-    return _exactly(control, size)
+    return _exactly(control, size), late
 
 
 def _exactly(descriptor: int, size: int) -> bytes:

@@ -26,6 +26,8 @@ HEAD = struct.Struct("!QQQQ")
 LIVE = (1 << 64) - 1
 # What the answer to a request for bytes of the upload is: they are there.
 SUPPLIED = b"\1"
+# What comes before the next bytes of a stream: whether they have waited too long for the decoder.
+IN_TIME, LATE = b"\0", b"\1"
 READ_BYTES = 1 << 16
 _SANDBOX_LAYERS_BYTES = 1 << 10
 
@@ -97,10 +99,11 @@ class SandboxWorker:
         with _gone():
             await asyncio.get_running_loop().sock_sendall(self._control, SUPPLIED)
 
-    async def send(self, data: bytes) -> None:
-        """The next bytes of a stream, which it asked for; none at its end."""
+    async def send(self, data: bytes, *, late: bool) -> None:
+        """The next bytes of a stream, which it asked for; none at its end. They are `late` if they waited too long."""
         with _gone():
-            await asyncio.get_running_loop().sock_sendall(self._control, LENGTH.pack(len(data)) + data)
+            message = (LATE if late else IN_TIME) + LENGTH.pack(len(data)) + data
+            await asyncio.get_running_loop().sock_sendall(self._control, message)
 
     def written(self) -> bytes:
         """What it has written to its standard streams since the last time, as far as that was kept."""

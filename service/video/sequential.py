@@ -71,11 +71,16 @@ class Reading:
         self.errors = 0
         self.last_error = ""
 
-    def frames(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[tuple[VideoFrame, int]]:
-        """Decoded frames with their times in ticks, in display order."""
+    def frames(self, packets: Iterator[Packet[VideoStream] | None]) -> Iterator[tuple[VideoFrame, int]]:
+        """Decoded frames with their times in ticks, in display order.
+
+        After None among the packets decoding begins anew: the frames before it come out, and the next is a keyframe.
+        """
         try:
             for packet in packets:
                 yield from self._decode(packet)
+                if packet is None:
+                    self._decoder.restart()
         except FFmpegError as error:
             self._note(str(error.strerror))
         yield from self._decode(None)

@@ -1,4 +1,7 @@
+import queue
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -10,6 +13,8 @@ from testing.videos import write_video
 from tests.fixtures.keyspace import check_settled
 
 WEBHOOK_SECRET = "whsec_" + 10 * "c2Vj"
+
+Received = tuple[dict[str, str], bytes]
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +55,26 @@ def client(program: Program) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", 75, fps=25, size=(96, 64))
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, "queue.Queue[Received]"]]:
+    """The URL of an HTTP server, and the headers and bodies that it gets."""
+    received: queue.Queue[Received] = queue.Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.put((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", received
+    server.shutdown()
+    thread.join()
+    server.server_close()

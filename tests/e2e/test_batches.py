@@ -260,6 +260,33 @@ def test_a_manifest_goes_to_a_server_as_one_batch_that_is_gone_on_with(
     assert batch["counts"]["total"] == 1
 
 
+def test_what_is_below_a_prefix_goes_to_a_server_as_one_batch_beside_files(
+    program: Program, ann: httpx.Client, s3: S3Server, clip: Path, tmp_path: Path
+) -> None:
+    urls = [s3.put(f"below/2026/{i}.mp4", clip.read_bytes()) for i in range(3)]
+    broken = s3.put("below/2026/broken.mp4", b"no video")
+    s3.put("below/2026/notes.txt", b"no name of a video")
+    before = len(ann.get("/v1/batches").json()["batches"])
+    run = subprocess.run(
+        command(program, "s3://films/below/2026/", clip, "--top-k", 2),
+        env={
+            **os.environ,
+            "VIDTR_SOURCE_S3_ENDPOINT": s3.endpoint,
+            "VIDTR_SOURCE_S3_CREDENTIALS_FILE": str(s3.credentials),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1, run.stderr
+    found = {record["file"]: record for record in map(json.loads, run.stdout.splitlines())}
+    assert found.keys() == {*urls, broken, str(clip)}
+    assert {len(found[name]["predictions"]) for name in (*urls, str(clip))} == {2}
+    assert found[broken]["error"]["code"] == "container_not_allowed"
+    batches = ann.get("/v1/batches").json()["batches"]
+    assert len(batches) == before + 1
+    assert batches[0]["counts"] | {"total": 4, "succeeded": 3, "failed": 1} == batches[0]["counts"]
+
+
 def test_ctrl_c_cancels_the_batch_of_the_command(
     program: Program, ann: httpx.Client, server: RangeServer, clip: Path, tmp_path: Path
 ) -> None:

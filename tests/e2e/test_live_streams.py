@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import random
 import signal
 import threading
@@ -17,10 +18,13 @@ import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from standardwebhooks.webhooks import Webhook
 
+from service.api.webhook_message import signing_secret
 from testing.program import Program, Size
 from testing.range_server import RangeServer, Served
 from testing.videos import numbered, remux, write_video
+from tests.e2e.conftest import WEBHOOK_SECRET, Received
 
 STEP = 0.5
 SCORE_TOLERANCE = 1e-5
@@ -144,6 +148,40 @@ def test_a_deleted_stream_ends_its_events_and_refuses_more(client: httpx.Client,
     assert client.delete(f"/v1/streams/{stream['id']}").status_code == 204
 
 
+def told_by_webhook(received: queue.Queue[Received], streams: int) -> dict[str, list[dict[str, Any]]]:
+    """What the messages say of each stream, once all have told of their end; what came again is dropped by its id."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    known: set[str] = set()
+    while streams:
+        headers, body = received.get(timeout=60)
+        message = Webhook(signing_secret(WEBHOOK_SECRET, "")).verify(body, headers)
+        if headers["webhook-id"] not in known:
+            known.add(headers["webhook-id"])
+            said = message["data"]
+            assert headers["webhook-id"] == f"{said['id']}-{said['event_id']}"
+            found.setdefault(said["id"], []).append({"type": message["type"], **said})
+            streams -= message["type"] == "stream.ended"
+    return found
+
+
+def check_delivered(delivered: list[dict[str, Any]], told: list[dict[str, Any]]) -> None:
+    """Each event was delivered, in its order."""
+    assert [event["sequence"] for event in delivered] == list(range(1, len(told) + 1))
+    assert [{"id": event["event_id"], "kind": event["event"], **event["data"]} for event in delivered] == told
+
+
+def test_every_event_of_a_stream_reaches_its_webhook(
+    client: httpx.Client, recording: bytes, receiver: tuple[str, queue.Queue[Received]]
+) -> None:
+    url, received = receiver
+    stream = begin(client, webhook=url)
+    client.post(stream["media_url"], content=in_pieces(recording), timeout=60)
+    [delivered] = told_by_webhook(received, 1).values()
+    check_delivered(delivered, events(client, stream))
+    assert delivered[0]["type"] == "stream.started"
+    assert "stream.window" in {event["type"] for event in delivered}
+
+
 def test_what_is_no_video_ends_a_stream_with_its_code(client: httpx.Client) -> None:
     stream = begin(client)
     client.post(stream["media_url"], content=b"no video" * 4000, timeout=60)
@@ -157,6 +195,7 @@ def test_a_stream_that_cannot_be_is_refused(client: httpx.Client) -> None:
         ({"model": "none"}, "unknown_model"),
         ({"colour": 1}, "invalid_option"),
         ({"source": {"url": "https://example.com/live.m3u8"}}, "source_not_allowed"),
+        ({"webhook": "file:///etc/passwd"}, "invalid_option"),
     ):
         assert client.post("/v1/streams", json=options).json()["code"] == code
     unknown = client.get("/v1/streams/" + 32 * "0")
@@ -203,15 +242,32 @@ class Camera:
         self._filming.join()
 
 
+def check_without_gaps(told: list[dict[str, Any]]) -> None:
+    """No window comes twice, and what is missing between two of them was told."""
+    spans = [
+        (event["start_s"], event["end_s"], "window")
+        if event["kind"] == "window"
+        else (event["from_s"], event["to_s"], "dropped")
+        for event in told
+        if event["kind"] != "state"
+    ]
+    starts = [start_s for start_s, _, kind in spans if kind == "window"]
+    assert starts == sorted(set(starts))
+    for before, after in pairwise(spans):
+        assert after[0] <= before[1] + 1e-6
+
+
 @pytest.fixture(scope="module")
 def two_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """A program of two API processes that fetches streams from this machine."""
+    """A program of two API processes and two workers that fetches streams from this machine."""
     program = Program(
         tmp_path_factory.mktemp("two-apis"),
-        size=Size(2, 1),
+        size=Size(2, 2),
         VIDTR_SOURCE_HOSTS="127.0.0.1",
         VIDTR_SOURCE_PRIVATE_TARGETS="true",
         VIDTR_STREAM_LEASE_S="2",
+        VIDTR_WEBHOOK_SECRET=WEBHOOK_SECRET,
+        VIDTR_WEBHOOK_PRIVATE_TARGETS="true",
     )
     try:
         program.start()
@@ -222,17 +278,18 @@ def two_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.mark.slow
 def test_another_process_goes_on_with_a_source_and_with_a_sender_when_one_is_killed(
-    two_apis: Program, tmp_path: Path, recording: bytes
+    two_apis: Program, tmp_path: Path, recording: bytes, receiver: tuple[str, queue.Queue[Received]]
 ) -> None:
     url, pid = two_apis.other_api
+    webhook, received_events = receiver
     with (
         RangeServer() as server,
         Camera(server, tmp_path, 14) as camera,
         httpx.Client(base_url=url, timeout=60) as lost,
         httpx.Client(base_url=two_apis.first_url, timeout=60) as left,
     ):
-        pulled = begin(lost, source={"url": camera.url})
-        pushed = begin(lost)
+        pulled = begin(lost, source={"url": camera.url}, webhook=webhook)
+        pushed = begin(lost, webhook=webhook)
         cut = len(recording) // 2
         lost.post(pushed["media_url"], params={"offset": 0}, content=recording[:cut])
         while left.get(f"/v1/streams/{pulled['id']}").json()["windows"] < 3:
@@ -243,22 +300,52 @@ def test_another_process_goes_on_with_a_source_and_with_a_sender_when_one_is_kil
         assert received <= cut
         again = {"offset": received, "last": "true"}
         assert left.post(pushed["media_url"], params=again, content=recording[received:]).status_code == 200
+        delivered = told_by_webhook(received_events, 2)
         for stream, states in ((pulled, ["started", "resumed", "ended"]), (pushed, ["started", "resumed", "ended"])):
             told = events(left, stream)
+            check_delivered(delivered[stream["id"]], told)
             assert [event["state"] for event in told if event.get("state") != "skipped" and "state" in event] == states
             assert told[-1]["reason"] == "end"
-            spans = [
-                (event["start_s"], event["end_s"], "window")
-                if event["kind"] == "window"
-                else (event["from_s"], event["to_s"], "dropped")
-                for event in told
-                if event["kind"] != "state"
-            ]
-            # No window comes twice, and what is missing between two of them was told.
-            starts = [start_s for start_s, _, kind in spans if kind == "window"]
-            assert starts == sorted(set(starts))
+            check_without_gaps(told)
             assert any(event.get("why") == "interrupted" for event in told)
-            for before, after in pairwise(spans):
-                assert after[0] <= before[1] + 1e-6
             resumed = next(n for n, event in enumerate(told) if event.get("state") == "resumed")
             assert any(event["kind"] == "window" for event in told[resumed:])
+
+
+@pytest.mark.slow
+def test_a_session_goes_on_when_a_worker_is_killed_that_has_its_windows(two_apis: Program, tmp_path: Path) -> None:
+    staying, [lost] = two_apis.process("worker"), two_apis.others("worker")
+    with (
+        RangeServer() as server,
+        Camera(server, tmp_path, 20) as camera,
+        httpx.Client(base_url=two_apis.first_url, timeout=60) as client,
+    ):
+        stream = begin(client, source={"url": camera.url})
+
+        def status() -> dict[str, Any]:
+            found: dict[str, Any] = client.get(f"/v1/streams/{stream['id']}").json()
+            return found
+
+        # All windows go to the one that will be lost, which then stands still with some in its hands.
+        staying.suspend()
+        try:
+            while status()["windows"] < 3:
+                time.sleep(0.1)
+            lost.suspend()
+            answered, reached_s = status()["windows"], status()["position_s"]
+            while status()["position_s"] < reached_s + 2 * STEP:
+                time.sleep(0.1)
+            assert status()["windows"] <= answered + 1
+            two_apis.kill_other("worker")
+        finally:
+            staying.resume()
+        told, stands = events(client, stream), status()
+    states = [event["state"] for event in told if event["kind"] == "state" and event["state"] != "skipped"]
+    assert states == ["started", "ended"]
+    assert told[-1]["reason"] == "end"
+    check_without_gaps(told)
+    windows = [event for event in told if event["kind"] == "window"]
+    assert windows[-1]["start_s"] > reached_s
+    assert len(windows) > answered + 1
+    dropped = sum(event["windows"] for event in told if event["kind"] == "dropped")
+    assert (stands["windows"], stands["dropped"]) == (len(windows), dropped)

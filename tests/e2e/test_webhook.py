@@ -4,9 +4,6 @@ import os
 import queue
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -14,31 +11,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from testing.program import upload
-from tests.e2e.conftest import WEBHOOK_SECRET
-
-Received = tuple[dict[str, str], bytes]
-
-
-@pytest.fixture
-def receiver() -> Iterator[tuple[str, "queue.Queue[Received]"]]:
-    received: queue.Queue[Received] = queue.Queue()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.put((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hook", received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+from tests.e2e.conftest import WEBHOOK_SECRET, Received
 
 
 def test_the_receiver_verifies_the_message_with_the_secret_that_the_command_prints(

@@ -221,11 +221,11 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
         yield data[start : start + 100_000]
 
 
-# The stand-in for Google Cloud Storage does not know the requests that write.
 @pytest.mark.parametrize("length", [0, 10, 11_000_000])
-async def test_an_object_is_written_in_pieces_whatever_its_size(stores: Stores, length: int) -> None:
-    destinations = Destinations(("s3://films",), config(stores))
-    url, data = f"s3://films/out/{length}.jsonl", random.Random(2).randbytes(length)
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+async def test_an_object_is_written_in_pieces_whatever_its_size(stores: Stores, scheme: str, length: int) -> None:
+    destinations = Destinations((f"{scheme}://films",), config(stores))
+    url, data = f"{scheme}://films/out/{length} é.jsonl", random.Random(2).randbytes(length)
     await destinations.check_free(url)
     await destinations.write(url, pieces(data))
     with pytest.raises(InvalidOption, match=f"there is an object of {length} bytes already"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpcore
+import psutil
 import pytest
 from redis.asyncio import Redis
 
@@ -105,7 +106,7 @@ async def process(
             "stream_idle_s": 20.0,
             "stream_buffer_bytes": 100_000,
             "stream_clip_bytes": 1 << 20,
-            "stream_max_delay_s": 5.0,
+            "stream_max_delay_s": 600.0,
             "stream_max_waiting": 2,
             "stream_min_step_s": 0.1,
             "stream_keep_events": 1000,
@@ -288,3 +289,53 @@ async def test_a_session_that_never_was_is_unknown(process: Make) -> None:
     for call in (sessions.find, sessions.end):
         with pytest.raises(UnknownStream):
             await call("0" * 32)
+
+
+async def test_windows_that_the_decoder_is_too_slow_for_are_told_as_dropped(
+    process: Make, redis: Redis, keys: RedisKeys, data: bytes
+) -> None:
+    sessions = process(stream_max_delay_s=1e-9)
+    begun = await sessions.begin(task())
+    await send(sessions, begun.id, data)
+    assert await until_ended(sessions, begun.id) == "end"
+    events = [event for event in await told(redis, keys, begun.id) if event["kind"] != "state"]
+    *windows, dropped = events
+    assert [window["number"] for window in windows] == list(range(len(windows)))
+    assert dropped["why"] == "decoder_slow"
+    assert dropped["from_s"] == len(windows) * 0.5
+    whole_windows = int((10.0 - task().clip.span_s) / 0.5) + 1
+    assert dropped["windows"] + len(windows) == whole_windows
+    assert sessions.ledger(await sessions.find(begun.id)).dropped == dropped["windows"]
+
+
+async def test_a_decoder_that_stood_still_goes_on_with_what_is_seen_now(
+    process: Make, redis: Redis, keys: RedisKeys, data: bytes
+) -> None:
+    sessions = process(stream_max_delay_s=4.0, stream_buffer_bytes=1 << 20)
+    begun = await sessions.begin(task())
+    session = await sessions.open(begun.id, "take")
+    parts = [data[len(data) * at // 5 : len(data) * (at + 1) // 5] for at in range(5)]
+    async with session.feeding(None, ends=lambda: True) as put:
+        for part in parts[:2]:
+            await put(part)
+        await until(lambda: sessions.ledger(begun).windows >= 3)
+        children = psutil.Process().children(recursive=True)
+        decoders = [one for one in children if "forkserver_main" in " ".join(one.cmdline())]
+        for decoder in decoders:
+            decoder.suspend()
+        for part in parts[2:4]:
+            await put(part)
+        await asyncio.sleep(2.5)
+        for decoder in decoders:
+            decoder.resume()
+        await until(lambda: session.held == 0)
+        await put(parts[4])
+    assert await until_ended(sessions, begun.id) == "end"
+    events = [event for event in await told(redis, keys, begun.id) if event["kind"] != "state"]
+    [gap] = [event for event in events if event["kind"] == "dropped"]
+    assert gap["why"] == "decoder_slow"
+    at = events.index(gap)
+    assert [event["number"] for event in events[:at]] == list(range(at))
+    after = events[at + 1 :]
+    assert [event["number"] for event in after] == list(range(at + gap["windows"], at + gap["windows"] + len(after)))
+    assert (gap["from_s"], gap["to_s"]) == (at * 0.5, after[0]["start_s"])

@@ -23,7 +23,7 @@ from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import JobStore
 from service.queue.partitions import PerPartition
 from service.queue.redis_keys import RedisKeys
-from service.queue.webhook_queue import WebhookQueue
+from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from service.sources.addresses import PinnedBackend
 from testing.factories import record
 from tests.fixtures.replies import with_scores
@@ -102,7 +102,7 @@ async def left(redis: Redis, keys: RedisKeys) -> list[bytes]:
     return [key async for key in redis.scan_iter(f"{keys.prefix}:webhook*")]
 
 
-async def delivered(webhooks: Webhooks, redis: Redis, keys: RedisKeys) -> None:
+async def delivered(webhooks: Webhooks[WebhookDelivery], redis: Redis, keys: RedisKeys) -> None:
     """Deliver until nothing is left to deliver."""
     while await left(redis, keys):
         await webhooks.deliver()
@@ -268,7 +268,7 @@ def test_waits_grow_to_hours() -> None:
 
 
 def test_without_a_secret_no_webhook_is_taken() -> None:
-    webhooks = Webhooks(replace(CONFIG, webhook_secret=None), PerPartition([]))
+    webhooks = Webhooks[WebhookDelivery](replace(CONFIG, webhook_secret=None), PerPartition([]))
     webhooks.check(None)
     with pytest.raises(InvalidOption, match="has no webhooks"):
         webhooks.check("https://example.com/")
@@ -294,14 +294,14 @@ async def hanging() -> AsyncIterator[Hang]:
 SLOW = replace(CONFIG, webhook_timeout_s=60.0, webhook_concurrency=8)
 
 
-async def arrived(receiver: Receiver, webhooks: Webhooks, count: int = 1) -> None:
+async def arrived(receiver: Receiver, webhooks: Webhooks[WebhookDelivery], count: int = 1) -> None:
     """Look for what is due, as a process does, until the receiver has its messages."""
     while len(receiver.requests) < count:
         await webhooks._begin()
         await asyncio.sleep(0.01)
 
 
-async def abandoned(webhooks: Webhooks) -> None:
+async def abandoned(webhooks: Webhooks[WebhookDelivery]) -> None:
     """End the tries that would hang on."""
     for trying in webhooks._tries:
         trying.cancel()

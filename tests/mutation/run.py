@@ -30,6 +30,7 @@ TESTS = (
     "test_turns.py",
     "test_lead.py",
     "test_live_streams.py",
+    "test_stream_webhooks.py",
     "test_dead_letters.py",
     "test_idempotency.py",
     "test_batch_store.py",

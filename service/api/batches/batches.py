@@ -31,6 +31,7 @@ from service.queue.clock import Clock
 from service.queue.durability import Durability
 from service.queue.partitions import Independently, PerPartition, job_id_in
 from service.queue.turns import Turn
+from service.queue.webhook_queue import WebhookDelivery
 from service.sources.destinations import Destinations
 
 log = structlog.get_logger()
@@ -89,7 +90,7 @@ class Batches:
         results: BatchResults,
         auth: Authenticator,
         sources: Sources,
-        webhooks: Webhooks,
+        webhooks: Webhooks[WebhookDelivery],
         shares: Shares,
         draining: Callable[[], bool],
         beat_s: float = BEAT_S,

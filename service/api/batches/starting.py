@@ -20,6 +20,7 @@ from service.queue.durability import Durability
 from service.queue.job_store import JobStore
 from service.queue.partitions import Partition, PerPartition
 from service.queue.result_bus import ResultBus
+from service.queue.webhook_queue import WebhookDelivery
 from service.settings import Settings
 from service.sources.config import BucketConfig
 from service.sources.destinations import Destinations
@@ -37,7 +38,7 @@ def start_batches(
     classifier: Classifier,
     auth: Authenticator,
     sources: Sources,
-    webhooks: Webhooks,
+    webhooks: Webhooks[WebhookDelivery],
     shares: Shares,
     draining: Callable[[], bool],
 ) -> Batches:

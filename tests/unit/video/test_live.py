@@ -32,20 +32,24 @@ def asked(stride: float | None, model: ClipSpec = MODEL, crops: Any = 1, **chang
     return LiveAsked(spec=model, request=request, **given)
 
 
-def piecewise(data: bytes, largest: int = 5000, seed: int = 1) -> Callable[[dict[str, Any]], bytes]:
-    """Hands out the bytes in pieces of all sizes."""
+def piecewise(
+    data: bytes, late: range = range(0), largest: int = 5000, seed: int = 1
+) -> Callable[[dict[str, Any]], tuple[bytes, bool]]:
+    """Hands out the bytes in pieces of all sizes; those that end in the range `late` come late."""
     sizes, at = random.Random(seed), 0
 
-    def give(request: dict[str, Any]) -> bytes:
+    def give(request: dict[str, Any]) -> tuple[bytes, bool]:
         nonlocal at
         size = min(request["next"], sizes.randint(1, largest))
         at += size
-        return data[at - size : at]
+        return data[at - size : at], at in late
 
     return give
 
 
-def live(data: bytes, want: LiveAsked, folder: Path) -> tuple[list[LiveWindow], list[NDArray[np.uint8]], LiveEnd]:
+def live(
+    data: bytes, want: LiveAsked, folder: Path, late: range = range(0)
+) -> tuple[list[LiveWindow], list[NDArray[np.uint8]], LiveEnd]:
     out = folder / "live.clips"
     out.touch()
     windows: list[LiveWindow] = []
@@ -58,7 +62,7 @@ def live(data: bytes, want: LiveAsked, folder: Path) -> tuple[list[LiveWindow], 
                 raw = os.pread(file.fileno(), want.window_bytes, found.number % want.places * want.window_bytes)
             clips.append(np.frombuffer(raw, np.uint8).reshape(want.request.crops, *want.spec.clip_shape))
 
-    end = decode_live(LiveInput(piecewise(data)), out, want, LIMITS, tell)
+    end = decode_live(LiveInput(piecewise(data, late)), out, want, LIMITS, tell)
     return windows, clips, end
 
 
@@ -121,6 +125,53 @@ def test_a_stream_that_lost_bytes_has_the_windows_of_the_recording_of_what_came(
     assert same_as_recorded(b"".join(pieces), "ts", 0.5, tmp_path) >= 3
 
 
+@pytest.mark.parametrize("gop", [12, 30])
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("stride", [None, 0.25])
+@pytest.mark.parametrize("share", [(0.3, 0.5), (0.3, 0.31), (0.0, 0.4)])
+def test_of_a_stream_that_comes_late_all_windows_but_those_of_the_late_part_are_those_of_the_recording(
+    tmp_path: Path, gop: int, b_frames: int, stride: float | None, share: tuple[float, float]
+) -> None:
+    path = write_video(tmp_path / "a.ts", 300, fps=25, size=(96, 64), gop=gop, b_frames=b_frames)
+    data = path.read_bytes()
+    want = asked(stride)
+    answer, recorded = decode(path, want.request, MODEL, limits(max_clips_per_job=2000))
+    windows, clips, end = live(data, want, tmp_path, range(*(int(at * len(data)) for at in share)))
+    for window, clip in zip(windows, clips, strict=True):
+        of_file = answer.windows[window.number]
+        assert (window.start_s, window.end_s) == (of_file.start_s, of_file.end_s)
+        assert window.times_s == of_file.times_s
+        assert np.array_equal(clip, recorded[window.number])
+    numbers = [window.number for window in windows]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] >= len(recorded) - 3
+    missing = set(range(numbers[-1])) - set(numbers)
+    assert missing
+    # One stretch, not much longer than what was late and the pictures before the next keyframe.
+    assert missing == set(range(min(missing), max(missing) + 1))
+    step_s = stride or MODEL.span_s
+    assert len(missing) * step_s < (share[1] - share[0]) * 12 + 2 * gop / 25 + 2 * MODEL.span_s
+    assert end.frames_decoded < 300
+
+
+def test_a_stream_that_is_late_to_its_end_says_how_many_windows_were_left_out(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", 300, fps=25, size=(96, 64), gop=25, b_frames=0)
+    data = path.read_bytes()
+    whole, _, _ = live(data, asked(0.5), tmp_path)
+    windows, _, end = live(data, asked(0.5), tmp_path, range(len(data) // 2, 2 * len(data)))
+    assert 0 < len(windows) < len(whole)
+    assert windows[-1].number + 1 + end.left_out == len(whole)
+
+
+def test_a_stream_of_one_keyframe_is_decoded_however_late_it_comes(tmp_path: Path) -> None:
+    one_key = {"x264-params": "scenecut=0"}
+    path = write_video(tmp_path / "a.ts", 200, fps=25, size=(96, 64), gop=1000, b_frames=0, codec_options=one_key)
+    data = path.read_bytes()
+    windows, _, end = live(data, asked(None), tmp_path, range(2 * len(data)))
+    assert [window.number for window in windows] == list(range(len(windows)))
+    assert end.frames_decoded == 200
+
+
 @pytest.mark.parametrize(("offset_s", "first_s"), [(0, 0), (7200, 0), (0, 7200), (0, 1)])
 @pytest.mark.parametrize("b_frames", [0, 2])
 def test_a_clock_that_jumps_goes_on_as_it_does_in_the_recording(
@@ -181,6 +232,7 @@ def _message(**changes: Any) -> bytes:
         b'{"start": {"container": "mpegts", "codec": "none", "stream": 0}}',
         b'{"error": {"code": "unauthorized", "detail": "x"}}',
         _message(number=1),
+        _message(number=-1),
         _message(start_s=1.0),
         _message(end_s=9.0),
         _message(times_s=(0.0,) * 7),

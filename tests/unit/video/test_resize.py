@@ -120,6 +120,22 @@ def test_frames_that_were_resized_do_not_pile_up_in_memory() -> None:
     assert sum(type(thing) is VideoFrame for thing in gc.get_objects()) <= 10
 
 
+def test_frames_that_are_in_use_while_others_are_collected_do_not_pile_up_either() -> None:
+    resizer = Resizer(spec(), 1, Fraction(1), LIMITS)
+    gc.collect()
+    # As a process does that decodes.
+    gc.freeze()
+    try:
+        held = []
+        for _ in range(40):
+            held = [VideoFrame(1920, 1080, "yuv420p"), *held[:1]]
+            resizer.crops(held[0])
+        # Four million pixels are two such frames.
+        assert sum(type(thing) is VideoFrame for thing in gc.get_objects()) <= 6
+    finally:
+        gc.unfreeze()
+
+
 def test_a_model_of_the_whole_picture_gets_it_squeezed() -> None:
     whole = spec(framing="whole", width=48, height=32, resize_short_side=64)
     assert resized_size(1280, 720, whole) == (48, 32)
