@@ -12,7 +12,7 @@ TOLERANCE = 1e-3
 """Scores are told apart from there on: machines and batches round the last digits otherwise."""
 ALL_LABELS = 1000
 # What belongs to one run: its name and speed, and how much had to be decoded for it.
-_OF_A_RUN = {"id", "status", "timings_ms", "source", "provenance", "frames_decoded", "warnings"}
+_OF_A_RUN = {"id", "status", "timings_ms", "engine_ms", "source", "provenance", "frames_decoded", "warnings"}
 
 
 class Difference(NamedTuple):
