@@ -2,8 +2,8 @@
 
 import { percent, seconds, spaced } from "./dom.js";
 
-/** `+0.213`, with the sign that a contribution has. */
-export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
+/** `+0.21`, with the sign that a contribution has. */
+export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
 
 /** The evidence of each frame of a window with `share`, its part of the largest contribution; none where there is none. */
 export function causes({ evidence }) {

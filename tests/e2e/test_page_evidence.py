@@ -81,15 +81,15 @@ def test_the_button_sends_the_request_again_and_the_answer_shows_what_each_frame
         assert video.read_bytes() in body
         expect(page.locator("#ask-evidence")).to_be_hidden()
         assert page.locator(".gain").all_inner_texts() == [
-            *("+0.050", "+0.200", "+0.000", "+0.300", "−0.040", "+0.100", "+0.020", "+0.070")
+            *("+0.05", "+0.20", "+0.00", "+0.30", "−0.04", "+0.10", "+0.02", "+0.07")
         ]
         heights = page.locator(".cause").evaluate_all("all => all.map(bar => bar.getBoundingClientRect().height)")
         assert heights[3] == max(heights)
         assert heights[4] == 0, "a frame that speaks against the label has no bar"
         assert heights[1] / heights[3] == pytest.approx(2 / 3, abs=0.02)
         expect(page.get_by_role("button", name="Frame 4 of 8")).to_have_accessible_name(
-            "Frame 4 of 8 at 0.75 s: attention 20.0 %, kept to the last layer, adds +0.300 to the score, one of those that"
-            " are enough"
+            "Frame 4 of 8 at 0.75 s: attention 20.0 %, kept to the last layer, adds +0.30 to the score, one of"
+            " those that are enough"
         )
         assert visit.accessibility_violations() == []
         visit.screenshot(f"evidence-{name}")
