@@ -169,8 +169,9 @@ def _causes(
 
 
 def evidence_index(spec: ModelSpec, request: JobRequest, scores: Array) -> int:
-    """The number of the label that evidence is asked for: the first of a window with scores `[K]`, or the one named."""
-    if request.evidence_label is not None:
+    """The label that evidence is for: the one that is named, or the first of a window with scores `[K]`."""
+    # The labels of a worker may have been renamed since the api looked: the answer says which one it is.
+    if request.evidence_label in spec.labels:
         return spec.labels.index(request.evidence_label)
     [first] = ranked(scores, spec.labels, 1, 0.0, spec.thresholds, spec.qualifiers)
     return first.index

@@ -322,7 +322,7 @@ class Classifier:
                 spool.clips,
                 admitted.spec.clip,
                 submission.options,
-                most_clips=min(admitted.most_views, admitted.reservation.clips),
+                most_clips=admitted.most_views,
                 job=submission.job_id,
                 supply=spool.source,
                 progress=progress,
