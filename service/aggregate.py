@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import __version__
+from service.causal_evidence import window_evidence
 from service.contracts import (
     Activation,
     AnswerWarning,
     ClipScores,
     DecodedVideo,
     Event,
+    EvidenceCost,
+    EvidencePlan,
     FrameAttention,
     JobRecord,
     JobRequest,
@@ -25,6 +28,7 @@ from service.contracts import (
     Provenance,
     SampledWindow,
     Timings,
+    WindowEvidence,
     WindowResult,
 )
 from service.label_events import Scored, curves, label_events
@@ -92,22 +96,28 @@ def _named(labels: Sequence[str], some: Sequence[str]) -> NDArray[np.bool_]:
 def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], finished_at: float) -> JobResult:
     """The answer to a job, whose clips the model of `spec` has scored.
 
-    `scores` holds one entry per clip in clip order (window-major). The job's predictions are the mean over all views
-    of the activated logits; a window's are the mean over its crops. `finished_at` is in Unix seconds.
+    `scores` holds one entry per clip in clip order (window-major), and then those of the job's evidence. The
+    job's predictions are the mean over all views of the activated logits; a window's are the mean over its crops.
+    `finished_at` is in Unix seconds.
 
     Raises ValueError when the number of scores differs from the number of clips.
     """
     request, decoded = record.request, record.decoded
-    views = len(decoded.windows) * decoded.crops
-    if len(scores) != views:
-        msg = f"job {record.id} has {views} clips, scores of {len(scores)} were given"
+    if len(scores) != record.units:
+        msg = f"job {record.id} has {record.units} clips, scores of {len(scores)} were given"
         raise ValueError(msg)
+    every, scores = scores, scores[: len(decoded.clips)]
     by_view = probabilities(np.array([s.logits for s in scores], dtype=np.float64), spec.activation)
     by_window = by_view.reshape(len(decoded.windows), decoded.crops, -1).mean(axis=1)
     windows = tuple(
         _window(spec, request, window, by_window[w], scores[w * decoded.crops : (w + 1) * decoded.crops])
         for w, window in enumerate(decoded.windows)
     )
+    if record.evidence is not None:
+        causes = _causes(spec, record, record.evidence, by_window, every)
+        windows = tuple(
+            window.model_copy(update={"evidence": cause}) for window, cause in zip(windows, causes, strict=True)
+        )
     overall = by_view.mean(axis=0)
     scored = _scored(request, decoded, by_window)
     events = _events(spec, scored, windows) if _has_events(spec, request, decoded) else None
@@ -136,6 +146,43 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
         events=events,
         shots=None if decoded.boundaries is None else shots_of(scored, partial(_predictions, spec, request)),
         summary=None if events is None else summary_of(scored, events, spec.span_s, spec.qualifiers),
+        evidence_cost=_cost(windows),
+    )
+
+
+def _causes(
+    spec: ModelSpec, record: JobRecord, planned: EvidencePlan, by_window: Array, scores: Sequence[ClipScores]
+) -> list[WindowEvidence]:
+    """The evidence of each window. `scores` has a row of all views for each set of frames, the whole one first."""
+    windows, crops = record.decoded.windows, record.decoded.crops
+    logits = np.array([one.logits for one in scores], dtype=np.float64).reshape(
+        1 + planned.masks, len(windows), crops, -1
+    )
+    by_set = probabilities(logits, spec.activation).mean(axis=2)  # [1 + M, windows, K]
+    found = []
+    for w, window in enumerate(windows):
+        index = evidence_index(spec, record.request, by_window[w])
+        own = [one for number, one in enumerate(scores) if number % (len(windows) * crops) // crops == w]
+        whole, *masked = by_set[:, w, index]
+        found.append(window_evidence(planned, window, spec.labels[index], whole, np.array(masked), own))
+    return found
+
+
+def evidence_index(spec: ModelSpec, request: JobRequest, scores: Array) -> int:
+    """The label that evidence is for: the one that is named, or the first of a window with scores `[K]`."""
+    # The labels of a worker may have been renamed since the api looked: the answer says which one it is.
+    if request.evidence_label in spec.labels:
+        return spec.labels.index(request.evidence_label)
+    [first] = ranked(scores, spec.labels, 1, 0.0, spec.thresholds, spec.qualifiers)
+    return first.index
+
+
+def _cost(windows: Sequence[WindowResult]) -> EvidenceCost | None:
+    found = [window.evidence for window in windows if window.evidence is not None]
+    if not found:
+        return None
+    return EvidenceCost(
+        forwards=sum(one.forwards for one in found), engine_ms=round(sum(one.engine_ms for one in found), 3)
     )
 
 

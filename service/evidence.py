@@ -9,9 +9,11 @@ subsets along random orders, with an error that is stated.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 Kept = NDArray[np.bool_]
 Clip = NDArray[np.uint8]
 Values = NDArray[np.float64]
+Orders = NDArray[np.int64]
 Value = Callable[[Kept], Values]
 """Scores `(M,)` of a clip of which only the frames `(M, T)` are kept."""
 
@@ -46,8 +49,31 @@ class Evidence:
     """clips that were scored"""
 
 
-def evidence(value: Value, frames: int, *, orders: int = ORDERS, seed: int = 0) -> Evidence:
-    """What each of `frames` frames contributes, by `value`.
+@dataclass(frozen=True)
+class Plan:
+    """Which sets of a clip's T frames are scored."""
+
+    kept: Kept
+    """`(M, T)`, with the empty set and the whole among them"""
+    orders: Orders | None
+    """`(N, T)` random orders, each followed by its reverse; None where `kept` has all subsets"""
+
+    @property
+    def masks(self) -> Kept:
+        """`(M - 1, T)`: what is kept in each clip that is scored beside the whole one."""
+        return self.kept[~self.kept.all(1)]
+
+    def values(self, whole: float, masked: Values) -> Values:
+        """`(M,)` from the value of the whole clip and those `(M - 1,)` of `masks`."""
+        every = self.kept.all(1)
+        values = np.empty(len(self.kept))
+        values[every], values[~every] = whole, masked
+        return values
+
+
+@lru_cache(maxsize=32)
+def plan(frames: int, orders: int = ORDERS, seed: int = 0) -> Plan:
+    """The sets for a clip of `frames` frames, the same whenever it is asked.
 
     `orders` is the number of random orders where there are too many frames for all subsets; each is walked forwards
     and backwards.
@@ -57,16 +83,29 @@ def evidence(value: Value, frames: int, *, orders: int = ORDERS, seed: int = 0) 
     if frames < 1:
         raise ValueError(f"a clip has at least one frame, not {frames}")
     if frames <= EXACT_FRAMES:
-        kept = subsets(frames)
-        values = value(kept)
+        return Plan(subsets(frames), None)
+    if orders < 2:
+        raise ValueError(f"an error needs at least 2 orders, not {orders}")
+    ways = _orders(frames, orders, seed)
+    return Plan(np.unique(_walks(ways), axis=0), ways)
+
+
+def evidence(value: Value, frames: int, *, orders: int = ORDERS, seed: int = 0) -> Evidence:
+    """What each of `frames` frames contributes, by `value`. Raises what `plan` raises."""
+    planned = plan(frames, orders, seed)
+    return conclude(planned, value(planned.kept))
+
+
+def conclude(planned: Plan, values: Values) -> Evidence:
+    """What the `values` `(M,)` of the sets of a plan say of its frames."""
+    kept, ways = planned.kept, planned.orders
+    if ways is None:
         contributions, error = shapley(values), 0.0
     else:
-        if orders < 2:
-            raise ValueError(f"an error needs at least 2 orders, not {orders}")
-        ways = _orders(frames, orders, seed)
-        kept, place = np.unique(_walks(ways), axis=0, return_inverse=True)
-        values = value(kept)
-        contributions, error = _walked(ways, values[place.reshape(2 * orders, frames + 1)])
+        walks = _walks(ways)
+        place = {one.tobytes(): number for number, one in enumerate(kept)}
+        along = values[[place[one.tobytes()] for one in walks]]
+        contributions, error = _walked(ways, along.reshape(len(ways), kept.shape[1] + 1))
     none, every = int(np.flatnonzero(~kept.any(1))[0]), int(np.flatnonzero(kept.all(1))[0])
     return Evidence(
         contributions, error, float(values[every]), float(values[none]), _enough(kept, values, values[every]), len(kept)
@@ -110,20 +149,24 @@ def shapley(values: Values) -> Values:
     )
 
 
-def _orders(frames: int, count: int, seed: int) -> NDArray[np.int64]:
+def _orders(frames: int, count: int, seed: int) -> Orders:
     """`(2 count, T)` random orders, each followed by its reverse: their errors partly cancel."""
-    random = np.random.default_rng(seed)
-    forth = np.array([random.permutation(frames) for _ in range(count)])
+    # By hashes: the generators of a library may give other orders in its next release, and processes of both mix.
+    forth = np.array([np.argsort([_drawn(seed, way, t) for t in range(frames)]) for way in range(count)])
     return np.stack([forth, forth[:, ::-1]], 1).reshape(2 * count, frames)
 
 
-def _walks(orders: NDArray[np.int64]) -> Kept:
+def _drawn(*of: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(of).encode()).digest()[:7])
+
+
+def _walks(orders: Orders) -> Kept:
     """The sets along each order, from none to all: `(orders x (T + 1), T)`."""
     when = np.argsort(orders, 1)
     return (when[:, None] < np.arange(orders.shape[1] + 1)[:, None]).reshape(-1, orders.shape[1])
 
 
-def _walked(orders: NDArray[np.int64], values: Values) -> tuple[Values, float]:
+def _walked(orders: Orders, values: Values) -> tuple[Values, float]:
     steps = np.diff(values, axis=1)  # what the frame that came added
     added = np.take_along_axis(steps, np.argsort(orders, 1), 1)
     pairs = added.reshape(-1, 2, added.shape[1]).mean(1)

@@ -22,6 +22,19 @@ export interface FrameAttention {
   layer_retention?: number[];
 }
 
+export interface Evidence {
+  label: string;
+  score: number;
+  /** Of the window in which a single frame stands still. */
+  still_score: number;
+  /** 0 where contributions are exact. */
+  error: number;
+  frames: { time_s: number; frame: number; contribution: number; enough: boolean }[];
+  /** Clips that were scored for it. */
+  forwards: number;
+  engine_ms: number;
+}
+
 export interface Window {
   start_s: number;
   end_s: number;
@@ -29,6 +42,8 @@ export interface Window {
   attention?: FrameAttention[];
   /** Whether no label holds in this window. */
   abstained?: boolean;
+  /** What frames contribute, with `evidence: "causal"`. */
+  evidence?: Evidence;
 }
 
 export interface Warning {
@@ -80,6 +95,9 @@ export interface Options {
   start?: number;
   end?: number;
   attention?: "frames" | "layers" | "none";
+  evidence?: "none" | "causal";
+  evidence_label?: string;
+  evidence_orders?: number;
   stream?: number;
   webhook?: string;
 }

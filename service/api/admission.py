@@ -11,11 +11,23 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.api.shares import Shares
+from service.causal_evidence import forwards_per_clip
 from service.contracts import JobClass, JobModel, JobRequest, ModelSpec
-from service.errors import RETRY_AFTER_S, BackendUnavailable, QueueFull, QueueUnavailable, UnknownModel, VidtrError
+from service.errors import (
+    RETRY_AFTER_S,
+    BackendUnavailable,
+    EvidenceTooLarge,
+    EvidenceUnavailable,
+    InvalidOption,
+    QueueFull,
+    QueueUnavailable,
+    UnknownModel,
+    VidtrError,
+)
 from service.periodic import Periodic
 from service.queue.capacity import QueueCapacity, Reservation, retry_after
 from service.queue.claims import Claims
+from service.queue.clip_routes import entry_bytes, masked_route_of
 from service.queue.fleet import Fleet
 from service.queue.idempotency import Claim, Earlier
 from service.queue.live_models import LiveModels
@@ -40,6 +52,7 @@ class AdmissionConfig:
     default_model: str
     max_auto_windows: int
     max_clips_per_job: int
+    max_evidence_forwards: int
     max_concurrent_uploads: int
     max_wait_share: float
     bulk_clips: int
@@ -59,6 +72,8 @@ class Admitted:
     """what its options allow, of which the reservation may be a part"""
     deadline_s: float
     claim: Claim | None
+    most_views: int
+    """whole clips among `most_clips`: those that are decoded"""
 
     @property
     def job_id(self) -> str:
@@ -232,17 +247,23 @@ class Admission:
     ) -> Admitted:
         spec, served, fleet = await self._pick(options)
         check_stride(spec, options)
-        most = self._most_clips(options)
-        job_class = self.job_class(most, asynchronous=asynchronous)
+        views = most = self._most_views(options)
+        job_model, size = fleet.job_model(spec), spec.clip_bytes
+        if options.evidence != "none":
+            check_evidence(spec, fleet, options)
+            most = self._most_forwards(spec, options, views)
+            route = masked_route_of(spec)
+            job_model, size = job_model.model_copy(update={"route": route}), entry_bytes(route, spec)
+        job_class = self.job_class(most, asynchronous=asynchronous or options.evidence != "none")
         start = min(most, self._config.reservation_start_clips)
-        wanted = Reservation("", job_class, start, spec.clip_bytes, spec.name, caller)
+        wanted = Reservation("", job_class, start, size, spec.name, caller)
         rate = fleet.drain_rate(spec.name)
         if claim is not None:
             wanted = replace(wanted, job_id=claim.job_id)
             await self._reserve(wanted, served, rate, deadline_s, most)
         else:
             wanted = await self._reserve_anywhere(wanted, served, rate, deadline_s, most)
-        return Admitted(spec, fleet.job_model(spec), wanted, most, deadline_s, claim)
+        return Admitted(spec, job_model, wanted, most, deadline_s, claim, views)
 
     async def _reserve_anywhere(
         self, wanted: Reservation, served: list[ModelSpec], rate: float | None, deadline_s: float, most_clips: int
@@ -321,11 +342,28 @@ class Admission:
                 retry_after_s=retry_after(ready_s - most_s, ready_s, 1.0),
             )
 
-    def _most_clips(self, options: JobRequest) -> int:
+    def _most_views(self, options: JobRequest) -> int:
         windows = {"auto": self._config.max_auto_windows, "all": self._config.max_clips_per_job}.get(
             str(options.windows), options.windows
         )
         return min(int(windows) * options.crops, self._config.max_clips_per_job)
+
+    def _most_forwards(self, spec: ModelSpec, options: JobRequest, views: int) -> int:
+        """What evidence may take for so many views, within the limit: more are refused once they are decoded."""
+        each = forwards_per_clip(options, spec.frames)
+        self.check_forwards(each * options.crops)
+        return min(each * views, self._config.max_evidence_forwards)
+
+    def check_forwards(self, forwards: int) -> None:
+        """Raise EvidenceTooLarge where evidence takes more clips than one job may have."""
+        most = self._config.max_evidence_forwards
+        if forwards > most:
+            raise EvidenceTooLarge(
+                f"The evidence takes {forwards} clips with frames left out; the limit is {most}. Ask for fewer"
+                " `windows`, one crop, or a shorter part of the video with `start` and `end`.",
+                limit=most,
+                actual=forwards,
+            )
 
     async def _renew(self) -> None:
         await self._renewing.run(range(len(self._capacity)), self._renew_in)
@@ -357,6 +395,18 @@ def _counted() -> Iterator[None]:
         if isinstance(error, QueueFull) and error.share_of:
             metrics.SHARE_REFUSALS.labels(error.share_of).inc()
         raise
+
+
+def check_evidence(spec: ModelSpec, fleet: Fleet, options: JobRequest) -> None:
+    """Raise EvidenceUnavailable where no live worker can leave frames out, InvalidOption without such a label."""
+    if not fleet.serving(masked_route_of(spec)):
+        detail = (
+            f"No worker of model {spec.name} can measure evidence: they are of an earlier release. Try again later."
+        )
+        raise EvidenceUnavailable(detail, retry_after_s=RETRY_AFTER_S)
+    if options.evidence_label is not None and options.evidence_label not in spec.labels:
+        detail = f"Model {spec.name} has no label {options.evidence_label!r}. GET /v1/models lists its labels."
+        raise InvalidOption(detail, actual=options.evidence_label)
 
 
 def check_breakers(spec: ModelSpec, fleet: Fleet) -> None:

@@ -18,8 +18,18 @@ from service.api.auth import Authenticator
 from service.api.disconnect import cancel_on_disconnect
 from service.api.spool import Spool
 from service.api.staging import JobEnded, Staging
-from service.api.submission import CacheLookup, Follow, Submission, Submitted, fingerprint, queued, quota_seconds
+from service.api.submission import (
+    CacheLookup,
+    Follow,
+    Submission,
+    Submitted,
+    evidence_seconds,
+    fingerprint,
+    queued,
+    quota_seconds,
+)
 from service.api.upload import UploadReceiver
+from service.causal_evidence import evidence_plan
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobStatus, ModelSpec
 from service.errors import (
     RETRY_AFTER_S,
@@ -107,7 +117,7 @@ class Classifier:
             submission = replace(submission, job_id=admitted.job_id)
             traces.annotate(job=submission.job_id)
             await self._receive(submission, spool)
-            spool.expect_clips(admitted.most_clips * admitted.spec.clip_bytes)
+            spool.expect_clips(admitted.most_views * admitted.spec.clip_bytes)
             submission.report("uploaded", {"id": submission.job_id, "bytes": spool.received})
             lookup = self._lookup(submission, admitted.spec, spool)
             if (earlier := await self._cached(lookup, claim)) is not None:
@@ -122,7 +132,7 @@ class Classifier:
                 with contextlib.suppress(QueueUnavailable):
                     await self._cache.remember(lookup.cache_key, submission.job_id)
             submission.phases.begin("wait")
-        clips = len(record.decoded.clips)
+        clips = record.units
         log.info("job_accepted", job=submission.job_id, model=record.spec.name, clips=clips, caller=caller.owner)
         return Submitted(queued(record), keyed=claim is not None, unended=unended)
 
@@ -137,7 +147,7 @@ class Classifier:
     async def _accept(self, submission: Submission, admitted: Admitted, spool: Spool, lookup: CacheLookup) -> JobRecord:
         commit = partial(self._commit, submission, admitted, lookup, submission.elapsed_s * 1000)
         await self._admission.complete(admitted)
-        if submission.follow is not None:
+        if submission.follow is not None and submission.options.evidence == "none":
             return await self._accept_in_stages(submission, admitted, spool, commit, submission.follow)
         decoded = await self._decoded(submission, admitted, spool)
         return await self._accept_at_once(submission, admitted, spool, commit, decoded)
@@ -145,7 +155,11 @@ class Classifier:
     async def _accept_at_once(
         self, submission: Submission, admitted: Admitted, spool: Spool, commit: Commit, decoded: DecodedVideo
     ) -> JobRecord:
-        await self._auth.charge(submission.caller, quota_seconds(decoded, submission.options))
+        planned = evidence_plan(submission.options, admitted.spec.frames)
+        if planned is not None:
+            self._admission.check_forwards(len(decoded.clips) * (1 + planned.masks))
+        seconds = quota_seconds(decoded, submission.options) + evidence_seconds(decoded, admitted.spec, planned)
+        await self._auth.charge(submission.caller, seconds)
         submission.report("decoded", {"id": submission.job_id, **_known(decoded)})
         with (
             metrics.stage("enqueue"),
@@ -200,6 +214,8 @@ class Classifier:
         stage: Stage | None = None,
     ) -> JobRecord:
         now = await self._clocks.of(submission.job_id).time()
+        planned = evidence_plan(submission.options, admitted.spec.frames)
+        views = len(decoded.clips)
         record = JobRecord(
             id=submission.job_id,
             request=submission.options,
@@ -210,10 +226,13 @@ class Classifier:
             deadline_at=now + submission.left_s,
             upload_ms=upload_ms,
             request_id=submission.request.state.request_id,
-            job_class=self._admission.job_class(len(decoded.clips), asynchronous=submission.wait_policy.asynchronous),
+            job_class=self._admission.job_class(
+                views, asynchronous=submission.wait_policy.asynchronous or planned is not None
+            ),
             trace=submission.trace,
             video_sha256=lookup.video_sha256,
             owner=submission.caller.tenant,
+            evidence=planned,
         )
         await self._stores.of(record.id).accept(
             record,
@@ -303,7 +322,7 @@ class Classifier:
                 spool.clips,
                 admitted.spec.clip,
                 submission.options,
-                most_clips=admitted.reservation.clips,
+                most_clips=admitted.most_views,
                 job=submission.job_id,
                 supply=spool.source,
                 progress=progress,

@@ -42,6 +42,8 @@ RESULT_EXAMPLE: dict[str, Any] = {
             "split": "none",
             "crops": 1,
             "attention": "frames",
+            "evidence": "none",
+            "evidence_orders": 32,
         },
         "video_sha256": "2c26b46b68ffc68ff99b453c1d304134…",
         "release": "0.3.0",

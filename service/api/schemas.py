@@ -25,7 +25,7 @@ class ClassifyOptions(JobRequest):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @field_validator("top_k", "min_score", "stride", "crops", "start", "end", mode="before")
+    @field_validator("top_k", "min_score", "stride", "crops", "start", "end", "evidence_orders", mode="before")
     @classmethod
     def _plain(cls, value: object) -> object:
         return plain_number(value)

@@ -14,11 +14,11 @@ from fastapi import Request
 from service.api.auth import Principal
 from service.api.request_headers import WaitPolicy
 from service.api.spool import Spool
-from service.contracts import DecodedVideo, JobRecord, JobRequest, JobState, JobStatus
+from service.contracts import DecodedVideo, EvidencePlan, JobRecord, JobRequest, JobState, JobStatus, ModelSpec
 from service.queue.result_bus import JobCompletion
 from service.telemetry import traces
 
-_ADDED_OPTIONS = ("stride", "split")
+_ADDED_OPTIONS = ("stride", "split", "evidence", "evidence_label", "evidence_orders")
 
 # Called with the name of a stage that is complete, and with what is known then.
 Report = Callable[[str, dict[str, Any]], None]
@@ -102,6 +102,11 @@ def quota_seconds(decoded: DecodedVideo, options: JobRequest) -> int:
     return max(1, math.ceil(end_s - (options.start or 0.0)))
 
 
+def evidence_seconds(decoded: DecodedVideo, spec: ModelSpec, planned: EvidencePlan | None) -> int:
+    """Seconds of the clips that are scored for evidence alone: each counts as the span of a window."""
+    return 0 if planned is None else math.ceil(planned.masks * len(decoded.clips) * spec.span_s)
+
+
 def queued(record: JobRecord) -> JobStatus:
     """The status of a job that was accepted just now, made without Redis, which may be unreachable meanwhile."""
     return JobStatus(
@@ -109,7 +114,7 @@ def queued(record: JobRecord) -> JobStatus:
         status=JobState.QUEUED,
         created_at=record.created_at,
         deadline_at=record.deadline_at,
-        clips_total=len(record.decoded.clips),
+        clips_total=record.units,
         clips_done=0,
         model=record.spec.name,
         version=record.spec.version,

@@ -84,6 +84,12 @@ def classify(
     stream: Annotated[
         int | None, typer.Option(help="Number of the video stream, from 0; the file's main one when absent.")
     ] = None,
+    evidence: Annotated[
+        str, typer.Option(help="What else to measure: causal, which frames a label rests on, or none.")
+    ] = "none",
+    evidence_label: Annotated[
+        str | None, typer.Option(help="Label for --evidence; the first of each window when absent.")
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Show each window on standard error, with --windows all as it is scored.")
     ] = False,
@@ -92,7 +98,15 @@ def classify(
 ) -> None:
     """Classify videos. Exit status: 0 all were classified, 1 some were refused, 2 wrong usage, 3 try again later."""
     options = request_options(
-        model=model, top_k=top_k, crops=crops, windows=windows, stride=stride, split=split, stream=stream
+        model=model,
+        top_k=top_k,
+        crops=crops,
+        windows=windows,
+        stride=stride,
+        split=split,
+        stream=stream,
+        evidence=evidence,
+        evidence_label=evidence_label,
     )
     form = _format(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, top_k=top_k)
     export = export_format(as_export, of)

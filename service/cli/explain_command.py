@@ -41,15 +41,14 @@ def explain(
     """Draw what a model saw in a video: its frames, how much each counted, which were dropped, and the labels."""
     if output.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"a report is {' or '.join(FORMATS)}, not {output.name!r}", param_hint="--output")
-    if causal and server is not None:
-        raise typer.BadParameter("--causal scores hundreds of clips and asks no service: leave out --server")
     if causal and output.suffix.lower() != ".html":
         raise typer.BadParameter(f"--causal is part of a page (.html), not of {output.name!r}", param_hint="--output")
-    options = request_options(model=model, top_k=top_k, windows=windows, attention="layers")
+    options = request_options(
+        model=model, top_k=top_k, windows=windows, attention="layers", evidence="causal" if causal else "none"
+    )
     settings = chosen_settings(server, repository, env_file)
     from service.cli.attention_figure import draw, remark
     from service.cli.explain_page import page
-    from service.cli.in_process import InProcess
     from service.cli.thumbnails import thumbnails
 
     log = Console(stderr=True)
@@ -57,7 +56,6 @@ def explain(
         with log.status("looking at the video"), engine(server, api_key, 60.0, settings) as run:
             result = run.classify(file, options)
             served = run.model(result.model)
-            causes = run.evidence(file, options) if causal and isinstance(run, InProcess) else ()
         with log.status("drawing"):
             pictures = thumbnails(file, served, result.video, options, settings)
             if output.suffix.lower() == ".png":
@@ -70,7 +68,7 @@ def explain(
                     draw("", [window], pictures[number : number + 1], "svg")
                     for number, window in enumerate(result.windows)
                 ]
-                output.write_text(page(file.name, result, figures, causes), encoding="utf-8")
+                output.write_text(page(file.name, result, figures), encoding="utf-8")
     except (VidtrError, httpx.TransportError) as error:
         failed = Answer.failed(str(file), error)
         problem = failed.problem or {}

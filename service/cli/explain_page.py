@@ -9,7 +9,6 @@ from html import escape
 
 from service.aggregate import NOTHING_CLEAR, most_attended
 from service.cli.attention_figure import dropped_after, remark
-from service.cli.causal import WindowEvidence
 from service.cli.evidence_table import evidence_table
 from service.contracts import JobResult, Prediction, WindowResult
 
@@ -38,11 +37,8 @@ pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-
 """
 
 
-def page(name: str, result: JobResult, figures: Sequence[bytes], causes: Sequence[WindowEvidence] = ()) -> str:
-    """The page of a file called `name`; `figures` are the SVG drawings of its windows.
-
-    `causes` is the evidence for the first label of each window, where it was asked for.
-    """
+def page(name: str, result: JobResult, figures: Sequence[bytes]) -> str:
+    """The page of a file called `name`; `figures` are the SVG drawings of its windows."""
     video, model = result.video, result.model
     facts = {
         "model": f"{model.name}, version {model.version}" + ("" if model.trained else ", not trained"),
@@ -65,8 +61,8 @@ def page(name: str, result: JobResult, figures: Sequence[bytes], causes: Sequenc
         parts.append(
             f'<figure role="img" aria-label="{_in_words(result, number - 1)}">{_inline(figure, number)}</figure>'
         )
-        if causes:
-            parts.append(evidence_table(result.windows[number - 1], causes[number - 1]))
+        if window.evidence is not None:
+            parts.append(evidence_table(window, window.evidence))
     raw = escape(json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1))
     parts.append(f"<details><summary>The answer as JSON</summary><pre>{raw}</pre></details>")
     return (

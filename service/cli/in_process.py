@@ -12,17 +12,16 @@ from uuid import uuid4
 
 import numpy as np
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from numpy.typing import NDArray
 
 from service.aggregate import aggregate, window_result
-from service.cli.causal import WindowEvidence, window_evidence
+from service.causal_evidence import evidence_plan
 from service.cli.fetched import Fetched
 from service.client import OnWindow, VideoUrl
 from service.contracts import ClipScores, DecodedVideo, JobClass, JobRecord, JobRequest, JobResult, ModelRef, ModelSpec
 from service.cores import usable_cores
 from service.digest import file_sha256
-from service.errors import UnknownModel
-from service.evidence import Clip
+from service.errors import InvalidOption, UnknownModel
+from service.evidence import plan, variants
 from service.inference.backend import Backend
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.settings import Settings
@@ -31,7 +30,7 @@ from service.video.held_clips import HeldClips
 from service.video.pool import DecodePool
 from service.video.supply import Supply
 from service.wire import ModelInfo
-from service.worker.batch import clip_scores
+from service.worker.batch import clip_scores, masked_scores
 
 
 @contextmanager
@@ -55,10 +54,6 @@ class InProcess:
         """
         return self._portal.call(self._pipeline.classify, video, options, on_window)
 
-    def evidence(self, video: Path, options: JobRequest) -> list[WindowEvidence]:
-        """What the frames of each window contribute to its first label."""
-        return self._portal.call(self._pipeline.evidence, video, options)
-
     def model(self, ref: ModelRef) -> ModelInfo:
         """The model that gave an answer."""
         options = JobRequest(model=ref.name, version=ref.version)
@@ -77,6 +72,9 @@ class _Pipeline:
         """Fetch, decode, score in batches, aggregate."""
         created_at, began = time.time(), time.monotonic()
         spec = await self.spec(options)
+        if options.evidence_label is not None and options.evidence_label not in spec.labels:
+            detail = f"Model {spec.name} has no label {options.evidence_label!r}. Its labels: {', '.join(spec.labels)}."
+            raise InvalidOption(detail, actual=options.evidence_label)
         clips_path = self._scratch / uuid4().hex
         try:
             if isinstance(video, VideoUrl):
@@ -102,25 +100,9 @@ class _Pipeline:
             deadline_at=created_at + self._settings.job_deadline_s,
             upload_ms=0.0,
             video_sha256=sha256,
+            evidence=evidence_plan(options, spec.frames),
         )
         return aggregate(record, spec, scores, created_at + time.monotonic() - began)
-
-    async def evidence(self, video: Path, options: JobRequest) -> list[WindowEvidence]:
-        """Decode, and score the clips of each window with frames left out."""
-        spec = await self.spec(options)
-
-        async def infer(clips: Clip) -> NDArray[np.floating]:
-            return (await self._backend.infer(spec.name, spec.version, clips)).logits
-
-        clips_path = self._scratch / uuid4().hex
-        try:
-            async with self._pool.slot(JobClass.INTERACTIVE, "") as slot:
-                decoded = await slot.decode(video, clips_path, spec.clip, options)
-            with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:
-                clips = np.frombuffer(pixels[:], np.uint8).reshape(-1, decoded.crops, *spec.clip_shape)
-                return [await window_evidence(infer, spec, crops) for crops in clips]
-        finally:
-            clips_path.unlink(missing_ok=True)
 
     async def _scored(
         self,
@@ -148,7 +130,27 @@ class _Pipeline:
                     for w in range(before, len(scores) // decoded.crops):
                         crops = scores[w * decoded.crops : (w + 1) * decoded.crops]
                         on_window(w, window_result(spec, options, decoded.windows[w], crops))
+            scores += await self._without_frames(spec, options, pixels)
         return decoded, scores
+
+    async def _without_frames(self, spec: ModelSpec, options: JobRequest, pixels: HeldClips) -> list[ClipScores]:
+        """The scores that evidence takes beside those of the whole clips: all views for each set of frames."""
+        planned = evidence_plan(options, spec.frames)
+        if planned is None:
+            return []
+        masks = plan(spec.frames, planned.orders).masks
+        by_view = []
+        for first in range(0, len(pixels), spec.clip_bytes):
+            clip = np.frombuffer(pixels[first : first + spec.clip_bytes], np.uint8).reshape(spec.clip_shape)
+            of_view: list[ClipScores] = []
+            for begin in range(0, len(masks), spec.max_batch_size):
+                started = time.perf_counter()
+                batch = variants(clip, masks[begin : begin + spec.max_batch_size])
+                outputs = await self._backend.infer(spec.name, spec.version, batch)
+                inference_ms = (time.perf_counter() - started) * 1000
+                of_view += [masked_scores(outputs, row, 0.0, inference_ms) for row in range(len(batch))]
+            by_view.append(of_view)
+        return [of_view[mask] for mask in range(len(masks)) for of_view in by_view]
 
     async def spec(self, options: JobRequest) -> ModelSpec:
         """The model that `options` ask for. Raises UnknownModel."""

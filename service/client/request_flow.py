@@ -47,6 +47,9 @@ class Options(TypedDict, total=False):
     end: float | None
     stream: int | None
     attention: Literal["none", "frames", "layers"]
+    evidence: Literal["none", "causal"]
+    evidence_label: str | None
+    evidence_orders: int
     webhook: str | None
 
 

@@ -37,6 +37,13 @@ class JobClass(StrEnum):
     BULK = "bulk"
 
 
+class EvidencePlan(WireModel):
+    """The clips that are scored beside the whole ones: what each frame contributes follows from them."""
+
+    masks: int = Field(gt=0, description="clips with frames left out, of each view")
+    orders: int = Field(description="random orders that the sets of frames are from, where not all subsets are scored")
+
+
 class JobRecord(WireModel):
     """Everything the worker needs to turn a job's clip scores into its answer. Times are Unix seconds."""
 
@@ -54,6 +61,12 @@ class JobRecord(WireModel):
     job_class: JobClass = JobClass.INTERACTIVE
     video_sha256: str = Field("", description="SHA-256 of the upload; empty where it is not known")
     owner: str = Field("", description="the tenant that sent it: `service.api.auth.Principal.tenant`")
+    evidence: EvidencePlan | None = Field(None, description="absent where no evidence was asked for")
+
+    @property
+    def units(self) -> int:
+        """Clips to score. Number n shows view n modulo their number: whole at first, then with frames left out."""
+        return len(self.decoded.clips) * (1 + (self.evidence.masks if self.evidence else 0))
 
 
 class ClipScores(WireModel):
@@ -64,7 +77,8 @@ class ClipScores(WireModel):
     layer_attention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
     layer_retention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
     queue_ms: float = 0.0
-    inference_ms: float = 0.0
+    inference_ms: float = Field(0.0, description="milliseconds of its batch")
+    engine_ms: float = Field(0.0, description="its share of them; 0 in scores of earlier releases")
 
 
 class DeadLetter(WireModel):

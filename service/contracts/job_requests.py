@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.contracts.wire_types import AttentionDetail, ModelName, Split, Windows
+from service.contracts.wire_types import AttentionDetail, EvidenceKind, ModelName, Split, Windows
 from service.wire_model import WireModel
 
 
@@ -35,6 +35,16 @@ class JobRequest(WireModel):
         description="number of the video stream to look at, from 0; the default one, else the longest, when absent",
     )
     attention: AttentionDetail = Field("frames", description="how much attention the answer carries")
+    evidence: EvidenceKind = Field(
+        "none",
+        description="`causal` measures what each frame of a window contributes to a label, by leaving frames out",
+    )
+    evidence_label: str | None = Field(
+        None, max_length=256, description="label to measure it for; the first of each window when absent"
+    )
+    evidence_orders: int = Field(
+        32, ge=2, le=1024, description="random orders to sample where a model has too many frames for all subsets"
+    )
     webhook: str | None = Field(None, max_length=2048, description="URL that gets a message when the job has ended")
 
     @property

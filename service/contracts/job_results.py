@@ -24,6 +24,36 @@ class FrameAttention(WireModel):
     layer_retention: tuple[float, ...] | None = Field(None, description="retention after each layer")
 
 
+class FrameEvidence(WireModel):
+    """What one sampled frame contributes to a score."""
+
+    time_s: float = Field(description="presentation time of the frame, seconds from the first presented frame")
+    frame: int = Field(description="slot in the window, 0 .. T-1")
+    contribution: float = Field(description="its Shapley value; negative where it speaks against the label")
+    enough: bool = Field(description="whether it is of the smallest set found that keeps 90 % of the score")
+
+
+class WindowEvidence(WireModel):
+    """What the frames of a window contribute to one label's score, by leaving frames out."""
+
+    label: str
+    score: float = Field(description="of the whole window")
+    still_score: float = Field(description="where a single frame stands still; the contributions share the difference")
+    error: float = Field(
+        description="0 where the contributions are exact; else with 95 % confidence none is further off"
+    )
+    frames: tuple[FrameEvidence, ...]
+    forwards: int = Field(description="clips that were scored for it, the whole ones among them")
+    engine_ms: float = Field(description="milliseconds of the engine that they took")
+
+
+class EvidenceCost(WireModel):
+    """What the evidence of an answer cost."""
+
+    forwards: int = Field(description="clips that were scored, the whole ones among them")
+    engine_ms: float = Field(description="milliseconds of the engine that they took")
+
+
 class WindowResult(WireModel):
     """Labels and attention of one temporal window, averaged over its crops."""
 
@@ -35,6 +65,7 @@ class WindowResult(WireModel):
         None,
         description="whether no label but qualifiers holds in this window; absent where the model has no thresholds",
     )
+    evidence: WindowEvidence | None = Field(None, description="with `evidence=causal`")
 
 
 class ModelRef(WireModel):
@@ -92,6 +123,7 @@ class JobResult(WireModel):
         None, description="the shots of the video; absent unless they were looked for"
     )
     summary: VideoSummary | None = Field(None, description="what the events add up to; absent without `events`")
+    evidence_cost: EvidenceCost | None = Field(None, description="with `evidence=causal`")
 
 
 class JobSummary(WireModel):

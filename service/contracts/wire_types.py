@@ -19,6 +19,7 @@ Framing = Literal["crop", "whole"]
 ClipFormat = Literal["rgb", "yuv420"]
 AttentionDetail = Literal["none", "frames", "layers"]
 Split = Literal["none", "shots"]
+EvidenceKind = Literal["none", "causal"]
 
 
 def _windows(value: object, check: ValidatorFunctionWrapHandler) -> Literal["auto", "all"] | int:

@@ -72,6 +72,12 @@ class InvalidOption(RequestError):
     code = "invalid_option"
 
 
+class EvidenceTooLarge(RequestError):
+    """The evidence that is asked for takes more than `max_evidence_forwards` clips with frames left out."""
+
+    code = "evidence_too_large"
+
+
 class EmptyUpload(RequestError):
     """The upload has no bytes."""
 

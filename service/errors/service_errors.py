@@ -38,6 +38,12 @@ class QueueFull(TemporaryError):
     """what the caller has used up its share of; empty where others have taken all, or it is not known"""
 
 
+class EvidenceUnavailable(TemporaryError):
+    """No live worker of the model can leave frames out of a clip: they are all of an earlier release."""
+
+    code = "evidence_unavailable"
+
+
 class BackendUnavailable(TemporaryError):
     """No worker serves any model now, or the inference backend cannot be reached."""
 

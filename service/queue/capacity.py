@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec
 from service.errors import RETRY_AFTER_S, QueueFull
-from service.queue.clip_routes import routes
+from service.queue.clip_routes import entry_bytes, routes
 from service.queue.connection import translate_redis_errors
 from service.queue.fair_share import FairShare
 from service.queue.partitions import share_of
@@ -177,7 +177,9 @@ class QueueCapacity:
                     "digest": wanted.digest,
                     "loose": FairShare(limits.caller_share).per_free if shared and wanted.caller else -1,
                     "scores_prefix": self._prefixes.scores,
-                    "models_and_sizes": [part for spec in counted.values() for part in (spec.name, spec.clip_bytes)],
+                    "models_and_sizes": [
+                        part for route, spec in counted.items() for part in (spec.name, entry_bytes(route, spec))
+                    ],
                 },
             )
         found = Found(reply[0].decode(), *map(int, reply[1:]))

@@ -31,6 +31,15 @@ class ClipEntry:
     """the route on which it waits"""
     weights: str = ""
     """SHA-256 of the weights that are to score it; empty where an earlier release queued it"""
+    view: int | None = None
+    """the number of the whole clip that it is made of, whose bytes others are made of too; None for one of its own"""
+    kept: str = ""
+    """a digit for each frame, `0` where it is left out; empty where the clip is whole"""
+
+    @property
+    def payload(self) -> int:
+        """The number of the clip whose bytes it needs."""
+        return self.clip if self.view is None else self.view
 
 
 @dataclass(frozen=True)
@@ -100,4 +109,6 @@ def entry_of(
         more_coming=fields.get(MORE_COMING_FIELD.encode()) == b"1",
         route=route,
         weights=fields.get(b"weights", b"").decode(),
+        view=int(fields[b"view"]) if b"view" in fields else None,
+        kept=fields.get(b"kept", b"").decode(),
     )

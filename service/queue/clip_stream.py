@@ -188,11 +188,14 @@ class ClipStream:
     async def look_up(self, entries: Sequence[ClipEntry]) -> list[ClipState]:
         """Payload and state of each entry's clip, in order."""
         keys = self._keys
-        payloads = [keys.payload(entry.job_id, entry.clip) for entry in entries]
-        inline = sum(math.prod(entry.shape) for entry in entries) <= INLINE_BYTES
+        payloads = [keys.payload(entry.job_id, entry.payload) for entry in entries]
+        needed = {key: math.prod(entry.shape) for key, entry in zip(payloads, entries, strict=True)}
+        inline = len(needed) == len(entries) and sum(needed.values()) <= INLINE_BYTES
         with translate_redis_errors():
             # Before the states: a payload is deleted when its clip is scored or its job ends; the state must show it.
-            fetched: Any = None if inline else await self._redis.mget(payloads)
+            fetched: dict[str, Any] = (
+                {} if inline else dict(zip(needed, await self._redis.mget(list(needed)), strict=True))
+            )
             facts = await self._look_up(
                 keys={
                     "clips": [
@@ -205,7 +208,7 @@ class ClipStream:
             )
         if inline:
             return [state_of(*of) for of in facts]
-        return [state_of(payload, *of[1:]) for payload, of in zip(fetched, facts, strict=True)]
+        return [state_of(fetched[key], *of[1:]) for key, of in zip(payloads, facts, strict=True)]
 
     async def weights(self, entries: Iterable[ClipEntry]) -> dict[str, str]:
         """SHA-256 of the weights that the jobs of these entries ask for, by the jobs' ids; "" where a job has ended."""
@@ -228,7 +231,11 @@ class ClipStream:
             clips = [
                 key
                 for entry in group
-                for key in (keys.job(entry.job_id), keys.scores(entry.job_id), keys.payload(entry.job_id, entry.clip))
+                for key in (
+                    keys.job(entry.job_id),
+                    keys.scores(entry.job_id),
+                    keys.payload(entry.job_id, entry.payload),
+                )
             ]
             calls.append(
                 Call(

@@ -22,6 +22,7 @@ def encode_scores(scores: ClipScores) -> bytes:
         "l": len(scores.layer_attention),
         "queue_ms": scores.queue_ms,
         "inference_ms": scores.inference_ms,
+        "engine_ms": scores.engine_ms,
     }
     parts = (scores.logits, scores.temporal_attention, scores.layer_attention, scores.layer_retention)
     body = b"".join(np.asarray(part, dtype=FLOAT).tobytes() for part in parts)
@@ -42,6 +43,7 @@ def decode_scores(data: bytes) -> ClipScores:
         layer_retention=tuple(map(tuple, by_layer[1])),
         queue_ms=header["queue_ms"],
         inference_ms=header["inference_ms"],
+        engine_ms=header.get("engine_ms", 0.0),
     )
 
 

@@ -124,7 +124,7 @@ class DeadLetters:
         with translate_redis_errors():
             now = await redis_time(self._redis)
         record = old.model_copy(update={"enqueued_at": now, "deadline_at": now + (old.deadline_at - old.created_at)})
-        entries = [entry_fields(record, clip) for clip in range(len(record.decoded.clips))]
+        entries = [entry_fields(record, clip) for clip in range(record.units)]
         route = record.spec.route or record.spec.name
         with translate_redis_errors():
             queued = await self._replay(

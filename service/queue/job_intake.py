@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
-from service.contracts import JobRecord
+from service.contracts import EvidencePlan, JobRecord
 from service.errors import RETRY_AFTER_S, IdempotencyInProgress, QueueUnavailable
+from service.evidence import plan
 from service.queue.capacity import Reservation
 from service.queue.connection import finish_before_cancel, translate_redis_errors
 from service.queue.idempotency import Claim
@@ -23,6 +25,7 @@ from service.queue.redis_keys import (
     MORE_COMING_FIELD,
     QUEUED_FIELD,
     REPLY_TO_FIELD,
+    VIEWS_FIELD,
     KeyPrefixes,
     RedisKeys,
 )
@@ -61,7 +64,7 @@ class Clips(Protocol):
 
 def entry_fields(record: JobRecord, clip: int, *, more_coming: bool = False) -> dict[Any, Any]:
     """The stream entry of one clip of a job; `more_coming` says that clips of other jobs come soon."""
-    return {
+    fields: dict[Any, Any] = {
         "v": record.schema_version,
         "job": record.id,
         "version": record.spec.version,
@@ -73,6 +76,24 @@ def entry_fields(record: JobRecord, clip: int, *, more_coming: bool = False) -> 
         "clip": clip,
         MORE_COMING_FIELD: int(more_coming),
     }
+    return fields if record.evidence is None else fields | _made_of(record, record.evidence, clip)
+
+
+def _made_of(record: JobRecord, evidence: EvidencePlan, clip: int) -> dict[str, Any]:
+    """Which view a clip of a job with evidence shows, and which frames of it."""
+    number, view = divmod(clip, len(record.decoded.clips))
+    return {"view": view, "kept": _digits(record.decoded.clip_shape[0], evidence.orders)[number - 1] if number else ""}
+
+
+@lru_cache(maxsize=32)
+def _digits(frames: int, orders: int) -> tuple[str, ...]:
+    return tuple("".join("01"[kept] for kept in mask) for mask in plan(frames, orders).masks.tolist())
+
+
+def in_queue_order(record: JobRecord) -> Iterable[int]:
+    """The numbers of a job's clips as they are queued: all that show one view together, so that it is fetched once."""
+    views = len(record.decoded.clips)
+    return (clip for view in range(views) for clip in range(view, record.units, views))
 
 
 @dataclass(frozen=True)
@@ -145,7 +166,7 @@ class JobIntake(JobReader):
         the reservation lapsed and took clips with it; then no job was made.
         """
         keys, spec = self._keys, record.spec
-        total, route = len(record.decoded.clips), spec.route or spec.name
+        total, route = record.units, spec.route or spec.name
         clip_bytes = math.prod(record.decoded.clip_shape)
         job: dict[str, Any] = {
             "v": record.schema_version,
@@ -168,12 +189,15 @@ class JobIntake(JobReader):
             job[REPLY_TO_FIELD] = reply_to
         if stage is not None:
             job[QUEUED_FIELD] = stage.queued
-        queued = total if stage is None else stage.queued
-        entries = [entry_fields(record, clip, more_coming=more_coming) for clip in range(queued)]
+        if record.evidence is not None:
+            job[VIEWS_FIELD] = len(record.decoded.clips)
+        whole = len(record.decoded.clips) if stage is None else stage.queued
+        queued = in_queue_order(record) if stage is None else range(stage.queued)
+        entries = [entry_fields(record, clip, more_coming=more_coming) for clip in queued]
         payloads: dict[str, bytes | memoryview] = {}
         if clips is not None and len(clips) > TOGETHER_BYTES:
             await self.put_payloads(record.id, clips, clip_bytes, UNACCEPTED_SHARE * self._times.reservation_ttl_s)
-            payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(queued)}
+            payloads = {keys.payload(record.id, i): memoryview(b"") for i in range(whole)}
         elif clips is not None:
             payloads = {keys.payload(record.id, i): piece for i, piece in enumerate(_pieces(clips, clip_bytes))}
         caller = reservation.digest if reservation else ""

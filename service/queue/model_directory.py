@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from service.contracts import JobClass, ModelSpec, WorkerStatus
 from service.errors import RETRY_AFTER_S, BackendUnavailable, UnknownModel
-from service.queue.clip_routes import route_of
+from service.queue.clip_routes import masked_route_of, route_of
 from service.queue.clock import Clock
 from service.queue.connection import translate_redis_errors
 from service.queue.fleet import Fleet, share_of
@@ -68,7 +68,7 @@ class ModelDirectory:
 
         Returns the number of live workers, those of the release before included.
         """
-        by_name = {spec.name: "" for spec in specs}
+        unnamed = {route: "" for spec in specs for route in (spec.name, masked_route_of(spec))}
         by_version = {
             f"{spec.name}:{spec.version}": spec.model_dump_json(exclude={"route"})
             for spec in specs
@@ -78,7 +78,7 @@ class ModelDirectory:
         by_route = {
             route: spec.model_copy(update={"route": route}).model_dump_json()
             for route, spec in ((route_of(spec), spec) for spec in specs)
-        } | by_name
+        } | unnamed
         by_worker = {status.worker: status.model_dump_json()}
         share = "".join(f"{name}\n{amount}\n" for name, amount in sorted(share_of(status).items()))
         with translate_redis_errors():

@@ -77,5 +77,8 @@ class VideoSettings(BaseModel):
     max_decoded_frames: int = Field(500_000, gt=0, description="Most frames decoded for one upload.")
     max_auto_windows: int = Field(10, gt=0, description="Most windows that `windows=auto` plans.")
     max_clips_per_job: int = Field(200, gt=0, description="Most windows times crops in one job.")
+    max_evidence_forwards: int = Field(
+        1024, gt=0, description="Most clips that one job with `evidence=causal` may have scored."
+    )
     min_distinct_frames: int = Field(4, gt=0, description="Fewest different frames that make an answer.")
     max_shots: int = Field(5000, gt=0, description="Most shots that are told apart in one video.")

@@ -37,7 +37,7 @@ const byUrl = (url) => ({ url, name: url.split(/[?#]/, 1)[0].split("/").filter(B
 
 // --- one request -------------------------------------------------------------------------------------------------
 
-async function start(file, asked = {}) {
+async function start(file, asked = {}, base = options()) {
   if (!file) return;
   if (!$("form").checkValidity()) {
     $("options").open = true;
@@ -49,7 +49,7 @@ async function start(file, asked = {}) {
   running?.abort();
   const own = new AbortController();
   running = own;
-  const request = { options: { ...options(), ...asked }, keyed: $("key").value.trim() !== "" };
+  const request = { options: { ...base, ...asked }, keyed: $("key").value.trim() !== "" };
   $("chosen").textContent = file.url ? file.name : `${file.name}, ${size(file.size)}`;
   $("problem").hidden = true;
   view.hide();
@@ -222,6 +222,7 @@ $("example").addEventListener("click", async () => {
   await exampleVideo().then((file) => start(file, EXAMPLE_OPTIONS), showProblem);
   $("example").disabled = false;
 });
+$("ask-evidence").addEventListener("click", () => start(chosen, { evidence: "causal" }, view.entry.request.options));
 copies("copy-raw", "raw");
 copies("copy-snippet", "snippet");
 

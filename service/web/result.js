@@ -1,6 +1,7 @@
 // Shows one answer: fills the sections of the page and keeps them, the player and the playhead together.
 
 import { $, element, percent, seconds, spaced } from "./dom.js";
+import { evidenceText } from "./evidence.js";
 import { ExportMenu } from "./exports.js";
 import { FrameReader } from "./frames.js";
 import { headlineNodes } from "./moments.js";
@@ -43,6 +44,7 @@ export class ResultView {
   show(entry) {
     const { answer, file } = entry;
     this.entry = entry;
+    this.repeatable = Boolean(file || entry.url);
     this.#close();
     $("no-playback").hidden = true;
     $("video").hidden = false;
@@ -112,6 +114,10 @@ export class ResultView {
     $("later").disabled = index === answer.windows.length - 1;
     $("window-labels").replaceChildren(...(answer.windows.length > 1 ? windowLabels(window) : []));
     $("looked").textContent = looked(window);
+    const { evidence } = window;
+    $("needed").textContent = evidence ? evidenceText(evidence) : "";
+    $("needed").hidden = !evidence;
+    $("ask-evidence").hidden = $("evidence-note").hidden = Boolean(evidence) || !this.repeatable;
     this.strip = new Strip($("strip"), $("layers"), window, {
       highest: this.highest,
       aspect: answer.video.width / answer.video.height,

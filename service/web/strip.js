@@ -2,6 +2,7 @@
 
 import { curve } from "./curve.js";
 import { drawing, element, percent, reach, roving, seconds } from "./dom.js";
+import { causes, signed } from "./evidence.js";
 
 const KEPT = 0.995;
 const GONE = 0.005;
@@ -26,7 +27,8 @@ export class Strip {
   constructor(root, table, window, { highest, aspect, seek }) {
     this.window = window;
     this.frames = window.attention ?? [];
-    this.columns = this.frames.map((frame) => column(frame, this.frames.length, highest, aspect));
+    const evidence = causes(window);
+    this.columns = this.frames.map((frame, index) => column(frame, evidence[index], this.frames.length, highest, aspect));
     this.columns.forEach(({ button }, index) => button.addEventListener("click", () => seek(this.frames[index].time_s)));
     const buttons = this.columns.map(({ button }) => button);
     const row = element("div", { class: "frames", role: "toolbar", "aria-label": "Sampled frames" }, ...buttons);
@@ -72,20 +74,27 @@ export class Strip {
   }
 }
 
-function column(frame, count, highest, aspect) {
+function column(frame, cause, count, highest, aspect) {
   const { kind, short, text } = fate(frame);
-  const label = `Frame ${frame.frame + 1} of ${count} at ${seconds(frame.time_s)}: attention ${percent(frame.score)}, ${text}`;
+  const label = `Frame ${frame.frame + 1} of ${count} at ${seconds(frame.time_s)}: attention ${percent(frame.score)}, ${text}${said(cause)}`;
   const canvas = element("canvas", { "aria-hidden": "true", "--aspect": aspect });
   const button = element(
     "button",
-    { type: "button", class: `frame ${kind}`, title: label, "aria-label": label, "aria-pressed": "false" },
+    { type: "button", class: `frame ${kind}${cause ? " caused" : ""}${cause?.enough ? " enough" : ""}`, title: label, "aria-label": label, "aria-pressed": "false" },
     element("span", { class: "share" }, ...measured(percent(frame.score))),
     element("span", { class: "bar", "--height": frame.score / highest }),
+    ...(cause ? [element("span", { class: "cause", "--height": cause.share })] : []),
     canvas,
     element("span", { class: "time" }, ...measured(seconds(frame.time_s))),
+    ...(cause ? [element("span", { class: "gain" }, signed(cause.contribution))] : []),
     element("span", { class: "fate" }, ...short.flatMap((part) => [element("span", {}, part), " "])),
   );
   return { button, canvas };
+}
+
+function said(cause) {
+  if (!cause) return "";
+  return `, adds ${signed(cause.contribution)} to the score${cause.enough ? ", one of those that are enough" : ""}`;
 }
 
 // Units are left out where columns are narrow.

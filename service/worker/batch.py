@@ -68,7 +68,9 @@ async def score(backend: Backend, clips: Sequence[LoadedClip], clock: Clock) -> 
         together = traces.traceparent()
     inference_ms = (time.perf_counter() - started) * 1000
     scores = {
-        clip.entry: clip_scores(outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms)
+        clip.entry: (masked_scores if clip.entry.kept else clip_scores)(
+            outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms
+        )
         for row, clip in enumerate(clips)
     }
     return ScoredBatch(scores, started_clock, started_clock + inference_ms / 1000, together)
@@ -96,4 +98,11 @@ def clip_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float)
         layer_retention=tuple(map(tuple, outputs.layer_retention[row].tolist())),
         queue_ms=max(0.0, queue_ms),
         inference_ms=inference_ms,
+        engine_ms=inference_ms / len(outputs.logits),
     )
+
+
+def masked_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float) -> ClipScores:
+    """The same of a clip with frames left out, of which the logits alone count."""
+    nothing: dict[str, tuple[()]] = {"temporal_attention": (), "layer_attention": (), "layer_retention": ()}
+    return clip_scores(outputs, row, queue_ms, inference_ms).model_copy(update=nothing)

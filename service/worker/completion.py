@@ -68,7 +68,7 @@ class Completion:
         partly: list[ClipEntry] = []
         for job_id, entries in by_job(scores).items():
             record = JobRecord.model_validate_json(data) if (data := complete_records.get(job_id)) else None
-            if record is not None and len(entries) == len(record.decoded.clips):
+            if record is not None and len(entries) == record.units:
                 in_order = [scores[entry] for entry in sorted(entries, key=lambda entry: entry.clip)]
                 finished.append(ScoredJob(job_id, record, in_order, entries, recorded=False))
             else:

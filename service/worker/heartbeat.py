@@ -10,7 +10,7 @@ from service.contracts import HOLDS_LABELS, WorkerStatus
 from service.errors import BackendUnavailable, QueueUnavailable, VidtrError
 from service.inference.backend import Backend
 from service.periodic import Periodic
-from service.queue.clip_routes import route_of
+from service.queue.clip_routes import masked_route_of, route_of
 from service.queue.partitions import Independently
 from service.worker.breaker import Breaker
 from service.worker.config import WorkerConfig
@@ -122,7 +122,7 @@ class Heartbeat:
         return WorkerStatus(
             worker=worker,
             models=tuple(f"{spec.name}:{spec.version}" for spec in specs),
-            routes=tuple(map(route_of, specs)),
+            routes=tuple(route for spec in specs for route in (route_of(spec), masked_route_of(spec))),
             breaker=self._breaker.state,
             retry_in_s=self._breaker.retry_in_s,
             clips_per_s=self._rate.by_model(),

@@ -10,6 +10,7 @@ from enum import Enum, auto
 import numpy as np
 
 from service.errors import BackendFailed, DeadlineExceeded, VidtrError, sentence
+from service.evidence import variants
 from service.queue.clip_entries import ClipEntry, ClipState, Delivery
 from service.queue.clip_stream import ClipStream
 from service.telemetry import metrics
@@ -18,7 +19,7 @@ from service.worker.served_models import Weights
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A stream entry with its clip: uint8 `[T, H, W, 3]`."""
+    """A stream entry with its clip: uint8 `[T, H, W, 3]`, where frames are left out with what is shown instead."""
 
     entry: ClipEntry
     frames: np.ndarray
@@ -126,4 +127,7 @@ def _loaded(entry: ClipEntry, state: ClipState, now: float, max_deliveries: int)
     size = math.prod(entry.shape)
     if len(payload) != size:
         raise BackendFailed(f"The clip has {len(payload)} bytes instead of {size}.", limit=size, actual=len(payload))
-    return LoadedClip(entry, np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape), state.record)
+    frames = np.frombuffer(payload, dtype=np.uint8).reshape(entry.shape)
+    if entry.kept:
+        [frames] = variants(frames, np.array([[digit == "1" for digit in entry.kept]]))
+    return LoadedClip(entry, frames, state.record)

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -8,9 +9,10 @@ from redis.asyncio import Redis
 from service.api.admission import Admission, AdmissionConfig, Admitted
 from service.api.shares import Shares
 from service.contracts import JobClass, JobRequest, ModelSpec, WorkerStatus
-from service.errors import QueueFull, UnknownModel
+from service.errors import EvidenceTooLarge, EvidenceUnavailable, InvalidOption, QueueFull, UnknownModel
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
 from service.queue.claims import Claims
+from service.queue.clip_routes import masked_route_of
 from service.queue.fleet import Fleet
 from service.queue.idempotency import Claim, IdempotencyConfig, IdempotencyKeys
 from service.queue.job_reader import JobReader
@@ -26,6 +28,7 @@ CONFIG = AdmissionConfig(
     default_model="tiny",
     max_auto_windows=10,
     max_clips_per_job=20,
+    max_evidence_forwards=100,
     max_concurrent_uploads=8,
     max_wait_share=0.5,
     bulk_clips=16,
@@ -212,6 +215,56 @@ async def test_a_key_whose_request_ends_while_it_is_renewed_is_free(
         monkeypatch.setattr(IdempotencyKeys, "renew", late)
         await admission._renew()
     assert isinstance(await admission.earlier("key", ""), Claim)
+
+
+async def evidence_is_measured_by_a_worker(directory: ModelDirectory) -> None:
+    routes = (masked_route_of(spec()),)
+    await directory.announce([spec()], WorkerStatus(worker="one", models=("tiny:1",), routes=routes), ttl_s=60.0)
+
+
+def evidence_of(admission: Admission, **options: Any) -> contextlib.AbstractAsyncContextManager[Admitted]:
+    request = JobRequest(evidence="causal", **options)
+    return admission.admit(request, None, 10.0, asynchronous=False, caller="")
+
+
+async def test_evidence_reserves_a_clip_for_each_set_of_frames_and_the_bytes_of_whole_ones(
+    admission: Admission, directory: ModelDirectory
+) -> None:
+    await evidence_is_measured_by_a_worker(directory)
+    async with evidence_of(admission, windows=2, crops=3) as admitted:
+        await admission.complete(admitted)
+        held = admitted.reservation
+        assert (admitted.most_views, held.clips, held.job_class) == (6, 6 * 16, JobClass.BULK)
+        assert held.clips * held.clip_bytes == 6 * spec().clip_bytes
+        assert admitted.job_model.route == masked_route_of(spec())
+
+
+async def test_evidence_beyond_the_limit_is_refused_with_limit_and_actual(
+    admission: Admission, directory: ModelDirectory
+) -> None:
+    await evidence_is_measured_by_a_worker(directory)
+    with pytest.raises(EvidenceTooLarge, match="takes 112 clips") as caught:
+        admission.check_forwards(7 * 16)
+    assert (caught.value.limit, caught.value.actual) == (100, 112)
+    async with evidence_of(admission, windows="all") as admitted:
+        assert admitted.most_clips == 100, "no more is ever reserved: what needs more is refused once it is decoded"
+
+
+async def test_evidence_needs_a_worker_that_leaves_frames_out(admission: Admission) -> None:
+    with pytest.raises(EvidenceUnavailable, match="earlier release"):
+        async with evidence_of(admission, windows=1):
+            pass
+    async with admit(admission):
+        pass
+
+
+async def test_evidence_for_a_label_that_the_model_lacks_is_refused(
+    admission: Admission, directory: ModelDirectory
+) -> None:
+    await evidence_is_measured_by_a_worker(directory)
+    with pytest.raises(InvalidOption, match="no label 'jump'"):
+        async with evidence_of(admission, windows=1, evidence_label="jump"):
+            pass
 
 
 async def reserved(redis: Redis, keys: RedisKeys) -> int:

@@ -16,6 +16,7 @@ SHAPES = {
     "Prediction": "Prediction",
     "FrameAttention": "FrameAttention",
     "Window": "WindowResult",
+    "Evidence": "WindowEvidence",
     "Warning": "AnswerWarning",
     "Result": "JobResult",
     "Job": "JobStatus",

@@ -48,6 +48,23 @@ def test_a_changed_field_is_found(change: dict[str, Any], place: str) -> None:
     assert where(result(**change), result()) == [place]
 
 
+def explained(contribution: float, engine_ms: float = 5.0, *, enough: bool = True) -> JobResult:
+    """The answer with evidence of one frame."""
+    frame = {"time_s": 0.0, "frame": 0, "contribution": contribution, "enough": enough}
+    cause = {"label": "a", "score": 0.9, "still_score": 0.1, "error": 0.0, "forwards": 2, "engine_ms": engine_ms}
+    [window] = RESULT_EXAMPLE["windows"]
+    return result(windows=[{**window, "evidence": {**cause, "frames": [frame]}}])
+
+
+def test_a_changed_contribution_of_a_frame_is_found_and_evidence_that_is_gone_too() -> None:
+    assert where(explained(0.81), explained(0.8)) == ["windows[0].evidence.frames[0].contribution"]
+    assert where(result(), explained(0.8)) == ["windows[0].evidence"]
+
+
+def test_what_evidence_cost_and_which_of_equal_sets_it_names_belong_to_one_run() -> None:
+    assert where(explained(0.8, 5.0), explained(0.8, 9.0, enough=False)) == []
+
+
 def test_a_label_that_took_the_place_of_another_is_found_whatever_its_score() -> None:
     all_labels = labels(("pan", 0.93), ("tilt", 0.04), ("zoom", 0.03))
     answered = result(predictions=labels(("tilt", 0.93)))

@@ -1,5 +1,6 @@
 -- Delivers entries of the first of several streams that has any, at most as many as `counts` says for it. Returns the
--- number of the stream, the entries, and the states of their clips where the payloads have at most `max_bytes` in all.
+-- number of the stream, the entries, and the states of their clips where the payloads have at most `max_bytes` in all,
+-- and each entry has one of its own: a payload that several share is to be fetched once.
 -- KEYS: streams...
 -- ARGV: group, consumer, max_bytes, job_prefix, scores_prefix, clip_prefix, counts...
 -- INCLUDE: fields_of, clip_states
@@ -9,6 +10,7 @@ local function prefetched(entries)
   for i, entry in ipairs(entries) do
     local fields = fields_of(entry)
     local job, number = fields['job'], fields['clip']
+    if fields['view'] then return false end
     clips[i] = {
       job = job_prefix .. job,
       scores = scores_prefix .. job,

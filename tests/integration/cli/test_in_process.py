@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from service.cli.in_process import classifier_in_process
 from service.cli.main import app
 from service.contracts import JobRequest, WindowResult
-from service.errors import VideoTooShort
+from service.errors import InvalidOption, VideoTooShort
 from service.settings import Settings
 from testing.object_stores import S3Server
 from testing.range_server import RangeServer, Served
@@ -39,27 +39,35 @@ def test_the_evidence_of_a_window_shares_what_its_first_label_gains_over_a_still
     settings = Settings(_env_file=None, model_repository=repository, default_model="tiny", decode_workers=1)
     video = write_video(tmp_path / "clip.mp4", frames=90)
     with classifier_in_process(settings) as classifier:
-        options = JobRequest(windows=2, crops=3)
+        options = JobRequest(windows=2, crops=3, evidence="causal")
         result = classifier.classify(video, options)
-        causes = classifier.evidence(video, options)
-    assert len(causes) == 2
-    for window, cause in zip(result.windows, causes, strict=True):
-        first, found = window.predictions[0], cause.evidence
-        assert cause.label == first.label
+    assert len(result.windows) == 2
+    for window in result.windows:
+        first, found = window.predictions[0], window.evidence
+        assert found is not None
+        assert found.label == first.label
         assert found.score == pytest.approx(first.score, abs=1e-5)
-        assert found.contributions.sum() == pytest.approx(found.score - found.still_score, abs=1e-9)
-        assert found.forwards == 1 << FRAMES
+        gained = sum(frame.contribution for frame in found.frames)
+        assert gained == pytest.approx(found.score - found.still_score, abs=1e-4)
+        assert found.forwards == 3 << FRAMES
 
 
-def test_a_causal_report_is_a_page_of_this_process(tmp_path: Path) -> None:
+def test_evidence_for_a_label_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    repository = write_repository(tmp_path / "models")
+    settings = Settings(_env_file=None, model_repository=repository, default_model="tiny", decode_workers=1)
     video = write_video(tmp_path / "clip.mp4", frames=40)
-    for wrong, said in (
-        (["--server", "http://127.0.0.1:9", "-o", "r.html"], "asks no service"),
-        (["-o", str(tmp_path / "r.png")], "part of a page"),
+    with (
+        classifier_in_process(settings) as classifier,
+        pytest.raises(InvalidOption, match="Its labels: static, pan_left, pan_right"),
     ):
-        run = CliRunner().invoke(app, ["explain", str(video), "--causal", *wrong])
-        assert run.exit_code == 2
-        assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", run.output).split())
+        classifier.classify(video, JobRequest(evidence="causal", evidence_label="jump"))
+
+
+def test_a_causal_report_is_a_page(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "clip.mp4", frames=40)
+    run = CliRunner().invoke(app, ["explain", str(video), "--causal", "-o", str(tmp_path / "r.png")])
+    assert run.exit_code == 2
+    assert "part of a page" in " ".join(re.sub(r"[│╭╮╰╯─]", " ", run.output).split())
 
 
 @pytest.mark.parametrize("frames", [2, 40])

@@ -17,6 +17,7 @@ def test_errors_that_pass_by_themselves_are_503() -> None:
         "queue_full",
         "queue_unavailable",
         "backend_unavailable",
+        "evidence_unavailable",
         "disk_full",
         "draining",
     }

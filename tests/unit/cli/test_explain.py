@@ -2,16 +2,15 @@
 
 import html
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from service.aggregate import aggregate
 from service.cli.attention_figure import DROPPED_YET_ATTENDED, draw, remark
-from service.cli.causal import WindowEvidence
 from service.cli.explain_page import page
-from service.contracts import JobRequest, JobResult
-from service.evidence import Evidence
+from service.contracts import FrameEvidence, JobRequest, JobResult, WindowEvidence
 from testing import factories
 
 
@@ -74,10 +73,22 @@ def test_a_report_names_a_frame_only_where_one_stands_out() -> None:
     assert "the one at 0.75 seconds counted most" in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"])
 
 
+def explained(answer: JobResult, contributions: Sequence[float], enough: set[int], error: float = 0.0) -> JobResult:
+    """The answer with evidence for its one window."""
+    frames = tuple(
+        FrameEvidence(time_s=t / 4, frame=t, contribution=value, enough=t in enough)
+        for t, value in enumerate(contributions)
+    )
+    cause = WindowEvidence(
+        label="b", score=0.9, still_score=0.2, error=error, frames=frames, forwards=16, engine_ms=1.0
+    )
+    [window] = answer.windows
+    return answer.model_copy(update={"windows": (window.model_copy(update={"evidence": cause}),)})
+
+
 def test_a_report_shows_contributions_beside_attention_and_how_far_they_agree() -> None:
     answer = result(*KEPT_COUNTS_MOST)
-    found = Evidence(np.array([0.1, 0.2, -0.05, 0.45]), 0.0, 0.9, 0.2, (1, 3), 16)
-    report = page("name", answer, [b"<svg></svg>"], [WindowEvidence("b", found)])
+    report = page("name", explained(answer, (0.1, 0.2, -0.05, 0.45), {1, 3}), [b"<svg></svg>"])
     assert "What each frame contributes to b" in report
     assert "0.900 with all frames and 0.200 where one frame stands still" in report
     assert "exactly, from 16 clips" in report
@@ -89,10 +100,9 @@ def test_a_report_shows_contributions_beside_attention_and_how_far_they_agree() 
 def test_a_report_of_sampled_contributions_states_their_error_and_needs_no_attention() -> None:
     record = factories.record(request=JobRequest(attention="none"))
     answer = aggregate(record, factories.spec(), [factories.scores()], record.created_at)
-    found = Evidence(np.array([0.1, 0.2, 0.1, 0.2]), 0.034, 0.8, 0.2, (1,), 99)
-    report = page("name", answer, [b"<svg></svg>"], [WindowEvidence("b", found)])
+    report = page("name", explained(answer, (0.1, 0.2, 0.1, 0.2), {1}, error=0.034), [b"<svg></svg>"])
     assert "to within 0.034 with 95 % confidence" in report
-    assert "frame 4" in report
+    assert "0.75 s" in report
     assert "correlation" not in report
 
 

@@ -1,0 +1,27 @@
+// What the frames of a window contribute to its label, where the answer has it.
+
+import { percent, seconds, spaced } from "./dom.js";
+
+/** `+0.21`, with the sign that a contribution has. */
+export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+
+/** The evidence of each frame of a window with `share`, its part of the largest contribution; none where there is none. */
+export function causes({ evidence }) {
+  if (!evidence) return [];
+  const largest = Math.max(...evidence.frames.map(({ contribution }) => Math.abs(contribution)), 1e-9);
+  return evidence.frames.map((frame) => ({ ...frame, share: Math.max(0, frame.contribution) / largest }));
+}
+
+/** What a window's evidence comes to, in sentences. */
+export function evidenceText({ label, score, still_score: still, error, frames, forwards }) {
+  const enough = frames.filter((frame) => frame.enough).map(({ time_s: time }) => seconds(time));
+  const sure = error ? `to within ${error.toFixed(3)} with 95 % confidence` : "exactly";
+  const needed =
+    enough.length === 0
+      ? "A still picture of one frame keeps 90 % of it."
+      : `${enough.length === 1 ? "The frame" : "The frames"} at ${enough.join(", ")} ${enough.length === 1 ? "keeps" : "keep"} 90 % of it without the others.`;
+  return (
+    `What ${spaced(label)} needed: its score is ${percent(score)} with all frames and ${percent(still)} where one frame stands still. ` +
+    `${needed} Measured ${sure}, by leaving frames out of ${forwards} clips.`
+  );
+}

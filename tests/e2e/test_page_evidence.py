@@ -1,0 +1,95 @@
+"""The page asks for evidence, and shows what frames contribute beside their attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from service.contracts import FrameEvidence, WindowEvidence
+from testing.answers import answer, window
+from testing.videos import write_video
+from tests.e2e.browser import DESKTOP, PHONE, Visit, chromium
+from tests.fixtures.made_answers import MadeAnswers, made_answers
+
+pytestmark = pytest.mark.slow
+
+expect.set_options(timeout=60_000)
+
+GAINS = (0.05, 0.2, 0.0, 0.3, -0.04, 0.1, 0.02, 0.07)
+ENOUGH = {1, 3}
+PLAIN = window(0.0, 2.0, "pan_right")
+CAUSE = WindowEvidence(
+    label="pan_right",
+    score=0.9,
+    still_score=0.2,
+    error=0.0,
+    frames=tuple(
+        FrameEvidence(time_s=t / 4, frame=t, contribution=gain, enough=t in ENOUGH) for t, gain in enumerate(GAINS)
+    ),
+    forwards=256,
+    engine_ms=812.0,
+)
+WITHOUT = answer((), windows=(PLAIN,), shots=(), duration_s=2.0)
+WITH = answer((), windows=(PLAIN.model_copy(update={"evidence": CAUSE}),), shots=(), duration_s=2.0)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MadeAnswers]:
+    with made_answers() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("videos") / "film.webm", 50, fps=25, size=(160, 90), codec="libvpx")
+
+
+@pytest.mark.parametrize(
+    ("name", "context"),
+    [("light", DESKTOP), ("dark", {**DESKTOP, "color_scheme": "dark"}), ("phone", PHONE)],
+)
+def test_the_button_sends_the_request_again_and_the_answer_shows_what_each_frame_adds(
+    browser: Browser, server: MadeAnswers, video: Path, name: str, context: dict[str, Any]
+) -> None:
+    with closing(Visit(browser, server.url, **context)) as visit:
+        server.answer = WITHOUT
+        page = visit.classify(video)
+        asked, body = server.asked
+        expect(page.locator("#needed")).to_be_hidden()
+        assert page.locator(".cause").count() == 0
+        server.answer = WITH
+        page.get_by_role("button", name="What did it need?").click()
+        expect(page.locator("#needed")).to_contain_text(
+            "The frames at 0.25 s, 0.75 s keep 90 % of it without the others."
+        )
+        expect(page.locator("#needed")).to_contain_text(
+            "90.0 % with all frames and 20.0 % where one frame stands still"
+        )
+        assert server.asked[0] == {**asked, "evidence": "causal"}
+        assert video.read_bytes() in server.asked[1]
+        assert video.read_bytes() in body
+        expect(page.locator("#ask-evidence")).to_be_hidden()
+        assert page.locator(".gain").all_inner_texts() == [
+            *("+0.05", "+0.20", "+0.00", "+0.30", "−0.04", "+0.10", "+0.02", "+0.07")
+        ]
+        heights = page.locator(".cause").evaluate_all("all => all.map(bar => bar.getBoundingClientRect().height)")
+        assert heights[3] == max(heights)
+        assert heights[4] == 0, "a frame that speaks against the label has no bar"
+        assert heights[1] / heights[3] == pytest.approx(2 / 3, abs=0.02)
+        expect(page.get_by_role("button", name="Frame 4 of 8")).to_have_accessible_name(
+            "Frame 4 of 8 at 0.75 s: attention 20.0 %, kept to the last layer, adds +0.30 to the score, one of"
+            " those that are enough"
+        )
+        assert visit.accessibility_violations() == []
+        visit.screenshot(f"evidence-{name}")
