@@ -221,7 +221,7 @@ def model_warnings(spec: ModelSpec) -> tuple[AnswerWarning, ...]:
 
 
 def _attention(window: SampledWindow, crops: Sequence[ClipScores], detail: str) -> tuple[FrameAttention, ...] | None:
-    if detail == "none":
+    if detail == "none" or not crops[0].temporal_attention:
         return None
     score = np.mean([c.temporal_attention for c in crops], axis=0)  # [T]
     by_layer = np.mean([c.layer_attention for c in crops], axis=0)  # [L, T]

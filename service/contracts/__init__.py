@@ -48,6 +48,7 @@ from service.contracts.model_specs import (
     ClipSpec,
     JobModel,
     ModelSpec,
+    output_shapes,
 )
 from service.contracts.wire_types import (
     SCHEMA_VERSION,
@@ -131,4 +132,5 @@ __all__ = [
     "Windows",
     "WireModel",
     "WorkerStatus",
+    "output_shapes",
 ]
