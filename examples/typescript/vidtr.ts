@@ -27,6 +27,8 @@ export interface Window {
   end_s: number;
   predictions: Prediction[];
   attention?: FrameAttention[];
+  /** With `embedding: true`, of length 1. */
+  embedding?: number[];
   /** Whether no label holds in this window. */
   abstained?: boolean;
 }
@@ -80,6 +82,7 @@ export interface Options {
   start?: number;
   end?: number;
   attention?: "frames" | "layers" | "none";
+  embedding?: boolean;
   stream?: number;
   webhook?: string;
 }

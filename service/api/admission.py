@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from service.aggregate import check_embedding
 from service.api.shares import Shares
 from service.contracts import JobClass, JobModel, JobRequest, ModelSpec
 from service.errors import RETRY_AFTER_S, BackendUnavailable, QueueFull, QueueUnavailable, UnknownModel, VidtrError
@@ -292,6 +293,7 @@ class Admission:
                     raise
             else:
                 break
+        check_embedding(spec, options)
         return spec, served, fleet
 
     async def _seen(self, most_age_s: float) -> tuple[list[ModelSpec], Fleet]:

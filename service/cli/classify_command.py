@@ -82,6 +82,9 @@ def classify(
     stream: Annotated[
         int | None, typer.Option(help="Number of the video stream, from 0; the file's main one when absent.")
     ] = None,
+    embedding: Annotated[
+        bool, typer.Option("--embedding", help="Also the model's embedding of each window and video, for search.")
+    ] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Show each window on standard error, with --windows all as it is scored.")
     ] = False,
@@ -90,7 +93,14 @@ def classify(
 ) -> None:
     """Classify videos. Exit status: 0 all were classified, 1 some were refused, 2 wrong usage, 3 try again later."""
     options = request_options(
-        model=model, top_k=top_k, crops=crops, windows=windows, stride=stride, split=split, stream=stream
+        model=model,
+        top_k=top_k,
+        crops=crops,
+        windows=windows,
+        stride=stride,
+        split=split,
+        stream=stream,
+        embedding=embedding,
     )
     form = _format(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, top_k=top_k)
     export = export_format(as_export, of)

@@ -14,7 +14,7 @@ import numpy as np
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from numpy.typing import NDArray
 
-from service.aggregate import aggregate, window_result
+from service.aggregate import aggregate, check_embedding, window_result
 from service.cli.causal import WindowEvidence, window_evidence
 from service.cli.fetched import Fetched
 from service.client import OnWindow, VideoUrl
@@ -161,7 +161,9 @@ class _Pipeline:
         if not found:
             detail = f"Model {name!r} is not in {self._settings.model_repository}."
             raise UnknownModel(detail, actual=name)
-        return max(found, key=lambda spec: int(spec.version))
+        newest = max(found, key=lambda spec: int(spec.version))
+        check_embedding(newest, options)
+        return newest
 
 
 @asynccontextmanager

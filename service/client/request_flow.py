@@ -47,6 +47,7 @@ class Options(TypedDict, total=False):
     end: float | None
     stream: int | None
     attention: Literal["none", "frames", "layers"]
+    embedding: bool
     webhook: str | None
 
 

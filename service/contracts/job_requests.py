@@ -35,6 +35,7 @@ class JobRequest(WireModel):
         description="number of the video stream to look at, from 0; the default one, else the longest, when absent",
     )
     attention: AttentionDetail = Field("frames", description="how much attention the answer carries")
+    embedding: bool = Field(False, description="whether the answer carries the model's embedding")
     webhook: str | None = Field(None, max_length=2048, description="URL that gets a message when the job has ended")
 
     @property

@@ -113,6 +113,7 @@ export class ResultView {
     $("later").disabled = index === answer.windows.length - 1;
     $("window-labels").replaceChildren(...(answer.windows.length > 1 ? windowLabels(window) : []));
     $("looked").textContent = looked(window);
+    $("strip-note").hidden = !window.attention;
     this.strip = new Strip($("strip"), $("layers"), window, {
       highest: this.highest,
       aspect: answer.video.width / answer.video.height,
