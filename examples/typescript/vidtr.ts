@@ -49,6 +49,8 @@ export interface Result {
   warnings: Warning[];
   /** Whether no label holds for the whole video. */
   abstained?: boolean;
+  /** With `embedding: true`; only those of the same `weights_sha256` can be compared. */
+  embedding?: number[];
 }
 
 export interface Job {

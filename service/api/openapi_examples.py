@@ -42,6 +42,7 @@ RESULT_EXAMPLE: dict[str, Any] = {
             "split": "none",
             "crops": 1,
             "attention": "frames",
+            "embedding": False,
         },
         "video_sha256": "2c26b46b68ffc68ff99b453c1d304134…",
         "release": "0.3.0",

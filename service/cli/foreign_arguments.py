@@ -24,7 +24,7 @@ _FOREIGN: dict[str, Any] = {
     "short_side": Annotated[
         int | None, typer.Option(help="Short side before pictures are cropped: that of --size by default.")
     ],
-    "framing": Annotated[Framing | None, typer.Option(help="crop, or the whole picture squeezed to --size.")],
+    "framing": Annotated[Framing | None, typer.Option(help="What is seen: crop, or whole, squeezed to --size.")],
     "resize": Annotated[Resize | None, typer.Option(help="How pictures are scaled: swscale_bilinear by default.")],
     "layout": Annotated[Layout | None, typer.Option(help="Order of a batch's axes: NCTHW by default.")],
     "dtype": Annotated[
@@ -33,12 +33,14 @@ _FOREIGN: dict[str, Any] = {
     "scale": Annotated[float | None, typer.Option(help="What values are divided by first: 255 by default.")],
     "mean": Annotated[str | None, typer.Option(help="Three numbers that are then subtracted: 0,0,0 by default.")],
     "std": Annotated[str | None, typer.Option(help="Three numbers that it is divided by at last: 1,1,1 by default.")],
-    "activation": Annotated[Activation | None, typer.Option(help="softmax by default, or sigmoid.")],
+    "activation": Annotated[Activation | None, typer.Option(help="Scores of logits: softmax by default, or sigmoid.")],
     "logits": Annotated[str | None, typer.Option(help="Output with the logits, number or name: 0 by default.")],
     "embedding": Annotated[str | None, typer.Option(help="Output with an embedding of the clip; none by default.")],
     "description": Annotated[str | None, typer.Option(help="What the model is, for its users.")],
     "max_batch_size": Annotated[int | None, typer.Option(help="Clips in one pass at most: 8 by default.")],
-    "trained": Annotated[bool | None, typer.Option("--trained/--untrained", help="Whether its labels mean anything.")],
+    "untrained": Annotated[
+        bool | None, typer.Option("--untrained", help="Say in each answer that its weights are random.")
+    ],
 }
 
 
@@ -64,6 +66,8 @@ def takes_foreign_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _values(given: dict[str, Any]) -> dict[str, Any]:
+    if given.pop("untrained", False):
+        given["trained"] = False
     for name in given.keys() & {"mean", "std"}:
         try:
             given[name] = [float(part) for part in given[name].split(",")]

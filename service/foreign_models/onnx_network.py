@@ -16,7 +16,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from service.cores import usable_cores
 from service.foreign_models.description import LAYOUTS, ORDERS, Description, ForeignModelError
-from service.foreign_models.probe import Outputs, probe
+from service.foreign_models.trial_run import Outputs, probe
 from service.inference.backend import Clips, summarize_error
 from service.inference.onnx_session import open_session
 from service.inference.spec import INPUT

@@ -10,7 +10,7 @@ from torch import nn
 
 from service.foreign_models.adapters import ChosenOutput, ChosenOutputs, OneOutput
 from service.foreign_models.description import LAYOUTS, ORDERS, Description, ForeignModelError
-from service.foreign_models.probe import Outputs, probe
+from service.foreign_models.trial_run import Outputs, probe
 from service.inference.backend import Clips, summarize_error
 from service.inference.torchscript_archive import load_archive
 from service.model.model_export import scripted_archive

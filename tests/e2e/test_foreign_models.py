@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,24 @@ def test_an_answer_of_a_model_without_attention_has_none(program: Program, clip:
     assert [window.keys() & {"attention"} for window in answer["windows"]] == [set()] * len(answer["windows"])
 
 
+def test_the_embedding_of_a_video_is_the_mean_of_its_windows_of_length_one(program: Program, clip: Path) -> None:
+    with program.client() as client:
+        answer = upload(client, clip, model="videomae", windows=2, embedding="true").json()
+        [listed] = [model for model in client.get("/v1/models").json()["models"] if model["name"] == "videomae"]
+    windows = np.array([window["embedding"] for window in answer["windows"]])
+    mean = windows.mean(axis=0)
+    assert windows.shape[1] == listed["embedding"] > 0
+    assert not listed["attention"]
+    np.testing.assert_allclose(np.linalg.norm(windows, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(answer["embedding"], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_an_embedding_of_a_model_that_gives_none_is_refused(client: httpx.Client, clip: Path) -> None:
+    answer = upload(client, clip, embedding="true")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
+    assert "model 'camera_motion' in version 3, which gives no embedding" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("form", [".html", ".png"])
 def test_a_report_says_that_the_model_gives_no_attention(
     repository: Path, clip: Path, tmp_path: Path, form: str
@@ -108,6 +128,8 @@ def test_causal_evidence_explains_a_model_without_attention(repository: Path, cl
 
 
 def test_a_classification_on_the_command_line_needs_no_attention(repository: Path, clip: Path) -> None:
-    done = vidtr("classify", clip, "--model", "videomae", "--repository", repository)
+    done = vidtr("classify", clip, "--model", "videomae", "--embedding", "--json", "--repository", repository)
     assert done.returncode == 0, done.stderr
-    assert np.any([label in done.stdout for label in LABELS])
+    [answer] = json.loads(done.stdout)
+    assert answer["predictions"][0]["label"] in LABELS
+    assert np.linalg.norm(answer["embedding"]) == pytest.approx(1, abs=1e-5)
