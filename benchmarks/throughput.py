@@ -38,7 +38,7 @@ from benchmarks.common.models import NAMES, as_served, model_of, rate, raw
 from service.contracts import ModelSpec
 from service.inference.allocator import tune_malloc
 from service.inference.registry import ModelFile
-from service.inference.spec import INPUT, OUTPUTS
+from service.inference.spec import INPUT
 from service.local.triton_process import LocalTriton
 
 WORKER = [sys.executable, "-m", "service.cli.main", "worker"]
@@ -53,7 +53,7 @@ async def alone(url: str, spec: ModelSpec, clips: np.ndarray, size: int, in_flig
         tensor = InferInput(INPUT, [size, *spec.clip_shape], "UINT8")
         tensor.set_data_from_numpy(clips[first : first + size])
         requests.append(tensor)
-    wanted = [InferRequestedOutput(name) for name in OUTPUTS]
+    wanted = [InferRequestedOutput(name) for name in spec.outputs]
     options = [(f"grpc.max_{way}_message_length", LONGEST_MESSAGE) for way in ("send", "receive")]
     client = InferenceServerClient(url, channel_args=options)
     waiting = iter(requests)

@@ -31,6 +31,7 @@ from service.contracts import (
     WindowEvidence,
     WindowResult,
 )
+from service.errors import InvalidOption
 from service.label_events import Scored, curves, label_events
 from service.overview import shots_of, summary_of
 from service.transitions import with_transitions
@@ -146,6 +147,7 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
         events=events,
         shots=None if decoded.boundaries is None else shots_of(scored, partial(_predictions, spec, request)),
         summary=None if events is None else summary_of(scored, events, spec.span_s, spec.qualifiers),
+        embedding=_embedding([window.embedding for window in windows if window.embedding is not None]),
         evidence_cost=_cost(windows),
     )
 
@@ -203,7 +205,27 @@ def _window(
         predictions=_predictions(spec, request, mean),
         attention=_attention(window, scores, request.attention),
         abstained=abstains(mean, spec.labels, spec.thresholds, spec.qualifiers),
+        embedding=_embedding([one.embedding for one in scores if one.embedding]) if request.embedding else None,
     )
+
+
+def _embedding(parts: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
+    """The mean of embeddings `[D]`, of length 1; zeros where they cancel each other out, None without any."""
+    if not parts:
+        return None
+    mean = np.mean(np.asarray(parts, dtype=np.float64), axis=0)
+    length = float(np.linalg.norm(mean))
+    return tuple(_rounded(value) for value in (mean / length if length else mean))
+
+
+def check_embedding(spec: ModelSpec, request: JobRequest) -> None:
+    """Raises InvalidOption where an embedding is asked for of a model that gives none."""
+    if request.embedding and not spec.embedding:
+        raise InvalidOption(
+            f"`embedding` must be false for model {spec.name!r} in version {spec.version}, which gives no embedding. "
+            "`GET /v1/models` says which models do.",
+            actual=True,
+        )
 
 
 def _has_events(spec: ModelSpec, request: JobRequest, decoded: DecodedVideo) -> bool:
@@ -268,7 +290,7 @@ def model_warnings(spec: ModelSpec) -> tuple[AnswerWarning, ...]:
 
 
 def _attention(window: SampledWindow, crops: Sequence[ClipScores], detail: str) -> tuple[FrameAttention, ...] | None:
-    if detail == "none":
+    if detail == "none" or not crops[0].temporal_attention:
         return None
     score = np.mean([c.temporal_attention for c in crops], axis=0)  # [T]
     by_layer = np.mean([c.layer_attention for c in crops], axis=0)  # [L, T]

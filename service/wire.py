@@ -42,11 +42,15 @@ class ModelInfo(BaseModel):
     span_s: float = Field(description="seconds of video that one window covers")
     width: int
     height: int
+    attention: bool = Field(True, description="whether its answers say which frames it looked at")
+    embedding: int = Field(0, description="numbers of an embedding, with `embedding=true`; 0 where it gives none")
 
     @classmethod
     def of(cls, spec: ModelSpec, *, default: bool) -> ModelInfo:
         """The public part of `spec`."""
-        return cls.model_validate({**spec.model_dump(), "span_s": spec.span_s, "default": default})
+        return cls.model_validate(
+            {**spec.model_dump(), "span_s": spec.span_s, "attention": spec.layers > 0, "default": default}
+        )
 
 
 class ModelList(BaseModel):

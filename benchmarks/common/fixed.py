@@ -68,7 +68,13 @@ class FixedTime:
         await asyncio.sleep(self._service_s)
         count, frames = len(clips), self._spec.frames
         even = np.full((count, frames), 1 / frames, np.float32)
-        return Scores(np.zeros((count, LABELS), np.float32), even, even[:, None], np.ones_like(even)[:, None])
+        return Scores(
+            np.zeros((count, LABELS), np.float32),
+            even,
+            even[:, None],
+            np.ones_like(even)[:, None],
+            np.zeros((count, 0), np.float32),
+        )
 
     async def close(self) -> None:
         """Nothing to do."""

@@ -20,7 +20,6 @@ from service.contracts import ModelSpec
 from service.errors import BackendFailed
 from service.inference.backend import Clips, Scores, checked_scores, served_order
 from service.inference.registry import ModelFile, scan_repository
-from service.inference.spec import OUTPUTS
 from service.inference.torchscript_archive import load_archive
 
 
@@ -70,7 +69,7 @@ class OnDevice:
             raise BackendFailed(f"Model {model!r} version {version} is not served.")
         loop = asyncio.get_running_loop()
         outputs = await loop.run_in_executor(self._threads, self._forward, self._modules[model, version], clips)
-        return checked_scores(spec, dict(zip(OUTPUTS, outputs, strict=True)), len(clips))
+        return checked_scores(spec, dict(zip(spec.outputs, outputs, strict=True)), len(clips))
 
     def _forward(self, module: Any, clips: Clips) -> list[np.ndarray]:
         stream = contextlib.nullcontext() if self._device == "cpu" else torch.cuda.stream(torch.cuda.Stream())

@@ -40,6 +40,8 @@ export interface Window {
   end_s: number;
   predictions: Prediction[];
   attention?: FrameAttention[];
+  /** With `embedding: true`, of length 1. */
+  embedding?: number[];
   /** Whether no label holds in this window. */
   abstained?: boolean;
   /** What frames contribute, with `evidence: "causal"`. */
@@ -62,6 +64,8 @@ export interface Result {
   warnings: Warning[];
   /** Whether no label holds for the whole video. */
   abstained?: boolean;
+  /** With `embedding: true`; only those of the same `weights_sha256` can be compared. */
+  embedding?: number[];
 }
 
 export interface Job {
@@ -98,6 +102,7 @@ export interface Options {
   evidence?: "none" | "causal";
   evidence_label?: string;
   evidence_orders?: number;
+  embedding?: boolean;
   stream?: number;
   webhook?: string;
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from service.aggregate import check_embedding
 from service.api.shares import Shares
 from service.causal_evidence import forwards_per_clip
 from service.contracts import JobClass, JobModel, JobRequest, ModelSpec
@@ -313,6 +314,7 @@ class Admission:
                     raise
             else:
                 break
+        check_embedding(spec, options)
         return spec, served, fleet
 
     async def _seen(self, most_age_s: float) -> tuple[list[ModelSpec], Fleet]:

@@ -44,6 +44,7 @@ RESULT_EXAMPLE: dict[str, Any] = {
             "attention": "frames",
             "evidence": "none",
             "evidence_orders": 32,
+            "embedding": False,
         },
         "video_sha256": "2c26b46b68ffc68ff99b453c1d304134…",
         "release": "0.3.0",

@@ -25,6 +25,7 @@ DROPPED_YET_ATTENDED = (
     "frames, in all layers up to the one that dropped it; and those are dropped whose own attention is the most even, "
     "not those that count least."
 )
+NO_ATTENTION = "This model gives no attention; --causal measures what each frame contributes."
 _STYLE: Any = {"font.size": 9, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
 _FRAME_INCHES = 1.15
 _LABELS_INCHES = 2.6
@@ -98,6 +99,13 @@ def _window(row: Figure, window: WindowResult, strip: NDArray[np.uint8], heading
     if heading:
         row.text(0.01, 0.95, f"{window.start_s:.2f} s to {window.end_s:.2f} s", fontsize=10, color=FAINT)
     _labels(row.add_subplot(grid[0:2, 0]), window)
+    if not attention:
+        for slot, picture in enumerate(strip):
+            _picture(row.add_subplot(grid[0, slot + 1]), picture)
+        row.add_subplot(grid[1, 1:], frameon=False, xticks=[], yticks=[]).set_title(
+            NO_ATTENTION, fontsize=9, color=FAINT
+        )
+        return
     for slot, picture in enumerate(strip):
         _frame(row.add_subplot(grid[0, slot + 1]), picture, attention[slot])
     bars = row.add_subplot(grid[1, 1:])
@@ -131,12 +139,16 @@ def _scored(prediction: Prediction) -> str:
 
 def _frame(axes: Axes, picture: NDArray[np.uint8], frame: FrameAttention) -> None:
     layer = dropped_after(frame)
-    axes.imshow(picture if layer is None else _faded(picture), aspect="auto", interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
+    _picture(axes, picture if layer is None else _faded(picture))
     axes.spines[:].set(visible=True, color=KEPT if layer is None else DROPPED, linewidth=2)
     axes.set_title(f"{frame.time_s:.2f} s", fontsize=8, pad=3)
     fate = "kept" if layer is None else f"dropped after {layer}"
     axes.set_xlabel(fate, fontsize=7, color=KEPT if layer is None else DROPPED, labelpad=2)
+
+
+def _picture(axes: Axes, picture: NDArray[np.uint8]) -> None:
+    axes.imshow(picture, aspect="auto", interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
 
 
 def _faded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

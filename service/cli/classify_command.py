@@ -90,6 +90,9 @@ def classify(
     evidence_label: Annotated[
         str | None, typer.Option(help="Label for --evidence; the first of each window when absent.")
     ] = None,
+    embedding: Annotated[
+        bool, typer.Option("--embedding", help="Also the model's embedding of each window and video, for search.")
+    ] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Show each window on standard error, with --windows all as it is scored.")
     ] = False,
@@ -107,6 +110,7 @@ def classify(
         stream=stream,
         evidence=evidence,
         evidence_label=evidence_label,
+        embedding=embedding,
     )
     form = _format(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, top_k=top_k)
     export = export_format(as_export, of)

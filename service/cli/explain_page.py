@@ -106,7 +106,9 @@ def _said(window: WindowResult) -> str:
 
 
 def _in_words(result: JobResult, number: int) -> str:
-    attention = result.windows[number].attention or ()
+    attention = result.windows[number].attention
+    if attention is None:
+        return "The frames of the window; the model gives no attention"
     most = most_attended(attention)
     counted = (
         "no frame stands out"

@@ -88,7 +88,7 @@ def configure(
     triton: TritonOptions | None,
 ) -> None:
     """Write anew how Triton serves a model; what is not given gets its default. `vidtr models reload` applies it."""
-    from service.model.model_export import configure_model
+    from service.model.repository_entry import configure_model
 
     try:
         path = configure_model(repository or Settings().model_repository, name=name, serving=triton or TritonOptions())

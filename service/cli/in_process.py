@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.aggregate import aggregate, window_result
+from service.aggregate import aggregate, check_embedding, window_result
 from service.causal_evidence import evidence_plan
 from service.cli.fetched import Fetched
 from service.client import OnWindow, VideoUrl
@@ -163,7 +163,9 @@ class _Pipeline:
         if not found:
             detail = f"Model {name!r} is not in {self._settings.model_repository}."
             raise UnknownModel(detail, actual=name)
-        return max(found, key=lambda spec: int(spec.version))
+        newest = max(found, key=lambda spec: int(spec.version))
+        check_embedding(newest, options)
+        return newest
 
 
 @asynccontextmanager

@@ -110,6 +110,8 @@ def main() -> None:
             "lightning_fabric": "train",
             "torchmetrics": "train",
             "tensorboardX": "train",
+            "onnx": "onnx",
+            "transformers": "transformers",
         }
         name = (error.name or "").partition(".")[0]
         if name not in extra:

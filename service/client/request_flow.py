@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     evidence: Literal["none", "causal"]
     evidence_label: str | None
     evidence_orders: int
+    embedding: bool
     webhook: str | None
 
 

@@ -52,6 +52,7 @@ from service.contracts.model_specs import (
     ClipSpec,
     JobModel,
     ModelSpec,
+    output_shapes,
 )
 from service.contracts.wire_types import (
     SCHEMA_VERSION,
@@ -141,4 +142,5 @@ __all__ = [
     "Windows",
     "WireModel",
     "WorkerStatus",
+    "output_shapes",
 ]

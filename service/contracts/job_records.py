@@ -73,9 +73,12 @@ class ClipScores(WireModel):
     """What the network said of one clip. Lists hold Python floats of the FP32 outputs."""
 
     logits: tuple[float, ...] = Field(description="[K]")
-    temporal_attention: tuple[float, ...] = Field(description="[T], non-negative, sums to 1")
-    layer_attention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
-    layer_retention: tuple[tuple[float, ...], ...] = Field(description="[L][T]")
+    temporal_attention: tuple[float, ...] = Field(
+        (), description="[T], non-negative, sums to 1; empty where the model gives none"
+    )
+    layer_attention: tuple[tuple[float, ...], ...] = Field((), description="[L][T]")
+    layer_retention: tuple[tuple[float, ...], ...] = Field((), description="[L][T]")
+    embedding: tuple[float, ...] = Field((), description="[D], as the model gives it; empty where it gives none")
     queue_ms: float = 0.0
     inference_ms: float = Field(0.0, description="milliseconds of its batch")
     engine_ms: float = Field(0.0, description="its share of them; 0 in scores of earlier releases")

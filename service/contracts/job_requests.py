@@ -45,6 +45,7 @@ class JobRequest(WireModel):
     evidence_orders: int = Field(
         32, ge=2, le=1024, description="random orders to sample where a model has too many frames for all subsets"
     )
+    embedding: bool = Field(False, description="whether the answer carries the model's embedding")
     webhook: str | None = Field(None, max_length=2048, description="URL that gets a message when the job has ended")
 
     @property

@@ -60,12 +60,17 @@ class WindowResult(WireModel):
     start_s: float
     end_s: float
     predictions: tuple[Prediction, ...]
-    attention: tuple[FrameAttention, ...] | None = Field(None, description="null with `attention=none`")
+    attention: tuple[FrameAttention, ...] | None = Field(
+        None, description="absent with `attention=none`, and where the model gives none"
+    )
     abstained: bool | None = Field(
         None,
         description="whether no label but qualifiers holds in this window; absent where the model has no thresholds",
     )
     evidence: WindowEvidence | None = Field(None, description="with `evidence=causal`")
+    embedding: tuple[float, ...] | None = Field(
+        None, description="with `embedding=true`: the model's embedding of the window, of length 1"
+    )
 
 
 class ModelRef(WireModel):
@@ -124,6 +129,11 @@ class JobResult(WireModel):
     )
     summary: VideoSummary | None = Field(None, description="what the events add up to; absent without `events`")
     evidence_cost: EvidenceCost | None = Field(None, description="with `evidence=causal`")
+    embedding: tuple[float, ...] | None = Field(
+        None,
+        description="with `embedding=true`: the mean of those of the windows, of length 1; "
+        "only those of the same `weights_sha256` can be compared",
+    )
 
 
 class JobSummary(WireModel):

@@ -20,6 +20,20 @@ from service.moments import EventRules
 from service.wire_model import WireModel
 
 
+def output_shapes(labels: int, frames: int, layers: int, embedding: int) -> dict[str, tuple[int, ...]]:
+    """The tensors that a model returns, in their order, with the shape that each has for one clip.
+
+    Without layers there is no attention, and without numbers no embedding.
+    """
+    by_layer = (layers, frames)
+    attention = {"temporal_attention": (frames,), "layer_attention": by_layer, "layer_retention": by_layer}
+    return {
+        "logits": (labels,),
+        **(attention if layers else {}),
+        **({"embedding": (embedding,)} if embedding else {}),
+    }
+
+
 class ClipSpec(WireModel):
     """How the clips of a model are made of a video: all that decoding needs to know of it."""
 
@@ -92,9 +106,15 @@ class ModelSpec(ClipSpec, JobModel):
         (), description="labels that only add to others, such as how a camera is held: by themselves they are no answer"
     )
     events: EventRules = Field(EventRules(), description="how events are made of the scores of windows")
-    layers: int = Field(gt=0, description="L, rows of layer_attention and layer_retention")
+    layers: int = Field(ge=0, description="L, rows of layer_attention and layer_retention; 0 without attention")
+    embedding: int = Field(0, ge=0, description="D, numbers of an embedding; 0 where the model gives none")
     max_batch_size: int = Field(gt=0, description="clips in one inference call")
     precision: Precision = Field("fp32", description="number format of the served weights and products")
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """The tensors that the model returns, in their order, with the shape that each has for one clip."""
+        return output_shapes(len(self.labels), self.frames, self.layers, self.embedding)
 
     @property
     def clip(self) -> ClipSpec:

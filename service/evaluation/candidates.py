@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from service.contracts import Activation, ClipFormat, ClipSpec, EventRules
+from service.cores import usable_cores
+from service.inference.cpu import Forward
+from service.inference.onnx_session import onnx_forward
 from service.inference.registry import scan_repository
 from service.inference.torchscript_archive import load_archive
 from service.model.factory import Network
@@ -73,15 +76,29 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
         (file for file in scan_repository(folder.parent) if file.spec.name == folder.name),
         key=lambda file: int(file.spec.version),
     )
-    module = load_archive(file.path, operators)
+    spec = file.spec
+    if file.runtime == "onnxruntime":
+        module: Forward = onnx_forward(file.path, spec, usable_cores())
+    else:
+        module = load_archive(file.path, operators)
 
     def score(clips: Tensor) -> NetworkOutput:
-        if file.spec.clip_format == "yuv420" and clips.size(-1) == 3:
+        if spec.clip_format == "yuv420" and clips.size(-1) == 3:
             clips = rgb_to_yuv420(clips)
         with torch.inference_mode():
-            return NetworkOutput(*module(clips))
+            result = module(clips)
+        tensors = (result,) if isinstance(result, Tensor) else result
+        given = dict(zip(spec.outputs, tensors, strict=True))
+        # Without attention all frames are alike: none stands out, and none is dropped.
+        even = torch.full((len(clips), spec.frames), 1 / spec.frames)
+        attention = given.get("temporal_attention", even)
+        return NetworkOutput(
+            given["logits"],
+            attention,
+            given.get("layer_attention", attention[:, None]),
+            given.get("layer_retention", torch.ones_like(attention)[:, None]),
+        )
 
-    spec = file.spec
     return Candidate(
         spec.name,
         spec.clip,

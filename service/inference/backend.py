@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,10 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """What a network says of B clips, in the order of the clips. All arrays are float32."""
+    """What a network says of B clips, in the order of the clips. All arrays are float32.
+
+    What the model does not give has no columns: L and T are 0 without attention, D is 0 without an embedding.
+    """
 
     logits: FloatArray
     """`[B, K]`"""
@@ -28,6 +31,8 @@ class Scores:
     """`[B, L, T]`"""
     layer_retention: FloatArray
     """`[B, L, T]`"""
+    embedding: FloatArray
+    """`[B, D]`"""
 
 
 class Backend(Protocol):
@@ -80,13 +85,12 @@ def checked_scores(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[np.generic
     Raises:
         BackendFailed: an output has another dtype or shape than the model's contract says, or is not finite.
     """
-    shapes = {
-        "logits": (batch, len(spec.labels)),
-        "temporal_attention": (batch, spec.frames),
-        "layer_attention": (batch, spec.layers, spec.frames),
-        "layer_retention": (batch, spec.layers, spec.frames),
-    }
-    return Scores(**{name: _checked(spec, name, outputs[name], shape) for name, shape in shapes.items()})
+    given = {name: _checked(spec, name, outputs[name], (batch, *shape)) for name, shape in spec.outputs.items()}
+    return Scores(**{field.name: given.get(field.name, _absent(batch, field.name)) for field in fields(Scores)})
+
+
+def _absent(batch: int, name: str) -> FloatArray:
+    return np.zeros((batch, 0, 0) if name.startswith("layer_") else (batch, 0), np.float32)
 
 
 def _checked(spec: ModelSpec, name: str, array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> FloatArray:

@@ -27,6 +27,8 @@ def microbatch(forward: Forward, limit: int = PASS_BYTES) -> Forward:
         if passes <= 1:
             return forward(clips)
         results = [forward(part) for part in clips.tensor_split(passes)]
+        if isinstance(results[0], Tensor):
+            return torch.cat(results)
         return tuple(torch.cat(output) for output in zip(*results, strict=True))
 
     return run

@@ -1,4 +1,5 @@
-"""Finds the models of a directory in Triton's repository layout: `<model>/config.pbtxt`, `<model>/<version>/model.pt`.
+"""Finds the models of a directory in Triton's repository layout: `<model>/config.pbtxt`, `<model>/<version>/model.pt`,
+or `model.onnx` where ONNX Runtime computes.
 
 It follows Triton's rules (docs: "Model Repository", "Version Policy"), so that the in-process backend serves exactly
 what a Triton server would serve from the same directory.
@@ -10,6 +11,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -21,12 +23,24 @@ from service.model_config import CONFIG_FILE, ModelConfigError, read_config
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
+Runtime = Literal["pytorch", "onnxruntime"]
+_FILES: dict[Runtime, str] = {"pytorch": "model.pt", "onnxruntime": "model.onnx"}
+# What Triton calls them in `backend`, and in `platform` of older configurations.
+_RUNTIMES: dict[str, Runtime] = {
+    "pytorch": "pytorch",
+    "pytorch_libtorch": "pytorch",
+    "onnxruntime": "onnxruntime",
+    "onnxruntime_onnx": "onnxruntime",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """One model version on disk, its weights verified."""
 
     spec: ModelSpec
     path: Path
+    runtime: Runtime
 
 
 def scan_repository(root: Path) -> list[ModelFile]:
@@ -48,8 +62,8 @@ def scan_repository(root: Path) -> list[ModelFile]:
 
 def _scan_model(folder: Path) -> list[ModelFile]:
     config = read_config(folder / CONFIG_FILE)
-    if config.backend != "pytorch" and config.platform != "pytorch_libtorch":
-        raise ModelConfigError(config.name, "backend", repr(config.backend or config.platform), "'pytorch'")
+    if (engine := config.backend or config.platform) not in _RUNTIMES:
+        raise ModelConfigError(config.name, "backend", repr(engine), "'pytorch' or 'onnxruntime'")
     present = sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and _VERSION.fullmatch(path.name))
     versions = _served_versions(config, present)
     if not versions:
@@ -75,14 +89,13 @@ def _served_versions(config: ModelConfig, present: list[int]) -> list[int]:
 
 def _verified(config: ModelConfig, folder: Path, version: str) -> ModelFile:
     spec = spec_from_config(config, version)
-    path = folder / version / (config.default_model_filename or "model.pt")
+    runtime = _RUNTIMES[config.backend or config.platform]
+    path = folder / version / (config.default_model_filename or _FILES[runtime])
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelConfigError(
-            config.name, f"file {version}/{path.name}", error.strerror, "a TorchScript file"
-        ) from error
+        raise ModelConfigError(config.name, f"file {version}/{path.name}", error.strerror, "a readable file") from error
     if digest != spec.weights_sha256:
         raise ModelConfigError(
             config.name,
@@ -90,4 +103,4 @@ def _verified(config: ModelConfig, folder: Path, version: str) -> ModelFile:
             digest,
             f"{spec.weights_sha256}, as parameter 'weights_sha256' says",
         )
-    return ModelFile(spec, path)
+    return ModelFile(spec, path, runtime)

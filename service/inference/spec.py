@@ -18,13 +18,12 @@ from service.contracts import SCHEMA_VERSION, EventRules, ModelSpec
 from service.model_config import ModelConfigError, parameters_of
 
 INPUT = "clips"
-OUTPUTS = ("logits", "temporal_attention", "layer_attention", "layer_retention")
 
 # Computed from the configuration. Every other field of a ModelSpec is copied from the parameter of its name; pydantic
 # parses and checks it.
 _DERIVED = {
     *("name", "version", "weights_sha256", "labels", "thresholds", "qualifiers", "events", "height"),
-    *("width", "layers", "max_batch_size", "route"),
+    *("width", "layers", "embedding", "max_batch_size", "route"),
 }
 _PLAIN = [name for name in ModelSpec.model_fields if name not in _DERIVED]
 _IMAGE_SIZE = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?")
@@ -53,7 +52,8 @@ def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
         "events": _events(config, parameters, labels),
         "height": height,
         "width": width,
-        "layers": parameters.get("layers", _layers(config)),
+        "layers": parameters.get("layers", _output_size(config, "layer_attention")),
+        "embedding": _output_size(config, "embedding"),
         "max_batch_size": config.max_batch_size,
     }
     try:
@@ -182,9 +182,9 @@ def _json(text: str) -> object:
         return None
 
 
-def _layers(config: ModelConfig) -> int:
-    """L as the output tensors have it; 0 where they do not say, which the later checks refuse."""
-    return next((o.dims[0] for o in config.output if o.name == "layer_attention" and len(o.dims) == 2), 0)
+def _output_size(config: ModelConfig, name: str) -> int:
+    """The first dimension of an output that is declared; 0 where it is not."""
+    return next((o.dims[0] for o in config.output if o.name == name and o.dims), 0)
 
 
 def _check_values(spec: ModelSpec) -> None:
@@ -206,14 +206,12 @@ def _check_values(spec: ModelSpec) -> None:
 
 
 def _check_tensors(config: ModelConfig, spec: ModelSpec) -> None:
-    classes, frames, layers = len(spec.labels), spec.frames, spec.layers
     _check_names(config, "input", tuple(tensor.name for tensor in config.input), (INPUT,))
-    _check_names(config, "output", tuple(tensor.name for tensor in config.output), OUTPUTS)
+    _check_names(config, "output", tuple(tensor.name for tensor in config.output), tuple(spec.outputs))
     _check_tensor(config, "input", config.input[0], "TYPE_UINT8", list(spec.clip_shape))
-    # In the order of OUTPUTS, which is the order of forward's tuple: Triton pairs them by position.
-    shapes = ([classes], [frames], [layers, frames], [layers, frames])
-    for tensor, shape in zip(config.output, shapes, strict=True):
-        _check_tensor(config, "output", tensor, "TYPE_FP32", shape)
+    # In the order of forward's tuple: Triton pairs them by position.
+    for tensor, shape in zip(config.output, spec.outputs.values(), strict=True):
+        _check_tensor(config, "output", tensor, "TYPE_FP32", list(shape))
 
 
 def _check_names(config: ModelConfig, kind: str, names: tuple[str, ...], expected: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The in-process backend: loads `model.pt` files with TorchScript and runs them on the CPU, without any server."""
+"""The in-process backend: runs TorchScript and ONNX files on the CPU, without any server."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from service.cores import usable_cores
 from service.errors import BackendFailed, BackendUnavailable, sentence
 from service.inference.allocator import tune_malloc
 from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
-from service.inference.cpu import optimize_for_cpu
+from service.inference.cpu import Forward, optimize_for_cpu
 from service.inference.microbatch import microbatch
+from service.inference.onnx_session import onnx_forward
 from service.inference.registry import ModelFile, scan_repository
-from service.inference.spec import OUTPUTS
 from service.inference.threads import cpu_seconds, pick_thread_count
 from service.inference.torchscript_archive import load_archive
 from service.model_config import ModelConfigError
@@ -32,6 +32,8 @@ _WARM_UP_RUNS = 2
 # than this the event loop is not to stand still.
 _BRIEF_S = 0.02
 _PROBE_CLIPS = 2
+
+_KINDS = {"pytorch": "a TorchScript file", "onnxruntime": "an ONNX file"}
 
 log = structlog.get_logger()
 
@@ -134,14 +136,16 @@ class _LoadedModel:
         self.threads = threads
         self.clip_s = inf
         """seconds that a forward of one clip takes"""
+        self.fixed_threads = file.runtime == "onnxruntime"
+        """whether the engine has made its threads when it loaded the file"""
         try:
-            self._forward = microbatch(optimize_for_cpu(load_archive(file.path, operators)))
+            self._forward = microbatch(_forward_of(file, threads, operators))
         except RuntimeError as error:
             raise ModelConfigError(
                 self.spec.name,
                 f"file {file.spec.version}/{file.path.name}",
                 f"not loadable ({summarize_error(str(error))})",
-                "a TorchScript file",
+                _KINDS[file.runtime],
             ) from error
 
     def forward(self, clips: Clips) -> Scores:
@@ -158,9 +162,11 @@ class _LoadedModel:
                 result = self._forward(batch)
         except Exception as error:  # TorchScript's own errors derive from no narrower class
             raise BackendFailed(f"Model {self.spec.name!r} failed: {sentence(summarize_error(str(error)))}") from error
-        if not isinstance(result, tuple) or len(result) != len(OUTPUTS):
-            raise BackendFailed(f"Model {self.spec.name!r} does not return the {len(OUTPUTS)} tensors {list(OUTPUTS)}.")
-        outputs = {name: tensor.numpy() for name, tensor in zip(OUTPUTS, result, strict=True)}
+        tensors = (result,) if isinstance(result, torch.Tensor) else result
+        names = list(self.spec.outputs)
+        if not isinstance(tensors, tuple) or len(tensors) != len(names):
+            raise BackendFailed(f"Model {self.spec.name!r} does not return the {len(names)} tensors {names}.")
+        outputs = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
         return checked_scores(self.spec, outputs, len(clips))
 
     def warm_up(self) -> None:
@@ -192,6 +198,12 @@ class _LoadedModel:
         return np.zeros((clips, *self.spec.clip_shape), np.uint8)
 
 
+def _forward_of(file: ModelFile, threads: int, operators: tuple[str, ...]) -> Forward:
+    if file.runtime == "onnxruntime":
+        return onnx_forward(file.path, file.spec, threads)
+    return optimize_for_cpu(load_archive(file.path, operators))
+
+
 def _warm_up_sizes(largest: int) -> Iterable[int]:
     size = 1
     while size < largest:
@@ -208,7 +220,7 @@ def _load_all(config: TorchScriptConfig) -> list[_LoadedModel]:
     ]
     for model in models:
         model.warm_up()
-        if not config.threads:
+        if not config.threads and not model.fixed_threads:
             model.choose_threads(cores)
         model.measure()
     return models

@@ -19,22 +19,24 @@ import torch
 
 _ATEN = """
     Bool Float FloatImplicit Int IntImplicit ScalarImplicit __and__ __contains__ __derive_index __getitem__ __is__
-    __isnot__ __not__ __or__ __range_length __rshift__ _convolution _set_item abs adaptive_avg_pool1d
-    adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d add add_ addmm all amax amin any
-    append arange argmax argmin argsort avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bitwise_and bitwise_not
-    bitwise_or bmm cat ceil chunk clamp clamp_ clamp_max clamp_min clone constant_pad_nd contiguous conv1d conv2d
-    conv3d copy_ cos cumsum detach dim div div_ dropout dropout_ einsum elu embedding empty_like eq erf exp expand
-    expand_as eye feature_dropout flatten flip floor floor_divide floordiv format full full_like gather ge gelu glu
-    group_norm gt hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ index index_select instance_norm
-    is_floating_point keys layer_norm le leaky_relu leaky_relu_ len linalg_vector_norm linear linspace list log log2
-    log_softmax logical_and logical_not logical_or lt masked_fill masked_fill_ matmul max max_pool1d max_pool2d
-    max_pool3d maximum mean min minimum mish movedim mul mul_ multi_head_attention_forward narrow ne neg new_full
-    new_ones new_zeros norm normal numel numpy_T one_hot ones ones_like pad permute pixel_shuffle pow prelu
-    reciprocal reflection_pad2d relu relu6 relu6_ relu_ remainder repeat repeat_interleave replication_pad3d reshape
-    roll round rsqrt rsub scaled_dot_product_attention scatter select selu sigmoid sigmoid_ silu silu_ sin size
-    slice softmax softplus sort split split_with_sizes sqrt square squeeze stack std sub sub_ sum t tanh tanh_
-    tensor tile to topk transpose tril triu true_divide type_as unbind unflatten unsqueeze unsqueeze_
-    upsample_bilinear2d upsample_nearest2d upsample_trilinear3d values var var_mean view where zeros zeros_like
+    __isnot__ __not__ __or__ __range_length __rshift__ _convolution _set_item _upsample_bicubic2d_aa
+    _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d abs
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d add add_ addmm
+    all amax amin any append arange argmax argmin argsort avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm
+    bitwise_and bitwise_not bitwise_or bmm cat ceil chunk clamp clamp_ clamp_max clamp_min clone constant_pad_nd
+    contiguous conv1d conv2d conv3d copy copy_ cos cumsum detach dim div div_ dropout dropout_ einsum elu embedding
+    empty_like eq erf exp expand expand_as eye feature_dropout fill_ flatten flip floor floor_divide floordiv format
+    full full_like gather ge gelu glu group_norm gt hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_
+    index index_select instance_norm is_floating_point keys layer_norm le leaky_relu leaky_relu_ len linalg_vector_norm
+    linear linspace list log log2 log_softmax logical_and logical_not logical_or lt masked_fill masked_fill_ matmul max
+    max_pool1d max_pool2d max_pool3d maximum mean min minimum mish movedim mul mul_ multi_head_attention_forward narrow
+    ne neg new_full new_ones new_zeros norm normal numel numpy_T one_hot ones ones_like pad permute pixel_shuffle pow
+    prelu reciprocal reflection_pad2d relu relu6 relu6_ relu_ remainder repeat repeat_interleave replication_pad3d
+    reshape roll round rsqrt rsub scaled_dot_product_attention scatter select selu sigmoid sigmoid_ silu silu_ sin size
+    slice softmax softplus sort split split_with_sizes sqrt square squeeze stack std sub sub_ sum t tanh tanh_ tensor
+    tensor_split tile to topk transpose tril triu true_divide type_as unbind unflatten unsqueeze unsqueeze_
+    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    upsample_trilinear3d values var var_mean view where zeros zeros_like
 """
 _PRIM = """
     CallFunction CallMethod Constant ConstantChunk DictConstruct GetAttr If ListConstruct ListUnpack Loop NumToTensor

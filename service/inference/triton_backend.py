@@ -18,7 +18,7 @@ from service.contracts import ModelSpec
 from service.errors import BackendFailed, BackendUnavailable, VidtrError, sentence
 from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
 from service.inference.shared_memory import UNKNOWN_REGION, SharedInputs, Slot
-from service.inference.spec import INPUT, OUTPUTS, spec_from_config
+from service.inference.spec import INPUT, spec_from_config
 from service.inference.triton_access import client
 from service.model_config import ModelConfigError
 
@@ -131,7 +131,7 @@ class TritonBackend:
             else:
                 raise BackendUnavailable(f"Triton is not ready: {sentence(error.detail)}") from error
         # By name: a server may send outputs in any order.
-        return checked_scores(spec, {name: result.as_numpy(name) for name in OUTPUTS}, len(clips))
+        return checked_scores(spec, {name: result.as_numpy(name) for name in spec.outputs}, len(clips))
 
     async def _call(self, spec: ModelSpec, clips: Clips, timeout_s: float | None) -> InferResult:
         client = self._open()
@@ -150,7 +150,7 @@ class TritonBackend:
                     spec.name,
                     [tensor],
                     model_version=spec.version,
-                    outputs=[InferRequestedOutput(name) for name in OUTPUTS],
+                    outputs=[InferRequestedOutput(name) for name in spec.outputs],
                     headers=self._config.headers(),
                     client_timeout=limit_s,
                 )

@@ -28,7 +28,7 @@ _LIBPYTHON = re.compile(r"libpython(3\.\d+)\.so")
 
 
 def install_triton(directory: Path) -> None:
-    """Install `tritonserver` and our PyTorch backend into `directory`; a second call only refreshes the backend.
+    """Install `tritonserver` and our backends into `directory`; a second call only refreshes the backends.
 
     Raises:
         LocalServerError: this is not Linux x86-64 with glibc, pip is missing or fails, this Python has no stub in the
@@ -47,6 +47,7 @@ def install_triton(directory: Path) -> None:
     backend = directory / "backends" / "pytorch"
     _refresh(here.parent / "inference" / "torchscript_archive.py", backend / "archive.py")
     _refresh(here / "triton_pytorch_backend.py", backend / "model.py")
+    _refresh(here / "triton_onnx_backend.py", directory / "backends" / "onnxruntime" / "model.py")
 
 
 def is_installed(directory: Path) -> bool:

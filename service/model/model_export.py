@@ -1,10 +1,5 @@
 """From a network to a model repository entry that Triton and the in-process backend both serve."""
 
-import hashlib
-import json
-import os
-import re
-import shutil
 import tempfile
 import warnings
 import zipfile
@@ -12,20 +7,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from service.contracts import ClipFormat, Precision
 from service.model.card import ModelCard
 from service.model.factory import Network, for_inference
 from service.model.preprocess import fold_normalization, yuv420_to_rgb
-from service.model.triton_config import triton_config
-from service.model.triton_options import TritonOptions, read_block, with_block
-from service.model_config import CONFIG_FILE, parameters_of, parse_config
+from service.model.repository_entry import write_version
+from service.model.triton_options import TritonOptions
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-# What may differ between versions of one model, since Triton keeps one configuration for all of them.
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_OF_A_VERSION = frozenset({"weights_sha256", "description"})
 
 
 class ExportModule(nn.Module):
@@ -100,53 +90,13 @@ def export_model(
     Raises ValueError where the name or version cannot be served, where `card` does not fit the network, and where
     older versions of the model need another configuration: they would be served with this one.
     """
-    _check(model, name, version, card)
-    folder = directory / name
-    config_path = folder / CONFIG_FILE
-    previous = config_path.read_text(encoding="utf-8") if config_path.exists() else None
-    hashes = _hashes(previous, name)
-    hashes.pop(str(version), None)
-    replaced = [earlier for earlier in hashes if earlier.isdecimal()] if replace else []
-    hashes = {} if replace else hashes
-    if previous is not None and hashes:
-        planned = triton_config(name, model.config, card, {}, read_block(previous))
-        if _shared(parse_config(previous, name)) != _shared(parse_config(planned, name)):
-            raise ValueError(
-                f"version {version} of {name} needs another configuration than versions {', '.join(hashes)}, "
-                "and Triton keeps one for all: export it under a new name, or replace them"
-            )
-    block = None if previous is None else read_block(previous)
-    if serving is not None:
-        block = serving.block(card.max_batch_size)
+    _check(model, card)
     weights = _archive(served_module(model, card.precision, card.clip_format))
-    hashes[str(version)] = hashlib.sha256(weights).hexdigest()
-    _write(folder / str(version) / "model.pt", weights)
-    # Last, so that a reader who sees the new hash also finds the file.
-    _write(config_path, triton_config(name, model.config, card, hashes, block).encode())
-    for earlier in replaced:
-        shutil.rmtree(folder / earlier, ignore_errors=True)
-    return folder
+    return write_version(directory, name, version, model.config, card, weights, serving=serving, replace=replace)
 
 
-def configure_model(directory: Path, *, name: str, serving: TritonOptions) -> Path:
-    """Write anew how Triton serves a model of the repository; return the model's folder.
-
-    Raises ValueError where `serving` does not fit the model or its config.pbtxt was not written by the exporter, and
-    OSError where there is none.
-    """
-    path = directory / name / CONFIG_FILE
-    text = path.read_text(encoding="utf-8")
-    block = serving.block(parse_config(text, name).max_batch_size)
-    _write(path, with_block(text, block).encode())
-    return path.parent
-
-
-def _check(model: Network, name: str, version: int, card: ModelCard) -> None:
+def _check(model: Network, card: ModelCard) -> None:
     config = model.config
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"model name {name!r} must be letters, digits and ._- only")
-    if version < 1:
-        raise ValueError(f"version must be at least 1, not {version}")
     if len(card.labels) != config.classes:
         raise ValueError(f"the network has {config.classes} classes, but there are {len(card.labels)} labels")
     if card.resize_short_side < min(config.height, config.width):
@@ -159,28 +109,17 @@ def _check(model: Network, name: str, version: int, card: ModelCard) -> None:
         raise ValueError(f"clip_format yuv420 needs even sizes, not {', '.join(odd)}: export the model as rgb")
 
 
-def _shared(config: ModelConfig) -> ModelConfig:
-    """What all versions of a model have in common."""
-    for name in _OF_A_VERSION:
-        config.parameters.pop(name, None)
-    return config
-
-
-def _hashes(config: str | None, name: str) -> dict[str, str]:
-    if config is None:
-        return {}
-    value = parameters_of(parse_config(config, name)).get("weights_sha256")
-    if value is None:
-        raise ValueError(f"the config.pbtxt of {name} was not written by this exporter: move it away first")
-    return {str(version): str(digest) for version, digest in json.loads(value).items()}
-
-
 def _archive(served: nn.Module) -> bytes:
     for module in served.modules():
         # Scripting writes constants in the order of a set of strings, which differs from process to process, so that
         # equal weights gave unequal files. Attributes keep their order; only a shape has to be a constant.
         constants = ["normalized_shape"] if isinstance(module, nn.LayerNorm) else []
         module.__constants__ = constants  # type: ignore[assignment]
+    return scripted_archive(served)
+
+
+def scripted_archive(served: nn.Module) -> bytes:
+    """The bytes of a TorchScript file of a module, scripted unless it is already."""
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         # Deprecated, yet the only format that Triton's PyTorch backend batches.
         for category in (DeprecationWarning, FutureWarning):
@@ -198,10 +137,3 @@ def _without_debug_records(path: Path) -> bytes:
             if not record.filename.endswith(".debug_pkl"):
                 target.writestr(zipfile.ZipInfo(record.filename), source.read(record))
     return stripped.read_bytes()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

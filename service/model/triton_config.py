@@ -7,20 +7,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from service.contracts import SCHEMA_VERSION
+from service.contracts import SCHEMA_VERSION, output_shapes
 from service.model.card import ModelCard
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.triton_options import TritonOptions
 
 _WARMUP_RUNS = 3
 
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignNetwork:
+    """What has to be said of a network that is not built here: sizes of its clips in pixels, and what it returns.
+
+    There is no attention among that, and `embedding` is 0 where it returns none.
+    """
+
+    form: str
+    frames: int
+    height: int
+    width: int
+    classes: int
+    embedding: int = 0
+    backend: Literal["pytorch", "onnxruntime"] = "pytorch"
+    depth: Literal[0] = 0
+
+
+Described: TypeAlias = VidTrConfig | SequenceConfig | ForeignNetwork
+
+_OF_TORCHSCRIPT = {
+    "DISABLE_OPTIMIZED_EXECUTION": "true",
+    # The networks have no branches that could run side by side.
+    "INTER_OP_THREAD_COUNT": "1",
+}
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def triton_config(
     name: str,
-    config: VidTrConfig | SequenceConfig,
+    config: Described,
     card: ModelCard,
     weights_sha256: Mapping[str, str],
     serving: str | None = None,
@@ -34,21 +61,18 @@ def triton_config(
     arrives meanwhile and refuses the rest. Optimized execution is off: it profiles and recompiles at batch sizes that
     it has not met, which stalls single requests, and attention gains nothing from it.
     """
-    frames, depth = config.frames, config.depth
     yuv420 = card.clip_format == "yuv420"
-    clip = _dims(frames, *((config.height * 3 // 2, config.width, 1) if yuv420 else (config.height, config.width, 3)))
-    outputs = {
-        "logits": _dims(config.classes),
-        "temporal_attention": _dims(frames),
-        "layer_attention": _dims(depth, frames),
-        "layer_retention": _dims(depth, frames),
-    }
+    picture = (config.height * 3 // 2, config.width, 1) if yuv420 else (config.height, config.width, 3)
+    clip = _dims(config.frames, *picture)
+    foreign = config if isinstance(config, ForeignNetwork) else None
+    backend, embedding = (foreign.backend, foreign.embedding) if foreign else ("pytorch", 0)
+    outputs = output_shapes(config.classes, config.frames, config.depth, embedding)
     lines = [
         f"name: {quote(name)}",
-        'backend: "pytorch"',
+        f'backend: "{backend}"',
         f"max_batch_size: {card.max_batch_size}",
         f'input {{ name: "clips" data_type: TYPE_UINT8 dims: {clip} }}',
-        *(f'output {{ name: "{key}" data_type: TYPE_FP32 dims: {dims} }}' for key, dims in outputs.items()),
+        *(f'output {{ name: "{key}" data_type: TYPE_FP32 dims: {_dims(*shape)} }}' for key, shape in outputs.items()),
         (serving or TritonOptions().block(card.max_batch_size)).removesuffix("\n"),
         *(_warmup(size, clip) for size in warmup_sizes(card.max_batch_size)),
         *(_parameter(key, value) for key, value in _parameters(config, card, weights_sha256).items()),
@@ -67,14 +91,11 @@ def quote(value: str) -> str:
     return '"' + "".join(_ESCAPES.get(c, c if c >= " " and c != "\x7f" else f"\\{ord(c):03o}") for c in value) + '"'
 
 
-def _parameters(
-    config: VidTrConfig | SequenceConfig, card: ModelCard, weights_sha256: Mapping[str, str]
-) -> dict[str, str]:
+def _parameters(config: Described, card: ModelCard, weights_sha256: Mapping[str, str]) -> dict[str, str]:
     square = config.height == config.width
+    onnx = isinstance(config, ForeignNetwork) and config.backend == "onnxruntime"
     return {
-        "DISABLE_OPTIMIZED_EXECUTION": "true",
-        # The network has no branches that could run side by side.
-        "INTER_OP_THREAD_COUNT": "1",
+        **({} if onnx else _OF_TORCHSCRIPT),
         "schema_version": str(SCHEMA_VERSION),
         "description": card.description,
         "form": config.form,

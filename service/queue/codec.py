@@ -14,17 +14,22 @@ FLOAT = np.dtype("<f4")
 
 
 def encode_scores(scores: ClipScores) -> bytes:
-    """A JSON header line with the sizes K, T and L, then the four outputs as little-endian FP32."""
+    """A JSON header line with the sizes K, T, L and D, then the outputs as little-endian FP32.
+
+    The embedding comes last and its size has a name of its own: earlier releases read what stands before it.
+    """
     header = {
         "v": SCHEMA_VERSION,
         "k": len(scores.logits),
         "t": len(scores.temporal_attention),
         "l": len(scores.layer_attention),
+        "d": len(scores.embedding),
         "queue_ms": scores.queue_ms,
         "inference_ms": scores.inference_ms,
         "engine_ms": scores.engine_ms,
     }
-    parts = (scores.logits, scores.temporal_attention, scores.layer_attention, scores.layer_retention)
+    attention = (scores.temporal_attention, scores.layer_attention, scores.layer_retention)
+    parts = (scores.logits, *attention, scores.embedding)
     body = b"".join(np.asarray(part, dtype=FLOAT).tobytes() for part in parts)
     return json.dumps(header).encode() + b"\n" + body
 
@@ -34,13 +39,15 @@ def decode_scores(data: bytes) -> ClipScores:
     head, _, body = data.partition(b"\n")
     header = json.loads(head)
     k, t, layers = header["k"], header["t"], header["l"]
-    values = np.frombuffer(body, dtype=FLOAT, count=k + t + 2 * layers * t)
-    by_layer = values[k + t :].reshape(2, layers, t).tolist()
+    end = k + t + 2 * layers * t
+    values = np.frombuffer(body, dtype=FLOAT, count=end + header.get("d", 0))
+    by_layer = values[k + t : end].reshape(2, layers, t).tolist()
     return ClipScores(
         logits=tuple(values[:k].tolist()),
         temporal_attention=tuple(values[k : k + t].tolist()),
         layer_attention=tuple(map(tuple, by_layer[0])),
         layer_retention=tuple(map(tuple, by_layer[1])),
+        embedding=tuple(values[end:].tolist()),
         queue_ms=header["queue_ms"],
         inference_ms=header["inference_ms"],
         engine_ms=header.get("engine_ms", 0.0),

@@ -60,7 +60,8 @@ export class ResultView {
     this.highest = Math.max(...answer.windows.flatMap(({ attention }) => (attention ?? []).map(({ score }) => score)), 1e-9);
     $("coverage").textContent =
       `${answer.windows.length} ${answer.windows.length === 1 ? "window covers" : "windows cover"} ${percent(answer.coverage)} ` +
-      `of ${seconds(answer.video.duration_s)}. The colour is the window's best label, the curve its attention.`;
+      `of ${seconds(answer.video.duration_s)}. The colour is the window's best label` +
+      (answer.windows.some(({ attention }) => attention) ? ", the curve its attention." : ".");
     this.timeline = new Timeline($("timeline"), $("legend"), answer, {
       choose: (index) => this.#choose(index),
       seek: (time) => this.player.seek(time),
@@ -109,7 +110,7 @@ export class ResultView {
     $("window-title").textContent =
       answer.windows.length > 1
         ? `Window ${index + 1} of ${answer.windows.length}: ${seconds(window.start_s)} to ${seconds(window.end_s)}`
-        : "When the model looked";
+        : window.attention ? "When the model looked" : "What the model saw";
     $("earlier").disabled = index === 0;
     $("later").disabled = index === answer.windows.length - 1;
     $("window-labels").replaceChildren(...(answer.windows.length > 1 ? windowLabels(window) : []));
@@ -118,6 +119,7 @@ export class ResultView {
     $("needed").textContent = evidence ? evidenceText(evidence) : "";
     $("needed").hidden = !evidence;
     $("ask-evidence").hidden = $("evidence-note").hidden = Boolean(evidence) || !this.repeatable;
+    $("strip-note").hidden = !window.attention;
     this.strip = new Strip($("strip"), $("layers"), window, {
       highest: this.highest,
       aspect: answer.video.width / answer.video.height,
@@ -188,7 +190,7 @@ function windowLabels({ abstained, predictions }) {
 }
 
 function looked({ attention }) {
-  if (!attention) return "The attention was not asked for.";
+  if (!attention) return "This model gives no attention. `vidtr explain --causal` measures what each frame contributes.";
   const most = mostAttended(attention);
   const even = percent(1 / attention.length);
   if (!most) return `The model looked at all frames about alike: none has ${STANDS_OUT} times the even share of ${even}.`;

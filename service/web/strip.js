@@ -22,7 +22,7 @@ export function fate({ retention, layer_retention: layers }) {
 export class Strip {
   /**
    * Fills `root` and `table` with a window's frames. Bars are `highest` high at most, in all windows alike, so that
-   * windows can be compared. `seek(time)` is called for a frame that is chosen.
+   * windows can be compared. `seek(time)` is called for a frame that is chosen. Without attention both are hidden.
    */
   constructor(root, table, window, { highest, aspect, seek }) {
     this.window = window;
@@ -37,6 +37,7 @@ export class Strip {
     for (const node of [root, table]) node.style.setProperty("--frames", this.frames.length);
     const even = 1 / Math.max(1, this.frames.length);
     const evenShare = element("span", { class: "even-share", "aria-hidden": "true", "--even": 1 - even / highest }, percent(even));
+    root.hidden = this.frames.length === 0;
     root.replaceChildren(row, overlay(this.frames, highest), evenShare, this.playhead);
     table.replaceChildren(...layerRows(this.frames));
     table.hidden = !this.frames[0]?.layer_scores;
@@ -56,6 +57,7 @@ export class Strip {
     const { start_s: start, end_s: end } = this.window;
     const within = time >= start - 1e-3 && time <= end;
     this.playhead.hidden = !within;
+    if (this.frames.length === 0) return within;
     const shown = within ? this.frames.findLastIndex((frame) => frame.time_s <= time + 1e-3) : -1;
     this.columns.forEach(({ button }, index) => button.setAttribute("aria-pressed", String(index === shown)));
     if (within) {

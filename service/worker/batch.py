@@ -96,6 +96,7 @@ def clip_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float)
         temporal_attention=tuple(outputs.temporal_attention[row].tolist()),
         layer_attention=tuple(map(tuple, outputs.layer_attention[row].tolist())),
         layer_retention=tuple(map(tuple, outputs.layer_retention[row].tolist())),
+        embedding=tuple(outputs.embedding[row].tolist()),
         queue_ms=max(0.0, queue_ms),
         inference_ms=inference_ms,
         engine_ms=inference_ms / len(outputs.logits),

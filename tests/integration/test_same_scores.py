@@ -22,6 +22,7 @@ from tests.fixtures.servers import MODEL_REPOSITORY
 NAME, VERSION = "untrained_tiny", "1"
 CLIPS = 64
 TIE = 1e-6
+NO_EMBEDDING = np.zeros((CLIPS, 0), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ class Eager:
         """Scores, and the smallest gap of each clip."""
         with torch.inference_mode():
             outputs = self.network(self.normalize(torch.from_numpy(clips)))
-        return Scores(*(output.numpy() for output in outputs)), self.gaps.take().numpy()
+        return Scores(*(output.numpy() for output in outputs), NO_EMBEDDING), self.gaps.take().numpy()
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,7 @@ async def scores_of(backend: Backend, clips: Clips) -> Scores:
         np.concatenate([part.temporal_attention for part in parts]),
         np.concatenate([part.layer_attention for part in parts]),
         np.concatenate([part.layer_retention for part in parts]),
+        NO_EMBEDDING,
     )
 
 

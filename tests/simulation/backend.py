@@ -74,4 +74,5 @@ class Backend:
             temporal_attention=frames,
             layer_attention=layers,
             layer_retention=layers,
+            embedding=np.zeros((len(clips), 0), np.float32),
         )

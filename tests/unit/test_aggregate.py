@@ -11,11 +11,13 @@ from service.aggregate import (
     STANDS_OUT,
     abstains,
     aggregate,
+    check_embedding,
     most_attended,
     probabilities,
     ranked,
 )
 from service.contracts import JobRequest
+from service.errors import InvalidOption
 from testing.factories import LABELS, decoded, record, scores, spec
 
 
@@ -194,3 +196,31 @@ def test_missing_scores_are_refused() -> None:
     job = record(decoded=decoded(windows=2))
     with pytest.raises(ValueError, match=r"has 2 clips, scores of 1 were given"):
         aggregate(job, spec(), [scores()], job.created_at)
+
+
+def test_an_embedding_is_the_mean_of_crops_and_of_windows_of_length_one() -> None:
+    job = record(request=JobRequest(embedding=True), decoded=decoded(windows=2))
+    clips = [scores(embedding=(3.0, 0.0)), scores(embedding=(0.0, 5.0))]
+    result = aggregate(job, spec(embedding=2), clips, job.created_at)
+    assert [window.embedding for window in result.windows] == [(1.0, 0.0), (0.0, 1.0)]
+    assert result.embedding == pytest.approx((0.707107, 0.707107))
+
+
+def test_an_embedding_is_left_out_unless_it_is_asked_for() -> None:
+    job = record()
+    result = aggregate(job, spec(embedding=2), [scores(embedding=(3.0, 4.0))], job.created_at)
+    assert (result.embedding, result.windows[0].embedding) == (None, None)
+
+
+def test_an_embedding_of_a_model_without_one_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="`embedding` must be false for model 'tiny' in version 1"):
+        check_embedding(spec(), JobRequest(embedding=True))
+    check_embedding(spec(embedding=2), JobRequest(embedding=True))
+
+
+def test_a_model_without_attention_is_answered_without_it() -> None:
+    job = record(request=JobRequest(attention="layers"))
+    bare = scores(temporal_attention=(), layer_attention=(), layer_retention=())
+    result = aggregate(job, spec(layers=0), [bare], job.created_at)
+    assert result.windows[0].attention is None
+    assert result.predictions[0].label == LABELS[3]

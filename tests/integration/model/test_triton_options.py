@@ -9,7 +9,8 @@ from tritonclient.grpc import model_config_pb2
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.model.model_export import configure_model, export_model
+from service.model.model_export import export_model
+from service.model.repository_entry import configure_model
 from service.model.triton_options import TritonOptions, read_block, with_block
 from tests.unit.model.networks import tiny_network
 from tests.unit.model.test_triton_config import card

@@ -1,6 +1,7 @@
 """Jobs with evidence, with real Redis and a real TorchScript network: what is left out, scored, and concluded."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ class FirstAndLast(Relay):
         score = np.where(both, 0.7, 0.2)
         logits = np.zeros_like(outputs.logits)
         logits[:, 1] = np.log(2 * score / (1 - score))
-        return Scores(logits, outputs.temporal_attention, outputs.layer_attention, outputs.layer_retention)
+        return replace(outputs, logits=logits)
 
 
 async def test_frames_that_count_alike_share_alike_and_those_that_do_not_count_have_nothing(rig: Rig) -> None:

@@ -118,7 +118,7 @@ def test_a_version_without_its_file_is_refused(tmp_path: Path) -> None:
 def test_a_model_for_another_engine_is_refused(tmp_path: Path) -> None:
     write_repository(tmp_path)
     config = tmp_path / "tiny" / "config.pbtxt"
-    config.write_text(config.read_text().replace('backend: "pytorch"', 'backend: "onnxruntime"'))
+    config.write_text(config.read_text().replace('backend: "pytorch"', 'backend: "tensorrt"'))
 
-    with pytest.raises(ModelConfigError, match="'onnxruntime', expected 'pytorch'"):
+    with pytest.raises(ModelConfigError, match="'tensorrt', expected 'pytorch' or 'onnxruntime'"):
         scan_repository(tmp_path)

@@ -276,7 +276,7 @@ def test_layer_attention_without_a_layer_dimension_is_refused() -> None:
         '"layer_attention" data_type: TYPE_FP32 dims: [2, 4]', '"layer_attention" data_type: TYPE_FP32 dims: [4]'
     )
 
-    with pytest.raises(ModelConfigError, match="'layers' is 0, expected greater than 0"):
+    with pytest.raises(ModelConfigError, match=r"output 'layer_attention' dims is \[4\], expected \[4, 4\]"):
         parse(text)
 
 

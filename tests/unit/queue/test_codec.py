@@ -41,3 +41,13 @@ def test_a_failed_outcome_keeps_its_error() -> None:
     assert outcome.state is JobState.FAILED
     assert outcome.error is not None
     assert outcome.error.to_dict() == BackendFailed("broken", limit=1).to_dict()
+
+
+def test_scores_without_attention_and_with_an_embedding_survive_their_encoding() -> None:
+    bare = ClipScores(logits=(1.0, 2.0), embedding=(0.25, -0.5, 4.0))
+    assert decode_scores(encode_scores(bare)) == bare
+
+
+def test_scores_of_an_earlier_release_have_no_embedding() -> None:
+    header, _, body = encode_scores(scores()).partition(b"\n")
+    assert decode_scores(header.replace(b', "d": 0', b"") + b"\n" + body) == scores()
