@@ -30,10 +30,10 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     async def run(data: bytes) -> tuple[LiveEnd, list[LiveWindow]]:
         pool, taken, at = DecodePool(config(decode_timeout_s=2.0)), list[LiveWindow](), 0
 
-        async def feed(most: int) -> bytes:
+        async def feed(most: int) -> tuple[bytes, bool]:
             nonlocal at
             at += most
-            return data[at - most : at]
+            return data[at - most : at], False
 
         async def take(window: LiveWindow, clips: bytes) -> None:
             assert len(clips) == ASKED.window_bytes

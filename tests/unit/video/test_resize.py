@@ -126,7 +126,7 @@ def test_frames_that_are_in_use_while_others_are_collected_do_not_pile_up_either
     # As a process does that decodes.
     gc.freeze()
     try:
-        held = []
+        held: list[VideoFrame] = []
         for _ in range(40):
             held = [VideoFrame(1920, 1080, "yuv420p"), *held[:1]]
             resizer.crops(held[0])
