@@ -212,3 +212,13 @@ def deletion(value: Value, order: NDArray[np.int64]) -> float:
     when = np.argsort(order)
     left_out = np.arange(1, len(order) + 1)
     return float(value(when >= left_out[:, None]).mean())
+
+
+def insertion(value: Value, order: NDArray[np.int64]) -> float:
+    """Mean score while frames are added one after the other in `order` `(T,)`, all of them at last.
+
+    The faster the score rises, the better the order says what counted.
+    """
+    when = np.argsort(order)
+    added = np.arange(1, len(order) + 1)
+    return float(value(when < added[:, None]).mean())

@@ -69,6 +69,10 @@ def evaluate(
         int,
         typer.Option(min=0, help="Camera motion: generated videos of ten minutes; only their events are evaluated."),
     ] = 0,
+    faithfulness: Annotated[
+        int,
+        typer.Option(min=0, help="Camera motion: generated clips whose attention is compared with Shapley values."),
+    ] = 0,
     truth: Annotated[
         Path | None,
         typer.Option(help="CSV table of real windows that were looked at; only they are evaluated.", dir_okay=False),
@@ -122,7 +126,7 @@ def evaluate(
     if long:
         _events(candidate, data, long, out or target, target if is_run(target) else None)
         return
-    _camera_motion(candidate, data, untrained, footage, each, out or target)
+    _camera_motion(candidate, data, untrained, footage, each, faithfulness, out or target)
 
 
 def _events(candidate: Candidate, data: GeneratedData, videos: int, out: Path, run: Path | None) -> None:
@@ -201,6 +205,7 @@ def _camera_motion(
     untrained: Score | None,
     footage: Path | None,
     each: int,
+    compared: int,
     out: Path,
 ) -> None:
     import torch
@@ -209,16 +214,27 @@ def _camera_motion(
     from service.evaluation.camera_motion import assess, flattened
     from service.evaluation.decoded import decode_real_test_set
     from service.evaluation.examples import attention_picture, spread_cuts
+    from service.evaluation.faithfulness import faithfulness
     from service.evaluation.held_out import HeldOutMotion
+    from service.evidence import EXACT_FRAMES
     from service.training.intervals import shown
     from service.training.run_report import png
 
     torch.set_num_threads(1)  # nor does a network of this size
     clip = candidate.clip
+    if compared and clip.frames > EXACT_FRAMES:
+        what = f"it compares clips of at most {EXACT_FRAMES} frames, not of {clip.frames}"
+        raise typer.BadParameter(what, param_hint="--faithfulness")
     made = HeldOutMotion(data, clip.frames, clip.height, 0)
     with _progress() as tell:
         real = decode_real_test_set(footage, clip, _limits(), tell) if footage else None
     found = assess(candidate, made.clips(each), made.cuts(max(1, each // 4)), real, untrained)
+    if compared:
+        # In no order of classes.
+        made_clips = found.sets["generated"].clips
+        order = torch.randperm(len(made_clips), generator=torch.Generator().manual_seed(0)).tolist()
+        measured = faithfulness(candidate, (made_clips[i].numpy() for i in order), compared)
+        found.figures["faithfulness"] = measured.figures()
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures.json").write_text(json.dumps(found.figures, indent=2) + "\n", encoding="utf-8")
     write_motion_report(out / "report.html", candidate.name, found)

@@ -22,6 +22,6 @@ export function evidenceText({ label, score, still_score: still, error, frames, 
       : `${enough.length === 1 ? "The frame" : "The frames"} at ${enough.join(", ")} ${enough.length === 1 ? "keeps" : "keep"} 90 % of it without the others.`;
   return (
     `What ${spaced(label)} needed: its score is ${percent(score)} with all frames and ${percent(still)} where one frame stands still. ` +
-    `${needed} Measured ${sure}, by leaving frames out of ${forwards} clips.`
+    `${needed} Measured ${sure}, from ${forwards} clips with frames left out. The second bar of a frame is what it adds to the score.`
   );
 }

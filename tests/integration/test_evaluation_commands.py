@@ -78,11 +78,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_is_evaluated_on_footage(project: Path) -> None:
-    printed = run("evaluate", str(project / "run"), "--footage", str(project / "footage"), "--each", "2")
+    options = ("--footage", str(project / "footage"), "--each", "2", "--faithfulness", "2")
+    printed = run("evaluate", str(project / "run"), *options)
     figures = json.loads((project / "run" / "figures.json").read_text())
     assert figures["footage"]["top1"]["count"] == 2 * len(LABELS)
     assert figures["generated"]["top1"]["count"] == 2 * len(LABELS)
     assert figures["unaltered"]["videos"] == 3
+    assert figures["faithfulness"]["clips"] <= 2
     assert "untrained" in figures["footage"]["cuts"]
     assert (project / "run" / "attention.png").read_bytes().startswith(b"\x89PNG")
     assert "footage: top-1" in printed
