@@ -69,6 +69,8 @@ def import_weights(
                 raise typer.BadParameter(f"{named} describe a network of another library; a checkpoint has its preset")
             if preset is None or labels is None:
                 raise typer.BadParameter("a checkpoint needs --preset and --labels")
+            if not Path(checkpoint).is_file():
+                raise typer.BadParameter(f"{checkpoint} is no file", param_hint="CHECKPOINT")
             _checkpoint(Path(checkpoint), target, preset, labels, inflate, name, version, precision, clip_format)
         else:
             if preset is not None or inflate or precision != "fp32" or clip_format != "rgb":

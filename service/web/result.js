@@ -190,7 +190,7 @@ function windowLabels({ abstained, predictions }) {
 }
 
 function looked({ attention }) {
-  if (!attention) return "This model gives no attention. `vidtr explain --causal` measures what each frame contributes.";
+  if (!attention) return "This model gives no attention. vidtr explain --causal measures what each frame contributes.";
   const most = mostAttended(attention);
   const even = percent(1 / attention.length);
   if (!most) return `The model looked at all frames about alike: none has ${STANDS_OUT} times the even share of ${even}.`;

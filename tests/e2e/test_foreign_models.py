@@ -6,17 +6,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import expect
 
 from service.contracts import JobRequest
 from service.inference.spec import spec_from_config
 from service.model_config import read_config
 from testing.program import Program, upload
+from tests.e2e.browser import SCREENSHOTS, Visit, chromium
 from tests.fixtures.foreign_models import EXTRAS, LABELS, MEAN, STD, Foreign, make
 from tests.unit.video.common import decode
 
@@ -37,7 +39,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Foreign]:
 
 @pytest.fixture(scope="module")
 def repository(foreign: dict[str, Foreign], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both networks, imported on the command line."""
+    """Both networks, imported on the command line; `plain` is one of them without its embedding."""
     folder = tmp_path_factory.mktemp("repository")
     (labels := folder.with_name("labels.txt")).write_text("\n".join(LABELS))
     card = folder.with_name("card.toml")
@@ -45,6 +47,7 @@ def repository(foreign: dict[str, Foreign], tmp_path_factory: pytest.TempPathFac
     (onnx, mae) = (foreign[name].path for name in ("onnx_cnn", "videomae"))
     for arguments in (
         ("--onnx", onnx, "--labels", labels, "--card", card, "--embedding", "pooled", "--name", "onnx_cnn"),
+        ("--onnx", onnx, "--labels", labels, "--card", card, "--name", "plain"),
         (f"hf:{mae}", "--name", "videomae"),
     ):
         done = vidtr("import", *arguments, "--repository", folder)
@@ -103,10 +106,11 @@ def test_the_embedding_of_a_video_is_the_mean_of_its_windows_of_length_one(progr
     np.testing.assert_allclose(answer["embedding"], mean / np.linalg.norm(mean), atol=1e-5)
 
 
-def test_an_embedding_of_a_model_that_gives_none_is_refused(client: httpx.Client, clip: Path) -> None:
-    answer = upload(client, clip, embedding="true")
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
-    assert "model 'camera_motion' in version 3, which gives no embedding" in answer.json()["detail"]
+def test_an_embedding_of_a_model_that_gives_none_is_refused(program: Program, clip: Path) -> None:
+    with program.client() as client:
+        answer = upload(client, clip, model="plain", embedding="true")
+    assert (answer.status_code, answer.json().get("code")) == (422, "invalid_option"), answer.text
+    assert "model 'plain' in version 1, which gives no embedding" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("form", [".html", ".png"])
@@ -133,3 +137,16 @@ def test_a_classification_on_the_command_line_needs_no_attention(repository: Pat
     [answer] = json.loads(done.stdout)
     assert answer["predictions"][0]["label"] in LABELS
     assert np.linalg.norm(answer["embedding"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_page_shows_an_answer_without_attention(program: Program, clip: Path) -> None:
+    with chromium() as browser, closing(Visit(browser, program.url)) as visit:
+        page = visit.classify(clip)
+        expect(page.locator("#looked")).to_contain_text("This model gives no attention")
+        expect(page.locator("#strip")).to_be_hidden()
+        expect(page.locator("#strip-note")).to_be_hidden()
+        assert page.locator("#labels li, #labels tr").count() > 0
+        page.locator("#video").evaluate("video => { video.currentTime = 0.5 }")
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        visit.screenshot("no-attention")

@@ -47,7 +47,8 @@ class Eager:
         """Scores, and the smallest gap of each clip."""
         with torch.inference_mode():
             outputs = self.network(self.normalize(torch.from_numpy(clips)))
-        return Scores(*(output.numpy() for output in outputs), NO_EMBEDDING), self.gaps.take().numpy()
+        given = {name: output.numpy() for name, output in outputs._asdict().items()}
+        return Scores(**(given | {"embedding": NO_EMBEDDING})), self.gaps.take().numpy()
 
 
 @pytest.fixture(scope="module")
