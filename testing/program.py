@@ -176,13 +176,6 @@ class Program:
         return f"http://127.0.0.1:{self._ports[1]}", pid
 
     @property
-    def other_worker(self) -> int:
-        """Process id of a worker beside that of `vidtr up`."""
-        pid = self._others[-1].pid
-        assert pid is not None
-        return pid
-
-    @property
     def first_url(self) -> str:
         """Address of the API of `vidtr up` itself."""
         return f"http://127.0.0.1:{self._ports[0]}"

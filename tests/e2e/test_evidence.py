@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -174,7 +173,8 @@ def test_a_worker_that_is_killed_leaves_the_same_answer(two_workers: Program, an
         while not 16 < _clips_done(client) < SETS - 32:
             assert not asked.done(), "the job ended before the worker was killed"
             time.sleep(0.01)
-        os.kill(two_workers.other_worker, signal.SIGKILL)
+        [worker] = two_workers.others("worker")
+        worker.kill()
         got = cause_of(asked.result())
     for one, other in zip(cause_of(answer).frames, got.frames, strict=True):
         assert one.contribution == pytest.approx(other.contribution, abs=1e-4)
