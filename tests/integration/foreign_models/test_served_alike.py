@@ -14,11 +14,11 @@ from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
-from tests.fixtures.foreign_models import EXTRAS, LABELS, LARGE, SMALL, Foreign, make, quiet
+from tests.fixtures.foreign_models import EXTRAS, LABELS, LARGE, SMALL, TORCHVISION, Foreign, make, quiet
 
 pytestmark = EXTRAS
 TOLERANCE = 1e-4
-CASES = [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
+CASES = [*SMALL, *(pytest.param(name, marks=[pytest.mark.slow, TORCHVISION]) for name in LARGE)]
 
 
 class Served:

@@ -62,6 +62,7 @@ def test_a_complete_installation_is_only_given_the_current_backend(tmp_path: Pat
         "INSTALLED",
         "archive.py",
         "model.py",
+        "model.py",
     ]
 
 
