@@ -28,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     take_over(monkeypatch)
 
     async def run(data: bytes) -> tuple[LiveEnd, list[LiveWindow]]:
-        pool, taken, at = DecodePool(config(decode_timeout_s=2.0)), list[LiveWindow](), 0
+        pool, taken, at = DecodePool(config(decode_timeout_s=10.0)), list[LiveWindow](), 0
 
         async def feed(most: int) -> tuple[bytes, bool]:
             nonlocal at
