@@ -218,9 +218,9 @@ async def test_cpu_seconds_are_granted_anew_to_each_upload(video: Path, tmp_path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited on Linux only")
 async def test_memory_is_limited(video: Path, tmp_path: Path) -> None:
-    # Pictures of 13 megabytes do not fit beside the code of the decoders.
-    large = write_video(tmp_path / "large.mp4", 8, fps=4, codec="mjpeg", size=(4000, 2200))
-    async with running(decode_memory_bytes=320 * 1024**2) as pool:
+    # Pictures of 48 megabytes do not fit beside the code of the decoders.
+    large = write_video(tmp_path / "large.mp4", 8, fps=4, codec="mjpeg", size=(8000, 4000))
+    async with running(decode_memory_bytes=320 * 1024**2, max_pixels=8000 * 4000) as pool:
         with pytest.raises(DecodeMemoryLimit, match="memory") as caught:
             await pool.decode(large, tmp_path / "out", SPEC, JobRequest())
         assert caught.value.limit == 320 * 1024**2
