@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from service.contracts import Activation, Framing, Resize, Sampling
 from service.model.card import ModelCard
+from service.model.triton_config import ForeignNetwork
 
 Layout = Literal["NCTHW", "NTCHW", "NTHWC"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -94,6 +95,18 @@ class Description(BaseModel):
             return ModelCard(**{name: getattr(self, name) for name in _OF_CARD})
         except ValueError as error:
             raise ForeignModelError(str(error)) from None
+
+    def network(self, embedding: int, backend: Literal["pytorch", "onnxruntime"]) -> ForeignNetwork:
+        """What a configuration says of the network, which returns so many numbers of an embedding."""
+        return ForeignNetwork(
+            form=self.form,
+            frames=self.frames,
+            height=self.height,
+            width=self.width,
+            classes=len(self.labels),
+            embedding=embedding,
+            backend=backend,
+        )
 
 
 _OF_CARD = (

@@ -64,15 +64,7 @@ def adapt_onnx(path: Path, described: Description) -> tuple[bytes, ForeignNetwor
     embedding = probe(run, described)
     if embedding:
         content = _with_size(content, embedding)
-    return content, ForeignNetwork(
-        form=described.form,
-        frames=described.frames,
-        height=described.height,
-        width=described.width,
-        classes=len(described.labels),
-        embedding=embedding,
-        backend="onnxruntime",
-    )
+    return content, described.network(embedding, "onnxruntime")
 
 
 def _read(path: Path) -> onnx.ModelProto:

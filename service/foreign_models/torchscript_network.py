@@ -45,14 +45,7 @@ def adapt_torchscript(
         return [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
 
     embedding = probe(run, described)
-    return content, ForeignNetwork(
-        form=described.form,
-        frames=described.frames,
-        height=described.height,
-        width=described.width,
-        classes=len(described.labels),
-        embedding=embedding,
-    )
+    return content, described.network(embedding, "pytorch")
 
 
 def _loaded(path: Path, operators: tuple[str, ...]) -> torch.jit.ScriptModule:
