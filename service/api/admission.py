@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import math
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 import structlog
 
-from service.aggregate import check_embedding
+from service.api.job_size import JobSizeConfig, check_forwards, job_size
+from service.api.model_choice import ModelChoice
 from service.api.shares import Shares
-from service.causal_evidence import forwards_per_clip
 from service.contracts import JobClass, JobModel, JobRequest, ModelSpec
-from service.errors import (
-    RETRY_AFTER_S,
-    BackendUnavailable,
-    EvidenceTooLarge,
-    EvidenceUnavailable,
-    InvalidOption,
-    QueueFull,
-    QueueUnavailable,
-    UnknownModel,
-    VidtrError,
-)
+from service.errors import RETRY_AFTER_S, QueueFull, QueueUnavailable, VidtrError
 from service.periodic import Periodic
 from service.queue.capacity import QueueCapacity, Reservation, retry_after
 from service.queue.claims import Claims
 from service.queue.clip_routes import entry_bytes, masked_route_of
-from service.queue.fleet import Fleet
 from service.queue.idempotency import Claim, Earlier
 from service.queue.live_models import LiveModels
-from service.queue.model_directory import ModelDirectory
 from service.queue.partitions import Independently, PerPartition, Rotation, job_id_in, number_of
 from service.telemetry import metrics
 from service.video.decode_scheduler import DecodeScheduler
-from service.video.windows import check_stride
 
 log = structlog.get_logger()
 
 RENEWALS_PER_TTL = 3
-LIVE_S = 1.0
-# Where an upload would be refused for what was read, it is read again if it is older.
-REFUSAL_S = 0.1
 
 
 @dataclass(frozen=True)
-class AdmissionConfig:
+class AdmissionConfig(JobSizeConfig):
     """Field names equal those of `service.settings.Settings`."""
 
     default_model: str
-    max_auto_windows: int
-    max_clips_per_job: int
-    max_evidence_forwards: int
     max_concurrent_uploads: int
     max_wait_share: float
     bulk_clips: int
@@ -97,7 +76,7 @@ class Admission:
         """Without `shares` every caller may use all slots."""
         self._config = config
         self._scheduler = scheduler
-        self._models = models
+        self._choice = ModelChoice(models, config.default_model)
         self._capacity = capacity
         self._claiming = claims
         self._rotation = Rotation(len(capacity))
@@ -105,9 +84,6 @@ class Admission:
         self._uploads = self._shares.of("uploads", config.max_concurrent_uploads)
         self._held: dict[str, Admitted] = {}
         self._claims: dict[str, Claim] = {}
-        self._live: tuple[list[ModelSpec], Fleet] = [], Fleet({})
-        self._live_at = -math.inf
-        self._reading = asyncio.Lock()
         renewed_s = config.reservation_ttl_s / RENEWALS_PER_TTL
         self._renewing = Independently(renewed_s)
         self._renewal = Periodic("admission", renewed_s, self._renew)
@@ -201,7 +177,7 @@ class Admission:
     async def served(self, options: JobRequest) -> ModelSpec:
         """The model that is asked for. Raises UnknownModel, BackendUnavailable, QueueUnavailable."""
         with _counted():
-            return (await self._pick(options))[0]
+            return (await self._choice.pick(options))[0]
 
     def hand_over(self, job_id: str) -> None:
         """The accepted job owns its reservation and its Idempotency-Key: `admit` releases neither any more."""
@@ -228,7 +204,7 @@ class Admission:
         if admitted.most_clips <= begun.clips:
             return
         with _counted():
-            served, fleet = await self._seen(LIVE_S)
+            served, fleet = await self._choice.live()
             wanted = replace(begun, clips=admitted.most_clips)
             rate = fleet.drain_rate(begun.model)
             await self._reserve(wanted, served, rate, admitted.deadline_s, wanted.clips, begun)
@@ -246,25 +222,22 @@ class Admission:
         asynchronous: bool,
         caller: str,
     ) -> Admitted:
-        spec, served, fleet = await self._pick(options)
-        check_stride(spec, options)
-        views = most = self._most_views(options)
+        spec, served, fleet = await self._choice.pick(options)
+        most = job_size(self._config, spec, options)
         job_model, size = fleet.job_model(spec), spec.clip_bytes
         if options.evidence != "none":
-            check_evidence(spec, fleet, options)
-            most = self._most_forwards(spec, options, views)
             route = masked_route_of(spec)
             job_model, size = job_model.model_copy(update={"route": route}), entry_bytes(route, spec)
-        job_class = self.job_class(most, asynchronous=asynchronous or options.evidence != "none")
-        start = min(most, self._config.reservation_start_clips)
+        job_class = self.job_class(most.clips, asynchronous=asynchronous or options.evidence != "none")
+        start = min(most.clips, self._config.reservation_start_clips)
         wanted = Reservation("", job_class, start, size, spec.name, caller)
         rate = fleet.drain_rate(spec.name)
         if claim is not None:
             wanted = replace(wanted, job_id=claim.job_id)
-            await self._reserve(wanted, served, rate, deadline_s, most)
+            await self._reserve(wanted, served, rate, deadline_s, most.clips)
         else:
-            wanted = await self._reserve_anywhere(wanted, served, rate, deadline_s, most)
-        return Admitted(spec, job_model, wanted, most, deadline_s, claim, views)
+            wanted = await self._reserve_anywhere(wanted, served, rate, deadline_s, most.clips)
+        return Admitted(spec, job_model, wanted, most.clips, deadline_s, claim, most.views)
 
     async def _reserve_anywhere(
         self, wanted: Reservation, served: list[ModelSpec], rate: float | None, deadline_s: float, most_clips: int
@@ -302,32 +275,6 @@ class Admission:
             wanted, served, here, deadline_s, most_clips=most_clips, instead=instead, shared=shared
         )
 
-    async def _pick(self, options: JobRequest) -> tuple[ModelSpec, list[ModelSpec], Fleet]:
-        """The model that is asked for, where a worker serves it with an engine that works, and all that is served."""
-        for most_age_s in (LIVE_S, REFUSAL_S):
-            served, fleet = await self._seen(most_age_s)
-            try:
-                spec = ModelDirectory.pick(served, options.model or self._config.default_model, options.version)
-                check_breakers(spec, fleet)
-            except (BackendUnavailable, UnknownModel):
-                if most_age_s == REFUSAL_S:
-                    raise
-            else:
-                break
-        check_embedding(spec, options)
-        return spec, served, fleet
-
-    async def _seen(self, most_age_s: float) -> tuple[list[ModelSpec], Fleet]:
-        """The live models and workers, as they were `most_age_s` ago or later."""
-        now = asyncio.get_running_loop().time
-        if now() - self._live_at > most_age_s:
-            async with self._reading:
-                # Another upload may have read them meanwhile.
-                if (asked := now()) - self._live_at > most_age_s:
-                    self._live = await self._models.live()
-                    self._live_at = asked
-        return self._live
-
     def _check_decode_wait(self, caller: str, deadline_s: float) -> None:
         ahead = self._uploads.ahead(caller)
         most_s, ready_s = deadline_s * self._config.max_wait_share, self._scheduler.estimated_wait_s(ahead)
@@ -344,28 +291,9 @@ class Admission:
                 retry_after_s=retry_after(ready_s - most_s, ready_s, 1.0),
             )
 
-    def _most_views(self, options: JobRequest) -> int:
-        windows = {"auto": self._config.max_auto_windows, "all": self._config.max_clips_per_job}.get(
-            str(options.windows), options.windows
-        )
-        return min(int(windows) * options.crops, self._config.max_clips_per_job)
-
-    def _most_forwards(self, spec: ModelSpec, options: JobRequest, views: int) -> int:
-        """What evidence may take for so many views, within the limit: more are refused once they are decoded."""
-        each = forwards_per_clip(options, spec.frames)
-        self.check_forwards(each * options.crops)
-        return min(each * views, self._config.max_evidence_forwards)
-
     def check_forwards(self, forwards: int) -> None:
         """Raise EvidenceTooLarge where evidence takes more clips than one job may have."""
-        most = self._config.max_evidence_forwards
-        if forwards > most:
-            raise EvidenceTooLarge(
-                f"The evidence takes {forwards} clips with frames left out; the limit is {most}. Ask for fewer"
-                " `windows`, one crop, or a shorter part of the video with `start` and `end`.",
-                limit=most,
-                actual=forwards,
-            )
+        check_forwards(self._config.max_evidence_forwards, forwards)
 
     async def _renew(self) -> None:
         await self._renewing.run(range(len(self._capacity)), self._renew_in)
@@ -397,22 +325,3 @@ def _counted() -> Iterator[None]:
         if isinstance(error, QueueFull) and error.share_of:
             metrics.SHARE_REFUSALS.labels(error.share_of).inc()
         raise
-
-
-def check_evidence(spec: ModelSpec, fleet: Fleet, options: JobRequest) -> None:
-    """Raise EvidenceUnavailable where no live worker can leave frames out, InvalidOption without such a label."""
-    if not fleet.serving(masked_route_of(spec)):
-        detail = (
-            f"No worker of model {spec.name} can measure evidence: they are of an earlier release. Try again later."
-        )
-        raise EvidenceUnavailable(detail, retry_after_s=RETRY_AFTER_S)
-    if options.evidence_label is not None and options.evidence_label not in spec.labels:
-        detail = f"Model {spec.name} has no label {options.evidence_label!r}. GET /v1/models lists its labels."
-        raise InvalidOption(detail, actual=options.evidence_label)
-
-
-def check_breakers(spec: ModelSpec, fleet: Fleet) -> None:
-    """Raise BackendUnavailable where the circuit breaker of every worker that serves the model is open."""
-    if (retry_in_s := fleet.engine_away_s(spec)) is not None:
-        detail = f"The inference backend of model {spec.name} does not respond. Try again later."
-        raise BackendUnavailable(detail, retry_after_s=max(1.0, retry_in_s))

@@ -105,7 +105,7 @@ async def test_uploads_at_one_time_share_one_look_at_what_is_served(
         return await live()
 
     monkeypatch.setattr(directory, "live", counted)
-    monkeypatch.setattr("service.api.admission.LIVE_S", 1000.0)
+    monkeypatch.setattr("service.api.model_choice.LIVE_S", 1000.0)
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.gather(*(stack.enter_async_context(admit(admission)) for _ in range(8)))
     assert looks == 1
@@ -114,8 +114,8 @@ async def test_uploads_at_one_time_share_one_look_at_what_is_served(
 async def test_a_model_that_was_not_there_a_moment_ago_is_looked_for_again(
     admission: Admission, directory: ModelDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.admission.LIVE_S", 1000.0)
-    monkeypatch.setattr("service.api.admission.REFUSAL_S", 0.0)
+    monkeypatch.setattr("service.api.model_choice.LIVE_S", 1000.0)
+    monkeypatch.setattr("service.api.model_choice.REFUSAL_S", 0.0)
     async with admit(admission):
         pass
     wanted = JobRequest(windows=1, model="new")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.contracts import JobClass, JobState
 from service.errors import UnknownDeadLetter
-from service.queue.clip_routes import route_of
+from service.queue.clip_routes import masked_route_of, route_of
 from service.queue.codec import Outcome
 from service.queue.idempotency import Earlier
 from service.queue.partitions import PerPartition
@@ -31,9 +31,8 @@ LONG_S = 1_000_000.0
 
 def streams(keys: PerPartition[RedisKeys]) -> list[str]:
     """The streams of clips in all partitions."""
-    return [
-        of.clips(route, job_class) for of in keys for route in (SPEC.name, route_of(SPEC)) for job_class in JobClass
-    ]
+    routes = (SPEC.name, route_of(SPEC), masked_route_of(SPEC))
+    return [of.clips(route, job_class) for of in keys for route in routes for job_class in JobClass]
 
 
 def entries(world: World) -> int:

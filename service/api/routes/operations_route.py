@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from service.api.admission import check_breakers
 from service.api.app_state import State
+from service.api.model_choice import check_breakers
 from service.api.openapi_examples import NOT_READY, READY, json_content
 from service.api.schemas import Health
 from service.errors import BackendUnavailable, QueueUnavailable

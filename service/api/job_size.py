@@ -1,0 +1,53 @@
+"""How many clips a job may have, before its video is known and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.causal_evidence import forwards_per_clip
+from service.contracts import JobRequest, ModelSpec
+from service.errors import EvidenceTooLarge
+
+
+@dataclass(frozen=True)
+class JobSizeConfig:
+    """Field names equal those of `service.settings.Settings`."""
+
+    max_auto_windows: int
+    max_clips_per_job: int
+    max_evidence_forwards: int
+
+
+@dataclass(frozen=True)
+class JobSize:
+    """The most clips that options allow."""
+
+    views: int
+    """whole clips: those that are decoded"""
+    clips: int
+    """those that are scored: views, and with evidence the same ones with frames left out"""
+
+
+def job_size(config: JobSizeConfig, spec: ModelSpec, options: JobRequest) -> JobSize:
+    """What a video of any length may need. Raises EvidenceTooLarge where a single window takes too many."""
+    windows = {"auto": config.max_auto_windows, "all": config.max_clips_per_job}.get(
+        str(options.windows), options.windows
+    )
+    views = min(int(windows) * options.crops, config.max_clips_per_job)
+    if options.evidence == "none":
+        return JobSize(views, views)
+    each = forwards_per_clip(options, spec.frames)
+    check_forwards(config.max_evidence_forwards, each * options.crops)
+    # Within the limit: more are refused once they are decoded.
+    return JobSize(views, min(each * views, config.max_evidence_forwards))
+
+
+def check_forwards(most: int, forwards: int) -> None:
+    """Raise EvidenceTooLarge where evidence takes more clips than one job may have."""
+    if forwards > most:
+        raise EvidenceTooLarge(
+            f"The evidence takes {forwards} clips with frames left out; the limit is {most}. Ask for fewer"
+            " `windows`, one crop, or a shorter part of the video with `start` and `end`.",
+            limit=most,
+            actual=forwards,
+        )
