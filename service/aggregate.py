@@ -224,7 +224,8 @@ def check_embedding(spec: ModelSpec, request: JobRequest) -> None:
         raise InvalidOption(
             f"`embedding` must be false for model {spec.name!r} in version {spec.version}, which gives no embedding. "
             "`GET /v1/models` says which models do.",
-            actual=True,
+            limit="false",
+            actual="true",
         )
 
 

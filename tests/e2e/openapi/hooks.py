@@ -55,6 +55,11 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, object]
     if "stride" in query:
         query["windows"] = "all"
         query["stride"] = "0.5"
+    # The bundled model gives no embedding, and its evidence takes longer than an answer is waited for here.
+    if "embedding" in query:
+        query["embedding"] = "false"
+    if "evidence" in query:
+        query["evidence"] = "none"
     # Some names are served: the check of all others is that they are 404.
     if query.get("model", "").endswith("0"):
         query["model"] = "camera_motion"
