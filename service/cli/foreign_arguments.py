@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from service.cli.gathered_options import takes_options
 from service.contracts import Activation, Framing, Resize
 
 Layout = Literal["NCTHW", "NTCHW", "NTHWC"]
@@ -49,23 +48,11 @@ def takes_foreign_options(command: Callable[..., None]) -> Callable[..., None]:
 
     A value that cannot be read ends the command with a usage error.
     """
-    signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "foreign"]
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _FOREIGN.items()
-    ]
-
-    @functools.wraps(command)
-    def run(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in _FOREIGN}
-        command(**arguments, foreign=_values({name: value for name, value in given.items() if value is not None}))
-
-    run.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    return run
+    return takes_options(command, _FOREIGN, lambda given: {"foreign": _values(given)}, ["foreign"])
 
 
-def _values(given: dict[str, Any]) -> dict[str, Any]:
+def _values(options: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in options.items() if value is not None}
     if given.pop("untrained", False):
         given["trained"] = False
     for name in given.keys() & {"mean", "std"}:

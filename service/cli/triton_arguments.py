@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import typer
 
+from service.cli.gathered_options import takes_options
 from service.model.triton_options import ON_GPU, TritonOptions
 
 Device = Literal["any", "gpu"]
@@ -42,28 +41,14 @@ def takes_triton_options(command: Callable[..., None]) -> Callable[..., None]:
     `triton` is None where none of them was given and the device is any. One that cannot work ends the command with a
     usage error.
     """
-    signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name not in ("triton", "device")]
-    options = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default="any" if name == "device" else None, annotation=annotation
-        )
-        for name, annotation in _OPTIONS.items()
-    ]
 
-    @functools.wraps(command)
-    def run(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in _OPTIONS}
+    def gather(given: dict[str, Any]) -> dict[str, Any]:
         try:
-            triton = _triton_options(given)
+            return {"triton": _triton_options(given), "device": given["device"]}
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
-        if "device" in signature.parameters:
-            arguments["device"] = given["device"]
-        command(**arguments, triton=triton)
 
-    run.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    return run
+    return takes_options(command, _OPTIONS, gather, ["triton", "device"], {"device": "any"})
 
 
 def _triton_options(options: dict[str, Any]) -> TritonOptions | None:

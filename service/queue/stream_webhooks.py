@@ -16,7 +16,7 @@ from service.queue.connection import translate_redis_errors
 from service.queue.redis_keys import KeyPrefixes, RedisKeys
 from service.queue.scripts import Script
 from service.queue.turns import HelpedTurn
-from service.queue.webhook_queue import LATE_S, LOOK_S
+from service.queue.webhook_queue import LATE_S, LOOK_S, claimed
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,15 @@ class StreamWebhookQueue:
 
         Where it is another process' turn, those that have been due for `LATE_S`, and none at all for most of the time.
         """
-        late_s = await self._turn.looks()
-        if late_s is None:
-            return []
-        with translate_redis_errors():
-            reply: Any = await self._claim(
-                keys={"webhooks": self._keys.stream_webhooks},
-                args={
-                    "lease": lease_s,
-                    "late": late_s,
-                    "count": count,
-                    "webhook_prefix": self._prefixes.stream_webhook,
-                    "events_prefix": self._prefixes.live_events,
-                },
-            )
-        now, found = float(reply[0]), reply[1]
-        self._turn.saw(any_due=bool(found))
+        now, found = await claimed(
+            self._turn,
+            self._claim,
+            self._keys.stream_webhooks,
+            count,
+            lease_s,
+            webhook_prefix=self._prefixes.stream_webhook,
+            events_prefix=self._prefixes.live_events,
+        )
         return [_delivery(now, *one) for one in found]
 
     async def done(self, delivery: StreamDelivery, *, gone: bool = False) -> bool:

@@ -52,6 +52,22 @@ class WebhookDelivery:
         return {"id": self.job_id, "status": self.state}
 
 
+async def claimed(
+    turn: HelpedTurn, claim: Script, webhooks: str, count: int, lease_s: float, **prefixes: str
+) -> tuple[float, list[Any]]:
+    """The time of Redis, and up to `count` of what is due in the sorted set `webhooks`, claimed for `lease_s`."""
+    late_s = await turn.looks()
+    if late_s is None:
+        return 0.0, []
+    with translate_redis_errors():
+        reply: Any = await claim(
+            keys={"webhooks": webhooks}, args={"lease": lease_s, "late": late_s, "count": count, **prefixes}
+        )
+    now, found = float(reply[0]), reply[1]
+    turn.saw(any_due=bool(found))
+    return now, found
+
+
 class WebhookQueue:
     """Deliveries of one installation. Methods raise QueueUnavailable when Redis cannot be reached.
 
@@ -76,21 +92,9 @@ class WebhookQueue:
 
         Where it is another process' turn, those that have been due for `LATE_S`, and none at all for most of the time.
         """
-        late_s = await self._turn.looks()
-        if late_s is None:
-            return []
-        with translate_redis_errors():
-            reply: Any = await self._claim(
-                keys={"webhooks": self._webhooks},
-                args={
-                    "lease": lease_s,
-                    "late": late_s,
-                    "count": count,
-                    "webhook_prefix": self._webhook_prefix,
-                },
-            )
-        now, found = float(reply[0]), reply[1]
-        self._turn.saw(any_due=bool(found))
+        now, found = await claimed(
+            self._turn, self._claim, self._webhooks, count, lease_s, webhook_prefix=self._webhook_prefix
+        )
         return [
             WebhookDelivery(
                 job_id.decode(),

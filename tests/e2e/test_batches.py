@@ -29,15 +29,6 @@ END_S = 120.0
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("s3"))
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator[Program]:
     listed = "".join(
         f'[[keys]]\nname = "{name}"\nhash = "{hashed(key)}"\n{QUOTAS.get(name, "")}' for name, key in KEYS.items()

@@ -23,15 +23,6 @@ Options = dict[str, str | int]
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("s3"))
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator[Program]:
     program = Program(
         tmp_path_factory.mktemp("sources"),

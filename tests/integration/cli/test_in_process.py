@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,15 +87,6 @@ def test_a_file_leaves_no_clips_behind_whether_it_is_scored_or_not(
             assert classifier.classify(video, JobRequest(crops=3)).predictions
         (folder,) = scratch.glob("vidtr-classify-*")
         assert list(folder.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("s3"))
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def classify(
