@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-Kind = Literal["upload", "delete", "status", "replay", "drop", "list"]
+Kind = Literal["upload", "delete", "status", "replay", "drop", "list", "room"]
 Stages = Literal["none", "all", "broken"]
+Masking = Literal["all", "one", "updated", "rolled_back"]
 FaultKind = Literal[
     "hold", "stall", "refused", "lost_reply", "cut_short", "crash", "full", "jump", "leave", "forgotten", "away"
 ]
@@ -53,6 +54,8 @@ class Op:
     upload_s: float = 0.1
     stages: Stages = "none"
     """whether its clips come one by one, and whether the decode fails before the last of them"""
+    evidence: bool = False
+    """whether each of its clips is scored with frames left out too"""
     target: int = 0
     """number of the upload whose job is meant"""
 
@@ -63,6 +66,7 @@ class Op:
             facts += [f"key {self.key!r}"] if self.key else []
             facts += [f"clip {self.bad} is bad"] if self.bad is not None else []
             facts += ["webhook"] if self.webhook else []
+            facts += ["evidence"] if self.evidence else []
             facts += [f"in stages, {self.stages}"] if self.stages != "none" else []
             facts += [f"owner {self.owner!r}"] if self.owner else []
             return f"{what} {', '.join(facts)}"
@@ -99,6 +103,14 @@ class Plan:
     """batches that each worker has in flight at most"""
     partitions: int = 1
     """of the queue"""
+    masking: Masking = "all"
+    """which workers can leave frames out of clips; the others are of an earlier release"""
+
+    def masks(self, worker: int, life: int) -> bool:
+        """Whether a worker can leave frames out: those that are replaced may be of another release."""
+        return {"all": True, "one": worker == 0, "updated": worker == 0 or life > 0, "rolled_back": life == 0}[
+            self.masking
+        ]
 
     def steps(self) -> list[Op | Fault]:
         """Requests and faults."""
@@ -117,6 +129,10 @@ def plan_of(seed: int) -> Plan:
     """The plan of a seed."""
     random = Random(seed)
     ops = _in_stages(_ops(random), Random(-1 - seed))
+    # From a source of its own: what else happens in a schedule stays as it was.
+    aside = Random(seed ^ 0xE51DE)
+    ops = _with_evidence(ops, aside)
+    masking: tuple[Masking, ...] = ("all", "all", "all", "one", "updated", "rolled_back")
     return Plan(
         seed=seed,
         ops=tuple(ops),
@@ -125,6 +141,7 @@ def plan_of(seed: int) -> Plan:
         unattended=random.random() < 0.1,
         in_flight=random.choice((1, 1, 2, 4)),
         partitions=random.choice((1, 1, 1, 1, 1, 2)),
+        masking=aside.choice(masking),
     )
 
 
@@ -172,6 +189,23 @@ def _in_stages(ops: list[Op], random: Random) -> list[Op]:
         replace(op, stages=random.choice(kinds)) if op.kind == "upload" and op.clips > 1 and not op.asynchronous else op
         for op in ops
     ]
+
+
+def _with_evidence(ops: list[Op], random: Random) -> list[Op]:
+    """Some uploads ask for evidence, of two clips at most: each is scored four times."""
+    if random.random() < 0.4:
+        return ops
+    found = []
+    for op in ops:
+        if op.kind == "upload" and random.random() < 0.4:
+            clips = min(op.clips, 2)
+            bad = None if op.bad is None else min(op.bad, clips - 1)
+            found.append(replace(op, evidence=True, clips=clips, bad=bad, stages="none"))
+        elif op.kind in ("status", "list") and random.random() < 0.5:
+            found.append(replace(op, kind="room"))
+        else:
+            found.append(op)
+    return found
 
 
 def _faults(random: Random, ops: list[Op]) -> list[Fault]:

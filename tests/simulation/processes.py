@@ -18,7 +18,6 @@ from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.claims import Claims
-from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
 from service.queue.connection import connect
 from service.queue.dead_letters import DeadLetterConfig, DeadLetters
@@ -43,6 +42,7 @@ from service.worker.worker import Worker
 from tests.simulation.backend import Backend
 from tests.simulation.clock import skew
 from tests.simulation.plan import LEASE_S
+from tests.simulation.releases import WatchedStream, earlier
 from tests.simulation.scheduler import Process
 from tests.simulation.server import in_simulated_time
 from tests.simulation.wire import SimulatedConnection
@@ -59,7 +59,7 @@ TIMES = JobTtlConfig(
     reservation_ttl_s=RESERVED_S,
 )
 LETTERS = DeadLetterConfig(dead_letter_ttl_s=7200, dead_letter_max_jobs=50, dead_letter_max_bytes=1 << 20)
-MOST_CLIPS = 8
+MOST_CLIPS = 12
 CACHED_S = 600
 HOOK = WebhookConfig(
     webhook_secret="whsec_c2ltdWxhdGVk",  # noqa: S106 - nothing is signed
@@ -120,10 +120,13 @@ def _directory(partition: Partition) -> ModelDirectory:
     return directory
 
 
-def begin(world: World, process: Process, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Run `work` as a task of the process: with its clock, and ended with the simulation."""
+def begin(
+    world: World, process: Process, work: Coroutine[Any, Any, None], name: str, *, of_earlier: bool = False
+) -> asyncio.Task[None]:
+    """Run `work` as a task of the process: with its clock and its release, and ended with the simulation."""
     context = copy_context()
     context.run(skew.set, lambda: process.skew_s)
+    context.run(earlier.set, of_earlier)
     task = asyncio.get_running_loop().create_task(work, name=name, context=context)
     world.tasks.append(task)
     return task
@@ -134,13 +137,13 @@ class Api:
 
     def __init__(self, world: World, number: int) -> None:
         self.process = Process(f"a{number}")
-        partitions = connected(world, self.process)
+        self.partitions = partitions = connected(world, self.process)
         self.stores = partitions.map(lambda of: JobStore(of.redis, of.keys, TIMES))
         directories = partitions.map(_directory)
         self.clocks = directories.map(lambda directory: directory.clock)
         times = IdempotencyConfig(TIMES.idempotency_ttl_s, RESERVED_S)
         claims = Claims(partitions.map(lambda of: IdempotencyKeys(of.redis, of.keys, times)), self.stores)
-        limits = CapacityConfig(
+        self.limits = CapacityConfig(
             max_queue_clips=MOST_CLIPS,
             max_queue_bytes=1 << 20,
             max_wait_share=1.0,
@@ -160,7 +163,7 @@ class Api:
             reservation_start_clips=1,
         )
         self.scheduler = DecodeScheduler(4)
-        capacity = partitions.map(lambda of: QueueCapacity(of.redis, of.keys, limits))
+        capacity = partitions.map(lambda of: QueueCapacity(of.redis, of.keys, self.limits))
         self.admission = Admission(config, LiveModels(directories), capacity, claims, self.scheduler)
         self.buses = PerPartition(
             ResultBus(of.redis, of.keys, store) for of, store in zip(partitions, self.stores, strict=True)
@@ -187,10 +190,11 @@ class WorkerProcess:
 
     def __init__(self, world: World, number: int, life: int) -> None:
         self.process = Process(f"w{number}")
+        self.masks = world.plan.masks(number, life)
         partitions = connected(world, self.process)
 
         def source(of: Partition) -> Source:
-            stream = ClipStream(of.redis, of.keys, f"w{number}-{life}")
+            stream = WatchedStream(of.redis, of.keys, f"w{number}-{life}", world.ledger)
             directory, dead = _directory(of), DeadLetters(of.redis, of.keys, TIMES, LETTERS)
             completion = Completion(JobStore(of.redis, of.keys, TIMES), stream, dead, directory.clock)
             return Source(stream, directory, completion, LEASE_S)
@@ -202,4 +206,4 @@ class WorkerProcess:
             Watchdog(1e9, lambda: 0.0),
         )
         self.worker = worker
-        begin(world, self.process, worker.run(), "work")
+        begin(world, self.process, worker.run(), "work", of_earlier=not self.masks)

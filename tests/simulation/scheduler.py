@@ -75,6 +75,11 @@ class Scheduler:
         self.torn = False
         self.injected: Counter[str] = Counter()
         self.trace: list[str] = []
+        self._called: set[str] = set()
+
+    def scripts(self) -> frozenset[str]:
+        """Names of the scripts that were called."""
+        return self._server.names(self._called)
 
     # --- order ---
 
@@ -216,6 +221,7 @@ class Scheduler:
         first = self._server.pass_time(now)
         replies = self._server.send([*first, *commands, *self._looks.values()])[len(first) :]
         replies, seen = replies[: len(commands)], replies[len(commands) :]
+        self._called |= {command[1] for command in commands if command[0] == "EVALSHA"}
         names = " ".join(str(command[0]) for command in commands)
         self.trace.append(f"{now:.3f} {process.name} {request.get()} {names} {_brief(replies)}")
         # Commands of the simulation itself travel with those of the service: one round trip instead of three.

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from random import Random
@@ -25,6 +26,7 @@ from tests.simulation.clock import virtual
 from tests.simulation.ledger import Ledger
 from tests.simulation.plan import APIS, WORKERS, Plan
 from tests.simulation.processes import UPKEEP_S, Api, WorkerProcess
+from tests.simulation.releases import mixed
 from tests.simulation.scheduler import Scheduler, Stuck, Torn
 from tests.simulation.server import Server
 from tests.virtual_loop import VirtualLoop
@@ -34,7 +36,7 @@ UNATTENDED_AT_S = 2.0
 REST_S = 60.0
 TELL_S = 0.1
 # Small enough that every way a clip can take is taken by clips of a few hundred bytes.
-SMALL_BYTES = 1000
+SMALL_BYTES = 500
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Outcome:
     violations: tuple[str, ...]
     trace: tuple[str, ...]
     injected: dict[str, int]
+    ends: dict[str, int]
+    """how many jobs ended in each way"""
+    scripts: frozenset[str]
+    """names of the scripts that were called"""
 
 
 class World:
@@ -60,6 +66,7 @@ class World:
         self.loop.set_exception_handler(lambda loop, context: None)
         self.ids = Random(plan.seed ^ 0x1D5)
         self.tasks: list[asyncio.Task[Any]] = []
+        self.ends: Counter[str] = Counter()
         self.mended: list[bool] = []
         """not empty once the backend can score every clip"""
         self.apis: list[Api] = []
@@ -75,7 +82,7 @@ class World:
         _exceptions.clear()
         told = mock.patch("service.api.webhook_sender.send", self._told)
         ids = mock.patch("service.queue.partitions.uuid4", self._id)
-        with virtual(self.loop, self.plan.seed), _small(), told, ids:
+        with virtual(self.loop, self.plan.seed), _small(), mixed(), told, ids:
             try:
                 self.loop.run_until_complete(self._main())
             except Stuck as stuck:
@@ -84,7 +91,13 @@ class World:
                 self._end()
         for exception in _exceptions:
             self.ledger.violated(exception)
-        return Outcome(tuple(self.ledger.wrong), tuple(self.scheduler.trace), dict(self.scheduler.injected))
+        return Outcome(
+            tuple(self.ledger.wrong),
+            tuple(self.scheduler.trace),
+            dict(self.scheduler.injected),
+            dict(self.ends),
+            self.scheduler.scripts(),
+        )
 
     async def _main(self) -> None:
         self.apis = [Api(self, number) for number in range(APIS)]
@@ -110,6 +123,7 @@ class World:
         await asyncio.sleep(2 * RESTART_S)
         await self._settle()
         rest.check(self)
+        self.ends = rest.ends(self)
         if not self.plan.unattended:
             await self._replay_all()
         await rest.check_claims(self)
