@@ -29,7 +29,7 @@ from service.queue.idempotency import Earlier
 from service.queue.job_intake import Clips, Stage
 from service.queue.quota import QuotaLimits
 from testing.factories import record
-from tests.simulation import room
+from tests.simulation import live, room
 from tests.simulation.backend import FRAMES, SPEC, clip_bytes, video
 from tests.simulation.clock import skew
 from tests.simulation.ledger import Job
@@ -276,4 +276,6 @@ _HANDLERS: dict[str, Handler] = {
     "drop": _drop,
     "list": _list,
     "room": _room,
+    "stream": live.begin,
+    "stream_end": live.end,
 }

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-Kind = Literal["upload", "delete", "status", "replay", "drop", "list", "room"]
+Kind = Literal["upload", "delete", "status", "replay", "drop", "list", "room", "stream", "stream_end"]
 Stages = Literal["none", "all", "broken"]
 Masking = Literal["all", "one", "updated", "rolled_back"]
 FaultKind = Literal[
-    "hold", "stall", "refused", "lost_reply", "cut_short", "crash", "full", "jump", "leave", "forgotten", "away"
+    "hold", "stall", "refused", "lost_reply", "cut_short", "crash", "full", "jump", "leave", "forgotten", "away", "stop"
 ]
 
 WORKERS, APIS = 2, 2
@@ -70,7 +70,13 @@ class Op:
             facts += [f"in stages, {self.stages}"] if self.stages != "none" else []
             facts += [f"owner {self.owner!r}"] if self.owner else []
             return f"{what} {', '.join(facts)}"
-        return f"{what} of request {self.target}" if self.kind in ("delete", "status", "replay", "drop") else what
+        if self.kind == "stream":
+            return f"{what} of {self.clips} windows{', webhook' if self.webhook else ''}"
+        return (
+            f"{what} of request {self.target}"
+            if self.kind in ("delete", "status", "replay", "drop", "stream_end")
+            else what
+        )
 
 
 @dataclass(frozen=True)
@@ -131,12 +137,12 @@ def plan_of(seed: int) -> Plan:
     ops = _in_stages(_ops(random), Random(-1 - seed))
     # From a source of its own: what else happens in a schedule stays as it was.
     aside = Random(seed ^ 0xE51DE)
-    ops = _with_evidence(ops, aside)
+    ops = _with_streams(_with_evidence(ops, aside), aside)
     masking: tuple[Masking, ...] = ("all", "all", "all", "one", "updated", "rolled_back")
     return Plan(
         seed=seed,
         ops=tuple(ops),
-        faults=tuple(_faults(random, ops)),
+        faults=tuple([*_with_stops(_faults(random, ops), aside), *_amid_streams(ops, aside)]),
         shuffled=random.random() < 0.7,
         unattended=random.random() < 0.1,
         in_flight=random.choice((1, 1, 2, 4)),
@@ -206,6 +212,54 @@ def _with_evidence(ops: list[Op], random: Random) -> list[Op]:
         else:
             found.append(op)
     return found
+
+
+def _with_streams(ops: list[Op], random: Random) -> list[Op]:
+    """A schedule in six has live streams; somebody may end one, or try to."""
+    if random.random() > 1 / 6:
+        return ops
+    streams = [
+        Op(
+            len(ops) + number,
+            "stream",
+            random.choice((0.0, 0.3, 1.5)),
+            random.randrange(APIS),
+            owner=random.choice(OWNERS),
+            clips=random.choice((1, 4, 8)),
+            webhook=random.random() < 0.7,
+        )
+        for number in range(random.choice((1, 2)))
+    ]
+    found = [*ops, *streams]
+    if random.random() < 0.4:
+        at = random.choice((1.0, 2.0, 4.0))
+        found.append(Op(len(found), "stream_end", at, random.randrange(APIS), target=streams[0].number))
+    return found
+
+
+def _amid_streams(ops: list[Op], random: Random) -> list[Fault]:
+    """Faults of the processes that tell of live streams, which they do beside all requests."""
+    if all(op.kind != "stream" for op in ops):
+        return []
+    amounts: dict[FaultKind, float] = {
+        "lost_reply": 0.0,
+        "refused": 0.0,
+        "crash": 1.0,
+        "stall": 1.5 * LEASE_S,
+        "away": 1.0,
+        "hold": 6.0,
+    }
+    kinds: tuple[FaultKind, ...] = ("lost_reply", "lost_reply", "refused", "crash", "stall", "away", "hold")
+    drawn = [random.choice(kinds) for _ in range(random.choice((0, 4, 8)))]
+    return [Fault(f"a{random.randrange(APIS)}", random.randrange(80), kind, amounts[kind]) for kind in drawn]
+
+
+def _with_stops(faults: list[Fault], random: Random) -> list[Fault]:
+    """Some workers are told to end instead, as in an update."""
+    return [
+        replace(fault, kind="stop", amount=0.0) if fault.target[0] == "w" and random.random() < 0.1 else fault
+        for fault in faults
+    ]
 
 
 def _faults(random: Random, ops: list[Op]) -> list[Fault]:

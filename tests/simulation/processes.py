@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
@@ -27,11 +28,13 @@ from service.queue.job_intake import JobTtlConfig
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
 from service.queue.live_models import LiveModels
+from service.queue.live_streams import LiveStreams
 from service.queue.model_directory import ModelDirectory
 from service.queue.partitions import Partition, PerPartition
 from service.queue.quota import Quotas
 from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
+from service.queue.stream_webhooks import StreamWebhookQueue
 from service.queue.webhook_queue import WebhookQueue
 from service.video.decode_scheduler import DecodeScheduler
 from service.worker.completion import Completion
@@ -39,6 +42,7 @@ from service.worker.config import WorkerConfig
 from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 from service.worker.worker import Worker
+from tests.simulation import live
 from tests.simulation.backend import Backend
 from tests.simulation.clock import skew
 from tests.simulation.plan import LEASE_S
@@ -183,6 +187,16 @@ class Api:
         )
         for work in beside:
             begin(world, self.process, work._run(), work._name)
+        self.live = partitions.map(lambda of: LiveStreams(of.redis, of.keys, live.TIMES))
+        self.holder = f"a{number}-{next(world.lives)}"
+        self.opening = asyncio.Lock()
+        self.driven: set[str] = set()
+        """live streams that it tells of"""
+        if any(op.kind == "stream" for op in world.plan.ops):
+            streams = Webhooks(HOOK, partitions.map(lambda of: StreamWebhookQueue(of.redis, of.keys)))
+            adopting = Periodic("live-streams", live.ADOPT_S, partial(live.adopt, world, self))
+            for work in (adopting, Periodic("webhooks", LOOK_S, streams._begin)):
+                begin(world, self.process, work._run(), work._name)
 
 
 class WorkerProcess:
@@ -206,4 +220,10 @@ class WorkerProcess:
             Watchdog(1e9, lambda: 0.0),
         )
         self.worker = worker
-        begin(world, self.process, worker.run(), "work", of_earlier=not self.masks)
+        self.process.stop = worker.stop
+        begin(world, self.process, self._run(), "work", of_earlier=not self.masks)
+
+    async def _run(self) -> None:
+        await self.worker.run()
+        # Another is started in its place.
+        self.process.died.set()

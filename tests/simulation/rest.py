@@ -14,6 +14,7 @@ from service.queue.idempotency import Earlier
 from service.queue.partitions import PerPartition
 from service.queue.redis_keys import GROUP, RedisKeys
 from tests.fixtures.keyspace import lasting, miscounted
+from tests.simulation import live
 from tests.simulation.backend import SPEC, expected, said
 from tests.simulation.client import MOST_REQUESTS
 from tests.simulation.clock import EPOCH
@@ -49,7 +50,7 @@ def busy(world: World) -> bool:
     reserved = _reserved(world)
     claims = any(server.one("GET", key).startswith(b"open:") for key in _keys(world, "idempotency"))
     open_jobs = [("ZCARD", key) for keys in world.keys for key in (keys.deadlines, keys.webhooks)]
-    return bool(waiting or reserved or claims or sum(server.send(open_jobs)))
+    return bool(waiting or reserved or claims or sum(server.send(open_jobs)) or live.busy(world))
 
 
 def check(world: World) -> None:
@@ -64,6 +65,7 @@ def check(world: World) -> None:
     _check_keys(world)
     _check_reservations(world)
     _check_fleet(world)
+    live.check(world)
     if not world.plan.unattended:
         _check_leftovers(world, letters)
     for spent in world.ledger.spent.values():

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from service.contracts import JobClass
 from service.errors import QueueFull
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
-from service.queue.clip_routes import entry_bytes, routes
+from service.queue.clip_routes import masked_route_of, routes
 from service.queue.partitions import number_of
 from service.queue.redis_keys import RedisKeys
-from tests.simulation.backend import SPEC
+from tests.simulation.backend import MASKED, SPEC
 
 if TYPE_CHECKING:
     from tests.simulation.processes import Api
@@ -72,10 +72,10 @@ def _taken(world: World, number: int, owner: str) -> Taken:
     """What stands in Redis now, without the scripts."""
     keys, server = world.keys[number], world.server
     clips = size = own_clips = own_size = 0
-    for route, spec in routes([SPEC]).items():
+    for route in routes([SPEC]):
         for job_class in JobClass:
             waiting = server.one("XLEN", keys.clips(route, job_class))
-            clips, size = clips + waiting, size + waiting * entry_bytes(route, spec)
+            clips, size = clips + waiting, size + waiting * _each(route)
     digest = Reservation("", JobClass.BULK, 0, 0, "", owner).digest
     for member in server.one("ZRANGEBYSCORE", keys.reservations, f"({server.now_ms / 1000}", "+inf"):
         holder, _, many, each, _ = member.decode().split(":")
@@ -85,9 +85,13 @@ def _taken(world: World, number: int, owner: str) -> Taken:
     for job_id, job in world.ledger.jobs.items():
         if job.record.owner == owner and number_of(job_id, len(world.keys)) == number:
             left = _unscored(world, keys, job_id)
-            each = entry_bytes(job.record.spec.route, SPEC)
-            own_clips, own_size = own_clips + left, own_size + left * each
+            own_clips, own_size = own_clips + left, own_size + left * _each(job.record.spec.route)
     return Taken(clips, size, own_clips, own_size)
+
+
+def _each(route: str) -> int:
+    """Bytes of an entry: those with frames left out share the stored clip with the whole one."""
+    return SPEC.clip_bytes // (1 + len(MASKED) if route == masked_route_of(SPEC) else 1)
 
 
 def _unscored(world: World, keys: RedisKeys, job_id: str) -> int:

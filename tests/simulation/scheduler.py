@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
@@ -35,6 +35,8 @@ class Process:
     skew_s: float = 0.0
     dead: bool = False
     died: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: Callable[[], None] | None = None
+    """how it is told to end what it has begun, and nothing more"""
 
     def die(self) -> None:
         """kill -9."""
@@ -135,6 +137,10 @@ class Scheduler:
                 case "jump":
                     self._count(fault)
                     process.skew_s += fault.amount
+                case "stop":
+                    self._count(fault)
+                    if process.stop is not None:
+                        process.stop()
                 case "away":
                     self._count(fault)
                     self._away_until[partition] = asyncio.get_running_loop().time() + fault.amount

@@ -8,8 +8,9 @@ import gc
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Coroutine, Iterator, MutableMapping
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 from typing import Any
 from unittest import mock
@@ -19,15 +20,16 @@ import structlog
 
 from service.api.webhook_message import Problem
 from service.queue.partitions import QueueAddress
+from service.queue.stream_webhooks import StreamDelivery
 from service.queue.webhook_queue import WebhookDelivery
 from tests.simulation import rest
 from tests.simulation.client import send
 from tests.simulation.clock import virtual
 from tests.simulation.ledger import Ledger
 from tests.simulation.plan import APIS, WORKERS, Plan
-from tests.simulation.processes import UPKEEP_S, Api, WorkerProcess
+from tests.simulation.processes import UPKEEP_S, Api, WorkerProcess, begin
 from tests.simulation.releases import mixed
-from tests.simulation.scheduler import Scheduler, Stuck, Torn
+from tests.simulation.scheduler import Process, Scheduler, Stuck, Torn
 from tests.simulation.server import Server
 from tests.virtual_loop import VirtualLoop
 
@@ -71,6 +73,12 @@ class World:
         """not empty once the backend can score every clip"""
         self.apis: list[Api] = []
         self.workers: list[WorkerProcess] = []
+        self.lives = count()
+        """of API processes, numbered"""
+
+    def begin(self, process: Process, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` as a task of a process."""
+        begin(self, process, work, name)
 
     def note(self, what: str) -> None:
         """Something that helps to read a trace."""
@@ -159,9 +167,15 @@ class World:
     def _id(self) -> UUID:
         return UUID(bytes=self.ids.randbytes(16), version=4)
 
-    async def _told(self, delivery: WebhookDelivery, *_: object) -> Problem | None:
+    async def _told(self, delivery: WebhookDelivery | StreamDelivery, *_: object) -> Problem | None:
         """What the target of a webhook makes of it: some answer with errors at first."""
         await asyncio.sleep(TELL_S)
+        if isinstance(delivery, StreamDelivery):
+            # One event in three is refused once: those after it wait.
+            if (delivery.sequence + self.plan.seed) % 3 == 0 and delivery.attempts == 1:
+                return Problem("status 500")
+            self.ledger.streams[delivery.job_id].heard.append(delivery.event_id)
+            return None
         if (int(delivery.job_id[3:7], 16) + self.plan.seed) % 3 >= delivery.attempts:
             return Problem("status 500")
         self.ledger.heard[delivery.job_id].append((delivery.at, delivery.state))
