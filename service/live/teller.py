@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import uuid4
 
 import structlog
 
@@ -133,6 +134,7 @@ class Teller:
         return held
 
     async def _tell(self, kind: str, said: dict[str, Any], ended: str = "") -> bool:
+        call = uuid4().hex
         for _ in range(_TRIES):
             if self.lost:
                 break
@@ -145,6 +147,7 @@ class Teller:
                     counters=asdict(self.ledger),
                     ended=ended,
                     most_events=self._most,
+                    call=call,
                 )
             except QueueUnavailable as error:
                 log.warning("queue_unavailable", detail=error.detail)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import uuid4
 
 from redis.asyncio import Redis
 
@@ -130,11 +131,12 @@ class LiveStreams:
         ended: str = "",
         let_go: bool = False,
         most_events: int = 1000,
+        call: str = "",
     ) -> tuple[Held, str]:
         """Hold a session for a lease, or go on holding it; whether that is so, and the id of the event.
 
         Nothing is written unless it is `ours`. `counters` say how far it is; `ended` ends it, with the reason; `let_go`
-        lets another process take it from now on.
+        lets another process take it from now on. Of several calls with one name `call` the first tells its event.
         """
         fields = [part for name, value in (counters or {}).items() for part in (f"n:{name}", value)]
         if ended:
@@ -155,6 +157,8 @@ class LiveStreams:
                     "life": self._times.stream_keep_s if ended else self._life_s(),
                     "most_events": most_events,
                     "news": self._keys.news(stream_id),
+                    # The client repeats it where a connection was lost.
+                    "call": call or uuid4().hex,
                     "event": "" if event is None else json.dumps(event),
                     "fields": fields,
                 },

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from service.api.overdue import Overdue
 from service.contracts import DeadLetter, JobClass, JobRecord, JobRequest, JobState
 from service.errors import DeadlineExceeded, JobDeleted, UnknownDeadLetter
+from service.live.teller import Ledger, Teller
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
@@ -17,6 +18,7 @@ from service.queue.events import JobEvents
 from service.queue.idempotency import Claim, Earlier, IdempotencyConfig, IdempotencyKeys
 from service.queue.job_list import JobList
 from service.queue.job_store import SWEPT_AT_ONCE, End, JobStore
+from service.queue.live_streams import LiveStreams, LiveTimes
 from service.queue.model_directory import ModelDirectory
 from service.queue.partitions import Partition, PerPartition
 from service.queue.redis_keys import GROUP, RedisKeys
@@ -341,6 +343,63 @@ async def test_work_given_back_twice_is_forgiven_once(
     await stream.nack(taken)
     [entry] = await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8)
     assert entry.deliveries == 2
+
+
+async def test_what_a_live_stream_tells_twice_is_told_once(
+    redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = LiveStreams(redis, keys, LiveTimes(stream_lease_s=100.0, stream_idle_s=30.0, stream_keep_s=300))
+    await streams.create("s", "me", {}, 1000.5, pulled=False)
+    answer_lost(monkeypatch, streams, "_hold")
+    held, first = await streams.hold("s", "a", "take", event={"n": 1})
+    assert held == "ours"
+    held, second = await streams.hold("s", "a", "keep", event={"n": 1})
+    assert held == "ours"
+    assert await streams.events("s", None) == [(first, {"n": 1}), (second, {"n": 1})]
+
+
+async def test_the_end_of_a_live_stream_that_is_told_twice_is_the_callers(
+    redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = LiveStreams(redis, keys, LiveTimes(stream_lease_s=100.0, stream_idle_s=30.0, stream_keep_s=300))
+    await streams.create("s", "me", {}, 1000.5, pulled=True)
+    answer_lost(monkeypatch, streams, "_hold")
+    held, told = await streams.hold("s", "a", "take", event={"n": 1}, ended="end")
+    assert held == "ours"
+    assert await streams.events("s", None) == [(told, {"n": 1})]
+    assert await redis.zcard(keys.pulled) == 0
+
+
+async def test_what_a_teller_tells_again_because_redis_was_away_is_told_once(
+    redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = LiveStreams(redis, keys, LiveTimes(stream_lease_s=100.0, stream_idle_s=30.0, stream_keep_s=300))
+    await streams.create("s", "me", {}, 1000.5, pulled=False)
+    await streams.hold("s", "a", "take")
+    tell, tries = streams._hold, []
+
+    async def away_once(**arguments: Any) -> Any:
+        reply = await tell(**arguments)
+        tries.append(reply)
+        if len(tries) == 1:
+            raise ConnectionError("the reply was lost")
+        return reply
+
+    monkeypatch.setattr(streams, "_hold", away_once)
+    teller = Teller("s", "a", streams, Ledger(), 1.0, 100)
+    await teller.state("started")
+    assert len(tries) == 2
+    assert len(await streams.events("s", None)) == 1
+    assert not teller.lost
+
+
+async def test_what_was_told_before_another_took_the_stream_is_not_told_again(redis: Redis, keys: RedisKeys) -> None:
+    streams = LiveStreams(redis, keys, LiveTimes(stream_lease_s=100.0, stream_idle_s=30.0, stream_keep_s=300))
+    await streams.create("s", "me", {}, 1000.5, pulled=False)
+    await streams.hold("s", "a", "take", event={"n": 1}, call="one")
+    await streams.hold("s", "b", "steal")
+    assert await streams.hold("s", "a", "keep", event={"n": 1}, call="one") == ("held", "")
+    assert len(await streams.events("s", None)) == 1
 
 
 async def test_a_replay_whose_answer_was_lost_says_how_many_clips_it_queued(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from service.api.admission import Admitted
 from service.api.staging import JobEnded, Staging
+from service.causal_evidence import evidence_plan
 from service.contracts import DecodedVideo, JobRecord, JobRequest
 from service.errors import (
     IdempotencyKeyReused,
@@ -27,8 +28,9 @@ from service.queue.capacity import Reservation
 from service.queue.idempotency import Earlier
 from service.queue.job_intake import Clips, Stage
 from service.queue.quota import QuotaLimits
-from testing.factories import decoded, record
-from tests.simulation.backend import SPEC, clip_bytes
+from testing.factories import record
+from tests.simulation import live, room
+from tests.simulation.backend import FRAMES, SPEC, clip_bytes, video
 from tests.simulation.clock import skew
 from tests.simulation.ledger import Job
 from tests.simulation.plan import APIS, Op
@@ -87,12 +89,16 @@ async def _served(world: World, api: Api, op: Op, handle: Handler) -> None:
 
 
 def _fingerprint(op: Op) -> str:
-    return hashlib.sha256(f"{op.body} {op.clips} {op.bad} {op.webhook}".encode()).hexdigest()
+    return hashlib.sha256(f"{op.body} {op.clips} {op.bad} {op.webhook} {op.evidence}".encode()).hexdigest()
 
 
 async def _upload(world: World, api: Api, op: Op) -> None:
     began_s = world.loop.now
-    options = JobRequest(windows=op.clips, webhook=HOOK_URL if op.webhook else None)
+    options = JobRequest(
+        windows=op.clips,
+        webhook=HOOK_URL if op.webhook else None,
+        evidence="causal" if op.evidence else "none",
+    )
     if op.owner:
         await api.quotas.home(op.owner).spend(op.owner, QUOTA, "requests", 1)
         world.ledger.spent[op.owner].append(began_s)
@@ -119,12 +125,13 @@ async def _upload(world: World, api: Api, op: Op) -> None:
             id=job_id,
             request=options,
             spec=admitted.job_model,
-            decoded=decoded(windows=op.clips),
+            decoded=video(op.clips),
             created_at=now - spent_s,
             enqueued_at=now,
             deadline_at=now + max(0.0, op.deadline_s - spent_s),
-            job_class=api.admission.job_class(op.clips, asynchronous=op.asynchronous),
+            job_class=api.admission.job_class(op.clips, asynchronous=op.asynchronous or op.evidence),
             owner=op.owner,
+            evidence=evidence_plan(options, FRAMES),
         )
         world.ledger.jobs[job_id] = Job(job, op, began_s)
         bus = api.buses.of(job_id)
@@ -255,6 +262,12 @@ async def _list(world: World, api: Api, op: Op) -> None:
         world.ledger.violated("a deleted job is listed")
 
 
+async def _room(world: World, api: Api, op: Op) -> None:
+    for number in range(len(api.partitions)):
+        for owner in sorted({op.owner for op in world.plan.ops}):
+            await room.check(world, api, number, owner)
+
+
 _HANDLERS: dict[str, Handler] = {
     "upload": _upload,
     "delete": _delete,
@@ -262,4 +275,7 @@ _HANDLERS: dict[str, Handler] = {
     "replay": _replay,
     "drop": _drop,
     "list": _list,
+    "room": _room,
+    "stream": live.begin,
+    "stream_end": live.end,
 }

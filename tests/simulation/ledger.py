@@ -28,10 +28,25 @@ class Job:
 
 
 @dataclass
+class Stream:
+    """One live stream that a client asked for."""
+
+    op: Op
+    promised: bool = False
+    """whether the client knows of it"""
+    being_ended: bool = False
+    """somebody tried to end it"""
+    heard: list[str] = field(default_factory=list)
+    """ids of the events that its webhook was told"""
+
+
+@dataclass
 class Ledger:
     """The account of one schedule."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)
+    """live streams"""
     told: defaultdict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     """ids of jobs that the client of a request was told of"""
     heard: defaultdict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))

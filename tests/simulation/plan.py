@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-Kind = Literal["upload", "delete", "status", "replay", "drop", "list"]
+Kind = Literal["upload", "delete", "status", "replay", "drop", "list", "room", "stream", "stream_end"]
 Stages = Literal["none", "all", "broken"]
+Masking = Literal["all", "one", "updated", "rolled_back"]
 FaultKind = Literal[
-    "hold", "stall", "refused", "lost_reply", "cut_short", "crash", "full", "jump", "leave", "forgotten", "away"
+    "hold", "stall", "refused", "lost_reply", "cut_short", "crash", "full", "jump", "leave", "forgotten", "away", "stop"
 ]
 
 WORKERS, APIS = 2, 2
@@ -53,6 +54,8 @@ class Op:
     upload_s: float = 0.1
     stages: Stages = "none"
     """whether its clips come one by one, and whether the decode fails before the last of them"""
+    evidence: bool = False
+    """whether each of its clips is scored with frames left out too"""
     target: int = 0
     """number of the upload whose job is meant"""
 
@@ -63,10 +66,17 @@ class Op:
             facts += [f"key {self.key!r}"] if self.key else []
             facts += [f"clip {self.bad} is bad"] if self.bad is not None else []
             facts += ["webhook"] if self.webhook else []
+            facts += ["evidence"] if self.evidence else []
             facts += [f"in stages, {self.stages}"] if self.stages != "none" else []
             facts += [f"owner {self.owner!r}"] if self.owner else []
             return f"{what} {', '.join(facts)}"
-        return f"{what} of request {self.target}" if self.kind in ("delete", "status", "replay", "drop") else what
+        if self.kind == "stream":
+            return f"{what} of {self.clips} windows{', webhook' if self.webhook else ''}"
+        return (
+            f"{what} of request {self.target}"
+            if self.kind in ("delete", "status", "replay", "drop", "stream_end")
+            else what
+        )
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,14 @@ class Plan:
     """batches that each worker has in flight at most"""
     partitions: int = 1
     """of the queue"""
+    masking: Masking = "all"
+    """which workers can leave frames out of clips; the others are of an earlier release"""
+
+    def masks(self, worker: int, life: int) -> bool:
+        """Whether a worker can leave frames out: those that are replaced may be of another release."""
+        return {"all": True, "one": worker == 0, "updated": worker == 0 or life > 0, "rolled_back": life == 0}[
+            self.masking
+        ]
 
     def steps(self) -> list[Op | Fault]:
         """Requests and faults."""
@@ -117,14 +135,19 @@ def plan_of(seed: int) -> Plan:
     """The plan of a seed."""
     random = Random(seed)
     ops = _in_stages(_ops(random), Random(-1 - seed))
+    # From a source of its own: what else happens in a schedule stays as it was.
+    aside = Random(seed ^ 0xE51DE)
+    ops = _with_streams(_with_evidence(ops, aside), aside)
+    masking: tuple[Masking, ...] = ("all", "all", "all", "one", "updated", "rolled_back")
     return Plan(
         seed=seed,
         ops=tuple(ops),
-        faults=tuple(_faults(random, ops)),
+        faults=tuple([*_with_stops(_faults(random, ops), aside), *_amid_streams(ops, aside)]),
         shuffled=random.random() < 0.7,
         unattended=random.random() < 0.1,
         in_flight=random.choice((1, 1, 2, 4)),
         partitions=random.choice((1, 1, 1, 1, 1, 2)),
+        masking=aside.choice(masking),
     )
 
 
@@ -171,6 +194,71 @@ def _in_stages(ops: list[Op], random: Random) -> list[Op]:
     return [
         replace(op, stages=random.choice(kinds)) if op.kind == "upload" and op.clips > 1 and not op.asynchronous else op
         for op in ops
+    ]
+
+
+def _with_evidence(ops: list[Op], random: Random) -> list[Op]:
+    """Some uploads ask for evidence, of two clips at most: each is scored four times."""
+    if random.random() < 0.4:
+        return ops
+    found = []
+    for op in ops:
+        if op.kind == "upload" and random.random() < 0.4:
+            clips = min(op.clips, 2)
+            bad = None if op.bad is None else min(op.bad, clips - 1)
+            found.append(replace(op, evidence=True, clips=clips, bad=bad, stages="none"))
+        elif op.kind in ("status", "list") and random.random() < 0.5:
+            found.append(replace(op, kind="room"))
+        else:
+            found.append(op)
+    return found
+
+
+def _with_streams(ops: list[Op], random: Random) -> list[Op]:
+    """A schedule in six has live streams; somebody may end one, or try to."""
+    if random.random() > 1 / 6:
+        return ops
+    streams = [
+        Op(
+            len(ops) + number,
+            "stream",
+            random.choice((0.0, 0.3, 1.5)),
+            random.randrange(APIS),
+            owner=random.choice(OWNERS),
+            clips=random.choice((1, 4, 8)),
+            webhook=random.random() < 0.7,
+        )
+        for number in range(random.choice((1, 2)))
+    ]
+    found = [*ops, *streams]
+    if random.random() < 0.4:
+        at = random.choice((1.0, 2.0, 4.0))
+        found.append(Op(len(found), "stream_end", at, random.randrange(APIS), target=streams[0].number))
+    return found
+
+
+def _amid_streams(ops: list[Op], random: Random) -> list[Fault]:
+    """Faults of the processes that tell of live streams, which they do beside all requests."""
+    if all(op.kind != "stream" for op in ops):
+        return []
+    amounts: dict[FaultKind, float] = {
+        "lost_reply": 0.0,
+        "refused": 0.0,
+        "crash": 1.0,
+        "stall": 1.5 * LEASE_S,
+        "away": 1.0,
+        "hold": 6.0,
+    }
+    kinds: tuple[FaultKind, ...] = ("lost_reply", "lost_reply", "refused", "crash", "stall", "away", "hold")
+    drawn = [random.choice(kinds) for _ in range(random.choice((0, 4, 8)))]
+    return [Fault(f"a{random.randrange(APIS)}", random.randrange(80), kind, amounts[kind]) for kind in drawn]
+
+
+def _with_stops(faults: list[Fault], random: Random) -> list[Fault]:
+    """Some workers are told to end instead, as in an update."""
+    return [
+        replace(fault, kind="stop", amount=0.0) if fault.target[0] == "w" and random.random() < 0.1 else fault
+        for fault in faults
     ]
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
@@ -18,7 +19,6 @@ from service.api.webhook_sender import WebhookConfig, Webhooks
 from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
 from service.queue.claims import Claims
-from service.queue.clip_stream import ClipStream
 from service.queue.clock import Clock
 from service.queue.connection import connect
 from service.queue.dead_letters import DeadLetterConfig, DeadLetters
@@ -28,11 +28,13 @@ from service.queue.job_intake import JobTtlConfig
 from service.queue.job_list import JobList
 from service.queue.job_store import JobStore
 from service.queue.live_models import LiveModels
+from service.queue.live_streams import LiveStreams
 from service.queue.model_directory import ModelDirectory
 from service.queue.partitions import Partition, PerPartition
 from service.queue.quota import Quotas
 from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
+from service.queue.stream_webhooks import StreamWebhookQueue
 from service.queue.webhook_queue import WebhookQueue
 from service.video.decode_scheduler import DecodeScheduler
 from service.worker.completion import Completion
@@ -40,9 +42,11 @@ from service.worker.config import WorkerConfig
 from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 from service.worker.worker import Worker
+from tests.simulation import live
 from tests.simulation.backend import Backend
 from tests.simulation.clock import skew
 from tests.simulation.plan import LEASE_S
+from tests.simulation.releases import WatchedStream, earlier
 from tests.simulation.scheduler import Process
 from tests.simulation.server import in_simulated_time
 from tests.simulation.wire import SimulatedConnection
@@ -59,7 +63,7 @@ TIMES = JobTtlConfig(
     reservation_ttl_s=RESERVED_S,
 )
 LETTERS = DeadLetterConfig(dead_letter_ttl_s=7200, dead_letter_max_jobs=50, dead_letter_max_bytes=1 << 20)
-MOST_CLIPS = 8
+MOST_CLIPS = 12
 CACHED_S = 600
 HOOK = WebhookConfig(
     webhook_secret="whsec_c2ltdWxhdGVk",  # noqa: S106 - nothing is signed
@@ -120,10 +124,13 @@ def _directory(partition: Partition) -> ModelDirectory:
     return directory
 
 
-def begin(world: World, process: Process, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Run `work` as a task of the process: with its clock, and ended with the simulation."""
+def begin(
+    world: World, process: Process, work: Coroutine[Any, Any, None], name: str, *, of_earlier: bool = False
+) -> asyncio.Task[None]:
+    """Run `work` as a task of the process: with its clock and its release, and ended with the simulation."""
     context = copy_context()
     context.run(skew.set, lambda: process.skew_s)
+    context.run(earlier.set, of_earlier)
     task = asyncio.get_running_loop().create_task(work, name=name, context=context)
     world.tasks.append(task)
     return task
@@ -134,13 +141,13 @@ class Api:
 
     def __init__(self, world: World, number: int) -> None:
         self.process = Process(f"a{number}")
-        partitions = connected(world, self.process)
+        self.partitions = partitions = connected(world, self.process)
         self.stores = partitions.map(lambda of: JobStore(of.redis, of.keys, TIMES))
         directories = partitions.map(_directory)
         self.clocks = directories.map(lambda directory: directory.clock)
         times = IdempotencyConfig(TIMES.idempotency_ttl_s, RESERVED_S)
         claims = Claims(partitions.map(lambda of: IdempotencyKeys(of.redis, of.keys, times)), self.stores)
-        limits = CapacityConfig(
+        self.limits = CapacityConfig(
             max_queue_clips=MOST_CLIPS,
             max_queue_bytes=1 << 20,
             max_wait_share=1.0,
@@ -160,7 +167,7 @@ class Api:
             reservation_start_clips=1,
         )
         self.scheduler = DecodeScheduler(4)
-        capacity = partitions.map(lambda of: QueueCapacity(of.redis, of.keys, limits))
+        capacity = partitions.map(lambda of: QueueCapacity(of.redis, of.keys, self.limits))
         self.admission = Admission(config, LiveModels(directories), capacity, claims, self.scheduler)
         self.buses = PerPartition(
             ResultBus(of.redis, of.keys, store) for of, store in zip(partitions, self.stores, strict=True)
@@ -180,6 +187,16 @@ class Api:
         )
         for work in beside:
             begin(world, self.process, work._run(), work._name)
+        self.live = partitions.map(lambda of: LiveStreams(of.redis, of.keys, live.TIMES))
+        self.holder = f"a{number}-{next(world.lives)}"
+        self.opening = asyncio.Lock()
+        self.driven: set[str] = set()
+        """live streams that it tells of"""
+        if any(op.kind == "stream" for op in world.plan.ops):
+            streams = Webhooks(HOOK, partitions.map(lambda of: StreamWebhookQueue(of.redis, of.keys)))
+            adopting = Periodic("live-streams", live.ADOPT_S, partial(live.adopt, world, self))
+            for work in (adopting, Periodic("webhooks", LOOK_S, streams._begin)):
+                begin(world, self.process, work._run(), work._name)
 
 
 class WorkerProcess:
@@ -187,10 +204,11 @@ class WorkerProcess:
 
     def __init__(self, world: World, number: int, life: int) -> None:
         self.process = Process(f"w{number}")
+        self.masks = world.plan.masks(number, life)
         partitions = connected(world, self.process)
 
         def source(of: Partition) -> Source:
-            stream = ClipStream(of.redis, of.keys, f"w{number}-{life}")
+            stream = WatchedStream(of.redis, of.keys, f"w{number}-{life}", world.ledger)
             directory, dead = _directory(of), DeadLetters(of.redis, of.keys, TIMES, LETTERS)
             completion = Completion(JobStore(of.redis, of.keys, TIMES), stream, dead, directory.clock)
             return Source(stream, directory, completion, LEASE_S)
@@ -202,4 +220,10 @@ class WorkerProcess:
             Watchdog(1e9, lambda: 0.0),
         )
         self.worker = worker
-        begin(world, self.process, worker.run(), "work")
+        self.process.stop = worker.stop
+        begin(world, self.process, self._run(), "work", of_earlier=not self.masks)
+
+    async def _run(self) -> None:
+        await self.worker.run()
+        # Another is started in its place.
+        self.process.died.set()

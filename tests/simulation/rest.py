@@ -14,7 +14,8 @@ from service.queue.idempotency import Earlier
 from service.queue.partitions import PerPartition
 from service.queue.redis_keys import GROUP, RedisKeys
 from tests.fixtures.keyspace import lasting, miscounted
-from tests.simulation.backend import SPEC, expected
+from tests.simulation import live
+from tests.simulation.backend import SPEC, expected, said
 from tests.simulation.client import MOST_REQUESTS
 from tests.simulation.clock import EPOCH
 from tests.simulation.ledger import Job
@@ -49,7 +50,7 @@ def busy(world: World) -> bool:
     reserved = _reserved(world)
     claims = any(server.one("GET", key).startswith(b"open:") for key in _keys(world, "idempotency"))
     open_jobs = [("ZCARD", key) for keys in world.keys for key in (keys.deadlines, keys.webhooks)]
-    return bool(waiting or reserved or claims or sum(server.send(open_jobs)))
+    return bool(waiting or reserved or claims or sum(server.send(open_jobs)) or live.busy(world))
 
 
 def check(world: World) -> None:
@@ -64,11 +65,23 @@ def check(world: World) -> None:
     _check_keys(world)
     _check_reservations(world)
     _check_fleet(world)
+    live.check(world)
     if not world.plan.unattended:
         _check_leftovers(world, letters)
     for spent in world.ledger.spent.values():
         if len([at for at in spent if at < spent[0] + 59]) > MOST_REQUESTS:
             world.ledger.violated("more requests passed than the quota allows")
+
+
+def ends(world: World) -> Counter[str]:
+    """How many jobs ended in each way, those with evidence apart."""
+    found: Counter[str] = Counter()
+    for job_id, job in world.ledger.jobs.items():
+        facts = world.server.one("HMGET", world.keys.of(job_id).job(job_id), "total", "finished", "state")
+        total, finished, state = (None if fact is None else fact.decode() for fact in facts)
+        how = "never accepted" if total is None else "cancelled" if finished == "cancelled" else state or "open"
+        found[f"{how} with evidence" if job.op.evidence else how] += 1
+    return found
 
 
 def check_end_of_lives(world: World) -> None:
@@ -107,8 +120,11 @@ async def check_claims(world: World) -> None:
 
 def check_replayed(world: World, replayed: list[str]) -> None:
     """What was replayed in peace has succeeded."""
+    # An update may have been taken back: entries that nobody can read any more end by their deadline.
+    readable = any(worker.masks for worker in world.workers)
     for job_id in replayed:
-        if world.ledger.jobs[job_id].op.deadline_s < SOON_S:
+        op = world.ledger.jobs[job_id].op
+        if op.deadline_s < SOON_S or (op.evidence and not readable):
             continue
         data = world.server.one("GET", world.keys.of(job_id).outcome(job_id))
         if data is None or Outcome.decode(data).state is not JobState.SUCCEEDED:
@@ -141,8 +157,7 @@ def _check_job(world: World, job_id: str, job: Job, letters: set[str]) -> None:
     _check_events(world, job_id, job, outcome.state)
     _check_webhook(world, job_id, job, outcome.state)
     if outcome.result is not None:
-        right = expected(job.record, job.op.body)
-        if (outcome.result.predictions, outcome.result.windows) != (right.predictions, right.windows):
+        if said(outcome.result) != said(expected(job.record, job.op.body)):
             violated("a job has a wrong result")
     # One that dies before its last clip came has none: it could not be replayed.
     if outcome.state is JobState.FAILED and job_id not in letters and not job.dropped and job.op.stages == "none":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from service.local.redis import LocalRedis, redis_in_package
 from tests.simulation.plan import Plan, plan_of
-from tests.simulation.server import Server
+from tests.simulation.server import Server, script_names
 from tests.simulation.shrink import shrunk, story
 from tests.simulation.world import quiet, simulate
 
@@ -31,14 +31,25 @@ class Report:
     unrepeated: int = 0
     """schedules whose violations were others, or none, the second time"""
     injected: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    """how many jobs ended in each way"""
+    scripts: list[str] = field(default_factory=list)
+    """names of the scripts that were called"""
     violations: Counter[str] = field(default_factory=Counter)
     stories: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(self.injected.items()))
+        ends = ", ".join(f"{count} {how}" for how, count in sorted(self.ends.items()))
         lines = [f"{self.schedules} schedules, {self.steps} steps, faults: {faults}; {self.unrepeated} not repeated"]
+        lines += [f"jobs: {ends}", f"scripts that were never called: {', '.join(self.never_called)}"]
         lines += [f"{count} x {what}" for what, count in self.violations.most_common()]
         return "\n\n".join(["\n".join(lines), *self.stories])
+
+    @property
+    def never_called(self) -> list[str]:
+        """Names of the scripts that no schedule called."""
+        return sorted(script_names() - set(self.scripts))
 
 
 def several(first: int, count: int, *, processes: int = 1) -> Report:
@@ -64,6 +75,8 @@ def several(first: int, count: int, *, processes: int = 1) -> Report:
         report.steps += part["steps"]
         report.unrepeated += part["unrepeated"]
         report.injected.update(part["injected"])
+        report.ends.update(part["ends"])
+        report.scripts = sorted({*report.scripts, *part["scripts"]})
         report.violations.update(part["violations"])
         report.stories += part["stories"]
     return report
@@ -83,6 +96,8 @@ def _part(server: Server, first: int, count: int) -> Report:
         report.schedules += 1
         report.steps += len(outcome.trace)
         report.injected.update(outcome.injected)
+        report.ends.update(outcome.ends)
+        report.scripts = sorted({*report.scripts, *outcome.scripts})
         report.violations.update(outcome.violations)
         for what in outcome.violations:
             failing.setdefault(what, plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
@@ -35,6 +35,8 @@ class Process:
     skew_s: float = 0.0
     dead: bool = False
     died: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: Callable[[], None] | None = None
+    """how it is told to end what it has begun, and nothing more"""
 
     def die(self) -> None:
         """kill -9."""
@@ -75,6 +77,11 @@ class Scheduler:
         self.torn = False
         self.injected: Counter[str] = Counter()
         self.trace: list[str] = []
+        self._called: set[str] = set()
+
+    def scripts(self) -> frozenset[str]:
+        """Names of the scripts that were called."""
+        return self._server.names(self._called)
 
     # --- order ---
 
@@ -130,6 +137,10 @@ class Scheduler:
                 case "jump":
                     self._count(fault)
                     process.skew_s += fault.amount
+                case "stop":
+                    self._count(fault)
+                    if process.stop is not None:
+                        process.stop()
                 case "away":
                     self._count(fault)
                     self._away_until[partition] = asyncio.get_running_loop().time() + fault.amount
@@ -216,6 +227,7 @@ class Scheduler:
         first = self._server.pass_time(now)
         replies = self._server.send([*first, *commands, *self._looks.values()])[len(first) :]
         replies, seen = replies[: len(commands)], replies[len(commands) :]
+        self._called |= {command[1] for command in commands if command[0] == "EVALSHA"}
         names = " ".join(str(command[0]) for command in commands)
         self.trace.append(f"{now:.3f} {process.name} {request.get()} {names} {_brief(replies)}")
         # Commands of the simulation itself travel with those of the service: one round trip instead of three.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 import hiredis
@@ -15,6 +18,7 @@ from redis.commands.core import AsyncScript
 
 from service.local.redis import LocalRedis
 from service.queue.redis_keys import GROUP
+from service.queue.scripts import load
 from tests.simulation.clock import EPOCH
 
 NOW = "simulation:ms"
@@ -76,6 +80,13 @@ redis.call('SET', '{NOW}', ARGV[2])
 Command = tuple[Any, ...]
 
 
+@cache
+def script_names() -> frozenset[str]:
+    """The names of all scripts of the service."""
+    found = (file.name for file in (files("service.queue") / "lua").iterdir())
+    return frozenset(name.removesuffix(".lua") for name in found if name.endswith(".lua"))
+
+
 class Server:
     """One connection to a private Redis server. Commands are answered at once, in the order in which they come."""
 
@@ -87,7 +98,8 @@ class Server:
         # What redis-py asks for on a connection of its own.
         self.one("HELLO", 3)
         self._own: list[str] = []
-        self._scripts: dict[str, None] = {}
+        self._scripts: dict[str, str] = {}
+        """their digests"""
         self._advance = self.load(ADVANCE)
         self._time = self.load(f"{PRELUDE}return redis.call('TIME')")
 
@@ -103,8 +115,12 @@ class Server:
     def know(self, script: str) -> None:
         """Have a script of the service before it is called: how often it is sent must not depend on what ran before."""
         if script not in self._scripts:
-            self._scripts[script] = None
+            self._scripts[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
             self.one("SCRIPT LOAD", script)
+
+    def names(self, digests: Collection[str]) -> frozenset[str]:
+        """The names of the scripts of the service with these digests."""
+        return frozenset(name for name in script_names() if self._scripts.get(PRELUDE + load(name).text) in digests)
 
     def forget_scripts(self) -> None:
         """What a restart does to the scripts of the service."""

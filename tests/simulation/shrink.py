@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tests.simulation.plan import Fault, Op, Plan
 
@@ -20,8 +21,15 @@ def shrunk(plan: Plan, fails: Fails) -> Plan:
         tries += 1
         return tries <= TRIES and fails(candidate)
 
-    for simpler in ({"unattended": False}, {"shuffled": False}, {"in_flight": 1}, {"partitions": 1}):
-        candidate = replace(plan, **simpler)
+    simplest: dict[str, Any] = {
+        "unattended": False,
+        "shuffled": False,
+        "in_flight": 1,
+        "partitions": 1,
+        "masking": "all",
+    }
+    for name, value in simplest.items():
+        candidate = replace(plan, **{name: value})
         if candidate != plan and still(candidate):
             plan = candidate
     steps = plan.steps()
@@ -47,5 +55,6 @@ def story(plan: Plan) -> str:
     facts += ["the next step is drawn" if plan.shuffled else "first come, first served"]
     facts += [f"{plan.in_flight} batches in flight"] if plan.in_flight > 1 else []
     facts += [f"{plan.partitions} partitions"] if plan.partitions > 1 else []
+    facts += [f"frames can be left out by workers: {plan.masking}"] if plan.masking != "all" else []
     facts += ["all workers die for good"] if plan.unattended else []
     return "\n".join([", ".join(facts), *(f"  {step}" for step in plan.steps())])

@@ -1,13 +1,15 @@
 """The queue under thousands of schedules: several APIs and workers, and faults at every command to Redis."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from service.local.redis import LocalRedis, redis_in_package
-from tests.simulation.plan import FaultKind, Plan, plan_of
+from tests.simulation.plan import FaultKind, Kind, Masking, Plan, plan_of
 from tests.simulation.run import several
 from tests.simulation.server import Server
 from tests.simulation.shrink import shrunk, story
@@ -58,6 +60,36 @@ def test_a_schedule_that_fails_is_cut_down_to_what_it_fails_by() -> None:
 
 def test_every_kind_of_fault_is_drawn() -> None:
     assert {fault.kind for seed in range(200) for fault in plan_of(seed).faults} == set(get_args(FaultKind))
+
+
+def test_every_kind_of_request_is_drawn() -> None:
+    drawn = [op for seed in range(200) for op in plan_of(seed).ops]
+    assert {op.kind for op in drawn} == set(get_args(Kind))
+    assert {op.clips for op in drawn if op.evidence} == {1, 2}
+
+
+def test_every_mixture_of_workers_that_can_leave_frames_out_is_drawn() -> None:
+    assert {plan_of(seed).masking for seed in range(200)} == set(get_args(Masking))
+
+
+def test_a_worker_that_is_replaced_may_be_of_another_release() -> None:
+    plan = plan_of(0)
+
+    def able(masking: Masking) -> list[bool]:
+        return [replace(plan, masking=masking).masks(worker, life) for worker in (0, 1) for life in (0, 1)]
+
+    assert able("all") == [True, True, True, True]
+    assert able("one") == [True, True, False, False]
+    assert able("updated") == [True, True, False, True]
+    assert able("rolled_back") == [True, False, True, False]
+
+
+def test_jobs_with_evidence_end_in_schedules(server: Server) -> None:
+    seeds = [seed for seed in range(30) if any(op.evidence for op in plan_of(seed).ops)][:4]
+    ends = Counter[str]()
+    for seed in seeds:
+        ends.update(simulate(plan_of(seed), server).ends)
+    assert any(how.endswith("with evidence") for how in ends), ends
 
 
 @pytest.mark.slow

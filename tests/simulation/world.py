@@ -7,8 +7,10 @@ import contextlib
 import gc
 import logging
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections import Counter
+from collections.abc import Coroutine, Iterator, MutableMapping
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 from typing import Any
 from unittest import mock
@@ -18,14 +20,16 @@ import structlog
 
 from service.api.webhook_message import Problem
 from service.queue.partitions import QueueAddress
+from service.queue.stream_webhooks import StreamDelivery
 from service.queue.webhook_queue import WebhookDelivery
 from tests.simulation import rest
 from tests.simulation.client import send
 from tests.simulation.clock import virtual
 from tests.simulation.ledger import Ledger
 from tests.simulation.plan import APIS, WORKERS, Plan
-from tests.simulation.processes import UPKEEP_S, Api, WorkerProcess
-from tests.simulation.scheduler import Scheduler, Stuck, Torn
+from tests.simulation.processes import UPKEEP_S, Api, WorkerProcess, begin
+from tests.simulation.releases import mixed
+from tests.simulation.scheduler import Process, Scheduler, Stuck, Torn
 from tests.simulation.server import Server
 from tests.virtual_loop import VirtualLoop
 
@@ -34,7 +38,7 @@ UNATTENDED_AT_S = 2.0
 REST_S = 60.0
 TELL_S = 0.1
 # Small enough that every way a clip can take is taken by clips of a few hundred bytes.
-SMALL_BYTES = 1000
+SMALL_BYTES = 500
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Outcome:
     violations: tuple[str, ...]
     trace: tuple[str, ...]
     injected: dict[str, int]
+    ends: dict[str, int]
+    """how many jobs ended in each way"""
+    scripts: frozenset[str]
+    """names of the scripts that were called"""
 
 
 class World:
@@ -60,10 +68,17 @@ class World:
         self.loop.set_exception_handler(lambda loop, context: None)
         self.ids = Random(plan.seed ^ 0x1D5)
         self.tasks: list[asyncio.Task[Any]] = []
+        self.ends: Counter[str] = Counter()
         self.mended: list[bool] = []
         """not empty once the backend can score every clip"""
         self.apis: list[Api] = []
         self.workers: list[WorkerProcess] = []
+        self.lives = count()
+        """of API processes, numbered"""
+
+    def begin(self, process: Process, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` as a task of a process."""
+        begin(self, process, work, name)
 
     def note(self, what: str) -> None:
         """Something that helps to read a trace."""
@@ -75,7 +90,7 @@ class World:
         _exceptions.clear()
         told = mock.patch("service.api.webhook_sender.send", self._told)
         ids = mock.patch("service.queue.partitions.uuid4", self._id)
-        with virtual(self.loop, self.plan.seed), _small(), told, ids:
+        with virtual(self.loop, self.plan.seed), _small(), mixed(), told, ids:
             try:
                 self.loop.run_until_complete(self._main())
             except Stuck as stuck:
@@ -84,7 +99,13 @@ class World:
                 self._end()
         for exception in _exceptions:
             self.ledger.violated(exception)
-        return Outcome(tuple(self.ledger.wrong), tuple(self.scheduler.trace), dict(self.scheduler.injected))
+        return Outcome(
+            tuple(self.ledger.wrong),
+            tuple(self.scheduler.trace),
+            dict(self.scheduler.injected),
+            dict(self.ends),
+            self.scheduler.scripts(),
+        )
 
     async def _main(self) -> None:
         self.apis = [Api(self, number) for number in range(APIS)]
@@ -110,6 +131,7 @@ class World:
         await asyncio.sleep(2 * RESTART_S)
         await self._settle()
         rest.check(self)
+        self.ends = rest.ends(self)
         if not self.plan.unattended:
             await self._replay_all()
         await rest.check_claims(self)
@@ -145,9 +167,15 @@ class World:
     def _id(self) -> UUID:
         return UUID(bytes=self.ids.randbytes(16), version=4)
 
-    async def _told(self, delivery: WebhookDelivery, *_: object) -> Problem | None:
+    async def _told(self, delivery: WebhookDelivery | StreamDelivery, *_: object) -> Problem | None:
         """What the target of a webhook makes of it: some answer with errors at first."""
         await asyncio.sleep(TELL_S)
+        if isinstance(delivery, StreamDelivery):
+            # One event in three is refused once: those after it wait.
+            if (delivery.sequence + self.plan.seed) % 3 == 0 and delivery.attempts == 1:
+                return Problem("status 500")
+            self.ledger.streams[delivery.job_id].heard.append(delivery.event_id)
+            return None
         if (int(delivery.job_id[3:7], 16) + self.plan.seed) % 3 >= delivery.attempts:
             return Problem("status 500")
         self.ledger.heard[delivery.job_id].append((delivery.at, delivery.state))
