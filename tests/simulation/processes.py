@@ -47,7 +47,7 @@ from tests.simulation.backend import Backend
 from tests.simulation.clock import skew
 from tests.simulation.plan import LEASE_S
 from tests.simulation.releases import WatchedStream, earlier
-from tests.simulation.scheduler import Process
+from tests.simulation.scheduler import Process, request
 from tests.simulation.server import in_simulated_time
 from tests.simulation.wire import SimulatedConnection
 
@@ -131,6 +131,7 @@ def begin(
     context = copy_context()
     context.run(skew.set, lambda: process.skew_s)
     context.run(earlier.set, of_earlier)
+    context.run(request.set, "")
     task = asyncio.get_running_loop().create_task(work, name=name, context=context)
     world.tasks.append(task)
     return task
