@@ -98,7 +98,7 @@ async def begin(world: World, api: Api, op: Op) -> None:
 
 async def cancel(world: World, api: Api, op: Op) -> None:
     """Cancel the batch of a request by way of any API."""
-    for batch_id, batch in world.ledger.batches.items():
+    for batch_id, batch in [*world.ledger.batches.items()]:
         if batch.op.number == op.target and batch.promised:
             batch.being_cancelled = True
             await api.batches.cancel(await api.batches.of(batch_id).facts(batch_id))
@@ -138,7 +138,9 @@ def _check(world: World, batch_id: str, batch: Batch) -> None:
             violated("an accepted batch is lost")
         return
     outcomes = [
-        LineOutcome.model_validate_json(data) for data in server.one("HGETALL", keys.batch_outcomes(batch_id)).values()
+        LineOutcome.model_validate_json(data)
+        for line, data in server.one("HGETALL", keys.batch_outcomes(batch_id)).items()
+        if line.isdigit()
     ]
     counts = {state: int(facts.get(state, "0")) for state in ("succeeded", "failed", "cancelled")}
     if facts["left"] != "0" or len(outcomes) != batch.op.clips or "ended_at" not in facts:
