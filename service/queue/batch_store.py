@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from redis.asyncio import Redis
 
@@ -169,6 +170,8 @@ class BatchStore:
 
     async def end_line(self, record: BatchRecord, line: int, outcome: LineOutcome) -> str | None:
         """End a line, once. Its job, '' where it had none running; None where the line had ended before."""
+        # Its job is to be cancelled, whichever of the replies arrives.
+        call = "" if outcome.status == "succeeded" else uuid4().hex
         keys, batch_id = self._keys, record.id
         with translate_redis_errors():
             job: Any = await self._end(
@@ -187,6 +190,7 @@ class BatchStore:
                     "outcome": outcome.model_dump_json(exclude_none=True),
                     "status": outcome.status,
                     "life": self._config.batch_ttl_s,
+                    "call": call,
                 },
             )
         return None if job is None else job.decode()

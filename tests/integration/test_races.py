@@ -7,9 +7,10 @@ import pytest
 from redis.asyncio import Redis
 
 from service.api.overdue import Overdue
-from service.contracts import DeadLetter, JobClass, JobRecord, JobRequest, JobState
+from service.contracts import BatchLine, BatchRecord, DeadLetter, JobClass, JobRecord, JobRequest, JobState, LineOutcome
 from service.errors import DeadlineExceeded, JobDeleted, UnknownDeadLetter
 from service.live.teller import Ledger, Teller
+from service.queue.batch_store import BatchConfig, BatchStore
 from service.queue.capacity import CapacityConfig, QueueCapacity, Reservation
 from service.queue.clip_stream import ClipStream
 from service.queue.codec import Outcome
@@ -343,6 +344,21 @@ async def test_work_given_back_twice_is_forgiven_once(
     await stream.nack(taken)
     [entry] = await ClipStream(redis, keys, "two").reclaim("tiny", 60.0, 8)
     assert entry.deliveries == 2
+
+
+async def test_the_job_of_a_line_whose_end_was_repeated_is_told_to_the_one_who_ended_it(
+    redis: Redis, keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = BatchStore(redis, keys, BatchConfig(batch_deadline_s=1000, batch_ttl_s=100, max_open_batches=2))
+    batch = BatchRecord(id="1" * 32, owner="me", key_name="me", identity="key:me", digest="d", total=2)
+    await batches.open(batch, [BatchLine(line=line, url="https://a/b", options=JobRequest()) for line in (1, 2)])
+    await batches.begin_line(batch.id, 1, "b" * 32)
+    answer_lost(monkeypatch, batches, "_end")
+    assert await batches.end_line(batch, 1, LineOutcome(status="cancelled")) == "b" * 32
+    assert await batches.end_line(batch, 1, LineOutcome(status="cancelled")) is None
+    assert await batches.end_line(batch, 2, LineOutcome(status="cancelled")) == ""
+    facts = await batches.facts(batch.id)
+    assert (facts.left, facts.cancelled) == (0, 2)
 
 
 async def test_what_a_live_stream_tells_twice_is_told_once(

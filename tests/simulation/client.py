@@ -29,7 +29,7 @@ from service.queue.idempotency import Earlier
 from service.queue.job_intake import Clips, Stage
 from service.queue.quota import QuotaLimits
 from testing.factories import record
-from tests.simulation import live, room
+from tests.simulation import batches, live, room
 from tests.simulation.backend import FRAMES, SPEC, clip_bytes, video
 from tests.simulation.clock import skew
 from tests.simulation.ledger import Job
@@ -92,7 +92,8 @@ def _fingerprint(op: Op) -> str:
     return hashlib.sha256(f"{op.body} {op.clips} {op.bad} {op.webhook} {op.evidence}".encode()).hexdigest()
 
 
-async def _upload(world: World, api: Api, op: Op) -> None:
+async def upload(world: World, api: Api, op: Op) -> None:
+    """An upload, which the client is told of where it goes well."""
     began_s = world.loop.now
     options = JobRequest(
         windows=op.clips,
@@ -113,7 +114,7 @@ async def _upload(world: World, api: Api, op: Op) -> None:
     ) as admitted:
         job_id = admitted.job_id
         await asyncio.sleep(op.upload_s)
-        same = None if op.webhook else api.cache.key(op.owner, SPEC, _fingerprint(op))
+        same = None if op.webhook or not op.cached else api.cache.key(op.owner, SPEC, _fingerprint(op))
         if same is not None and (found := await api.cache.find(same)) is not None:
             if claim is not None:
                 await api.admission.lead(claim, found.id, _fingerprint(op))
@@ -269,7 +270,7 @@ async def _room(world: World, api: Api, op: Op) -> None:
 
 
 _HANDLERS: dict[str, Handler] = {
-    "upload": _upload,
+    "upload": upload,
     "delete": _delete,
     "status": _status,
     "replay": _replay,
@@ -278,4 +279,6 @@ _HANDLERS: dict[str, Handler] = {
     "room": _room,
     "stream": live.begin,
     "stream_end": live.end,
+    "batch": batches.begin,
+    "batch_cancel": batches.cancel,
 }

@@ -41,12 +41,24 @@ class Stream:
 
 
 @dataclass
+class Batch:
+    """One batch that a client sent."""
+
+    op: Op
+    promised: bool = False
+    """whether the client knows that it was accepted"""
+    being_cancelled: bool = False
+    """somebody tried to cancel it"""
+
+
+@dataclass
 class Ledger:
     """The account of one schedule."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
     """live streams"""
+    batches: dict[str, Batch] = field(default_factory=dict)
     told: defaultdict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     """ids of jobs that the client of a request was told of"""
     heard: defaultdict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))

@@ -40,7 +40,7 @@ async def begin(world: World, api: Api, op: Op) -> None:
 
 async def end(world: World, api: Api, op: Op) -> None:
     """End the streams of a request by way of any API, as `LiveSessions.end` does."""
-    for stream_id, stream in world.ledger.streams.items():
+    for stream_id, stream in [*world.ledger.streams.items()]:
         if stream.op.number == op.target and stream.promised:
             stream.being_ended = True
             event = {"event": "state", "data": {"state": "ended", "reason": "deleted"}}
@@ -97,7 +97,7 @@ def busy(world: World) -> bool:
 
 def check(world: World) -> None:
     """Compare what was told of each stream with what it was asked for."""
-    for stream_id, stream in world.ledger.streams.items():
+    for stream_id, stream in [*world.ledger.streams.items()]:
         _check(world, stream_id, stream)
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-Kind = Literal["upload", "delete", "status", "replay", "drop", "list", "room", "stream", "stream_end"]
+Kind = Literal[
+    "upload", "delete", "status", "replay", "drop", "list", "room", "stream", "stream_end", "batch", "batch_cancel"
+]
 Stages = Literal["none", "all", "broken"]
 Masking = Literal["all", "one", "updated", "rolled_back"]
 FaultKind = Literal[
@@ -54,6 +56,8 @@ class Op:
     upload_s: float = 0.1
     stages: Stages = "none"
     """whether its clips come one by one, and whether the decode fails before the last of them"""
+    cached: bool = True
+    """whether a result of the same video is good enough"""
     evidence: bool = False
     """whether each of its clips is scored with frames left out too"""
     target: int = 0
@@ -70,11 +74,12 @@ class Op:
             facts += [f"in stages, {self.stages}"] if self.stages != "none" else []
             facts += [f"owner {self.owner!r}"] if self.owner else []
             return f"{what} {', '.join(facts)}"
-        if self.kind == "stream":
-            return f"{what} of {self.clips} windows{', webhook' if self.webhook else ''}"
+        if self.kind in ("stream", "batch"):
+            parts = "windows" if self.kind == "stream" else "lines"
+            return f"{what} of {self.clips} {parts}{', webhook' if self.webhook else ''}"
         return (
             f"{what} of request {self.target}"
-            if self.kind in ("delete", "status", "replay", "drop", "stream_end")
+            if self.kind in ("delete", "status", "replay", "drop", "stream_end", "batch_cancel")
             else what
         )
 
@@ -137,12 +142,12 @@ def plan_of(seed: int) -> Plan:
     ops = _in_stages(_ops(random), Random(-1 - seed))
     # From a source of its own: what else happens in a schedule stays as it was.
     aside = Random(seed ^ 0xE51DE)
-    ops = _with_streams(_with_evidence(ops, aside), aside)
+    ops = _with_batches(_with_streams(_with_evidence(ops, aside), aside), aside)
     masking: tuple[Masking, ...] = ("all", "all", "all", "one", "updated", "rolled_back")
     return Plan(
         seed=seed,
         ops=tuple(ops),
-        faults=tuple([*_with_stops(_faults(random, ops), aside), *_amid_streams(ops, aside)]),
+        faults=tuple([*_with_stops(_faults(random, ops), aside), *_beside_requests(ops, aside)]),
         shuffled=random.random() < 0.7,
         unattended=random.random() < 0.1,
         in_flight=random.choice((1, 1, 2, 4)),
@@ -237,9 +242,31 @@ def _with_streams(ops: list[Op], random: Random) -> list[Op]:
     return found
 
 
-def _amid_streams(ops: list[Op], random: Random) -> list[Fault]:
-    """Faults of the processes that tell of live streams, which they do beside all requests."""
-    if all(op.kind != "stream" for op in ops):
+def _with_batches(ops: list[Op], random: Random) -> list[Op]:
+    """A schedule in eight has batches; somebody may cancel one."""
+    if random.random() > 1 / 8:
+        return ops
+    batches = [
+        Op(
+            len(ops) + number,
+            "batch",
+            random.choice((0.0, 0.3, 1.5)),
+            random.randrange(APIS),
+            clips=random.choice((1, 2, 4)),
+            webhook=random.random() < 0.5,
+        )
+        for number in range(random.choice((1, 1, 2, 3)))
+    ]
+    found = [*ops, *batches]
+    if random.random() < 0.4:
+        at = random.choice((0.5, 2.0, 4.0))
+        found.append(Op(len(found), "batch_cancel", at, random.randrange(APIS), target=batches[0].number))
+    return found
+
+
+def _beside_requests(ops: list[Op], random: Random) -> list[Fault]:
+    """Faults of the processes that tell of live streams and drive batches."""
+    if all(op.kind not in ("stream", "batch") for op in ops):
         return []
     amounts: dict[FaultKind, float] = {
         "lost_reply": 0.0,

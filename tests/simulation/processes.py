@@ -42,12 +42,12 @@ from service.worker.config import WorkerConfig
 from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 from service.worker.worker import Worker
-from tests.simulation import live
+from tests.simulation import batches, client, live
 from tests.simulation.backend import Backend
 from tests.simulation.clock import skew
 from tests.simulation.plan import LEASE_S
 from tests.simulation.releases import WatchedStream, earlier
-from tests.simulation.scheduler import Process
+from tests.simulation.scheduler import Process, request
 from tests.simulation.server import in_simulated_time
 from tests.simulation.wire import SimulatedConnection
 
@@ -131,6 +131,7 @@ def begin(
     context = copy_context()
     context.run(skew.set, lambda: process.skew_s)
     context.run(earlier.set, of_earlier)
+    context.run(request.set, "")
     task = asyncio.get_running_loop().create_task(work, name=name, context=context)
     world.tasks.append(task)
     return task
@@ -196,6 +197,12 @@ class Api:
             streams = Webhooks(HOOK, partitions.map(lambda of: StreamWebhookQueue(of.redis, of.keys)))
             adopting = Periodic("live-streams", live.ADOPT_S, partial(live.adopt, world, self))
             for work in (adopting, Periodic("webhooks", LOOK_S, streams._begin)):
+                begin(world, self.process, work._run(), work._name)
+        self.batches = batches.driven_by(world, self, client.upload)
+        if any(op.kind == "batch" for op in world.plan.ops):
+            told = Webhooks(HOOK, partitions.map(lambda of: WebhookQueue(of.redis, of.keys, "batch")))
+            driving = Periodic("batches", batches.LOOK_S, self.batches._look)
+            for work in (driving, Periodic("webhooks", LOOK_S, told._begin)):
                 begin(world, self.process, work._run(), work._name)
 
 

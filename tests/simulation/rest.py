@@ -14,7 +14,7 @@ from service.queue.idempotency import Earlier
 from service.queue.partitions import PerPartition
 from service.queue.redis_keys import GROUP, RedisKeys
 from tests.fixtures.keyspace import lasting, miscounted
-from tests.simulation import live
+from tests.simulation import batches, live
 from tests.simulation.backend import SPEC, expected, said
 from tests.simulation.client import MOST_REQUESTS
 from tests.simulation.clock import EPOCH
@@ -50,7 +50,7 @@ def busy(world: World) -> bool:
     reserved = _reserved(world)
     claims = any(server.one("GET", key).startswith(b"open:") for key in _keys(world, "idempotency"))
     open_jobs = [("ZCARD", key) for keys in world.keys for key in (keys.deadlines, keys.webhooks)]
-    return bool(waiting or reserved or claims or sum(server.send(open_jobs)) or live.busy(world))
+    return bool(waiting or reserved or claims or sum(server.send(open_jobs)) or live.busy(world) or batches.busy(world))
 
 
 def check(world: World) -> None:
@@ -66,6 +66,7 @@ def check(world: World) -> None:
     _check_reservations(world)
     _check_fleet(world)
     live.check(world)
+    batches.check(world)
     if not world.plan.unattended:
         _check_leftovers(world, letters)
     for spent in world.ledger.spent.values():
@@ -74,13 +75,20 @@ def check(world: World) -> None:
 
 
 def ends(world: World) -> Counter[str]:
-    """How many jobs ended in each way, those with evidence apart."""
+    """How many jobs, lines of batches and live streams ended in each way; jobs with evidence apart."""
     found: Counter[str] = Counter()
     for job_id, job in world.ledger.jobs.items():
         facts = world.server.one("HMGET", world.keys.of(job_id).job(job_id), "total", "finished", "state")
         total, finished, state = (None if fact is None else fact.decode() for fact in facts)
         how = "never accepted" if total is None else "cancelled" if finished == "cancelled" else state or "open"
         found[f"{how} with evidence" if job.op.evidence else how] += 1
+    for batch_id in world.ledger.batches:
+        for how in ("succeeded", "failed", "cancelled"):
+            count = world.server.one("HGET", world.keys.of(batch_id).batch(batch_id), how)
+            found[f"lines of batches {how}"] += int(count or 0)
+    for stream_id in world.ledger.streams:
+        ended = world.server.one("HGET", world.keys.of(stream_id).live(stream_id), "ended")
+        found[f"live streams: {ended.decode() if ended else 'never begun'}"] += 1
     return found
 
 
