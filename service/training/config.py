@@ -44,6 +44,10 @@ class MovesData(_Section):
     real_windows: Path | None = Field(None, description="file of real windows with measured cameras to train on")
     held_out_real_windows: Path | None = Field(None, description="file of real windows to evaluate on")
     real_share: float = Field(0.4, ge=0, le=1, description="share of clips that show a real window, if any")
+    valued_clips: Path | None = Field(
+        None, description="file of clips with scores and values of their frames, trained on instead of rendered ones"
+    )
+    valued_share: float = Field(0.65, gt=0, le=1, description="share of clips whose values are known, of such a file")
     framing: Framing = Field("whole", description="what of a frame the network sees")
     tiles_each: int = Field(20, ge=1, description="tiles cut from each picture")
     procedural: int = Field(200, ge=0, description="textures that are made up instead")
@@ -103,6 +107,10 @@ class Recipe(_Section):
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm")
     camera_flow: float = Field(0.0, ge=0, description="weight of the loss that reads generated motion from tokens")
     cut_attention: float = Field(0.0, ge=0, description="weight of the loss that draws attention to generated cuts")
+    frame_values: float = Field(
+        0.0, ge=0, description="weight of the loss that draws attention to what frames are worth"
+    )
+    frozen_layers: int = Field(0, ge=0, description="first layers, with what comes before them, that stay as they are")
 
 
 class RunConfig(_Section):
@@ -179,6 +187,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         "held_out_scenes",
         "real_windows",
         "held_out_real_windows",
+        "valued_clips",
         "videos",
         "annotations",
         "held_out_annotations",

@@ -35,6 +35,28 @@ def examples_loss(
         loss = loss + recipe.camera_flow * flow_loss(output.flows, examples.flow.to(device))
     if recipe.cut_attention and not recipe.mixup:
         loss = loss + recipe.cut_attention * _cut_loss(scores.temporal_attention, examples.cut.to(device))
+    if recipe.frame_values and not recipe.mixup and examples.values.numel():
+        loss = loss + recipe.frame_values * value_loss(scores.temporal_attention, examples.values.to(device))
+    return loss
+
+
+def value_loss(attention: Tensor, values: Tensor) -> Tensor:
+    """How far `attention` `(B, T)` is from what frames are worth, `values` `(B, T)`, where they are known; 0 at best.
+
+    The divergence of attention from the values above 0, scaled to sum 1, says how much each frame should get. Half of
+    what their correlation lacks says in which order: values below 0 count there too, and so do clips whose frames are
+    worth nearly the same.
+    """
+    known = values.isfinite().all(1)
+    attention, values = attention[known], values[known]
+    if not len(values):
+        return 0.0 * attention.sum()
+    wanted = values.clamp(min=0)
+    wanted = wanted / wanted.sum(1, keepdim=True).clamp(min=1e-6)
+    divergence = (torch.special.xlogy(wanted, wanted) - wanted * attention.log()).sum(1)
+    ours, theirs = (given - given.mean(1, keepdim=True) for given in (attention, values))
+    together = F.cosine_similarity(ours, theirs, dim=1)
+    loss: Tensor = (divergence + 0.5 * (1 - together)).mean()
     return loss
 
 

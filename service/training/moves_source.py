@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from service.training.config import MovesData
 from service.training.grains import Grains
 from service.training.render_ahead import Key, RenderAhead
 from service.training.sources import Examples, generator_for
+from service.training.valued_clips import ValuedClips, read_valued_clips
 
 TEXTURE_SIDE = 256
 """Pixels: room for a whole frame at full sharpness, and for the camera to travel."""
@@ -52,6 +53,7 @@ class GeneratedMoves:
         )
         self._living = _scenes(data.scenes, frames)
         self._real = _real(data.real_windows, frames)
+        self._valued = _valued(data.valued_clips, frames, side)
         self._grains = Grains(self.grain, data.reuse, self._rendered)
 
     def _textures(self, folder: Path, procedural: int, seed: int) -> Tensor:
@@ -82,11 +84,24 @@ class GeneratedMoves:
 
     def batch(self, step: int, first: int, last: int, size: int) -> Examples:
         """See `Source`. Raises ValueError where a part does not fall on whole grains."""
+        if self._valued is None:
+            grains = self._grains.of(step, first, last)
+        else:
+            grains = Grains(self.grain, 1, partial(self._chosen, self._valued)).of(step, first, last)
         parts = [
-            self._examples(randomly_mirrored(made, generator_for(self._seed, step, grain, 1)))
-            for grain, made in self._grains.of(step, first, last)
+            self._examples(randomly_mirrored(made, generator_for(self._seed, step, grain, 1))) for grain, made in grains
         ]
         return Examples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def _chosen(self, valued: ValuedClips, step: int, grain: int, _grains: range) -> MovesBatch:
+        generator = generator_for(self._seed, step, grain)
+        measured = max(1, round(self._data.valued_share * self.grain)) if len(valued.others) else self.grain
+        rows = [
+            pool[torch.randint(len(pool), (count,), generator=generator)]
+            for pool, count in ((valued.measured, measured), (valued.others, self.grain - measured))
+            if count
+        ]
+        return valued.batch(torch.cat(rows))
 
     def _rendered(self, turn: int, grain: int, grains: range) -> MovesBatch:
         key = self._key(turn, grain)
@@ -106,7 +121,7 @@ class GeneratedMoves:
         return [self._examples(camera.batch(self.grain)) for _ in range(self._data.evaluation_clips // self.grain)]
 
     def _examples(self, batch: MovesBatch) -> Examples:
-        return Examples(as_served(batch.clips, self._clip_format), batch.targets, batch.cut, batch.flow)
+        return Examples(as_served(batch.clips, self._clip_format), batch.targets, batch.cut, batch.flow, batch.values)
 
 
 def _scenes(file: Path | None, frames: int) -> Living | None:
@@ -125,3 +140,15 @@ def _real(file: Path | None, frames: int) -> RealWindows | None:
     if real.frames.size(1) != frames:
         raise ValueError(f"the windows of {file.name} have {real.frames.size(1)} frames, not {frames}")
     return real
+
+
+def _valued(file: Path | None, frames: int, side: int) -> ValuedClips | None:
+    if file is None:
+        return None
+    valued = read_valued_clips(file)
+    if valued.clips.shape[1:4] != (frames, side, side):
+        found = "x".join(map(str, valued.clips.shape[1:4]))
+        raise ValueError(f"the clips of {file.name} are {found}, not {frames}x{side}x{side}")
+    if not len(valued.measured):
+        raise ValueError(f"the clips of {file.name} have no values")
+    return valued

@@ -11,8 +11,8 @@ from service.training.config import Recipe
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD over all parameters (paper), or AdamW that decays matrices only, not biases, norms, tokens, positions."""
-    named = list(network.named_parameters())
+    """SGD over what is trained (paper), or AdamW that decays matrices only, not biases, norms, tokens, positions."""
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     if recipe.name == "paper":
         return torch.optim.SGD(
             [p for _, p in named], lr=recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay

@@ -25,6 +25,9 @@ class Examples(NamedTuple):
     """int64 `(B,)`, the slot before a generated cut, -1 where there is none."""
     flow: Tensor = torch.empty(0)
     """float32 `(B, T, g, g, 4)`, the generated motion at each patch; empty where it is not known."""
+    values: Tensor = torch.empty(0)
+    """float32 `(B, T)`, what each frame is worth to the first label; NaN in clips of which it is not known, empty where
+    it is known of none."""
 
 
 class Source(Protocol):

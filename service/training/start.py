@@ -10,9 +10,11 @@ from service.contracts import ClipSpec
 from service.model.factory import Network, build_network
 from service.model.weights.checkpoint import read_checkpoint
 from service.model.weights.inflate import inflate
+from service.model.weights.matching import assign_weights
 from service.model.weights.resizing import start_from
 from service.training.camera_motion.initialize import initialize_for_motion
 from service.training.config import MovesData, TrainConfig
+from service.training.served_weights import served_weights
 
 
 def clip_spec(config: TrainConfig) -> ClipSpec:
@@ -59,5 +61,8 @@ def _take_weights(network: Network, start: dict[str, str]) -> None:
             start_from(network, read_checkpoint(Path(path)))
         case {"image": path, **rest} if not rest:
             inflate(network, read_checkpoint(Path(path)))
+        case {"served": path, **rest} if not rest:
+            assign_weights(network, served_weights(Path(path)))
         case _:
-            raise ValueError(f"start must name one file, {{video = PATH}} or {{image = PATH}}, not {start}")
+            ways = "{video = PATH}, {image = PATH} or {served = PATH}"
+            raise ValueError(f"start must name one file, {ways}, not {start}")

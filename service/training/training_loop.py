@@ -58,6 +58,7 @@ def _train(
         for layer in network.encoder.layers:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     averaged = copy.deepcopy(network)
+    _freeze(network, recipe.frozen_layers)
     trained = _with_readers(network, recipe, run.seed)
     wrapped, optimizer = fabric.setup(trained, make_optimizer(trained, recipe))
     averaged.to(fabric.device)
@@ -119,6 +120,17 @@ def _with_readers(network: Network, recipe: Recipe, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CameraFlowReader(network)
+
+
+def _freeze(network: Network, layers: int) -> None:
+    if layers >= len(network.encoder.layers):
+        raise ValueError(f"frozen_layers ({layers}) must leave one of {len(network.encoder.layers)} layers to train")
+    if layers:
+        tables = [parameter for name, parameter in network.named_parameters(recurse=False)]
+        for part in (*tables, *network.conv_stem.parameters()):
+            part.requires_grad_(False)
+        for layer in list(network.encoder.layers)[:layers]:
+            layer.requires_grad_(False)
 
 
 @torch.no_grad()

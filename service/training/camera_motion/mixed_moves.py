@@ -36,6 +36,8 @@ class MovesBatch(NamedTuple):
     """int64 `(B,)`: the last slot before a cut, -1 where there is none."""
     flow: Tensor
     """float32 `(B, T, g, g, 4)`: the camera's motion at each cell, as `render.camera_flow` has it; NaN if unknown."""
+    values: Tensor = torch.empty(0)
+    """float32 `(B, T)`, what each frame is worth to the first label; NaN if unknown, empty of clips just rendered."""
 
 
 @dataclass(frozen=True, kw_only=True)

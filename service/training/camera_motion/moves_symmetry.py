@@ -17,11 +17,11 @@ REVERSED = swapped(MOVE_LABELS, PAN, TILT, ZOOM, ROLL)
 
 
 def randomly_mirrored(batch: MovesBatch, generator: torch.Generator) -> MovesBatch:
-    """Each clip by its own random choice of eight symmetries; scores, cuts and motion follow.
+    """Each clip by its own random choice of eight symmetries; scores, cuts, motion and values follow.
 
     Rows and columns are not exchanged: a clip shows the whole of a wide frame, squeezed.
     """
-    clips, targets, cut, flow = batch
+    clips, targets, cut, flow, values = batch
     frames = clips.size(1)
     for dim, order, components, signs in (
         (3, MIRRORED, [0, 1, 2, 3], [-1, 1, -1, 1]),
@@ -35,4 +35,6 @@ def randomly_mirrored(batch: MovesBatch, generator: torch.Generator) -> MovesBat
         targets = torch.where(chosen[:, None], targets[:, order], targets)
         if dim == 1:
             cut = torch.where(chosen & (cut >= 0), frames - 2 - cut, cut)
-    return MovesBatch(clips, targets, cut, flow)
+            if values.numel():
+                values = torch.where(chosen[:, None], values.flip(1), values)
+    return MovesBatch(clips, targets, cut, flow, values)
