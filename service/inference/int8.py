@@ -1,10 +1,10 @@
 """Linear maps in int8, of a loaded TorchScript model.
 
-Weights are quantized once, symmetrically and per output channel; what a map reads is at every call, symmetrically and
-per token. A token's range is its own and sums of integers are exact, so that no token is rounded by what stands beside
-it. Norms, softmax, attention, residuals, the patch embedding and small maps, as those to the labels are, stay in
-float32. What is left of a batch in the result are the last digits of those: who wants none of them passes clips one by
-one.
+Weights are quantized once, symmetrically and per output channel; what a map reads is at every call and per token,
+symmetrically, or from zero on where a ReLU gives it. A token's range is its own and sums of integers are exact, so that
+no token is rounded by what stands beside it. Norms, softmax, attention, residuals, the patch embedding and small maps,
+as those to the labels are, stay in float32. What is left of a batch in the result are the last digits of those: who
+wants none of them passes clips one by one.
 """
 
 from __future__ import annotations
@@ -65,14 +65,16 @@ def _pack_int8(graph: Any, node: Any, *, wide_sums: bool) -> Tensor:
     argument = graph.addInput()
     relu = fused_relu_user(node)
     code = GraphEditor(graph, relu or node)
-    step, tokens = _rounded(code, x)
+    positive = x.node().kind() in ("aten::relu", "aten::relu_")
+    zero = 0 if positive else _ZERO
+    step, tokens = _rounded(code, x, zero, 2 * _STEPS + 1 if positive else _STEPS)
     product = _Product(code, argument, scales)
     if wide_sums:
-        products = product.of(tokens, _ZERO)
+        products = product.of(tokens, zero)
     else:
         half = code.emit("aten::bitwise_right_shift", tokens, code.constant(1))
         rest = code.emit("aten::sub", tokens, half, code.constant(1))
-        low, high = (product.of(part, _ZERO // 2) for part in (half, rest))
+        low, high = (product.of(part, zero // 2) for part in (half, rest))
         products = code.emit("aten::add_", low, high, code.constant(1))
     if constant(bias) is None:
         y = code.emit("aten::mul_", products, step)
@@ -82,15 +84,15 @@ def _pack_int8(graph: Any, node: Any, *, wide_sums: bool) -> Tensor:
     return packed
 
 
-def _rounded(code: GraphEditor, x: Any) -> tuple[Any, Any]:
-    """The step of each token `(…, 1)`, and the tokens as uint8 in steps above `_ZERO`."""
+def _rounded(code: GraphEditor, x: Any, zero: int, steps: int) -> tuple[Any, Any]:
+    """The step of each token `(…, 1)`: its largest magnitude over `steps`; and the tokens as uint8, steps from `zero`."""
     last, keep, no, none = code.constant([-1]), code.constant(True), code.constant(False), code.constant(None)
     below = code.emit("aten::neg", code.emit("aten::amin", x, last, keep))
     peak = code.emit("aten::maximum", code.emit("aten::amax", x, last, keep), below)
-    step = code.emit("aten::div", code.emit("aten::clamp_min", peak, code.constant(_TINY)), code.constant(_STEPS))
+    step = code.emit("aten::div", code.emit("aten::clamp_min", peak, code.constant(_TINY)), code.constant(steps))
     # Half a step higher, where all is above zero, so that cutting digits off rounds.
-    zero = code.constant(torch.tensor(_ZERO + 0.5))
-    raised = code.emit("aten::addcmul", zero, x, code.emit("aten::reciprocal", step), code.constant(1))
+    shift = code.constant(torch.tensor(zero + 0.5))
+    raised = code.emit("aten::addcmul", shift, x, code.emit("aten::reciprocal", step), code.constant(1))
     return step, code.emit("aten::to", raised, code.constant(torch.uint8), no, no, none)
 
 

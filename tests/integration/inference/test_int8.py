@@ -140,3 +140,22 @@ def test_weights_are_within_half_a_step_of_their_channel() -> None:
     values, scales = quantized(weight)
     error = (values * scales.unsqueeze(1) - weight).abs().amax(dim=1)
     assert torch.all(error <= weight.abs().amax(dim=1) / 127 * 0.501)
+
+
+class AfterRelu(Map):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(torch.relu(2 * self.embed(x)))
+        return y
+
+
+def test_what_a_relu_gives_is_rounded_to_twice_as_many_steps() -> None:
+    torch.manual_seed(2)
+    module = AfterRelu(bias=False).eval()
+    with torch.no_grad():
+        module.linear.weight.copy_(torch.randint(-127, 128, (FEWEST, 32)))
+        module.linear.weight[:, 0] = 127
+    x = torch.randint(0, 256, (3, 32)).float()
+    x[:, 0] = 255
+    forward = in_int8(torch.jit.script(module), wide_sums=WIDE_SUMS)
+    with torch.inference_mode():
+        torch.testing.assert_close(forward(x), module(x), atol=0, rtol=1e-5)
