@@ -5,7 +5,7 @@ computes them, one after another in one process and at one thread. Times are pro
 the generated camera motion. A CPU that lacks the instructions of an arithmetic scores in it as others do, and slowly:
 the output says so, and its times say nothing of other CPUs.
 
-    python -m benchmarks.precision FOLDER [--clips N] [--threads N]
+    python -m benchmarks.precision FOLDER [--clips N] [--textures N] [--threads N]
 
 `FOLDER` is that of a model in a repository, exported in float32. Agreement means something for a trained network only:
 random weights give all clips nearly the same scores.
@@ -98,10 +98,12 @@ def model_file(folder: Path) -> ModelFile:
     return found[-1]
 
 
-def camera_motion(frames: int, height: int, width: int, count: int, seed: int = 7) -> Iterator[Tensor]:
+def camera_motion(
+    frames: int, height: int, width: int, count: int, seed: int = 7, textures: int = TEXTURES
+) -> Iterator[Tensor]:
     """Clips `(1, T, H, W, 3)` of generated camera motion over textures that no training has seen."""
     side = max(height, width)
-    bank = texture_bank([], tiles_each=0, procedural=TEXTURES, side=max(256, side), seed=seed)
+    bank = texture_bank([], tiles_each=0, procedural=textures, side=max(256, side), seed=seed)
     cameras = CameraMotion(bank, GeneratorConfig(frames=frames, side=side), seed)
     for _ in range(count):
         yield cameras.batch(cameras.draw_labels(1)).clips[:, :, :height, :width].contiguous()
@@ -112,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="FOLDER")
     parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--textures", type=int, default=TEXTURES, help="that the clips are made of; few are made fast")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/precision.json"))
     arguments = parser.parse_args()
@@ -120,7 +123,7 @@ def main() -> None:
     file = model_file(arguments.model)
     if file.spec.precision != "fp32":
         parser.error(f"{arguments.model} is of precision {file.spec.precision}: give one exported in fp32")
-    clips = camera_motion(*file.spec.clip_shape[:3], arguments.clips)
+    clips = camera_motion(*file.spec.clip_shape[:3], arguments.clips, textures=arguments.textures)
     compared, margins = compare(variants_of(file.path), clips)
     result = {
         "benchmark": "precision",

@@ -85,7 +85,7 @@ def _pack_int8(graph: Any, node: Any, *, wide_sums: bool) -> Tensor:
 
 
 def _rounded(code: GraphEditor, x: Any, zero: int, steps: int) -> tuple[Any, Any]:
-    """The step of each token `(…, 1)`: its largest magnitude over `steps`; and the tokens as uint8, steps from `zero`."""
+    """The step of each token `(…, 1)`, its largest magnitude over `steps`, and the tokens as uint8, `zero` for 0."""
     last, keep, no, none = code.constant([-1]), code.constant(True), code.constant(False), code.constant(None)
     below = code.emit("aten::neg", code.emit("aten::amin", x, last, keep))
     peak = code.emit("aten::maximum", code.emit("aten::amax", x, last, keep), below)
