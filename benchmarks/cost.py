@@ -85,7 +85,7 @@ def measured(folder: Path, model: str, kind: str, copies: int, rounds: int) -> d
     piece = video(folder, kind, True)
     path = repeated(piece, folder / f"{copies} x {piece.name}", copies)
     content, options = path.read_bytes(), {"windows": "all", "attention": "none", "model": model}
-    served = model_of(model, folder / f"models of {model}")
+    served = model_of(model, folder / f"{model} for {kind}")
     seconds = []
     with (
         program(folder / f"{model}, {kind}", served) as running,
