@@ -97,10 +97,11 @@ bundle: $(VENV)/.test $(VENV)/.bench ## Replace the bundled model by the run RUN
 pictures: $(VENV)/.test ## Draw the pictures of docs/model.md again, from the bundled model.
 	$(BIN)/python -m docs.pictures
 
-bench: $(VENV)/.bench ## Measure queue, worker, engine and the whole program in a few minutes; writes a report.
+bench: $(VENV)/.bench ## Measure queue, worker, engine, the whole program and its cost in a few minutes; writes a report.
 	$(BIN)/python -m benchmarks.queue_throughput --rounds 3 --seconds 3 --clips 2000
 	$(BIN)/python -m benchmarks.throughput --rounds 3 --seconds 5
 	$(BIN)/python -m benchmarks.e2e --rounds 3 --seconds 5 --requests 100
+	$(BIN)/python -m benchmarks.cost --small
 	$(BIN)/python -m benchmarks.report
 
 bench-full: $(VENV)/.bench triton peers ## Measure everything at full size, peers included; takes hours.

@@ -1,10 +1,11 @@
 """How far coarser arithmetic moves the scores of a network, and how often it changes the first label.
 
-Every clip goes through the network in float32, in bfloat16 as it is exported, and with its linear maps in int8
-(a trial, see `benchmarks.int8`), one after another in one process and at one thread. Times are processor seconds. The
-clips are those of the generated camera motion.
+Every clip goes through the network in float32, in bfloat16 and with its linear maps in int8, as the in-process engine
+computes them, one after another in one process and at one thread. Times are processor seconds. The clips are those of
+the generated camera motion. A CPU that lacks the instructions of an arithmetic scores in it as others do, and slowly:
+the output says so, and its times say nothing of other CPUs.
 
-    python -m benchmarks.precision FOLDER [--clips N]
+    python -m benchmarks.precision FOLDER [--clips N] [--textures N] [--threads N]
 
 `FOLDER` is that of a model in a repository, exported in float32. Agreement means something for a trained network only:
 random weights give all clips nearly the same scores.
@@ -18,15 +19,15 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.int8 import in_int8
 from service.inference.allocator import tune_malloc
+from service.inference.arithmetic import CpuArithmetic, forward_in
 from service.inference.cpu import Forward, optimize_for_cpu
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.torchscript_archive import load_archive
@@ -34,15 +35,6 @@ from service.training.camera_motion.generator import CameraMotion, GeneratorConf
 from service.training.camera_motion.textures import texture_bank
 
 TEXTURES = 64
-
-
-def in_bf16(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    """A module exported in float32, changed to what the same network exported in bfloat16 is."""
-    module.to(torch.bfloat16)
-    for child in module.modules():
-        if getattr(child, "original_name", "") == "LayerNorm32":
-            child.float()
-    return module
 
 
 @dataclass
@@ -84,12 +76,17 @@ def compare(variants: dict[str, Forward], clips: Iterator[Tensor]) -> tuple[dict
 
 def variants_of(path: Path) -> dict[str, Forward]:
     """The kinds of arithmetic for the `model.pt` of a model in float32."""
+    wide_sums = CpuArithmetic.of_this_machine().int8
     return {
         "fp32": optimize_for_cpu(load_archive(path)),
-        "bf16": optimize_for_cpu(in_bf16(load_archive(path))),
-        "int8 (onednn)": in_int8(load_archive(path), "onednn"),
-        "int8 (x86)": in_int8(load_archive(path), "x86"),
+        "bf16": forward_in("bf16", load_archive(path), wide_sums=wide_sums),
+        "int8": forward_in("int8", load_archive(path), wide_sums=wide_sums),
     }
+
+
+def lacking() -> list[str]:
+    """The kinds of arithmetic that this CPU has no instructions for."""
+    return [name for name, has in asdict(CpuArithmetic.of_this_machine()).items() if not has]
 
 
 def model_file(folder: Path) -> ModelFile:
@@ -101,10 +98,12 @@ def model_file(folder: Path) -> ModelFile:
     return found[-1]
 
 
-def camera_motion(frames: int, height: int, width: int, count: int, seed: int = 7) -> Iterator[Tensor]:
+def camera_motion(
+    frames: int, height: int, width: int, count: int, seed: int = 7, textures: int = TEXTURES
+) -> Iterator[Tensor]:
     """Clips `(1, T, H, W, 3)` of generated camera motion over textures that no training has seen."""
     side = max(height, width)
-    bank = texture_bank([], tiles_each=0, procedural=TEXTURES, side=max(256, side), seed=seed)
+    bank = texture_bank([], tiles_each=0, procedural=textures, side=max(256, side), seed=seed)
     cameras = CameraMotion(bank, GeneratorConfig(frames=frames, side=side), seed)
     for _ in range(count):
         yield cameras.batch(cameras.draw_labels(1)).clips[:, :, :height, :width].contiguous()
@@ -115,14 +114,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="FOLDER")
     parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--textures", type=int, default=TEXTURES, help="that the clips are made of; few are made fast")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/precision.json"))
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     tune_malloc()
     file = model_file(arguments.model)
     if file.spec.precision != "fp32":
         parser.error(f"{arguments.model} is of precision {file.spec.precision}: give one exported in fp32")
-    clips = camera_motion(*file.spec.clip_shape[:3], arguments.clips)
+    clips = camera_motion(*file.spec.clip_shape[:3], arguments.clips, textures=arguments.textures)
     compared, margins = compare(variants_of(file.path), clips)
     result = {
         "benchmark": "precision",
@@ -130,7 +131,8 @@ def main() -> None:
         "clips": len(margins),
         "median_margin": statistics.median(margins),
         "variants": {name: summary(of, compared["fp32"]) for name, of in compared.items()},
-        "machine": {"processor": platform.machine(), "torch": torch.__version__},
+        "ratios": ratios(compared),
+        "machine": {"processor": platform.machine(), "torch": torch.__version__, "emulated": lacking()},
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -149,6 +151,15 @@ def summary(compared: Compared, reference: Compared) -> dict[str, float]:
     }
 
 
+def ratios(compared: dict[str, Compared]) -> dict[str, float]:
+    """What the regression gate keeps: how much of the time and of the accuracy of float32 is left."""
+    reference = compared["fp32"]
+    figures = {name: summary(of, reference) for name, of in compared.items() if name != "fp32"}
+    return {f"{name}: CPU of fp32 over CPU of {name}": 1 / row["time_ratio"] for name, row in figures.items()} | {
+        f"{name}: share of first labels kept": row["agreement"] for name, row in figures.items()
+    }
+
+
 def report(result: dict[str, Any]) -> None:
     """A table."""
     margin = result["median_margin"]
@@ -159,6 +170,13 @@ def report(result: dict[str, Any]) -> None:
             f"{name:16}{row['agreement']:18.1%}{row['median_drift']:15.4f}{row['worst_drift']:9.4f}"
             f"{row['cpu_ms']:10.1f}{row['time_ratio']:9.2f}"
         )
+    bf16, int8 = result["variants"]["bf16"], result["variants"]["int8"]
+    print(
+        f"int8: {1 / int8['time_ratio']:.2f} times as fast as fp32, median drift "
+        f"{int8['median_drift'] / max(bf16['median_drift'], 1e-9):.2f} times that of bf16"
+    )
+    if emulated := result["machine"]["emulated"]:
+        print(f"This CPU lacks {' and '.join(emulated)}: scores are right, times are not those of a CPU that has them.")
 
 
 if __name__ == "__main__":

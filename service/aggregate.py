@@ -124,7 +124,13 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
     events = _events(spec, scored, windows) if _has_events(spec, request, decoded) else None
     return JobResult(
         id=record.id,
-        model=ModelRef(name=spec.name, version=spec.version, trained=spec.trained, weights_sha256=spec.weights_sha256),
+        model=ModelRef(
+            name=spec.name,
+            version=spec.version,
+            trained=spec.trained,
+            weights_sha256=spec.weights_sha256,
+            arithmetic=spec.computed_in,
+        ),
         coverage=_rounded(decoded.coverage),
         video=decoded.video,
         predictions=_predictions(spec, request, overall),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from service.contracts import (
     Activation,
+    Arithmetic,
     BatchState,
     JobResult,
     JobState,
@@ -29,6 +30,7 @@ class ModelInfo(BaseModel):
     description: str
     form: str
     weights_sha256: str
+    arithmetic: Arithmetic = Field("fp32", description="number format that its workers compute in")
     activation: Activation
     labels: tuple[str, ...]
     thresholds: tuple[float, ...] = Field(
@@ -49,7 +51,13 @@ class ModelInfo(BaseModel):
     def of(cls, spec: ModelSpec, *, default: bool) -> ModelInfo:
         """The public part of `spec`."""
         return cls.model_validate(
-            {**spec.model_dump(), "span_s": spec.span_s, "attention": spec.layers > 0, "default": default}
+            {
+                **spec.model_dump(),
+                "arithmetic": spec.computed_in,
+                "span_s": spec.span_s,
+                "attention": spec.layers > 0,
+                "default": default,
+            }
         )
 
 

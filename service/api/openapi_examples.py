@@ -8,7 +8,13 @@ from typing import Any
 RESULT_EXAMPLE: dict[str, Any] = {
     "id": "7d0e6f0b6a3c4c0c9f0e5c1d2b3a4f5e",
     "status": "succeeded",
-    "model": {"name": "camera_motion", "version": "1", "trained": True, "weights_sha256": "9f86d081884c7d65…"},
+    "model": {
+        "name": "camera_motion",
+        "version": "1",
+        "trained": True,
+        "weights_sha256": "9f86d081884c7d65…",
+        "arithmetic": "fp32",
+    },
     "coverage": 1.0,
     "video": {
         "duration_s": 1.0,
@@ -159,6 +165,7 @@ MODELS = named(
                     "description": "How the camera moves",
                     "form": "cvidtr_compact",
                     "weights_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                    "arithmetic": "fp32",
                     "activation": "sigmoid",
                     "labels": ["static", "pan_left"],
                     "thresholds": [0.5, 0.41],

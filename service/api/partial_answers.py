@@ -66,9 +66,11 @@ class PartialAnswer:
         record = await self._store.record(self._job_id)
         if record is None:
             return None
-        wanted = (record.spec.name, record.spec.version, record.spec.weights_sha256)
+        model = record.spec
+        wanted = (model.name, model.version, model.weights_sha256)
         for spec in await self._served():
-            if (spec.name, spec.version, spec.weights_sha256) == wanted:
+            of_route = not model.route or spec.route in ("", model.route)
+            if of_route and (spec.name, spec.version, spec.weights_sha256) == wanted:
                 self._left.extend(range(len(record.decoded.windows)))
                 return record, spec
         return None

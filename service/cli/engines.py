@@ -63,17 +63,24 @@ class Engine(Protocol):
 
 
 def engine(
-    server: str | None, api_key: str | None, retry_for_s: float, settings: Settings, *, resumable: bool = False
+    server: str | None,
+    api_key: str | None,
+    retry_for_s: float,
+    settings: Settings,
+    *,
+    resumable: bool = False,
+    emulate: bool = False,
 ) -> AbstractContextManager[Engine]:
     """The service at `server`; without one, the models of the settings in this process.
 
-    With `resumable` files go to the service in pieces.
+    With `resumable` files go to the service in pieces. With `emulate` this process computes in any arithmetic, however
+    slowly.
     """
     if server is not None:
         return _remote(server, api_key, retry_for_s, resumable=resumable)
     from service.cli.in_process import classifier_in_process
 
-    return classifier_in_process(settings)
+    return classifier_in_process(settings, emulate=emulate)
 
 
 def chosen_settings(server: str | None, repository: Path | None, env_file: Path | None) -> Settings:

@@ -22,6 +22,7 @@ from service.cores import usable_cores
 from service.digest import file_sha256
 from service.errors import InvalidOption, UnknownModel
 from service.evidence import plan, variants
+from service.inference.arithmetic import CpuArithmetic
 from service.inference.backend import Backend
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.settings import Settings
@@ -34,9 +35,13 @@ from service.worker.batch import clip_scores, masked_scores
 
 
 @contextmanager
-def classifier_in_process(settings: Settings) -> Iterator[InProcess]:
-    """Decode pool, engine and aggregation, started; threads may use them at the same time."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_pipeline(settings)) as started:
+def classifier_in_process(settings: Settings, *, emulate: bool = False) -> Iterator[InProcess]:
+    """Decode pool, engine and aggregation, started; threads may use them at the same time.
+
+    With `emulate` the engine computes in the arithmetic of the settings also where the CPU lacks it, slowly.
+    """
+    pipeline = _pipeline(settings, emulate=emulate)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(pipeline) as started:
         yield InProcess(portal, started)
 
 
@@ -169,11 +174,15 @@ class _Pipeline:
 
 
 @asynccontextmanager
-async def _pipeline(settings: Settings) -> AsyncIterator[_Pipeline]:
+async def _pipeline(settings: Settings, *, emulate: bool) -> AsyncIterator[_Pipeline]:
     pool = DecodePool(settings.subset(DecodeConfig))
     backend = TorchScriptBackend(
         TorchScriptConfig(
-            settings.model_repository, settings.torch_threads or usable_cores(), settings.torchscript_operators
+            settings.model_repository,
+            settings.torch_threads or usable_cores(),
+            settings.torchscript_operators,
+            settings.engine_precision,
+            CpuArithmetic(bf16=True, int8=True) if emulate else None,
         )
     )
     with tempfile.TemporaryDirectory(prefix="vidtr-classify-") as scratch:

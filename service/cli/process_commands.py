@@ -71,7 +71,12 @@ def worker() -> None:
         from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 
         backend = TorchScriptBackend(
-            TorchScriptConfig(settings.model_repository, settings.torch_threads, settings.torchscript_operators)
+            TorchScriptConfig(
+                settings.model_repository,
+                settings.torch_threads,
+                settings.torchscript_operators,
+                settings.engine_precision,
+            )
         )
     watchdog = Watchdog(settings.worker_stall_s)
     if settings.worker_metrics_port:

@@ -18,6 +18,7 @@ from service.cli.engines import EnvFile, Repository, Server, chosen_settings, en
 from service.contracts import JobResult, Provenance
 from service.digest import file_sha256
 from service.errors import VidtrError
+from service.settings import Settings
 from service.verification import TOLERANCE, Difference, differences, unabridged
 
 SHOWN = 20
@@ -46,8 +47,9 @@ def verify(
     found = [*_wrong_video(made_of, sha256)]
     if not found:
         options = made_of.options.model_copy(update={"model": given.model.name, "version": given.model.version})
+        settings = _computing_as(given, settings)
         try:
-            with log.status("computing it again"), engine(server, api_key, 60.0, settings) as run:
+            with log.status("computing it again"), engine(server, api_key, 60.0, settings, emulate=True) as run:
                 computed = run.classify(file, unabridged(options))
         except (VidtrError, OSError, httpx.TransportError) as error:
             failed = Answer.failed(file.name, error)
@@ -65,6 +67,13 @@ def verify(
         raise typer.Exit(REFUSED)
     known = "" if made_of.video_sha256 else " (the answer does not name its video by hash)"
     out.print(f"holds: {given.model.name} {given.model.version}, weights {given.model.weights_sha256[:12]}…{known}")
+
+
+def _computing_as(given: JobResult, settings: Settings) -> Settings:
+    """The settings with which this process computes in the arithmetic of the answer, whatever its CPU has."""
+    arithmetic = given.model.arithmetic
+    wanted = arithmetic if arithmetic in ("bf16", "int8") else "fp32"
+    return settings.model_copy(update={"engine_precision": wanted})
 
 
 def _answer_about(path: Path, sha256: str) -> tuple[JobResult, Provenance]:

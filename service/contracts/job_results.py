@@ -9,6 +9,7 @@ from pydantic import Field
 from service.contracts.decoded_videos import AnswerWarning, SourceRead, VideoInfo
 from service.contracts.job_records import JobState
 from service.contracts.job_requests import JobRequest
+from service.contracts.wire_types import Arithmetic
 from service.moments import Event, Prediction, Shot, VideoSummary
 from service.wire_model import WireModel
 
@@ -80,6 +81,9 @@ class ModelRef(WireModel):
     version: str
     trained: bool
     weights_sha256: str
+    arithmetic: Arithmetic | None = Field(
+        None, description="number format that it was computed in; absent of earlier releases"
+    )
 
 
 class Provenance(WireModel):

@@ -9,6 +9,7 @@ from pydantic import Field
 from service.contracts.wire_types import (
     SCHEMA_VERSION,
     Activation,
+    Arithmetic,
     ClipFormat,
     Framing,
     ModelName,
@@ -109,12 +110,20 @@ class ModelSpec(ClipSpec, JobModel):
     layers: int = Field(ge=0, description="L, rows of layer_attention and layer_retention; 0 without attention")
     embedding: int = Field(0, ge=0, description="D, numbers of an embedding; 0 where the model gives none")
     max_batch_size: int = Field(gt=0, description="clips in one inference call")
-    precision: Precision = Field("fp32", description="number format of the served weights and products")
+    precision: Precision = Field("fp32", description="number format of the exported weights and products")
+    arithmetic: Arithmetic | None = Field(
+        None, description="number format that the engine computes in, where it is not `precision`"
+    )
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
         """The tensors that the model returns, in their order, with the shape that each has for one clip."""
         return output_shapes(len(self.labels), self.frames, self.layers, self.embedding)
+
+    @property
+    def computed_in(self) -> Arithmetic:
+        """The number format that the engine computes in."""
+        return self.arithmetic or self.precision
 
     @property
     def clip(self) -> ClipSpec:

@@ -24,6 +24,12 @@ class SandboxMissing(ServiceError):
     code = "sandbox_missing"
 
 
+class PrecisionUnavailable(ServiceError):
+    """The engine cannot compute a model in the arithmetic that `engine_precision` names."""
+
+    code = "precision_unavailable"
+
+
 class PartitionsChanged(ServiceError):
     """The queue in Redis has another number of partitions than `queue_partitions` says."""
 

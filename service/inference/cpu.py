@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 # Rows of a product are blocked alike from some dozens on, so that one layout serves all batch sizes.
 _ROWS = 1568
-_OPTIONAL_SCALARS: Any = torch._C.ListType(torch._C.OptionalType(torch._C.NumberType.get()))
+OPTIONAL_SCALARS: Any = torch._C.ListType(torch._C.OptionalType(torch._C.NumberType.get()))
 
 
 def optimize_for_cpu(module: torch.jit.ScriptModule) -> Forward:
@@ -38,7 +38,7 @@ def optimize_for_cpu(module: torch.jit.ScriptModule) -> Forward:
     if not torch.backends.mkldnn.is_available():
         return module
     try:
-        return rewritten(module, _pack)
+        return rewritten(module, pack_blocked)
     except (RuntimeError, AttributeError) as error:
         _log.warning("the model runs as it was loaded, because it could not be rewritten for this CPU: %s", error)
         return module
@@ -111,14 +111,14 @@ def _attend_by_products(graph: Any, node: Any) -> None:
     code.replace(code.emit("aten::matmul", weights, value))
 
 
-def _pack(graph: Any, node: Any) -> Tensor:
+def pack_blocked(graph: Any, node: Any) -> Tensor:
     """Replace a linear map by one over packed weights, a new input of the graph, and return them."""
     x, weight, bias = inputs(node)
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(constant(weight).detach().contiguous(), _ROWS)
     argument = graph.addInput()
     relu = fused_relu_user(node)
     code = GraphEditor(graph, relu or node)
-    scalars = code.emit("prim::ListConstruct", type_=_OPTIONAL_SCALARS)
+    scalars = code.emit("prim::ListConstruct", type_=OPTIONAL_SCALARS)
     activation, algorithm = code.constant("relu" if relu else "none"), code.constant("")
     code.replace(code.emit("mkldnn::_linear_pointwise", x, argument, bias, activation, scalars, algorithm))
     return packed

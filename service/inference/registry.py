@@ -8,6 +8,7 @@ what a Triton server would serve from the same directory.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from service.contracts import ModelSpec
 from service.inference.spec import spec_from_config
-from service.model_config import CONFIG_FILE, ModelConfigError, read_config
+from service.model_config import CONFIG_FILE, ModelConfigError, parameters_of, read_config
+from service.reference_clips import PARAMETER, ReferenceLogits
 
 # Triton ignores folders whose names are not numbers or start with zero; longer numbers than this overflow its int64.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
@@ -41,6 +43,8 @@ class ModelFile:
     spec: ModelSpec
     path: Path
     runtime: Runtime
+    reference: ReferenceLogits | None = None
+    """None where the export kept none"""
 
 
 def scan_repository(root: Path) -> list[ModelFile]:
@@ -103,4 +107,19 @@ def _verified(config: ModelConfig, folder: Path, version: str) -> ModelFile:
             digest,
             f"{spec.weights_sha256}, as parameter 'weights_sha256' says",
         )
-    return ModelFile(spec, path, runtime)
+    return ModelFile(spec, path, runtime, _reference(config, version, len(spec.labels)))
+
+
+def _reference(config: ModelConfig, version: str, labels: int) -> ReferenceLogits | None:
+    text = parameters_of(config).get(PARAMETER)
+    if text is None:
+        return None
+    try:
+        by_version = json.loads(text)
+        if not isinstance(by_version, dict):
+            raise ValueError("no object of versions")
+        return ReferenceLogits.parse(by_version[version], labels) if version in by_version else None
+    except ValueError as error:
+        raise ModelConfigError(
+            config.name, f"parameter {PARAMETER!r} of version {version}", f"not usable ({error})", "as it was exported"
+        ) from error

@@ -23,7 +23,7 @@ INPUT = "clips"
 # parses and checks it.
 _DERIVED = {
     *("name", "version", "weights_sha256", "labels", "thresholds", "qualifiers", "events", "height"),
-    *("width", "layers", "embedding", "max_batch_size", "route"),
+    *("width", "layers", "embedding", "max_batch_size", "route", "arithmetic"),
 }
 _PLAIN = [name for name in ModelSpec.model_fields if name not in _DERIVED]
 _IMAGE_SIZE = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?")

@@ -14,17 +14,16 @@ import numpy as np
 import structlog
 import torch
 
-from service.contracts import ModelSpec
+from service.contracts import EnginePrecision, ModelSpec
 from service.cores import usable_cores
 from service.errors import BackendFailed, BackendUnavailable, sentence
 from service.inference.allocator import tune_malloc
+from service.inference.arithmetic import CpuArithmetic, Loaded, check_onnx, load_torchscript
 from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
-from service.inference.cpu import Forward, optimize_for_cpu
 from service.inference.microbatch import microbatch
 from service.inference.onnx_session import onnx_forward
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.threads import cpu_seconds, pick_thread_count
-from service.inference.torchscript_archive import load_archive
 from service.model_config import ModelConfigError
 
 _WARM_UP_RUNS = 2
@@ -46,6 +45,10 @@ class TorchScriptConfig:
     threads: int = 0
     operators: tuple[str, ...] = ()
     """allowed in the files besides those of `torchscript_archive`"""
+    precision: EnginePrecision = "fp32"
+    """arithmetic for models exported in float32"""
+    cpu: CpuArithmetic | None = None
+    """what the CPU multiplies natively; None finds out"""
 
 
 class TorchScriptBackend:
@@ -67,6 +70,7 @@ class TorchScriptBackend:
         Raises:
             ModelConfigError: a configuration is wrong or does not fit its file.
             NotADirectoryError: there is no repository.
+            PrecisionUnavailable: a model cannot be computed in the arithmetic that the configuration names.
             BackendFailed: a network fails on a clip of zeros, or its outputs are not what the configuration says.
         """
         tune_malloc()
@@ -131,7 +135,7 @@ def _check_clips(spec: ModelSpec, clips: Clips) -> None:
 class _LoadedModel:
     """One network in memory."""
 
-    def __init__(self, file: ModelFile, threads: int, operators: tuple[str, ...]) -> None:
+    def __init__(self, file: ModelFile, threads: int, config: TorchScriptConfig) -> None:
         self.spec = file.spec
         self.threads = threads
         self.clip_s = inf
@@ -139,7 +143,7 @@ class _LoadedModel:
         self.fixed_threads = file.runtime == "onnxruntime"
         """whether the engine has made its threads when it loaded the file"""
         try:
-            self._forward = microbatch(_forward_of(file, threads, operators))
+            loaded = _loaded(file, threads, config)
         except RuntimeError as error:
             raise ModelConfigError(
                 self.spec.name,
@@ -147,6 +151,7 @@ class _LoadedModel:
                 f"not loadable ({summarize_error(str(error))})",
                 _KINDS[file.runtime],
             ) from error
+        self._forward, self.spec = loaded.forward, loaded.file.spec
 
     def forward(self, clips: Clips) -> Scores:
         """Scores of uint8 `[B, T, H, W, 3]`; BackendFailed where the network raises or breaks its contract."""
@@ -198,10 +203,11 @@ class _LoadedModel:
         return np.zeros((clips, *self.spec.clip_shape), np.uint8)
 
 
-def _forward_of(file: ModelFile, threads: int, operators: tuple[str, ...]) -> Forward:
+def _loaded(file: ModelFile, threads: int, config: TorchScriptConfig) -> Loaded:
     if file.runtime == "onnxruntime":
-        return onnx_forward(file.path, file.spec, threads)
-    return optimize_for_cpu(load_archive(file.path, operators))
+        check_onnx(file, config.precision)
+        return Loaded(microbatch(onnx_forward(file.path, file.spec, threads)), file)
+    return load_torchscript(file, config.precision, config.cpu or CpuArithmetic.of_this_machine(), config.operators)
 
 
 def _warm_up_sizes(largest: int) -> Iterable[int]:
@@ -215,9 +221,7 @@ def _warm_up_sizes(largest: int) -> Iterable[int]:
 def _load_all(config: TorchScriptConfig) -> list[_LoadedModel]:
     # What torch takes by itself heeds its environment, but no quota of a container.
     cores = min(torch.get_num_threads(), usable_cores())
-    models = [
-        _LoadedModel(file, config.threads or cores, config.operators) for file in scan_repository(config.repository)
-    ]
+    models = [_LoadedModel(file, config.threads or cores, config) for file in scan_repository(config.repository)]
     for model in models:
         model.warm_up()
         if not config.threads and not model.fixed_threads:

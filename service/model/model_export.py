@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from service.contracts import ClipFormat, Precision
 from service.model.card import ModelCard
+from service.model.config import SequenceConfig, VidTrConfig
 from service.model.factory import Network, for_inference
 from service.model.preprocess import fold_normalization, yuv420_to_rgb
 from service.model.repository_entry import write_version
+from service.model.triton_config import clip_shape
 from service.model.triton_options import TritonOptions
+from service.reference_clips import ReferenceLogits, reference_clips
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -83,16 +86,36 @@ def export_model(
     """Write `<directory>/<name>/<version>/model.pt` and `<directory>/<name>/config.pbtxt`; return the model's folder.
 
     The module is scripted, not traced: a traced one keeps the device it was traced on. `model` itself is left as it
-    is. Weights hashes of the other versions stay in the configuration, and so does how Triton serves the model unless
-    `serving` says it anew. With `replace` the other versions are deleted, whatever configuration they needed. The same
-    weights, exported by a fresh process, give the same bytes.
+    is. The configuration keeps the logits of the reference clips where the network is in float32. Weights hashes and
+    logits of the other versions stay in it, and so does how Triton serves the model unless `serving` says it anew. With
+    `replace` the other versions are deleted, whatever configuration they needed. The same weights, exported by a fresh
+    process, give the same bytes.
 
     Raises ValueError where the name or version cannot be served, where `card` does not fit the network, and where
     older versions of the model need another configuration: they would be served with this one.
     """
     _check(model, card)
-    weights = _archive(served_module(model, card.precision, card.clip_format))
-    return write_version(directory, name, version, model.config, card, weights, serving=serving, replace=replace)
+    served = served_module(model, card.precision, card.clip_format)
+    reference = _reference(served, model.config, card) if card.precision == "fp32" else None
+    return write_version(
+        directory,
+        name,
+        version,
+        model.config,
+        card,
+        _archive(served),
+        serving=serving,
+        replace=replace,
+        reference=reference,
+    )
+
+
+def _reference(served: nn.Module, config: VidTrConfig | SequenceConfig, card: ModelCard) -> ReferenceLogits:
+    """What the module says of the reference clips, one by one, as a batch of the largest networks takes gigabytes."""
+    clips = torch.from_numpy(reference_clips(clip_shape(config, card.clip_format)))
+    with torch.inference_mode():
+        logits = torch.cat([served(clip)[0] for clip in clips.split(1)])
+    return ReferenceLogits.of(logits.numpy())
 
 
 def _check(model: Network, card: ModelCard) -> None:

@@ -15,10 +15,11 @@ from service.model.card import ModelCard
 from service.model.triton_config import Described, ForeignNetwork, triton_config
 from service.model.triton_options import TritonOptions, read_block, with_block
 from service.model_config import CONFIG_FILE, parameters_of, parse_config
+from service.reference_clips import PARAMETER, ReferenceLogits
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 # What may differ between versions of one model, since Triton keeps one configuration for all of them.
-_OF_A_VERSION = frozenset({"weights_sha256", "description"})
+_OF_A_VERSION = frozenset({"weights_sha256", "description", PARAMETER})
 
 
 def write_version(
@@ -31,11 +32,13 @@ def write_version(
     *,
     serving: TritonOptions | None = None,
     replace: bool = False,
+    reference: ReferenceLogits | None = None,
 ) -> Path:
     """Write `<directory>/<name>/<version>/` with the file and `<directory>/<name>/config.pbtxt`; return the folder.
 
-    Weights hashes of the other versions stay in the configuration, and so does how Triton serves the model unless
-    `serving` says it anew. With `replace` the other versions are deleted, whatever configuration they needed.
+    Weights hashes and reference logits of the other versions stay in the configuration, and so does how Triton serves
+    the model unless `serving` says it anew. With `replace` the other versions are deleted, whatever configuration they
+    needed. `reference` is what a network in float32 says of the reference clips.
 
     Raises ValueError where the name or version cannot be served, and where older versions of the model need another
     configuration: they would be served with this one.
@@ -51,6 +54,9 @@ def write_version(
     hashes.pop(str(version), None)
     replaced = [earlier for earlier in hashes if earlier.isdecimal()] if replace else []
     hashes = {} if replace else hashes
+    references = {of: entry for of, entry in _references(previous, name).items() if of in hashes}
+    if reference is not None:
+        references[str(version)] = reference.to_dict()
     if previous is not None and hashes:
         planned = triton_config(name, config, card, {}, read_block(previous))
         if _shared(parse_config(previous, name)) != _shared(parse_config(planned, name)):
@@ -64,7 +70,7 @@ def write_version(
     hashes[str(version)] = hashlib.sha256(weights).hexdigest()
     _write(folder / str(version) / _file_name(config), weights)
     # Last, so that a reader who sees the new hash also finds the file.
-    _write(config_path, triton_config(name, config, card, hashes, block).encode())
+    _write(config_path, triton_config(name, config, card, hashes, block, references).encode())
     for earlier in replaced:
         shutil.rmtree(folder / earlier, ignore_errors=True)
     return folder
@@ -102,6 +108,11 @@ def _hashes(config: str | None, name: str) -> dict[str, str]:
     if value is None:
         raise ValueError(f"the config.pbtxt of {name} was not written by this exporter: move it away first")
     return {str(version): str(digest) for version, digest in json.loads(value).items()}
+
+
+def _references(config: str | None, name: str) -> dict[str, object]:
+    stored = None if config is None else parameters_of(parse_config(config, name)).get(PARAMETER)
+    return {} if stored is None else dict(json.loads(stored))
 
 
 def _write(path: Path, content: bytes) -> None:

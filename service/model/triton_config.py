@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from service.contracts import SCHEMA_VERSION, output_shapes
+from service.contracts import SCHEMA_VERSION, ClipFormat, output_shapes
 from service.model.card import ModelCard
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.triton_options import TritonOptions
+from service.reference_clips import PARAMETER
 
 _WARMUP_RUNS = 3
 
@@ -51,19 +52,19 @@ def triton_config(
     card: ModelCard,
     weights_sha256: Mapping[str, str],
     serving: str | None = None,
+    references: Mapping[str, object] | None = None,
 ) -> str:
     """Protobuf text of the ModelConfig that serves `config` under `name`.
 
-    `weights_sha256` maps each version to the SHA-256 of its model.pt; `serving` is a `TritonOptions.block`, that of the
-    defaults when None. Equal arguments give equal text.
+    `weights_sha256` maps each version to the SHA-256 of its model.pt, and `references` some of them to their
+    `ReferenceLogits` as JSON keeps them; `serving` is a `TritonOptions.block`, that of the defaults when None. Equal
+    arguments give equal text.
 
     By default there is no batching delay, because the worker already sends whole batches; the queue holds back what
     arrives meanwhile and refuses the rest. Optimized execution is off: it profiles and recompiles at batch sizes that
     it has not met, which stalls single requests, and attention gains nothing from it.
     """
-    yuv420 = card.clip_format == "yuv420"
-    picture = (config.height * 3 // 2, config.width, 1) if yuv420 else (config.height, config.width, 3)
-    clip = _dims(config.frames, *picture)
+    clip = _dims(*clip_shape(config, card.clip_format))
     foreign = config if isinstance(config, ForeignNetwork) else None
     backend, embedding = (foreign.backend, foreign.embedding) if foreign else ("pytorch", 0)
     outputs = output_shapes(config.classes, config.frames, config.depth, embedding)
@@ -76,8 +77,16 @@ def triton_config(
         (serving or TritonOptions().block(card.max_batch_size)).removesuffix("\n"),
         *(_warmup(size, clip) for size in warmup_sizes(card.max_batch_size)),
         *(_parameter(key, value) for key, value in _parameters(config, card, weights_sha256).items()),
+        *([_parameter(PARAMETER, _by_version(references))] if references else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def clip_shape(config: Described, clip_format: ClipFormat) -> tuple[int, int, int, int]:
+    """The shape of one clip as it reaches the network, uint8: see `service.contracts.ClipSpec.clip_shape`."""
+    if clip_format == "yuv420":
+        return (config.frames, config.height * 3 // 2, config.width, 1)
+    return (config.frames, config.height, config.width, 3)
 
 
 def warmup_sizes(max_batch_size: int) -> list[int]:
@@ -116,8 +125,12 @@ def _parameters(config: Described, card: ModelCard, weights_sha256: Mapping[str,
         **({"clip_format": card.clip_format} if card.clip_format != "rgb" else {}),
         "precision": card.precision,
         "layers": str(config.depth),
-        "weights_sha256": json.dumps(dict(sorted(weights_sha256.items(), key=lambda item: int(item[0])))),
+        "weights_sha256": _by_version(weights_sha256),
     }
+
+
+def _by_version(values: Mapping[str, object]) -> str:
+    return json.dumps(dict(sorted(values.items(), key=lambda item: int(item[0]))))
 
 
 def _thresholds(card: ModelCard) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Routes: clips of one model, version and weights wait together, so that any worker of the route can score them.
+"""Routes: clips of one model, version, weights and arithmetic wait together: all workers of the route score alike.
 
 A route is the text after which the streams of such clips are named, one for each class of jobs. Processes of an earlier
 release know a model by its name alone: they queue and look for clips under the name, which is a route too. Clips of
@@ -18,8 +18,9 @@ WEIGHTS_DIGITS = 16
 
 
 def route_of(spec: ModelSpec) -> str:
-    """The route of one model, version and weights."""
-    return f"{spec.name}:{spec.version}:{spec.weights_sha256[:WEIGHTS_DIGITS]}"
+    """The route of one model, version and weights, and of the arithmetic where it is not that of the weights."""
+    route = f"{spec.name}:{spec.version}:{spec.weights_sha256[:WEIGHTS_DIGITS]}"
+    return route if spec.arithmetic is None else f"{route}:{spec.arithmetic}"
 
 
 def masked_route_of(spec: ModelSpec) -> str:

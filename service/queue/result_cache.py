@@ -37,10 +37,12 @@ class ResultCache:
     def key(self, owner: str, spec: ModelSpec, fingerprint: str) -> str:
         """The cache key of an upload. Each owner has entries of its own: no caller learns what another has sent.
 
-        An answer says which labels pass, so that it is good for the thresholds it was made with and no others.
+        An answer says which labels pass, so that it is good for the thresholds it was made with and no others, and its
+        scores are those of one arithmetic.
         """
         thresholds = [json.dumps(spec.thresholds)] if spec.thresholds else []
-        text = "\n".join((owner, spec.name, spec.version, spec.weights_sha256, fingerprint, *thresholds))
+        arithmetic = [spec.arithmetic] if spec.arithmetic else []
+        text = "\n".join((owner, spec.name, spec.version, spec.weights_sha256, fingerprint, *thresholds, *arithmetic))
         digest = hashlib.sha256(text.encode()).hexdigest()
         return self._partitions.home(digest).keys.result_cache(digest)
 

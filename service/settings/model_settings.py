@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from service.contracts import ModelName
+from service.contracts import EnginePrecision, ModelName
 from service.settings.setting_types import CommaList
 
 Engine = Literal["torchscript", "triton"]
@@ -19,6 +19,11 @@ class ModelSettings(BaseModel):
     model_repository: Path = Field(Path("model_repository"), description="Directory in Triton's repository layout.")
     default_model: ModelName = Field("camera_motion", description="Model of requests that name none.")
     engine: Engine = Field("torchscript", description="Where clips are scored.")
+    engine_precision: EnginePrecision = Field(
+        "fp32",
+        description="Arithmetic of the in-process engine for models exported in `fp32`; `auto` takes `bf16` where the "
+        "CPU multiplies it natively.",
+    )
     torch_threads: int = Field(
         0, ge=0, description="Threads of one in-process forward; 0 takes as many as are worth their cores."
     )

@@ -131,6 +131,12 @@ MODEL_SERVED = Gauge(
     ["model", "version"],
     multiprocess_mode="mostrecent",
 )
+MODEL_ARITHMETIC = Gauge(
+    "vidtr_model_arithmetic",
+    "1 while this worker computes the model version in this number format, 0 once it does not.",
+    ["model", "version", "arithmetic"],
+    multiprocess_mode="mostrecent",
+)
 MODELS_SERVED = Gauge(
     "vidtr_models_served", "Model versions that a live worker serves.", multiprocess_mode="mostrecent"
 )

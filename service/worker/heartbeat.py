@@ -12,6 +12,7 @@ from service.inference.backend import Backend
 from service.periodic import Periodic
 from service.queue.clip_routes import masked_route_of, route_of
 from service.queue.partitions import Independently
+from service.telemetry import metrics
 from service.worker.breaker import Breaker
 from service.worker.config import WorkerConfig
 from service.worker.drain_rate import DrainRate
@@ -99,6 +100,9 @@ class Heartbeat:
             served = ServedModels(specs)
             await self._join(served)
             log.info("serving", models=[f"{spec.name}:{spec.version}" for spec in specs])
+            for told, value in ((self.served, 0), (served, 1)):
+                for spec in told.specs:
+                    metrics.MODEL_ARITHMETIC.labels(spec.name, spec.version, spec.computed_in).set(value)
             self.served = served
 
     async def _join(self, served: ServedModels) -> None:

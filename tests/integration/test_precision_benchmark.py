@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.int8 import Engine, in_int8, quantized
-from benchmarks.precision import compare, in_bf16, model_file, summary
+from benchmarks.precision import Compared, compare, model_file, ratios, summary
 from service.contracts import Precision
+from service.inference.arithmetic import in_bf16
 from service.inference.cpu import Forward
 from service.inference.torchscript_archive import load_archive
 from service.model.presets import export_preset
@@ -34,29 +34,6 @@ def test_a_module_turned_to_bfloat16_is_the_one_that_is_exported_so(tmp_path: Pa
             assert torch.equal(ours, theirs)
 
 
-def sums_int8_exactly() -> bool:
-    """Whether the CPU adds products of int8 in 32 bits; without VNNI they saturate in 16."""
-    cpu = Path("/proc/cpuinfo")
-    return not cpu.exists() or "vnni" in cpu.read_text() or "asimddp" in cpu.read_text()
-
-
-@pytest.mark.skipif(not sums_int8_exactly(), reason="this CPU saturates sums of int8")
-@pytest.mark.parametrize("engine", ["onednn", "x86"])
-def test_a_network_in_int8_scores_nearly_as_in_float32(engine: Engine, tmp_path: Path) -> None:
-    path = model_path(tmp_path, "fp32")
-    with torch.inference_mode():
-        coarse, fine = in_int8(load_archive(path), engine)(some_clips(2))[0], load_archive(path)(some_clips(2))[0]
-    spread = float(fine.std())
-    assert 0 < float((coarse - fine).abs().max()) < 0.5 * spread
-
-
-def test_int8_weights_are_within_half_a_step_of_their_channel() -> None:
-    weight = torch.randn(6, 32) * torch.logspace(-3, 2, 6).unsqueeze(1)
-    weight[2] = 0
-    error = (quantized(weight).dequantize() - weight).abs().amax(dim=1)
-    assert torch.all(error <= weight.abs().amax(dim=1) / 127 * 0.501)
-
-
 def answering(rows: Iterator[list[float]]) -> Forward:
     return lambda _: (torch.tensor([next(rows)]),)
 
@@ -70,6 +47,16 @@ def test_agreement_and_drift_are_those_of_the_logits() -> None:
     assert margins == [2.0, 2.0]
     assert figures["agreement"] == 0.5
     assert figures["worst_drift"] == 4.0
+
+
+def test_the_gate_gets_how_much_faster_each_arithmetic_is_and_what_it_keeps() -> None:
+    reference, coarse = Compared(), Compared()
+    for seconds in (2.0, 4.0):
+        reference.add(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]), seconds)
+    coarse.add(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.5, 0.0]]), 1.0)
+    coarse.add(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 1.0]]), 2.0)
+    found = ratios({"fp32": reference, "bf16": coarse})
+    assert found == {"bf16: CPU of fp32 over CPU of bf16": 2.0, "bf16: share of first labels kept": 0.5}
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:

@@ -73,3 +73,9 @@ def test_owner_model_version_weights_thresholds_and_upload_each_have_a_place_of_
         found.key("alice", spec(), "b"),
     }
     assert len(places) == 8
+
+
+async def test_answers_of_another_arithmetic_are_other_answers(redis: Redis, keys: RedisKeys, store: JobStore) -> None:
+    found = cache(redis, keys, store)
+    places = {found.key("alice", spec(arithmetic=one), "fingerprint") for one in (None, "bf16", "int8")}
+    assert len(places) == 3

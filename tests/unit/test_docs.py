@@ -262,7 +262,7 @@ def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over(
     thresholds, qualifiers = (0.5,) * len(preset.card.labels), preset.card.labels[:1]
     judged = replace(preset.card, activation="sigmoid", thresholds=thresholds, qualifiers=qualifiers)
     card = replace(judged, framing="whole", clip_format="yuv420", events=EventRules())
-    text = triton_config("any", preset.config, card, {"1": "0" * 64}, block)
+    text = triton_config("any", preset.config, card, {"1": "0" * 64}, block, {"1": {}})
     config = text_format.Parse(text, ModelConfig())
     assert within(DOCS / "model-repository.md", "Parameters") == set(config.parameters)
 

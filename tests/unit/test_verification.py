@@ -32,6 +32,16 @@ def test_an_answer_agrees_with_itself_whatever_belongs_to_one_run() -> None:
     assert where(result(), result(**other_run)) == []
 
 
+def computed_in(arithmetic: str) -> JobResult:
+    return result(model={**RESULT_EXAMPLE["model"], "arithmetic": arithmetic})
+
+
+def test_another_arithmetic_is_found_and_left_open_by_an_answer_of_an_earlier_release() -> None:
+    earlier = result(model={name: value for name, value in RESULT_EXAMPLE["model"].items() if name != "arithmetic"})
+    assert where(computed_in("bf16"), computed_in("fp32")) == ["model.arithmetic"]
+    assert where(earlier, computed_in("fp32")) == []
+
+
 @pytest.mark.parametrize(
     ("change", "place"),
     [
