@@ -20,6 +20,8 @@ class _Selector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout > 0:
             self.loop.now += self.idle(timeout)
+        else:
+            self.loop.now += self.loop.tick_s
         return []
 
     loop: VirtualLoop
@@ -28,11 +30,13 @@ class _Selector(selectors.SelectSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """`idle(timeout)` is called when no task can go on before the next timer, in `timeout` seconds.
 
-    It lets a task go on and returns 0, or returns how many seconds pass.
+    It lets a task go on and returns 0, or returns how many seconds pass. Each turn of the loop takes `tick_s`: on a
+    clock that stands still, who waits for less than it can tell would wait for ever.
     """
 
-    def __init__(self, idle: Idle) -> None:
+    def __init__(self, idle: Idle, tick_s: float = 0.0) -> None:
         self.now = 0.0
+        self.tick_s = tick_s
         self._chooser = _Selector()
         self._chooser.idle = idle
         self._chooser.loop = self

@@ -48,6 +48,7 @@ class BatchStore:
         self._keys = keys
         self._config = config
         self._open = Script(redis, "open_batch")
+        self._begin = Script(redis, "begin_line")
         self._end = Script(redis, "end_line")
 
     async def open(self, record: BatchRecord, lines: Sequence[BatchLine]) -> None:
@@ -157,16 +158,13 @@ class BatchStore:
 
     async def begin_line(self, batch_id: str, line: int, job: str = "") -> bool:
         """Note that a line is worked on, and its job once it has one. False where the line has ended."""
-        running = self._keys.batch_running(batch_id)
+        keys = self._keys
         with translate_redis_errors():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hexists(self._keys.batch_outcomes(batch_id), str(line))
-            pipe.hset(running, str(line), job)
-            pipe.expire(running, self._config.life_s)
-            ended, *_ = await pipe.execute()
-            if ended:
-                await self._redis.hdel(running, str(line))
-        return not ended
+            begun: Any = await self._begin(
+                keys={"outcomes": keys.batch_outcomes(batch_id), "running": keys.batch_running(batch_id)},
+                args={"line": line, "job": job, "life": self._config.life_s},
+            )
+        return bool(begun)
 
     async def end_line(self, record: BatchRecord, line: int, outcome: LineOutcome) -> str | None:
         """End a line, once. Its job, '' where it had none running; None where the line had ended before."""

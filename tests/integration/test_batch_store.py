@@ -1,6 +1,7 @@
 """Batches in Redis: a line ends once, a batch with its last line, and nothing of either is kept for ever."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -127,6 +128,22 @@ async def test_a_line_that_runs_is_counted_and_gives_its_job_to_the_one_who_ends
     assert await batches.end_line(made, 10, CANCELLED) == "b" * 32
     assert await batches.end_line(made, 1, CANCELLED) == ""
     assert counts(await batches.facts(made.id)) == (1, 0, 0, 0, 2)
+
+
+async def test_a_line_that_has_ended_is_not_counted_as_running_where_its_driver_is_stopped(
+    batches: BatchStore, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await opened(batches)
+    await batches.end_line(made, 1, CANCELLED)
+
+    async def stopped(*_: Any) -> int:
+        raise asyncio.CancelledError
+
+    # What would follow the first step.
+    with monkeypatch.context() as patch, contextlib.suppress(asyncio.CancelledError):
+        patch.setattr(redis, "hdel", stopped)
+        await batches.begin_line(made.id, 1)
+    assert (await batches.facts(made.id)).running == 0
 
 
 async def test_a_line_that_has_ended_does_not_begin(batches: BatchStore) -> None:

@@ -37,6 +37,7 @@ RESTART_S = 1.0
 UNATTENDED_AT_S = 2.0
 REST_S = 60.0
 TELL_S = 0.1
+TICK_S = 1e-9
 # Small enough that every way a clip can take is taken by clips of a few hundred bytes.
 SMALL_BYTES = 500
 
@@ -63,7 +64,7 @@ class World:
         self.ledger = Ledger()
         self.keys = QueueAddress("unix:///simulated", "sim", plan.partitions).key_names()
         self.scheduler = Scheduler(plan, server, rest.streams(self.keys))
-        self.loop = VirtualLoop(self.scheduler.idle)
+        self.loop = VirtualLoop(self.scheduler.idle, TICK_S)
         # Whoever is killed leaves things open; what a task raises is looked at in the end.
         self.loop.set_exception_handler(lambda loop, context: None)
         self.ids = Random(plan.seed ^ 0x1D5)

@@ -32,6 +32,7 @@ TESTED = {
     "dismiss": ("ClipStream.ack", "test_clip_stream.py"),
     "drop_dead_letter": ("DeadLetters.drop", "test_dead_letters.py"),
     "drop_reservations": ("QueueCapacity.drop", "test_reservation_counts.py"),
+    "begin_line": ("BatchStore.begin_line", "test_batch_store.py"),
     "end_line": ("BatchStore.end_line", "test_batch_store.py"),
     "end_turn": ("Turn.end", "test_turns.py"),
     "finish": ("JobStore.finish", "test_job_store.py"),
