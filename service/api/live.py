@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -18,7 +20,7 @@ from service.api.live_scoring import StreamPlaces, WindowScorer
 from service.api.shares import Shared, Shares
 from service.api.upload import UploadsEnd, UploadTimes, check_codings, chunks
 from service.contracts import ModelSpec
-from service.contracts.stream_requests import StreamRequest
+from service.contracts.stream_requests import StreamRequest, StreamSource
 from service.errors import RETRY_AFTER_S, Draining, InvalidOption, MalformedRequest
 from service.live.config import StreamConfig
 from service.live.pull import Pull
@@ -32,7 +34,8 @@ from service.queue.result_bus import ResultBus
 from service.settings import Settings
 from service.sources.addresses import PinnedBackend
 from service.sources.config import SourceConfig
-from service.sources.ranges import check_source
+from service.sources.stream_logins import StreamLogins
+from service.sources.stream_urls import check_stream
 from service.video.pool import DecodePool
 from service.wire import LiveStreamStatus
 
@@ -47,7 +50,7 @@ class Live:
     admission: Admission
     auth: Authenticator
     uploads_end: UploadsEnd
-    check_source: Callable[[str], None]
+    check_source: Callable[[StreamSource], None]
     check_webhook: Callable[[str | None], None]
     draining: Callable[[], bool]
 
@@ -63,7 +66,7 @@ class Live:
         body = chunks(request, UploadTimes(self.config.stream_idle_s, self.config.stream_idle_s), self.uploads_end)
         options = await read_options(body, StreamRequest)
         if options.source is not None:
-            self.check_source(options.source.url)
+            self.check_source(options.source)
         self.check_webhook(options.webhook)
         spec = await self.admission.served(options.scoring(options.version))
         _check_step(options, spec, self.config)
@@ -160,6 +163,15 @@ def _check_bytes(task: LiveTask, config: StreamConfig) -> None:
         )
 
 
+def _check_source(config: SourceConfig, logins: StreamLogins, source: StreamSource) -> None:
+    """Raise SourceNotAllowed where nothing may be fetched from there, or as whom the caller says."""
+    check_stream(source.url, config)
+    if source.credentials is not None:
+        if not source.packets:
+            raise InvalidOption("Option 'source.credentials' is for sources of RTSP alone.", actual=source.credentials)
+        logins.find(source.credentials, urlsplit(source.url).hostname or "")
+
+
 def build_live(
     settings: Settings,
     stack: AsyncExitStack,
@@ -182,6 +194,7 @@ def build_live(
     times = settings.subset(LiveTimes)
     streams = partitions.map(lambda of: LiveStreams(of.redis, of.keys, times))
     backend = PinnedBackend(private=sources.source_private_targets)
+    logins = StreamLogins(settings.stream_credentials_file)
     sessions = LiveSessions(
         config,
         streams,
@@ -190,7 +203,7 @@ def build_live(
         folder,
         WindowScorer(admission, auth, stores, buses, clocks, config.stream_max_delay_s),
         StreamPlaces(shares.of("streams", settings.max_live_streams)),
-        Pull(sources, backend, idle_s=config.stream_idle_s, reconnect_s=config.stream_reconnect_s),
+        Pull(sources, backend, logins, idle_s=config.stream_idle_s, reconnect_s=config.stream_reconnect_s),
         draining,
     )
     sessions.start()
@@ -203,7 +216,7 @@ def build_live(
         admission,
         auth,
         uploads_end,
-        lambda url: check_source(url, sources),
+        partial(_check_source, sources, logins),
         check_webhook,
         draining,
     )

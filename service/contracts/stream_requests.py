@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field
 
@@ -19,8 +20,19 @@ class StreamSource(WireModel):
     url: str = Field(
         min_length=1,
         max_length=2048,
-        description="an MPEG transport stream or a fragmented MP4 that does not end, or the playlist of HLS (`.m3u8`)",
+        description="an MPEG transport stream or a fragmented MP4 that does not end, the playlist of HLS (`.m3u8`), or"
+        " a camera that speaks RTSP (`rtsps://`)",
     )
+    credentials: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="name of the server's credentials for this source, where it asks for a user",
+    )
+
+    @property
+    def packets(self) -> bool:
+        """Whether it comes as packets of RTP."""
+        return urlsplit(self.url).scheme in ("rtsp", "rtsps")
 
 
 class StreamRequest(WireModel):
