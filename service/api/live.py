@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -163,15 +161,6 @@ def _check_bytes(task: LiveTask, config: StreamConfig) -> None:
         )
 
 
-def _check_source(config: SourceConfig, logins: StreamLogins, source: StreamSource) -> None:
-    """Raise SourceNotAllowed where nothing may be fetched from there, or as whom the caller says."""
-    check_stream(source.url, config)
-    if source.credentials is not None:
-        if not source.packets:
-            raise InvalidOption("Option 'source.credentials' is for sources of RTSP alone.", actual=source.credentials)
-        logins.find(source.credentials, urlsplit(source.url).hostname or "")
-
-
 def build_live(
     settings: Settings,
     stack: AsyncExitStack,
@@ -216,7 +205,7 @@ def build_live(
         admission,
         auth,
         uploads_end,
-        partial(_check_source, sources, logins),
+        lambda source: check_stream(source, sources, logins),
         check_webhook,
         draining,
     )

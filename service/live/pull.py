@@ -11,13 +11,15 @@ import httpcore
 
 from service.contracts.stream_requests import StreamSource
 from service.errors import SourceNotAllowed, SourceRefused, SourceUnavailable, VidtrError, sentence
-from service.sources.addresses import ForbiddenTarget
+from service.sources.addresses import ForbiddenTarget, PinnedBackend
 from service.sources.config import SourceConfig
 from service.sources.hls_playlist import MARK, MAX_BYTES, MasterPlaylist, MediaPlaylist, Segment, parse
 from service.sources.live_fetch import Answer, LiveClient
 from service.sources.ranges import Broken
 from service.sources.rtsp_client import RtspClient
+from service.sources.srt_client import SRT, SrtClient
 from service.sources.stream_logins import StreamLogins
+from service.sources.stream_urls import scheme_of
 
 BROKEN = (Broken, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
@@ -60,7 +62,7 @@ class Pull:
     def __init__(
         self,
         config: SourceConfig,
-        backend: httpcore.AsyncNetworkBackend,
+        backend: PinnedBackend,
         logins: StreamLogins,
         *,
         idle_s: float,
@@ -70,6 +72,7 @@ class Pull:
         self._config = config
         self._client = LiveClient(config, backend, idle_s)
         self._rtsp = RtspClient(config, backend, logins, idle_s)
+        self._srt = SrtClient(config, backend, logins, idle_s)
         self._reconnect_s = reconnect_s
 
     async def run(self, source: StreamSource, session: Pulled) -> None:
@@ -81,6 +84,8 @@ class Pull:
             try:
                 if source.packets:
                     await reading.play(self._rtsp, source)
+                elif scheme_of(source.url) in SRT:
+                    await reading.play_without_end(self._srt, source)
                 else:
                     await reading.read(source.url)
                 session.finish()
@@ -140,6 +145,12 @@ class _Reading:
         async with aclosing(client.play(source.url, source.credentials)) as pieces:
             # A description alone is nothing that came of the stream.
             await self._session.put(await anext(pieces))
+            async for piece in pieces:
+                await self._put(piece)
+
+    async def play_without_end(self, client: SrtClient, source: StreamSource) -> None:
+        """Until this is cancelled. Raises what the client raises."""
+        async with aclosing(client.play(source.url, source.credentials)) as pieces:
             async for piece in pieces:
                 await self._put(piece)
 

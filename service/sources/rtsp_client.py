@@ -21,8 +21,8 @@ from service.sources.rtsp_auth import Authorization
 from service.sources.rtsp_messages import Asked, Frame, Reply, RtspReader
 from service.sources.sdp import first_video
 from service.sources.stream_logins import StreamLogin, StreamLogins
-from service.sources.stream_urls import RTSP
 
+RTSP = ("rtsps", "rtsp")
 _PORTS = {"rtsp": 554, "rtsps": 322}
 _READ_BYTES = 1 << 16
 _URL_LENGTH = 2048

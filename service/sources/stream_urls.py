@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from service.contracts.stream_requests import StreamSource
+from service.errors import SourceNotAllowed
 from service.sources.config import SourceConfig
 from service.sources.ranges import check_source
+from service.sources.rtsp_client import RTSP
+from service.sources.srt_client import SRT, check_srt
+from service.sources.stream_logins import StreamLogins
 from service.sources.urls import WEB
 
-RTSP = ("rtsps", "rtsp")
+
+def check_stream(source: StreamSource, config: SourceConfig, logins: StreamLogins) -> None:
+    """Raise SourceNotAllowed where nothing may be fetched from there, or as whom the caller says.
+
+    Raises SourceRefused for what is not spoken here, and SourceUnavailable where logins cannot be read.
+    """
+    scheme = scheme_of(source.url)
+    if scheme in SRT:
+        check_srt(source.url, config, encrypted=source.credentials is not None)
+    else:
+        check_source(source.url, config, RTSP if scheme in RTSP else WEB)
+    if source.credentials is not None:
+        if scheme not in (*RTSP, *SRT):
+            raise SourceNotAllowed(
+                "Credentials are for sources of RTSP and SRT. Leave `source.credentials` out.", actual=scheme
+            )
+        logins.find(source.credentials, urlsplit(source.url).hostname or "")
 
 
-def check_stream(url: str, config: SourceConfig) -> None:
-    """Raise SourceNotAllowed where no stream may be fetched from `url`."""
-    check_source(url, config, schemes_of(url))
-
-
-def schemes_of(url: str) -> tuple[str, str]:
-    """The schemes that are spoken like that of `url`, encrypted and plain."""
+def scheme_of(url: str) -> str:
+    """Its scheme in lower case; empty for what is no URL."""
     try:
-        scheme = urlsplit(url).scheme
+        return urlsplit(url).scheme
     except ValueError:
-        # What is wrong with it is said where it is checked.
-        return WEB
-    return RTSP if scheme in RTSP else WEB
+        return ""
