@@ -19,7 +19,6 @@ from service.sources.ranges import Broken
 from service.sources.rtsp_client import RtspClient
 from service.sources.srt_client import SRT, SrtClient
 from service.sources.stream_logins import StreamLogins
-from service.sources.stream_urls import scheme_of
 
 BROKEN = (Broken, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
@@ -84,7 +83,7 @@ class Pull:
             try:
                 if source.packets:
                     await reading.play(self._rtsp, source)
-                elif scheme_of(source.url) in SRT:
+                elif source.scheme in SRT:
                     await reading.play_without_end(self._srt, source)
                 else:
                     await reading.read(source.url)

@@ -14,18 +14,18 @@ from urllib.parse import urlsplit
 import httpcore
 
 from service.contracts.rtp_records import DESCRIPTION, PACKET, record
-from service.errors import SourceNotAllowed, SourceRefused
+from service.errors import SourceRefused
 from service.sources.config import SourceConfig
 from service.sources.ranges import LATER, REDIRECTS, Broken, check_source
 from service.sources.rtsp_auth import Authorization
 from service.sources.rtsp_messages import Asked, Frame, Reply, RtspReader
+from service.sources.rtsp_urls import check_downgrade, joined, own
 from service.sources.sdp import first_video
 from service.sources.stream_logins import StreamLogin, StreamLogins
 
 RTSP = ("rtsps", "rtsp")
 _PORTS = {"rtsp": 554, "rtsps": 322}
 _READ_BYTES = 1 << 16
-_URL_LENGTH = 2048
 _USER_AGENT = "vidtr-sources"
 # Without a word of the server a session lasts this long (RFC 2326, 12.37).
 _SESSION_S = 60
@@ -77,7 +77,7 @@ class RtspClient:
                     limit = self._config.source_timeout_s
                     raise Broken(f"the server did not begin to play within {limit:g} s") from None
                 if isinstance(session, str):
-                    _check_downgrade(url, session)
+                    check_downgrade(url, session)
                     url = session
                     continue
                 async with aclosing(session.records(self._idle_s)) as pieces:
@@ -180,8 +180,8 @@ class _Session:
         found = first_video(described.body.decode("utf-8", "replace"))
         self._video = record(DESCRIPTION, found.video.model_dump_json().encode())
         base = described.header("content-base") or described.header("content-location")
-        self._url = _own(self._url, base) if base else self._url
-        track = _joined(self._url, found.control)
+        self._url = own(self._url, base) if base else self._url
+        track = joined(self._url, found.control)
         wanted = {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1"}
         prepared = await self._ask("SETUP", track, wanted)
         _check(prepared)
@@ -219,8 +219,9 @@ class _Session:
                     messages = []
                 packets, ended = self._packets(messages, playing)
                 if packets:
-                    last_at = clock()
                     yield packets
+                    # Time that the reader took is none of the camera's.
+                    last_at = clock()
                 if ended:
                     return
                 if clock() - last_at >= idle_s:
@@ -282,35 +283,6 @@ def _check(reply: Reply) -> None:
         )
     if status != HTTPStatus.OK:
         raise SourceRefused(f"The source cannot be fetched: its server answered {status}.", actual=status)
-
-
-def _check_downgrade(url: str, target: str) -> None:
-    if urlsplit(url).scheme == "rtsps" and urlsplit(target).scheme != "rtsps":
-        raise SourceNotAllowed(
-            "The URL of the source cannot be used: it redirects from rtsps to another scheme.",
-            actual=target[:_URL_LENGTH],
-        )
-
-
-def _own(url: str, said: str) -> str:
-    """The path of a URL that the server names, at the host that was checked: it is asked over the same connection."""
-    if len(said) > _URL_LENGTH or not said.isascii() or not said.isprintable() or " " in said:
-        raise SourceRefused("The source names a URL that cannot be asked for.", limit=_URL_LENGTH, actual=len(said))
-    try:
-        path = urlsplit(said)
-    except ValueError:
-        raise SourceRefused("The source names a URL that cannot be asked for.") from None
-    own = urlsplit(url)
-    return own._replace(path=path.path, query=path.query).geturl()
-
-
-def _joined(base: str, control: str) -> str:
-    """What is asked for to set up a track, as clients of RTSP put it together: paths are not resolved."""
-    if control in ("", "*"):
-        return base
-    if "://" in control or control.startswith("/"):
-        return _own(base, control)
-    return _own(base, base + ("" if base.endswith("/") else "/") + control)
 
 
 def _says_goodbye(data: bytes) -> bool:

@@ -18,7 +18,7 @@ _DOLLAR = b"$"
 _FRAME_HEAD = 4
 _STATUS = re.compile(r"RTSP/[12]\.[0-9] ([0-9]{3})(?: .*)?")
 _REQUEST = re.compile(r"([A-Z_]{3,20}) \S+ RTSP/[12]\.[0-9]")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})[ \t]*:[ \t]*(.*?)[ \t]*")
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})[ \t]*:[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -91,7 +91,7 @@ class RtspReader:
         unread = self._unread
         end = unread.find(b"\r\n\r\n", 0, HEAD_BYTES + 4)
         if end < 0:
-            # Whoever speaks something else is not waited for.
+            # A server that speaks something else is not waited for.
             _check_start(bytes(unread[:64]))
             if len(unread) > HEAD_BYTES:
                 raise _too_large("The headers of an answer of the source have", HEAD_BYTES, len(unread))

@@ -19,7 +19,7 @@ def check_stream(source: StreamSource, config: SourceConfig, logins: StreamLogin
 
     Raises SourceRefused for what is not spoken here, and SourceUnavailable where logins cannot be read.
     """
-    scheme = scheme_of(source.url)
+    scheme = source.scheme
     if scheme in SRT:
         check_srt(source.url, config, encrypted=source.credentials is not None)
     else:
@@ -30,11 +30,3 @@ def check_stream(source: StreamSource, config: SourceConfig, logins: StreamLogin
                 "Credentials are for sources of RTSP and SRT. Leave `source.credentials` out.", actual=scheme
             )
         logins.find(source.credentials, urlsplit(source.url).hostname or "")
-
-
-def scheme_of(url: str) -> str:
-    """Its scheme in lower case; empty for what is no URL."""
-    try:
-        return urlsplit(url).scheme
-    except ValueError:
-        return ""

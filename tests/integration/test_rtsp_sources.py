@@ -254,6 +254,8 @@ HOSTILE = [
     "rtsps://rebinding.example.com/a",
     "rtsps://user:secret@camera.example.com/a",
     "rtsps://camera.example.com:0/a",
+    "rtsps://camera.example.com:99999/a",
+    "rtsps://[::1/a",
     "rtsps://other.example.org/a",
     "https://camera.example.com/a.ts",
     "http://127.0.0.1/a.ts",

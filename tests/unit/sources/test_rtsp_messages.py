@@ -63,6 +63,8 @@ def test_a_reply_says_which_request_it_answers() -> None:
         b"RTSP/1.0 200 OK\r\nno header\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n continued\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nA\x00B: 1\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nAB: 1\rX: 2\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nAB: 1\nX: 2\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: 1e9\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",

@@ -82,6 +82,18 @@ def test_a_session_that_begins_anew_goes_on_at_its_clock(tmp_path: Path) -> None
     assert windows[-1].end_s == pytest.approx(4.8, abs=0.5)
 
 
+def test_of_a_session_that_comes_late_the_late_part_is_left_out(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.ts", 300, fps=25, size=(96, 64), gop=12, b_frames=0)
+    data, want = records_of(video), asked(0.25, records=True)
+    answer, recorded = decode(video, want.request, MODEL, limits(max_clips_per_job=2000))
+    windows, clips, end = live(data, want, tmp_path, range(int(0.4 * len(data)), int(0.7 * len(data))))
+    assert end.frames_decoded < 300
+    assert len(windows) < len(answer.windows) - 2
+    for window, clip in zip(windows, clips, strict=True):
+        assert window.times_s == answer.windows[window.number].times_s
+        assert np.array_equal(clip, recorded[window.number])
+
+
 def test_a_stream_of_packets_may_lose_some(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.ts", 120, fps=25, gop=12, b_frames=0)
     left = [one for n, one in enumerate(packets_of(video, 60)) if n % 50 != 49]
