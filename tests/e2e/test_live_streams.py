@@ -26,6 +26,7 @@ from testing.range_server import RangeServer, Served
 from testing.videos import numbered, remux, write_video
 from tests.e2e.conftest import WEBHOOK_SECRET, Received
 from tests.fixtures.rtsp_server import rtsp_server
+from tests.fixtures.srt_listener import listener, needs_tool
 
 STEP = 0.5
 SCORE_TOLERANCE = 1e-5
@@ -339,6 +340,19 @@ def test_a_camera_over_rtsp_has_the_answers_of_its_recording(two_apis: Program, 
     assert len(windows) + dropped >= len(expected) - 2
     assert windows
     check_same(windows, expected)
+
+
+@pytest.mark.slow
+@needs_tool
+def test_an_encoder_over_srt_has_windows_until_its_session_is_ended(two_apis: Program, recording: bytes) -> None:
+    with listener(recording) as url, httpx.Client(base_url=two_apis.first_url, timeout=60) as client:
+        stream = begin(client, source={"url": f"{url}?latency=200"})
+        while client.get(f"/v1/streams/{stream['id']}").json()["windows"] < 3:
+            time.sleep(0.1)
+        assert client.delete(f"/v1/streams/{stream['id']}").status_code == 204
+        told = events(client, stream)
+    assert [told[0]["state"], told[-1]["reason"]] == ["started", "deleted"]
+    check_without_gaps(told)
 
 
 @pytest.mark.slow

@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
-import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +10,16 @@ import psutil
 import pytest
 
 from service.live import pull
-from service.local.process import free_ports
 from service.sources import srt_client
 from service.sources.addresses import PinnedBackend
 from service.sources.srt_client import MOST_LATENCY_MS, TOOL
 from testing.videos import write_video
 from tests.fixtures.live_sources import CONFIG, NAME, PUBLIC, Session, pull_into
+from tests.fixtures.srt_listener import listener, needs_tool
 
 LOGINS = (
     '[door]\nhost = "127.0.0.1"\npassword = "{}"\n[away]\nhost = "camera.example.com"\npassword = "passphrase123"\n'
 )
-needs_tool = pytest.mark.skipif(shutil.which(TOOL) is None, reason=f"needs {TOOL}: apt-get install srt-tools")
 
 
 @pytest.fixture(autouse=True)
@@ -38,32 +30,6 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write_video(tmp_path_factory.mktemp("srt") / "a.ts", 100, fps=25, gop=25).read_bytes()
-
-
-@contextmanager
-def listener(data: bytes, options: str = "") -> Iterator[str]:
-    """A camera that sends this again and again to who calls; gives its URL."""
-    [port] = free_ports(1)
-    command = [TOOL, "-q", "-a:yes", "file://con", f"srt://127.0.0.1:{port}?mode=listener{options}"]
-    over = threading.Event()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0) as process:
-
-        def feed() -> None:
-            assert process.stdin is not None
-            with contextlib.suppress(OSError, ValueError):
-                while not over.is_set():
-                    for at in range(0, len(data), 1316):
-                        process.stdin.write(data[at : at + 1316])
-                        time.sleep(0.005)
-
-        feeding = threading.Thread(target=feed, daemon=True)
-        feeding.start()
-        try:
-            yield f"srt://127.0.0.1:{port}"
-        finally:
-            over.set()
-            process.kill()
-            feeding.join()
 
 
 async def until(session: Session, size: int, fetching: asyncio.Task[None]) -> None:
