@@ -259,10 +259,11 @@ def test_noise_in_packets_is_no_more_than_an_error(tmp_path: Path, sent: list[by
             damaged[noise.randrange(len(damaged))] = noise.randrange(256)
         records.append(record(PACKET, bytes(damaged[: noise.choice((len(one), noise.randrange(1, len(one))))])))
     try:
-        _, _, ended = live(b"".join(records), asked(0.5, records=True), tmp_path)
+        _, _, ended = live(b"".join(records), asked(0.5, records=True, most_s=60.0), tmp_path)
         assert ended.frames_decoded <= 40
     except VidtrError as error:
-        assert error.code in ("undecodable", "container_not_allowed", "no_video_stream")  # noqa: PT017 - either is right
+        # A timestamp that is damaged may be one of long after the session.
+        assert error.code in ("undecodable", "container_not_allowed", "no_video_stream", "duration_limit")  # noqa: PT017
 
 
 def test_a_record_that_is_cut_off_ends_the_stream_before_it(tmp_path: Path) -> None:
