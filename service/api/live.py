@@ -18,7 +18,7 @@ from service.api.live_scoring import StreamPlaces, WindowScorer
 from service.api.shares import Shared, Shares
 from service.api.upload import UploadsEnd, UploadTimes, check_codings, chunks
 from service.contracts import ModelSpec
-from service.contracts.stream_requests import StreamRequest
+from service.contracts.stream_requests import StreamRequest, StreamSource
 from service.errors import RETRY_AFTER_S, Draining, InvalidOption, MalformedRequest
 from service.live.config import StreamConfig
 from service.live.pull import Pull
@@ -32,7 +32,8 @@ from service.queue.result_bus import ResultBus
 from service.settings import Settings
 from service.sources.addresses import PinnedBackend
 from service.sources.config import SourceConfig
-from service.sources.ranges import check_source
+from service.sources.stream_logins import StreamLogins
+from service.sources.stream_urls import check_stream
 from service.video.pool import DecodePool
 from service.wire import LiveStreamStatus
 
@@ -47,7 +48,7 @@ class Live:
     admission: Admission
     auth: Authenticator
     uploads_end: UploadsEnd
-    check_source: Callable[[str], None]
+    check_source: Callable[[StreamSource], None]
     check_webhook: Callable[[str | None], None]
     draining: Callable[[], bool]
 
@@ -63,7 +64,7 @@ class Live:
         body = chunks(request, UploadTimes(self.config.stream_idle_s, self.config.stream_idle_s), self.uploads_end)
         options = await read_options(body, StreamRequest)
         if options.source is not None:
-            self.check_source(options.source.url)
+            self.check_source(options.source)
         self.check_webhook(options.webhook)
         spec = await self.admission.served(options.scoring(options.version))
         _check_step(options, spec, self.config)
@@ -182,6 +183,7 @@ def build_live(
     times = settings.subset(LiveTimes)
     streams = partitions.map(lambda of: LiveStreams(of.redis, of.keys, times))
     backend = PinnedBackend(private=sources.source_private_targets)
+    logins = StreamLogins(settings.stream_credentials_file)
     sessions = LiveSessions(
         config,
         streams,
@@ -190,7 +192,7 @@ def build_live(
         folder,
         WindowScorer(admission, auth, stores, buses, clocks, config.stream_max_delay_s),
         StreamPlaces(shares.of("streams", settings.max_live_streams)),
-        Pull(sources, backend, idle_s=config.stream_idle_s, reconnect_s=config.stream_reconnect_s),
+        Pull(sources, backend, logins, idle_s=config.stream_idle_s, reconnect_s=config.stream_reconnect_s),
         draining,
     )
     sessions.start()
@@ -203,7 +205,7 @@ def build_live(
         admission,
         auth,
         uploads_end,
-        lambda url: check_source(url, sources),
+        lambda source: check_stream(source, sources, logins),
         check_webhook,
         draining,
     )

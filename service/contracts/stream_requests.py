@@ -19,8 +19,25 @@ class StreamSource(WireModel):
     url: str = Field(
         min_length=1,
         max_length=2048,
-        description="an MPEG transport stream or a fragmented MP4 that does not end, or the playlist of HLS (`.m3u8`)",
+        description="an MPEG transport stream or a fragmented MP4 that does not end, the playlist of HLS (`.m3u8`), a"
+        " camera that speaks RTSP (`rtsps://`), or an encoder that speaks SRT (`srt://`)",
     )
+    credentials: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="name of the server's credentials for this source of RTSP or SRT: a user and password, or a"
+        " passphrase",
+    )
+
+    @property
+    def scheme(self) -> str:
+        """How it is fetched: the scheme of the URL, which may be anything."""
+        return self.url.partition(":")[0].lower()
+
+    @property
+    def packets(self) -> bool:
+        """Whether it comes as packets of RTP."""
+        return self.scheme in ("rtsp", "rtsps")
 
 
 class StreamRequest(WireModel):

@@ -1,19 +1,24 @@
-"""Fetches the streams that have a source, for as long as their session lasts: HLS, or one answer that does not end."""
+"""Fetches the streams that have a source while their session lasts: HLS, one answer that does not end, or RTSP."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Protocol
 
 import httpcore
 
+from service.contracts.stream_requests import StreamSource
 from service.errors import SourceNotAllowed, SourceRefused, SourceUnavailable, VidtrError, sentence
-from service.sources.addresses import ForbiddenTarget
+from service.sources.addresses import ForbiddenTarget, PinnedBackend
 from service.sources.config import SourceConfig
 from service.sources.hls_playlist import MARK, MAX_BYTES, MasterPlaylist, MediaPlaylist, Segment, parse
 from service.sources.live_fetch import Answer, LiveClient
 from service.sources.ranges import Broken
+from service.sources.rtsp_client import RtspClient
+from service.sources.srt_client import SRT, SrtClient
+from service.sources.stream_logins import StreamLogins
 
 BROKEN = (Broken, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
@@ -54,21 +59,34 @@ class Pull:
     """Fetches sources. What breaks is tried again, until nothing has come for `reconnect_s`."""
 
     def __init__(
-        self, config: SourceConfig, backend: httpcore.AsyncNetworkBackend, *, idle_s: float, reconnect_s: float
+        self,
+        config: SourceConfig,
+        backend: PinnedBackend,
+        logins: StreamLogins,
+        *,
+        idle_s: float,
+        reconnect_s: float,
     ) -> None:
-        """A server that says nothing for `idle_s` counts as broken."""
+        """A server that says nothing for `idle_s` counts as broken. `logins` are those that a caller may name."""
         self._config = config
         self._client = LiveClient(config, backend, idle_s)
+        self._rtsp = RtspClient(config, backend, logins, idle_s)
+        self._srt = SrtClient(config, backend, logins, idle_s)
         self._reconnect_s = reconnect_s
 
-    async def run(self, url: str, session: Pulled) -> None:
+    async def run(self, source: StreamSource, session: Pulled) -> None:
         """Bring the bytes of a source to a session, until the stream ends or this is cancelled."""
         clock = asyncio.get_running_loop().time
         pause_s, last_at = _FIRST_PAUSE_S, clock()
         while True:
             reading = _Reading(self._client, self._config, session)
             try:
-                await reading.read(url)
+                if source.packets:
+                    await reading.play(self._rtsp, source)
+                elif source.scheme in SRT:
+                    await reading.play_without_end(self._srt, source)
+                else:
+                    await reading.read(source.url)
                 session.finish()
                 return
             except ForbiddenTarget as error:
@@ -120,6 +138,20 @@ class _Reading:
                 if len(head) + len(rest) > MAX_BYTES:
                     raise SourceRefused(f"The playlist has more than {MAX_BYTES} bytes.", limit=MAX_BYTES)
         await self._hls(answer.url, head + rest)
+
+    async def play(self, client: RtspClient, source: StreamSource) -> None:
+        """Until the stream ends. Raises what the client raises."""
+        async with aclosing(client.play(source.url, source.credentials)) as pieces:
+            # A description alone is nothing that came of the stream.
+            await self._session.put(await anext(pieces))
+            async for piece in pieces:
+                await self._put(piece)
+
+    async def play_without_end(self, client: SrtClient, source: StreamSource) -> None:
+        """Until this is cancelled. Raises what the client raises."""
+        async with aclosing(client.play(source.url, source.credentials)) as pieces:
+            async for piece in pieces:
+                await self._put(piece)
 
     async def _plain(self, answer: Answer, head: bytes, pieces: AsyncIterator[bytes]) -> None:
         await self._put(head)

@@ -232,6 +232,7 @@ class LiveSession:
             most_frames=int(task.max_s * _MOST_FPS),
             # A clock may run ahead of the time that passes, where what waited is sent at once.
             most_s=2 * task.max_s + 60.0,
+            records=task.request.source is not None and task.request.source.packets,
         )
         cell = LiveCell(self._pool, task.caller.identity, asked, self._folder)
         end = await cell.run(self._feed, self._taken, self._started)

@@ -205,7 +205,7 @@ class LiveSessions:
         feeding: asyncio.Task[None] | None = None
         try:
             if task.request.source is not None:
-                feeding = asyncio.create_task(self._pull.run(task.request.source.url, session))
+                feeding = asyncio.create_task(self._pull.run(task.request.source, session))
             reason = await session.run()
             metrics.STREAM_ENDS.labels(_label(reason)).inc()
             log.info("live_stream_ended", stream=stream_id, reason=reason)

@@ -152,6 +152,9 @@ class HttpSettings(BaseModel):
     stream_reconnect_s: float = Field(
         120.0, gt=0, description="Time for which a live stream's source is tried again before the stream ends."
     )
+    stream_credentials_file: Path | None = Field(
+        None, description="TOML file of the users and passwords of cameras, each for one host; none when unset."
+    )
     stream_buffer_bytes: int = Field(
         4 * MIB, gt=0, description="Bytes of one live stream that may wait for its decoder; more wait at the sender."
     )

@@ -68,7 +68,15 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: SocketOptions | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Raises ForbiddenTarget where any address of `host` is not public, httpcore.ConnectError without one."""
+        """Raises what `address` raises, and what connecting raises."""
+        address = await self.address(host, port)
+        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+
+    async def address(self, host: str, port: int) -> str:
+        """Where `host` is.
+
+        Raises ForbiddenTarget where any address of it is not public, httpcore.ConnectError without one.
+        """
         try:
             addresses = await self._resolve(host, port)
         except OSError as error:
@@ -78,7 +86,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         for address in addresses:
             if not self._private and not public(ipaddress.ip_address(address.partition("%")[0])):
                 raise ForbiddenTarget(f"{host} is at {address}, which is not a public address")
-        return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        return addresses[0]
 
     async def connect_unix_socket(
         self,

@@ -13,7 +13,7 @@ import httpcore
 
 from service.errors import EmptyUpload, SourceChanged, SourceNotAllowed, SourceRefused, SourceUnavailable, sentence
 from service.sources.config import SourceConfig
-from service.sources.urls import fault_of
+from service.sources.urls import WEB, fault_of
 
 REDIRECTS = (301, 302, 303, 307, 308)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
@@ -49,13 +49,13 @@ class Part:
     body: AsyncIterator[bytes]
 
 
-def check_source(url: str, config: SourceConfig) -> None:
-    """Raise SourceNotAllowed where nothing may be fetched from `url`."""
+def check_source(url: str, config: SourceConfig, schemes: tuple[str, str] = WEB) -> None:
+    """Raise SourceNotAllowed where nothing may be fetched from `url`, whose scheme is one of `schemes`."""
     if not config.source_hosts:
         raise SourceNotAllowed(
             "No videos are fetched here: the setting `source_hosts` lists no host. Upload the video."
         )
-    if (why := fault_of(url, private=config.source_private_targets)) is not None:
+    if (why := fault_of(url, private=config.source_private_targets, schemes=schemes)) is not None:
         raise SourceNotAllowed(f"The URL of the source cannot be used: {sentence(why)}", actual=url)
     host = urlsplit(url).hostname or ""
     if not config.allows(host):

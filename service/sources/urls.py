@@ -10,21 +10,24 @@ from service.sources.addresses import public
 _LONGEST_NAME, _LONGEST_LABEL = 253, 63
 
 
-def fault_of(url: str, *, private: bool) -> str | None:
+WEB = ("https", "http")
+
+
+def fault_of(url: str, *, private: bool, schemes: tuple[str, str] = WEB) -> str | None:
     """What is wrong with `url`; None for one that may be asked. Names are resolved when they are asked, not now.
 
-    With `private` plain http and private addresses are allowed.
+    `schemes` are one with encryption and one without. With `private` the latter and private addresses are allowed.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         return str(error)
-    schemes = ("https", "http") if private else ("https",)
+    allowed = schemes if private else schemes[:1]
     if not url.isascii() or not url.isprintable() or " " in url:
         return "a URL is printable ASCII"
-    if parts.scheme not in schemes:
-        return f"the scheme must be {' or '.join(schemes)}"
+    if parts.scheme not in allowed:
+        return f"the scheme must be {' or '.join(allowed)}"
     if not parts.hostname or port == 0:
         return "host or port is missing"
     if parts.username is not None or parts.fragment:

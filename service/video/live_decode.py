@@ -29,6 +29,7 @@ from service.video.live_windows import LiveWindows, Slot
 from service.video.orientation import Orientation, orientation_of
 from service.video.probe import codec_of, sane_aspect
 from service.video.resize import Resizer
+from service.video.rtp_input import RtpInput
 from service.video.sei_orientation import MESSAGE_BYTES, UNTURNED, display_orientation
 from service.video.sequential import Reading
 from service.video.sniff import HEAD_BYTES, Family, sniff
@@ -171,6 +172,8 @@ def decode_live(source: LiveInput, out: Openable, asked: LiveAsked, limits: Vide
         MemoryError: the process may not have the memory that the stream needs.
     """
     spec, request = asked.spec, asked.request
+    if asked.records:
+        source = LiveInput(RtpInput(source).next)
     family = sniff(source.head(HEAD_BYTES), tuple(name for name in FAMILIES if name in limits.allowed_containers))
     with open_live(source, family, limits.max_pixels) as container:
         stream, number, _ = choose_stream(container, family, limits.max_streams, request.stream)

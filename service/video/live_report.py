@@ -31,6 +31,7 @@ class LiveAsked(BaseModel):
         places: how many windows of clips the file holds at a time: at least one more than windows overlap.
         most_frames: how many frames may be decoded.
         most_s: how far the clock of the stream may run.
+        records: whether it comes as the records of an RTP session (`service.contracts.rtp_records`).
     """
 
     spec: ClipSpec
@@ -38,6 +39,7 @@ class LiveAsked(BaseModel):
     places: int = Field(ge=2)
     most_frames: int
     most_s: float
+    records: bool = False
 
     @property
     def window_bytes(self) -> int:

@@ -241,7 +241,8 @@ def test_a_pod_has_no_secret_that_it_does_not_need() -> None:
     redis, key = ("vidtr-redis", "vidtr_redis_url"), ("vidtr-triton", "vidtr_triton_key")
     assert secrets_of("vidtr-worker") == {redis, key}
     assert secrets_of("vidtr-triton") == {key}
-    own = ("vidtr_webhook_secret", "api_keys.toml", "s3_credentials", "gs_credentials.json")
+    files = ("api_keys.toml", "s3_credentials", "gs_credentials.json", "stream_credentials.toml")
+    own = ("vidtr_webhook_secret", *files)
     assert secrets_of("vidtr-api") == {redis, *(("vidtr-api", name) for name in own)}
 
 

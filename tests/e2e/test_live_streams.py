@@ -25,6 +25,8 @@ from testing.program import Program, Size
 from testing.range_server import RangeServer, Served
 from testing.videos import numbered, remux, write_video
 from tests.e2e.conftest import WEBHOOK_SECRET, Received
+from tests.fixtures.rtsp_server import rtsp_server
+from tests.fixtures.srt_listener import listener, needs_tool
 
 STEP = 0.5
 SCORE_TOLERANCE = 1e-5
@@ -257,11 +259,10 @@ def check_without_gaps(told: list[dict[str, Any]]) -> None:
         assert after[0] <= before[1] + 1e-6
 
 
-@pytest.fixture(scope="module")
-def two_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def fetching(folder: Path) -> Iterator[Program]:
     """A program of two API processes and two workers that fetches streams from this machine."""
     program = Program(
-        tmp_path_factory.mktemp("two-apis"),
+        folder,
         size=Size(2, 2),
         VIDTR_SOURCE_HOSTS="127.0.0.1",
         VIDTR_SOURCE_PRIVATE_TARGETS="true",
@@ -274,6 +275,17 @@ def two_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         yield program
     finally:
         program.stop()
+
+
+@pytest.fixture(scope="module")
+def two_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    yield from fetching(tmp_path_factory.mktemp("two-apis"))
+
+
+@pytest.fixture
+def mortal_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """One whose processes may be killed."""
+    yield from fetching(tmp_path_factory.mktemp("mortal-apis"))
 
 
 @pytest.mark.slow
@@ -310,6 +322,60 @@ def test_another_process_goes_on_with_a_source_and_with_a_sender_when_one_is_kil
             assert any(event.get("why") == "interrupted" for event in told)
             resumed = next(n for n, event in enumerate(told) if event.get("state") == "resumed")
             assert any(event["kind"] == "window" for event in told[resumed:])
+
+
+@pytest.mark.slow
+def test_a_camera_over_rtsp_has_the_answers_of_its_recording(two_apis: Program, tmp_path: Path) -> None:
+    film = write_video(tmp_path / "camera.mp4", 200, fps=25, size=(96, 64), gop=25)
+    with (
+        rtsp_server({"/front": (film, "h264")}) as address,
+        httpx.Client(base_url=two_apis.first_url, timeout=60) as client,
+    ):
+        told = events(client, begin(client, source={"url": f"rtsp://{address}/front"}))
+        expected = recorded(client, film.read_bytes())
+    assert [event["state"] for event in told if event["kind"] == "state"] == ["started", "ended"]
+    assert told[-1]["reason"] == "end"
+    windows = [event for event in told if event["kind"] == "window"]
+    dropped = sum(event["windows"] for event in told if event["kind"] == "dropped")
+    assert len(windows) + dropped >= len(expected) - 2
+    assert windows
+    check_same(windows, expected)
+
+
+@pytest.mark.slow
+@needs_tool
+def test_an_encoder_over_srt_has_windows_until_its_session_is_ended(two_apis: Program, recording: bytes) -> None:
+    with listener(recording) as url, httpx.Client(base_url=two_apis.first_url, timeout=60) as client:
+        stream = begin(client, source={"url": f"{url}?latency=200"})
+        while client.get(f"/v1/streams/{stream['id']}").json()["windows"] < 3:
+            time.sleep(0.1)
+        assert client.delete(f"/v1/streams/{stream['id']}").status_code == 204
+        told = events(client, stream)
+    assert [told[0]["state"], told[-1]["reason"]] == ["started", "deleted"]
+    check_without_gaps(told)
+
+
+@pytest.mark.slow
+def test_another_process_goes_on_with_a_camera_over_rtsp_when_one_is_killed(
+    mortal_apis: Program, tmp_path: Path
+) -> None:
+    film = write_video(tmp_path / "camera.mp4", 300, fps=25, size=(96, 64), gop=25)
+    url, pid = mortal_apis.other_api
+    with (
+        rtsp_server({"/front": (film, "h264")}) as address,
+        httpx.Client(base_url=url, timeout=60) as lost,
+        httpx.Client(base_url=mortal_apis.first_url, timeout=60) as left,
+    ):
+        stream = begin(lost, source={"url": f"rtsp://{address}/front"})
+        while left.get(f"/v1/streams/{stream['id']}").json()["windows"] < 3:
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        told = events(left, stream)
+    assert [event["state"] for event in told if "state" in event] == ["started", "resumed", "ended"]
+    assert told[-1]["reason"] == "end"
+    check_without_gaps(told)
+    resumed = next(n for n, event in enumerate(told) if event.get("state") == "resumed")
+    assert any(event["kind"] == "window" for event in told[resumed:])
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpcore
 import psutil
 import pytest
 from redis.asyncio import Redis
@@ -25,7 +24,9 @@ from service.queue.clock import Clock
 from service.queue.live_streams import LiveStreams, LiveTimes
 from service.queue.partitions import PerPartition
 from service.queue.redis_keys import RedisKeys
+from service.sources.addresses import PinnedBackend
 from service.sources.config import SourceConfig
+from service.sources.stream_logins import StreamLogins
 from service.video.pool import DecodePool
 from testing.factories import spec as model_spec
 from testing.videos import write_video
@@ -123,7 +124,7 @@ async def process(
             tmp_path,
             engine,
             Room(),
-            Pull(NO_SOURCES, httpcore.AnyIOBackend(), idle_s=1.0, reconnect_s=1.0),
+            Pull(NO_SOURCES, PinnedBackend(private=False), StreamLogins(None), idle_s=1.0, reconnect_s=1.0),
         )
         made.append(sessions)
         return sessions

@@ -6,96 +6,16 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-import httpcore
 import pytest
 
-from service.errors import VidtrError
 from service.live import pull
-from service.live.pull import Pull
 from service.sources.addresses import PinnedBackend
 from service.sources.config import SourceConfig
 from testing.range_server import RangeServer, Served
+from tests.fixtures.live_sources import CONFIG, NAME, PUBLIC, Session, World, pull_into
 
-CONFIG = SourceConfig(
-    source_hosts=("*",),
-    source_private_targets=True,
-    source_max_bytes=1 << 20,
-    source_max_requests=1000,
-    source_max_redirects=2,
-    source_timeout_s=20.0,
-)
-PUBLIC, NAME = "93.184.216.34", "camera.example.com"
 PARTS = [b"\x47" + random.Random(n).randbytes(5000) for n in range(6)]
-
-
-class Session:
-    """Takes what comes."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.error: VidtrError | None = None
-        self.finished = False
-        self.notes: list[tuple[str, dict[str, Any]]] = []
-        self.segment = 0
-        self.came = asyncio.Event()
-
-    async def put(self, piece: bytes) -> None:
-        self.data += piece
-        self.came.set()
-
-    def finish(self) -> None:
-        self.finished = True
-
-    def fail(self, error: VidtrError) -> None:
-        self.error = error
-
-    async def note(self, state: str, **more: object) -> None:
-        self.notes.append((state, more))
-
-
-class Plain(httpcore.AsyncNetworkStream):
-    """A connection to a server without TLS that says yes to TLS."""
-
-    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
-        self._inner = inner
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        return await self._inner.read(max_bytes, timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
-        return self
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-
-class World(httpcore.AsyncNetworkBackend):
-    """The Internet, of which one public address is a server of this machine. It notes who was connected to."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._inner = httpcore.AnyIOBackend()
-        self.reached: list[tuple[str, int]] = []
-
-    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
-        self.reached.append((host, port))
-        if host != PUBLIC:
-            raise httpcore.ConnectError("not in this world")
-        return Plain(await self._inner.connect_tcp("127.0.0.1", self._port))
-
-    async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
-        raise AssertionError
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -123,8 +43,7 @@ def playlist(first: int, names: list[str], *, ended: bool = False, target: float
 
 async def fetch(url: str, reconnect_s: float = 5.0, config: SourceConfig = CONFIG) -> Session:
     session = Session()
-    fetching = Pull(config, PinnedBackend(private=True), idle_s=5.0, reconnect_s=reconnect_s)
-    await asyncio.wait_for(fetching.run(url, session), 30.0)
+    await asyncio.wait_for(pull_into(url, session, reconnect_s=reconnect_s, config=config), 30.0)
     return session
 
 
@@ -148,9 +67,7 @@ async def test_a_live_playlist_is_read_from_near_its_end_and_each_segment_once(s
         server.serve(f"/{n}.ts", Served(part))
     url = server.serve("/a.m3u8", Served(playlist(0, ["0.ts", "1.ts", "2.ts", "3.ts"])))
     session = Session()
-    fetching = asyncio.create_task(
-        Pull(CONFIG, PinnedBackend(private=True), idle_s=5.0, reconnect_s=5.0).run(url, session)
-    )
+    fetching = asyncio.create_task(pull_into(url, session))
     await session.came.wait()
     server.serve("/a.m3u8", Served(playlist(2, ["2.ts", "3.ts", "4.ts", "5.ts"], ended=True)))
     await asyncio.wait_for(fetching, 30.0)
@@ -163,7 +80,7 @@ async def test_segments_that_are_gone_are_told_of(server: RangeServer) -> None:
     session = Session()
     session.segment = 5
     url = server.serve("/a.m3u8", Served(playlist(7, ["7.ts", "8.ts"], ended=True)))
-    await Pull(CONFIG, PinnedBackend(private=True), idle_s=5.0, reconnect_s=5.0).run(url, session)
+    await pull_into(url, session)
     assert [(state, more["segments"]) for state, more in session.notes] == [("skipped", 2), ("skipped", 1)]
     assert (session.data, session.finished, session.segment) == (PARTS[0], True, 9)
 
@@ -186,9 +103,7 @@ async def test_a_stream_that_breaks_off_goes_on_with_what_comes_then(server: Ran
     served = Served(PARTS[0], cut_after=2000)
     url = server.serve("/a.ts", served)
     session = Session()
-    fetching = asyncio.create_task(
-        Pull(CONFIG, PinnedBackend(private=True), idle_s=5.0, reconnect_s=5.0).run(url, session)
-    )
+    fetching = asyncio.create_task(pull_into(url, session))
     await session.came.wait()
     served.cut_after = None
     await asyncio.wait_for(fetching, 30.0)
@@ -267,7 +182,7 @@ async def test_a_hostile_source_reaches_nothing(server: RangeServer, uri: str, w
     session = Session()
     backend = PinnedBackend(private=False, resolve=resolve, inner=world)
     config = replace(CONFIG, source_private_targets=False)
-    await asyncio.wait_for(Pull(config, backend, idle_s=2.0, reconnect_s=0.05).run(url, session), 30.0)
+    await asyncio.wait_for(pull_into(url, session, reconnect_s=0.05, config=config, backend=backend), 30.0)
     # What is a path of the public server is not found there.
     assert session.error is not None or uri.startswith("subfile")
     assert session.data == b""
