@@ -12,6 +12,16 @@ export function causes({ evidence }) {
   return evidence.frames.map((frame) => ({ ...frame, share: Math.max(0, frame.contribution) / largest }));
 }
 
+/** How far attention can be believed, in a sentence. */
+export function faithfulnessText({ source, clips, deletion_gap: gap, deletion_gap_error: error }) {
+  const whole = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
+  const chance = gap > error ? "" : ": no better than frames in random order";
+  return (
+    `Attention of this model: ${whole(gap)} (± ${whole(error)}) of what is attainable in telling which frames a label rests on, ` +
+    `measured on ${clips} ${source === "videos" ? "clips of real videos" : "generated clips"}${chance}.`
+  );
+}
+
 /** What a window's evidence comes to, in sentences. */
 export function evidenceText({ label, score, still_score: still, error, frames, forwards }) {
   const enough = frames.filter((frame) => frame.enough).map(({ time_s: time }) => seconds(time));

@@ -1,9 +1,10 @@
 // Shows one answer: fills the sections of the page and keeps them, the player and the playhead together.
 
 import { $, element, percent, seconds, spaced } from "./dom.js";
-import { evidenceText } from "./evidence.js";
+import { evidenceText, faithfulnessText } from "./evidence.js";
 import { ExportMenu } from "./exports.js";
 import { FrameReader } from "./frames.js";
+import { faithfulnessOf } from "./models.js";
 import { headlineNodes } from "./moments.js";
 import { Player } from "./player.js";
 import { curlSnippet, pythonSnippet } from "./snippets.js";
@@ -115,6 +116,9 @@ export class ResultView {
     $("later").disabled = index === answer.windows.length - 1;
     $("window-labels").replaceChildren(...(answer.windows.length > 1 ? windowLabels(window) : []));
     $("looked").textContent = looked(window);
+    const faithful = window.attention && faithfulnessOf(answer.model);
+    $("faithful").textContent = faithful ? faithfulnessText(faithful) : "";
+    $("faithful").hidden = !faithful;
     const { evidence } = window;
     $("needed").textContent = evidence ? evidenceText(evidence) : "";
     $("needed").hidden = !evidence;

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from service.contracts import FrameEvidence, WindowEvidence
 from testing.answers import answer, window
+from testing.factories import faithfulness, spec
 from testing.videos import write_video
 from tests.e2e.browser import DESKTOP, PHONE, Visit, chromium
 from tests.fixtures.made_answers import MadeAnswers, made_answers
@@ -93,3 +94,38 @@ def test_the_button_sends_the_request_again_and_the_answer_shows_what_each_frame
         )
         assert visit.accessibility_violations() == []
         visit.screenshot(f"evidence-{name}")
+
+
+@pytest.mark.parametrize(("name", "context"), [("light", DESKTOP), ("phone", PHONE)])
+def test_how_far_attention_can_be_believed_stands_beside_its_bars(
+    browser: Browser, video: Path, name: str, context: dict[str, Any]
+) -> None:
+    with made_answers() as server:
+        server.answer = WITHOUT
+        made_by = WITHOUT.model
+        server.model = spec(
+            name=made_by.name,
+            version=made_by.version,
+            weights_sha256=made_by.weights_sha256,
+            faithfulness=faithfulness(),
+        )
+        with closing(Visit(browser, server.url, **context)) as visit:
+            page = visit.classify(video)
+            expect(page.locator("#faithful")).to_have_text(
+                "Attention of this model: 41 % (± 9 %) of what is attainable in telling which frames a label rests on, "
+                "measured on 120 clips of real videos."
+            )
+            assert visit.accessibility_violations() == []
+            assert visit.overflowing() == []
+            visit.screenshot(f"faithfulness-{name}")
+
+
+def test_where_nothing_was_measured_of_these_weights_nothing_is_claimed(browser: Browser, video: Path) -> None:
+    with made_answers() as server:
+        server.answer = WITHOUT
+        made_by = WITHOUT.model
+        server.model = spec(
+            name=made_by.name, version=made_by.version, weights_sha256="f" * 64, faithfulness=faithfulness()
+        )
+        with closing(Visit(browser, server.url, **DESKTOP)) as visit:
+            expect(visit.classify(video).locator("#faithful")).to_be_hidden()
