@@ -91,6 +91,9 @@ def classify(
     evidence_label: Annotated[
         str | None, typer.Option(help="Label for --evidence; the first of each window when absent.")
     ] = None,
+    evidence_window: Annotated[
+        int | None, typer.Option(min=0, help="Window for --evidence, from 0; all when absent.")
+    ] = None,
     embedding: Annotated[
         bool, typer.Option("--embedding", help="Also the model's embedding of each window and video, for search.")
     ] = False,
@@ -111,6 +114,7 @@ def classify(
         stream=stream,
         evidence=evidence,
         evidence_label=evidence_label,
+        evidence_window=evidence_window,
         embedding=embedding,
     )
     form = _format(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, top_k=top_k)

@@ -12,6 +12,12 @@ export function causes({ evidence }) {
   return evidence.frames.map((frame) => ({ ...frame, share: Math.max(0, frame.contribution) / largest }));
 }
 
+/** The evidence that an entry has, by the number of its window: of its own answer, and of those before it. */
+export function evidenceOf({ answer, evidence = {} }) {
+  const own = answer.windows.map((window, index) => [index, window.evidence]).filter(([, found]) => found);
+  return { ...evidence, ...Object.fromEntries(own) };
+}
+
 /** How far attention can be believed, in a sentence. */
 export function faithfulnessText({ source, clips, deletion_gap: gap, deletion_gap_error: error }) {
   const whole = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
