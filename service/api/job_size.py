@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
+
+import structlog
 
 from service.causal_evidence import evidence_clips, evidence_plan
 from service.contracts import JobRequest, ModelSpec
 from service.errors import EvidenceTooLarge
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,22 @@ class JobSizeConfig:
     max_auto_windows: int
     max_clips_per_job: int
     max_evidence_forwards: int
+
+    def within(self, queue_clips: int) -> Self:
+        """The same for a queue, or the partition of one, that has room for so many clips.
+
+        Evidence that never finds room is refused for its size, and not as if it could come back later.
+        """
+        if self.max_evidence_forwards <= queue_clips:
+            return self
+        log.warning(
+            "evidence_limit_lowered",
+            detail="A queue holds fewer clips than a job with evidence may have: raise max_queue_clips, which"
+            " partitions share, or lower max_evidence_forwards.",
+            max_evidence_forwards=self.max_evidence_forwards,
+            limit=queue_clips,
+        )
+        return replace(self, max_evidence_forwards=queue_clips)
 
 
 @dataclass(frozen=True)
