@@ -52,7 +52,7 @@ test-ci: $(VENV)/.test triton browser ## What CI runs beyond `make test`.
 test-full: $(VENV)/.test triton browser ## Every test at full size.
 	VIDTR_CHAOS_JOBS=500 VIDTR_FUZZ_FILES=20000 VIDTR_SIMULATIONS=100000 VIDTR_RELEASE_REQUESTS=200 VIDTR_DISK_CUTS=256 \
 		VIDTR_FUZZ_REPORTS=10000 VIDTR_TRUNCATIONS=1000 VIDTR_MUTANTS=all VIDTR_FAILOVERS=50 VIDTR_FAILOVER_JOBS=100 \
-		VIDTR_SAMPLED_CLIPS=200 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+		VIDTR_SAMPLED_CLIPS=200 VIDTR_FOREIGN_FULL=1 $(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 	$(MAKE) test-queue REDIS=sentinel
 	$(MAKE) test-queue REDIS=cluster
 

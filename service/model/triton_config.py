@@ -65,7 +65,8 @@ def triton_config(
     picture = (config.height * 3 // 2, config.width, 1) if yuv420 else (config.height, config.width, 3)
     clip = _dims(config.frames, *picture)
     foreign = config if isinstance(config, ForeignNetwork) else None
-    backend, embedding = (foreign.backend, foreign.embedding) if foreign else ("pytorch", 0)
+    backend = foreign.backend if foreign else "pytorch"
+    embedding = config.embedding if isinstance(config, ForeignNetwork) else config.dim * card.embedding
     outputs = output_shapes(config.classes, config.frames, config.depth, embedding)
     lines = [
         f"name: {quote(name)}",
