@@ -88,7 +88,7 @@ class EmbeddingModule(nn.Module):
 def served_module(
     model: Network, precision: Precision = "fp32", clip_format: ClipFormat = "rgb", *, embedding: bool = False
 ) -> nn.Module:
-    """The network as it is served: takes uint8 clips in `clip_format`; returns an embedding too where it is asked to."""
+    """The network as it is served: takes uint8 clips in `clip_format`; an embedding too where it is asked."""
     served = ExportModule(model, precision).to("cpu").eval()
     if embedding:
         return EmbeddingModule(served, clip_format).eval()
