@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.common import record
 from service.evaluation.candidates import of_run
-from service.evaluation.faithfulness import faithfulness
+from service.evaluation.faithfulness import compare
 from service.evidence import Clip
 from service.settings import Settings
 from service.training.config import TrainConfig
@@ -40,9 +40,12 @@ def main() -> None:
     arguments = parser.parse_args()
     began = record.machine()
     candidate, config = of_run(arguments.run)
-    figures = faithfulness(candidate, clips(config), arguments.clips).figures()
+    measured = compare(candidate, clips(config), arguments.clips).figures("generated", candidate.labels)
+    if measured is None:
+        parser.error("fewer than 2 clips have a first label that rests on motion")
+    figures = measured.model_dump(mode="json")
     for name, figure in figures.items():
-        sys.stdout.write(f"{name}: {figure:.3f}\n")
+        sys.stdout.write(f"{name}: {figure}\n")
     record.write("faithfulness", figures, began=began, ratios={}, path=arguments.json)
 
 

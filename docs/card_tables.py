@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.figure_data import shipped_model
-from service.contracts import ModelSpec
+from service.contracts import Faithfulness, ModelSpec
 from service.evaluation.window_figures import CONFIDENT, cell
 from service.training.intervals import shown
 
@@ -54,6 +54,8 @@ def tables(spec: ModelSpec, kept: Figures) -> dict[str, str]:
         found |= {"real": _real(kept["windows"]), "labels": _labels(spec, kept["windows"])}
     if "assessment" in kept:
         found["paths"] = _paths(kept["assessment"])
+    if spec.faithfulness is not None:
+        found["faithfulness"] = _faithfulness(spec.faithfulness)
     return found
 
 
@@ -86,6 +88,19 @@ def _real(windows: Figures) -> str:
     return head + "\n".join(
         f"| {what} | {cell(windows[MODEL], way, DIGITS)} | {cell(windows[TRACKER], way, DIGITS)} |"
         for what, way in rows.items()
+    )
+
+
+def _faithfulness(measured: Faithfulness) -> str:
+    rows = []
+    for need in measured.needs_time:
+        shares = (need.score, need.still, need.reversed, need.shuffled)
+        rows.append(f"| `{need.label}` | {need.clips} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
+    return (
+        f"{measured.in_words} Rank correlation with Shapley values {measured.rank_correlation:.2f} "
+        f"± {measured.rank_correlation_error:.2f}; the same frame first in {measured.same_top_frame:.0%}; "
+        f"stability under noise {measured.stability:.2f}.\n\n"
+        "| first label | clips | score | still | reversed | shuffled |\n" + "|---" * 6 + "|\n" + "\n".join(rows)
     )
 
 

@@ -116,9 +116,7 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
     )
     if record.evidence is not None:
         causes = _causes(spec, record, record.evidence, by_window, every)
-        windows = tuple(
-            window.model_copy(update={"evidence": cause}) for window, cause in zip(windows, causes, strict=True)
-        )
+        windows = tuple(window.model_copy(update={"evidence": causes.get(w)}) for w, window in enumerate(windows))
     overall = by_view.mean(axis=0)
     scored = _scored(request, decoded, by_window)
     events = _events(spec, scored, windows) if _has_events(spec, request, decoded) else None
@@ -160,19 +158,20 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
 
 def _causes(
     spec: ModelSpec, record: JobRecord, planned: EvidencePlan, by_window: Array, scores: Sequence[ClipScores]
-) -> list[WindowEvidence]:
-    """The evidence of each window. `scores` has a row of all views for each set of frames, the whole one first."""
-    windows, crops = record.decoded.windows, record.decoded.crops
-    logits = np.array([one.logits for one in scores], dtype=np.float64).reshape(
-        1 + planned.masks, len(windows), crops, -1
-    )
-    by_set = probabilities(logits, spec.activation).mean(axis=2)  # [1 + M, windows, K]
-    found = []
-    for w, window in enumerate(windows):
+) -> dict[int, WindowEvidence]:
+    """The evidence of windows by their number. `scores` has whole views, then a row of the masked ones for each set."""
+    windows, crops, masked = record.decoded.windows, record.decoded.crops, record.masked_views
+    whole_count = len(record.decoded.clips)
+    logits = np.array([one.logits for one in scores[whole_count:]], dtype=np.float64)
+    by_set = probabilities(logits.reshape(planned.masks, len(masked) // crops, crops, -1), spec.activation).mean(axis=2)
+    found = {}
+    for place in range(by_set.shape[1]):
+        w = masked.start // crops + place
         index = evidence_index(spec, record.request, by_window[w])
-        own = [one for number, one in enumerate(scores) if number % (len(windows) * crops) // crops == w]
-        whole, *masked = by_set[:, w, index]
-        found.append(window_evidence(planned, window, spec.labels[index], whole, np.array(masked), own))
+        own = [one for number, one in enumerate(scores) if record.view_of(number)[0] // crops == w]
+        found[w] = window_evidence(
+            planned, windows[w], spec.labels[index], by_window[w, index], by_set[:, place, index], own
+        )
     return found
 
 

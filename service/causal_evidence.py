@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contracts import ClipScores, EvidencePlan, FrameEvidence, JobRequest, SampledWindow, WindowEvidence
+from service.errors import InvalidOption
 from service.evidence import conclude, plan
 
 DIGITS = 6
@@ -18,13 +19,23 @@ def evidence_plan(request: JobRequest, frames: int) -> EvidencePlan | None:
     if request.evidence == "none":
         return None
     planned = plan(frames, request.evidence_orders)
-    return EvidencePlan(masks=len(planned.masks), orders=request.evidence_orders)
+    return EvidencePlan(masks=len(planned.masks), orders=request.evidence_orders, window=request.evidence_window)
 
 
-def forwards_per_clip(request: JobRequest, frames: int) -> int:
-    """Clips that are scored for each whole one, itself included."""
-    planned = evidence_plan(request, frames)
-    return 1 if planned is None else 1 + planned.masks
+def evidence_clips(planned: EvidencePlan, views: int, crops: int) -> int:
+    """Clips that are scored of a video with so many whole ones, these included."""
+    return views + planned.masks * (views if planned.window is None else crops)
+
+
+def check_evidence_window(planned: EvidencePlan | None, windows: int) -> None:
+    """Raises InvalidOption where evidence is asked for of a window that a video with so many does not have."""
+    if planned is not None and planned.window is not None and planned.window >= windows:
+        raise InvalidOption(
+            f"`evidence_window` must be below {windows}, the number of windows of this video, not {planned.window}; "
+            "the first one is 0.",
+            limit=windows - 1,
+            actual=planned.window,
+        )
 
 
 def window_evidence(

@@ -10,6 +10,7 @@ from service.contracts import (
     Activation,
     Arithmetic,
     BatchState,
+    Faithfulness,
     JobResult,
     JobState,
     JobSummary,
@@ -46,6 +47,9 @@ class ModelInfo(BaseModel):
     height: int
     attention: bool = Field(True, description="whether its answers say which frames it looked at")
     embedding: int = Field(0, description="numbers of an embedding, with `embedding=true`; 0 where it gives none")
+    faithfulness: Faithfulness | None = Field(
+        None, description="how far its attention says which frames labels rest on; null where it was not measured"
+    )
 
     @classmethod
     def of(cls, spec: ModelSpec, *, default: bool) -> ModelInfo:

@@ -11,6 +11,7 @@ import numpy as np
 from service.contracts import (
     ClipScores,
     DecodedVideo,
+    Faithfulness,
     JobRecord,
     JobRequest,
     ModelSpec,
@@ -43,6 +44,24 @@ def spec(**changes: Any) -> ModelSpec:
         "max_batch_size": 8,
     }
     return ModelSpec(**{**values, **changes})
+
+
+def faithfulness(**changes: Any) -> Faithfulness:
+    """What was measured of a model whose attention tells 41 % of what is attainable."""
+    values: dict[str, Any] = {
+        "source": "videos",
+        "seen": 140,
+        "clips": 120,
+        "deletion_gap": 0.41,
+        "deletion_gap_error": 0.09,
+        "insertion_gap": 0.44,
+        "insertion_gap_error": 0.1,
+        "rank_correlation": 0.21,
+        "rank_correlation_error": 0.08,
+        "same_top_frame": 0.21,
+        "stability": 0.97,
+    }
+    return Faithfulness(**{**values, **changes})
 
 
 def decoded(windows: int = 1, crops: int = 1, **changes: Any) -> DecodedVideo:

@@ -101,6 +101,7 @@ export interface Options {
   attention?: "frames" | "layers" | "none";
   evidence?: "none" | "causal";
   evidence_label?: string;
+  evidence_window?: number;
   evidence_orders?: number;
   embedding?: boolean;
   stream?: number;

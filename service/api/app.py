@@ -167,7 +167,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
     limits = settings.subset(CapacityConfig).share(len(partitions))
     times = settings.subset(IdempotencyConfig)
     admission = Admission(
-        settings.subset(AdmissionConfig),
+        settings.subset(AdmissionConfig).within(limits.max_queue_clips),
         models,
         partitions.map(lambda of: QueueCapacity(of.redis, of.keys, limits)),
         Claims(partitions.map(lambda of: IdempotencyKeys(of.redis, of.keys, times)), stores),

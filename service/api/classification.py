@@ -29,7 +29,7 @@ from service.api.submission import (
     quota_seconds,
 )
 from service.api.upload import UploadReceiver
-from service.causal_evidence import evidence_plan
+from service.causal_evidence import check_evidence_window, evidence_clips, evidence_plan
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobStatus, ModelSpec
 from service.errors import (
     RETRY_AFTER_S,
@@ -157,7 +157,8 @@ class Classifier:
     ) -> JobRecord:
         planned = evidence_plan(submission.options, admitted.spec.frames)
         if planned is not None:
-            self._admission.check_forwards(len(decoded.clips) * (1 + planned.masks))
+            check_evidence_window(planned, len(decoded.windows))
+            self._admission.check_forwards(evidence_clips(planned, len(decoded.clips), decoded.crops))
         seconds = quota_seconds(decoded, submission.options) + evidence_seconds(decoded, admitted.spec, planned)
         await self._auth.charge(submission.caller, seconds)
         submission.report("decoded", {"id": submission.job_id, **_known(decoded)})

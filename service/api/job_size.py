@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-from service.causal_evidence import forwards_per_clip
+import structlog
+
+from service.causal_evidence import evidence_clips, evidence_plan
 from service.contracts import JobRequest, ModelSpec
 from service.errors import EvidenceTooLarge
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,22 @@ class JobSizeConfig:
     max_auto_windows: int
     max_clips_per_job: int
     max_evidence_forwards: int
+
+    def within(self, queue_clips: int) -> Self:
+        """The same for a queue, or the partition of one, that has room for so many clips.
+
+        Evidence that never finds room is refused for its size, and not as if it could come back later.
+        """
+        if self.max_evidence_forwards <= queue_clips:
+            return self
+        log.warning(
+            "evidence_limit_lowered",
+            detail="A queue holds fewer clips than a job with evidence may have: raise max_queue_clips, which"
+            " partitions share, or lower max_evidence_forwards.",
+            max_evidence_forwards=self.max_evidence_forwards,
+            limit=queue_clips,
+        )
+        return replace(self, max_evidence_forwards=queue_clips)
 
 
 @dataclass(frozen=True)
@@ -34,20 +55,20 @@ def job_size(config: JobSizeConfig, spec: ModelSpec, options: JobRequest) -> Job
         str(options.windows), options.windows
     )
     views = min(int(windows) * options.crops, config.max_clips_per_job)
-    if options.evidence == "none":
+    planned = evidence_plan(options, spec.frames)
+    if planned is None:
         return JobSize(views, views)
-    each = forwards_per_clip(options, spec.frames)
-    check_forwards(config.max_evidence_forwards, each * options.crops)
+    check_forwards(config.max_evidence_forwards, evidence_clips(planned, options.crops, options.crops))
     # Within the limit: more are refused once they are decoded.
-    return JobSize(views, min(each * views, config.max_evidence_forwards))
+    return JobSize(views, min(evidence_clips(planned, views, options.crops), config.max_evidence_forwards))
 
 
 def check_forwards(most: int, forwards: int) -> None:
     """Raise EvidenceTooLarge where evidence takes more clips than one job may have."""
     if forwards > most:
         raise EvidenceTooLarge(
-            f"The evidence takes {forwards} clips with frames left out; the limit is {most}. Ask for fewer"
-            " `windows`, one crop, or a shorter part of the video with `start` and `end`.",
+            f"The evidence takes {forwards} clips with frames left out; the limit is {most}. Ask for one window"
+            " with `evidence_window`, for fewer `windows`, one crop, or a part of the video with `start` and `end`.",
             limit=most,
             actual=forwards,
         )

@@ -152,6 +152,22 @@ REFERENCES = named(
     source=("A video that the service fetches", {"source": {"url": "https://example.com/film.mp4"}}),
     upload=("A video that was uploaded in pieces", {"upload": _UPLOAD_ID}),
 )
+_FAITHFULNESS = {
+    "source": "videos",
+    "seen": 141,
+    "clips": 120,
+    "deletion_gap": 0.41,
+    "deletion_gap_error": 0.09,
+    "insertion_gap": 0.44,
+    "insertion_gap_error": 0.1,
+    "rank_correlation": 0.21,
+    "rank_correlation_error": 0.08,
+    "same_top_frame": 0.21,
+    "stability": 0.97,
+    "needs_time": [
+        {"label": "pan_left", "clips": 24, "score": 0.93, "still": 0.02, "reversed": 0.01, "shuffled": 0.12}
+    ],
+}
 MODELS = named(
     camera_motion=(
         "The model that comes with the service",
@@ -177,6 +193,9 @@ MODELS = named(
                     "span_s": 1.9,
                     "width": 112,
                     "height": 112,
+                    "attention": True,
+                    "embedding": 0,
+                    "faithfulness": _FAITHFULNESS,
                 }
             ]
         },

@@ -25,7 +25,9 @@ class ClassifyOptions(JobRequest):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @field_validator("top_k", "min_score", "stride", "crops", "start", "end", "evidence_orders", mode="before")
+    @field_validator(
+        *("top_k", "min_score", "stride", "crops", "start", "end", "evidence_window", "evidence_orders"), mode="before"
+    )
     @classmethod
     def _plain(cls, value: object) -> object:
         return plain_number(value)

@@ -14,11 +14,12 @@ from fastapi import Request
 from service.api.auth import Principal
 from service.api.request_headers import WaitPolicy
 from service.api.spool import Spool
+from service.causal_evidence import evidence_clips
 from service.contracts import DecodedVideo, EvidencePlan, JobRecord, JobRequest, JobState, JobStatus, ModelSpec
 from service.queue.result_bus import JobCompletion
 from service.telemetry import traces
 
-_ADDED_OPTIONS = ("stride", "split", "evidence", "evidence_label", "evidence_orders")
+_ADDED_OPTIONS = ("stride", "split", "evidence", "evidence_label", "evidence_window", "evidence_orders")
 
 # Called with the name of a stage that is complete, and with what is known then.
 Report = Callable[[str, dict[str, Any]], None]
@@ -104,7 +105,10 @@ def quota_seconds(decoded: DecodedVideo, options: JobRequest) -> int:
 
 def evidence_seconds(decoded: DecodedVideo, spec: ModelSpec, planned: EvidencePlan | None) -> int:
     """Seconds of the clips that are scored for evidence alone: each counts as the span of a window."""
-    return 0 if planned is None else math.ceil(planned.masks * len(decoded.clips) * spec.span_s)
+    if planned is None:
+        return 0
+    views = len(decoded.clips)
+    return math.ceil((evidence_clips(planned, views, decoded.crops) - views) * spec.span_s)
 
 
 def queued(record: JobRecord) -> JobStatus:

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records, window_line
+from service.cli.attention_notes import attention_notes
 from service.cli.batch_answers import as_batch
 from service.cli.engines import Engine, EnvFile, Repository, Server, chosen_settings, client_of, engine
 from service.cli.exported import export_format, exports
@@ -90,6 +91,9 @@ def classify(
     evidence_label: Annotated[
         str | None, typer.Option(help="Label for --evidence; the first of each window when absent.")
     ] = None,
+    evidence_window: Annotated[
+        int | None, typer.Option(min=0, help="Window for --evidence, from 0; all when absent.")
+    ] = None,
     embedding: Annotated[
         bool, typer.Option("--embedding", help="Also the model's embedding of each window and video, for search.")
     ] = False,
@@ -110,6 +114,7 @@ def classify(
         stream=stream,
         evidence=evidence,
         evidence_label=evidence_label,
+        evidence_window=evidence_window,
         embedding=embedding,
     )
     form = _format(as_json=as_json, as_jsonl=as_jsonl, as_csv=as_csv, top_k=top_k)
@@ -127,6 +132,7 @@ def classify(
     log = Console(stderr=True)
     tally: Counter[str] = Counter()
     answers: list[Answer] = []
+    notes: list[str] = []
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-classify-")))
         inputs = _inputs(files or [], manifest, options, settings, scratch)
@@ -146,6 +152,7 @@ def classify(
         together = list(compress(wanted, batched))
         apart = [video for video, goes in zip(wanted, batched, strict=True) if not goes]
         parts: list[tuple[int, Iterable[Answer]]] = []
+        run: Engine | None = None
         if apart:
             run = stack.enter_context(engine(server, api_key, retry_for_s, settings, resumable=resumable))
             parts.append((len(apart), _side_by_side(run, apart, options, jobs, log, live=live)))
@@ -172,10 +179,14 @@ def classify(
                 answers.append(answer)
             tally["done"] += 1
             progress.advance(task)
+        if answers and not as_json:
+            if run is None:
+                run = stack.enter_context(engine(server, api_key, 0.0, settings))
+            notes = attention_notes(run, answers)
     if form is None and export is None:
         order = {video.name: place for place, video in enumerate(wanted)}
         answers.sort(key=lambda answer: order[answer.name])
-        _show(answers, as_json=as_json, log=log)
+        _show(answers, notes, as_json=as_json, log=log)
     if tally["done"] < len(wanted):
         log.print(f"stopped: {tally['done']} of {len(wanted)} files are done", highlight=False)
         raise typer.Exit(INTERRUPTED)
@@ -307,13 +318,15 @@ def _show_window(log: Console, name: str, _: int, window: WindowResult) -> None:
     log.print(window_line(name, window), markup=False, highlight=False, soft_wrap=True)
 
 
-def _show(answers: Sequence[Answer], *, as_json: bool, log: Console) -> None:
+def _show(answers: Sequence[Answer], notes: Sequence[str], *, as_json: bool, log: Console) -> None:
     out = Console()
     if as_json:
         out.file.write(json.dumps([answer.document for answer in answers], indent=1) + "\n")
         return
     if any(answer.result for answer in answers):
         print_table(answers, out)
+    for note in notes:
+        out.print(note, markup=False, highlight=False, soft_wrap=True)
     warnings = {warning.detail for answer in answers if answer.result for warning in answer.result.warnings}
     for warning in sorted(warnings):
         log.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)

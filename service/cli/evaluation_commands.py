@@ -71,15 +71,24 @@ def evaluate(
     ] = 0,
     faithfulness: Annotated[
         int,
-        typer.Option(min=0, help="Camera motion: generated clips whose attention is compared with Shapley values."),
+        typer.Option(min=0, help="Clips whose attention is compared with Shapley values: of --videos, or generated."),
     ] = 0,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Of a served model: keep what --faithfulness measures in its config.pbtxt."),
+    ] = False,
     truth: Annotated[
         Path | None,
         typer.Option(help="CSV table of real windows that were looked at; only they are evaluated.", dir_okay=False),
     ] = None,
     videos: Annotated[
         Path | None,
-        typer.Option(help="Folder that the table's files lie in; the table's own when absent.", file_okay=False),
+        typer.Option(
+            help="Folder that the table's files lie in; the table's own when absent. With --faithfulness and no table: "
+            "any videos.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     beside: Annotated[
         list[Path] | None,
@@ -96,6 +105,8 @@ def evaluate(
 
     if crops == 2:
         raise typer.BadParameter("crops must be 1 or 3, not 2", param_hint="--crops")
+    if write and (is_run(target) or not faithfulness):
+        raise typer.BadParameter("it keeps what --faithfulness measures of a served model", param_hint="--write")
     untrained: Score | None = None
     data: GeneratedData | None = None
     if is_run(target):
@@ -108,6 +119,9 @@ def evaluate(
         untrained = score_of(make_network(settings, len(candidate.labels)).eval())
     else:
         candidate = of_repository(target, Settings().torchscript_operators)
+    if faithfulness and videos is not None and truth is None:
+        _faithfulness(candidate, videos, faithfulness, out or (None if write else target), target if write else None)
+        return
     if out is None and not is_run(target):
         raise typer.BadParameter("where is the report of a served model to go?", param_hint="--out")
     if truth is not None:
@@ -126,7 +140,7 @@ def evaluate(
     if long:
         _events(candidate, data, long, out or target, target if is_run(target) else None)
         return
-    _camera_motion(candidate, data, untrained, footage, each, faithfulness, out or target)
+    _camera_motion(candidate, data, untrained, footage, each, faithfulness, out or target, target if write else None)
 
 
 def _events(candidate: Candidate, data: GeneratedData, videos: int, out: Path, run: Path | None) -> None:
@@ -141,6 +155,13 @@ def _windows(candidate: Candidate, truth: Path, videos: Path | None, beside: lis
 
     with _progress() as tell:
         evaluate_windows(candidate, truth, videos or truth.parent, beside, _limits(), out, tell)
+
+
+def _faithfulness(candidate: Candidate, videos: Path, count: int, out: Path | None, model: Path | None) -> None:
+    from service.cli.faithfulness_evaluation import evaluate_faithfulness
+
+    with _progress() as tell:
+        evaluate_faithfulness(candidate, videos, count, _limits(), out, model, tell)
 
 
 def _labeled(
@@ -207,24 +228,24 @@ def _camera_motion(
     each: int,
     compared: int,
     out: Path,
+    model: Path | None,
 ) -> None:
     import torch
 
+    from service.cli.faithfulness_evaluation import comparable, kept, shown_faithfulness
     from service.evaluation.assessment_report import write_motion_report
     from service.evaluation.camera_motion import assess, flattened
     from service.evaluation.decoded import decode_real_test_set
     from service.evaluation.examples import attention_picture, spread_cuts
-    from service.evaluation.faithfulness import faithfulness
+    from service.evaluation.faithfulness import compare
     from service.evaluation.held_out import HeldOutMotion
-    from service.evidence import EXACT_FRAMES
     from service.training.intervals import shown
     from service.training.run_report import png
 
     torch.set_num_threads(1)  # nor does a network of this size
     clip = candidate.clip
-    if compared and clip.frames > EXACT_FRAMES:
-        what = f"it compares clips of at most {EXACT_FRAMES} frames, not of {clip.frames}"
-        raise typer.BadParameter(what, param_hint="--faithfulness")
+    if compared:
+        comparable(candidate)
     made = HeldOutMotion(data, clip.frames, clip.height, 0)
     with _progress() as tell:
         real = decode_real_test_set(footage, clip, _limits(), tell) if footage else None
@@ -233,8 +254,11 @@ def _camera_motion(
         # In no order of classes.
         made_clips = found.sets["generated"].clips
         order = torch.randperm(len(made_clips), generator=torch.Generator().manual_seed(0)).tolist()
-        measured = faithfulness(candidate, (made_clips[i].numpy() for i in order), compared)
-        found.figures["faithfulness"] = measured.figures()
+        with _progress() as tell:
+            measured = compare(candidate, (made_clips[i].numpy() for i in order), compared, tell)
+        faithful = measured.figures("generated", candidate.labels)
+        found.figures["faithfulness"] = shown_faithfulness(measured, faithful)
+        kept(candidate, faithful, model)
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures.json").write_text(json.dumps(found.figures, indent=2) + "\n", encoding="utf-8")
     write_motion_report(out / "report.html", candidate.name, found)

@@ -56,19 +56,21 @@ def explain(
         with log.status("looking at the video"), engine(server, api_key, 60.0, settings) as run:
             result = run.classify(file, options)
             served = run.model(result.model)
+        faithfulness = served.faithfulness.in_words if served.faithfulness else ""
         with log.status("drawing"):
             pictures = thumbnails(file, served, result.video, options, settings)
             if output.suffix.lower() == ".png":
                 labels = ", ".join(f"{p.label} {p.score:.3f}" for p in result.predictions[:3] if p.passes is not False)
                 labels = NOTHING_CLEAR if result.abstained else labels
-                title, note = f"{file.name}: {labels}", remark(result.windows)
+                title = f"{file.name}: {labels}"
+                note = " ".join(filter(None, (faithfulness, remark(result.windows))))
                 output.write_bytes(draw(title, result.windows, pictures, "png", note=note))
             else:
                 figures = [
                     draw("", [window], pictures[number : number + 1], "svg")
                     for number, window in enumerate(result.windows)
                 ]
-                output.write_text(page(file.name, result, figures), encoding="utf-8")
+                output.write_text(page(file.name, result, figures, faithfulness), encoding="utf-8")
     except (VidtrError, httpx.TransportError) as error:
         failed = Answer.failed(str(file), error)
         problem = failed.problem or {}

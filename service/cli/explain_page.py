@@ -37,8 +37,11 @@ pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-
 """
 
 
-def page(name: str, result: JobResult, figures: Sequence[bytes]) -> str:
-    """The page of a file called `name`; `figures` are the SVG drawings of its windows."""
+def page(name: str, result: JobResult, figures: Sequence[bytes], faithfulness: str = "") -> str:
+    """The page of a file called `name`; `figures` are the SVG drawings of its windows.
+
+    `faithfulness` says how far attention can be believed; empty where that was not measured.
+    """
     video, model = result.video, result.model
     facts = {
         "model": f"{model.name}, version {model.version}" + ("" if model.trained else ", not trained"),
@@ -54,8 +57,7 @@ def page(name: str, result: JobResult, figures: Sequence[bytes]) -> str:
         _labels(result.predictions),
         _timeline(result) if len(result.windows) > 1 else "",
     ]
-    if note := remark(result.windows):
-        parts.append(f'<p class="note">{escape(note)}</p>')
+    parts += [f'<p class="note">{escape(note)}</p>' for note in (faithfulness, remark(result.windows)) if note]
     for number, (window, figure) in enumerate(zip(result.windows, figures, strict=True), start=1):
         parts.append(f"<h2>Window {number}: {window.start_s:.2f} s to {window.end_s:.2f} s</h2>")
         parts.append(

@@ -35,6 +35,9 @@ def export(
     version: Annotated[int, typer.Option(min=1, help="Of a run: version to write.")] = 1,
     description: Annotated[str, typer.Option(help="Of a run: what the model is, for its users.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Of a run: delete the model's other versions.")] = False,
+    embedding: Annotated[
+        bool, typer.Option("--embedding", help="Return what the network's head reads too, for search by example.")
+    ] = False,
     *,
     device: Device,
     triton: TritonOptions | None,
@@ -62,11 +65,12 @@ def export(
                 max_batch_size=clips,
                 serving=triton,
                 replace=replace,
+                embedding=embedding,
             )
         elif name or description or replace or version != 1:
             raise ValueError(f"--name, --version, --description and --replace belong to a run, and {model} is none")
         else:
-            path = export_preset(model, target, number_format, triton, clip_format or "rgb", clips)
+            path = export_preset(model, target, number_format, triton, clip_format or "rgb", clips, embedding=embedding)
         if clip_format == "yuv420":
             from service.evaluation.clip_format import keep_drift
 

@@ -14,7 +14,7 @@ import numpy as np
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from service.aggregate import aggregate, check_embedding, window_result
-from service.causal_evidence import evidence_plan
+from service.causal_evidence import check_evidence_window, evidence_plan
 from service.cli.fetched import Fetched
 from service.client import OnWindow, VideoUrl
 from service.contracts import ClipScores, DecodedVideo, JobClass, JobRecord, JobRequest, JobResult, ModelRef, ModelSpec
@@ -121,6 +121,7 @@ class _Pipeline:
         """What was decoded to `clips_path`, and the scores of its clips; `supply` fetches what is read of `path`."""
         async with self._pool.slot(JobClass.INTERACTIVE, "") as slot:
             decoded = await slot.decode(path, clips_path, spec.clip, options, supply=supply)
+        check_evidence_window(evidence_plan(options, spec.frames), len(decoded.windows))
         scores: list[ClipScores] = []
         batch_bytes = spec.max_batch_size * spec.clip_bytes
         with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:
@@ -135,17 +136,23 @@ class _Pipeline:
                     for w in range(before, len(scores) // decoded.crops):
                         crops = scores[w * decoded.crops : (w + 1) * decoded.crops]
                         on_window(w, window_result(spec, options, decoded.windows[w], crops))
-            scores += await self._without_frames(spec, options, pixels)
+            scores += await self._without_frames(spec, options, decoded, pixels)
         return decoded, scores
 
-    async def _without_frames(self, spec: ModelSpec, options: JobRequest, pixels: HeldClips) -> list[ClipScores]:
-        """The scores that evidence takes beside those of the whole clips: all views for each set of frames."""
+    async def _without_frames(
+        self, spec: ModelSpec, options: JobRequest, decoded: DecodedVideo, pixels: HeldClips
+    ) -> list[ClipScores]:
+        """The scores that evidence takes beside those of the whole clips: its views for each set of frames."""
         planned = evidence_plan(options, spec.frames)
         if planned is None:
             return []
         masks = plan(spec.frames, planned.orders).masks
         by_view = []
-        for first in range(0, len(pixels), spec.clip_bytes):
+        views = range(len(decoded.clips))
+        if planned.window is not None:
+            views = views[planned.window * decoded.crops : (planned.window + 1) * decoded.crops]
+        for view in views:
+            first = view * spec.clip_bytes
             clip = np.frombuffer(pixels[first : first + spec.clip_bytes], np.uint8).reshape(spec.clip_shape)
             of_view: list[ClipScores] = []
             for begin in range(0, len(masks), spec.max_batch_size):

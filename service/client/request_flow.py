@@ -49,6 +49,7 @@ class Options(TypedDict, total=False):
     attention: Literal["none", "frames", "layers"]
     evidence: Literal["none", "causal"]
     evidence_label: str | None
+    evidence_window: int | None
     evidence_orders: int
     embedding: bool
     webhook: str | None

@@ -5,6 +5,10 @@ Arrays stay out of here: a clip travels as raw bytes (C order, uint8, of the mod
 
 from __future__ import annotations
 
+from service.contracts.attention_measures import (
+    Faithfulness,
+    TimeNeed,
+)
 from service.contracts.batch_records import (
     BatchLine,
     BatchRecord,
@@ -108,6 +112,7 @@ __all__ = [
     "EvidenceCost",
     "EvidenceKind",
     "EvidencePlan",
+    "Faithfulness",
     "FrameAttention",
     "FrameEvidence",
     "Framing",
@@ -138,6 +143,7 @@ __all__ = [
     "ShotBoundary",
     "SourceRead",
     "Split",
+    "TimeNeed",
     "Timings",
     "VideoInfo",
     "VideoSummary",

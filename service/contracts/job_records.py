@@ -41,6 +41,7 @@ class EvidencePlan(WireModel):
     """The clips that are scored beside the whole ones: what each frame contributes follows from them."""
 
     masks: int = Field(gt=0, description="clips with frames left out, of each view")
+    window: int | None = Field(None, ge=0, description="the one window whose views those are; all when absent")
     orders: int = Field(description="random orders that the sets of frames are from, where not all subsets are scored")
 
 
@@ -65,8 +66,24 @@ class JobRecord(WireModel):
 
     @property
     def units(self) -> int:
-        """Clips to score. Number n shows view n modulo their number: whole at first, then with frames left out."""
-        return len(self.decoded.clips) * (1 + (self.evidence.masks if self.evidence else 0))
+        """Clips to score: each view whole, and then, for each set of frames, each of `masked_views` without others."""
+        return len(self.decoded.clips) + (self.evidence.masks if self.evidence else 0) * len(self.masked_views)
+
+    @property
+    def masked_views(self) -> range:
+        """The numbers of the views that are scored with frames left out too."""
+        views, crops = len(self.decoded.clips), self.decoded.crops
+        if self.evidence is None or self.evidence.window is None:
+            return range(views if self.evidence else 0)
+        return range(self.evidence.window * crops, (self.evidence.window + 1) * crops)
+
+    def view_of(self, clip: int) -> tuple[int, int]:
+        """The view that a clip shows, and the number of its set of frames, from 1; 0 where it is whole."""
+        views = len(self.decoded.clips)
+        if clip < views:
+            return clip, 0
+        number, view = divmod(clip - views, len(self.masked_views))
+        return self.masked_views[view], 1 + number
 
 
 class ClipScores(WireModel):

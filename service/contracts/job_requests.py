@@ -42,6 +42,9 @@ class JobRequest(WireModel):
     evidence_label: str | None = Field(
         None, max_length=256, description="label to measure it for; the first of each window when absent"
     )
+    evidence_window: int | None = Field(
+        None, ge=0, le=1_000_000, description="number of the window to measure it for, from 0; all windows when absent"
+    )
     evidence_orders: int = Field(
         32, ge=2, le=1024, description="random orders to sample where a model has too many frames for all subsets"
     )

@@ -6,6 +6,7 @@ import math
 
 from pydantic import Field
 
+from service.contracts.attention_measures import Faithfulness
 from service.contracts.wire_types import (
     SCHEMA_VERSION,
     Activation,
@@ -109,6 +110,9 @@ class ModelSpec(ClipSpec, JobModel):
     events: EventRules = Field(EventRules(), description="how events are made of the scores of windows")
     layers: int = Field(ge=0, description="L, rows of layer_attention and layer_retention; 0 without attention")
     embedding: int = Field(0, ge=0, description="D, numbers of an embedding; 0 where the model gives none")
+    faithfulness: Faithfulness | None = Field(
+        None, description="how far its attention says what labels rest on; absent where it was not measured"
+    )
     max_batch_size: int = Field(gt=0, description="clips in one inference call")
     precision: Precision = Field("fp32", description="number format of the exported weights and products")
     arithmetic: Arithmetic | None = Field(

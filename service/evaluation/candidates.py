@@ -45,6 +45,8 @@ class Candidate:
     """How events are made of its scores."""
     weights_sha256: str | None = None
     """Of a served model."""
+    attention: bool = True
+    """Whether it gives attention of its own."""
     network: Network | None = None
     """The network itself, where it is at hand: of a served model only its outputs are."""
 
@@ -109,6 +111,7 @@ def of_repository(folder: Path, operators: tuple[str, ...] = ()) -> Candidate:
         spec.qualifiers,
         spec.events,
         weights_sha256=spec.weights_sha256,
+        attention=spec.layers > 0,
     )
 
 

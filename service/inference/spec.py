@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from service.contracts import SCHEMA_VERSION, EventRules, ModelSpec
+from service.contracts import SCHEMA_VERSION, EventRules, Faithfulness, ModelSpec
 from service.model_config import ModelConfigError, parameters_of
 
 INPUT = "clips"
@@ -23,7 +23,7 @@ INPUT = "clips"
 # parses and checks it.
 _DERIVED = {
     *("name", "version", "weights_sha256", "labels", "thresholds", "qualifiers", "events", "height"),
-    *("width", "layers", "embedding", "max_batch_size", "route", "arithmetic"),
+    *("width", "layers", "embedding", "max_batch_size", "route", "arithmetic", "faithfulness"),
 }
 _PLAIN = [name for name in ModelSpec.model_fields if name not in _DERIVED]
 _IMAGE_SIZE = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?")
@@ -41,11 +41,12 @@ def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
     parameters = parameters_of(config)
     height, width = _image_size(config, parameters)
     labels = _labels(config, parameters)
+    weights_sha256 = _weights_sha256(config, parameters, version)
     fields: dict[str, Any] = {key: parameters[key] for key in _PLAIN if key in parameters}
     fields |= {
         "name": config.name,
         "version": version,
-        "weights_sha256": _weights_sha256(config, parameters, version),
+        "weights_sha256": weights_sha256,
         "labels": labels,
         "thresholds": _thresholds(config, parameters, labels),
         "qualifiers": _qualifiers(config, parameters, labels),
@@ -54,6 +55,7 @@ def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
         "width": width,
         "layers": parameters.get("layers", _output_size(config, "layer_attention")),
         "embedding": _output_size(config, "embedding"),
+        "faithfulness": _faithfulness(config, parameters, weights_sha256),
         "max_batch_size": config.max_batch_size,
     }
     try:
@@ -154,6 +156,28 @@ def _events(config: ModelConfig, parameters: dict[str, str], labels: list[str]) 
     if "thresholds" not in parameters:
         raise ModelConfigError(config.name, "parameter 'events'", repr(text), "nothing without thresholds")
     return rules
+
+
+def _faithfulness(config: ModelConfig, parameters: dict[str, str], weights_sha256: str) -> Faithfulness | None:
+    """What was measured of these weights: of others it says nothing."""
+    text = parameters.get("faithfulness")
+    if text is None:
+        return None
+    found = _json(text)
+    if not isinstance(found, dict) or not all(_SHA256.fullmatch(key) for key in found):
+        raise ModelConfigError(
+            config.name, "parameter 'faithfulness'", repr(text), "a JSON object of weights' SHA-256: what was measured"
+        )
+    if weights_sha256 not in found:
+        return None
+    try:
+        return Faithfulness.model_validate(found[weights_sha256])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelConfigError(
+            config.name, f"parameter 'faithfulness', {place}", repr(first["input"]), first["msg"]
+        ) from None
 
 
 def _is_share(value: object) -> bool:

@@ -67,9 +67,34 @@ class Yuv420Module(nn.Module):
         return scores
 
 
-def served_module(model: Network, precision: Precision = "fp32", clip_format: ClipFormat = "rgb") -> nn.Module:
-    """The network as it is served: takes uint8 clips in `clip_format`."""
+class EmbeddingModule(nn.Module):
+    """The network as it is served, which returns what its head reads too: one output more."""
+
+    def __init__(self, served: ExportModule, clip_format: ClipFormat) -> None:
+        super().__init__()
+        self.head = served.network.fc
+        # What the network then calls its logits is the feature that it classifies.
+        served.network.fc = nn.Identity()  # type: ignore[assignment]
+        self.served = served
+        self.yuv420 = clip_format == "yuv420"
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Score uint8 clips; see `ExportModule`. The last output is `embedding (B, d)`, float32, rows of length 1."""
+        if self.yuv420:
+            clips = yuv420_to_rgb(clips)
+        feature, attention, layers, retention = self.served(clips)
+        logits = self.head(feature.to(self.head.weight.dtype)).float()
+        length = feature.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+        return logits, attention, layers, retention, feature / length
+
+
+def served_module(
+    model: Network, precision: Precision = "fp32", clip_format: ClipFormat = "rgb", *, embedding: bool = False
+) -> nn.Module:
+    """The network as it is served: takes uint8 clips in `clip_format`; an embedding too where it is asked."""
     served = ExportModule(model, precision).to("cpu").eval()
+    if embedding:
+        return EmbeddingModule(served, clip_format).eval()
     return Yuv420Module(served).eval() if clip_format == "yuv420" else served
 
 
@@ -95,7 +120,7 @@ def export_model(
     older versions of the model need another configuration: they would be served with this one.
     """
     _check(model, card)
-    served = served_module(model, card.precision, card.clip_format)
+    served = served_module(model, card.precision, card.clip_format, embedding=card.embedding)
     reference = _reference(served, model.config, card) if card.precision == "fp32" else None
     return write_version(
         directory,

@@ -175,6 +175,8 @@ def export_preset(
     serving: TritonOptions | None = None,
     clip_format: ClipFormat = "rgb",
     max_batch_size: int | None = None,
+    *,
+    embedding: bool = False,
 ) -> Path:
     """Write the preset as version 1 of the model of that name into a model repository; return the model's folder.
 
@@ -183,7 +185,7 @@ def export_preset(
     # It writes what Triton reads, with Triton's own client, which a training does not need.
     from service.model.model_export import export_model
 
-    card = replace(find_preset(name).card, precision=precision, clip_format=clip_format)
+    card = replace(find_preset(name).card, precision=precision, clip_format=clip_format, embedding=embedding)
     if max_batch_size is not None:
         card = replace(card, max_batch_size=max_batch_size)
     return export_model(build_preset(name), repository, name=name, version=1, card=card, serving=serving)

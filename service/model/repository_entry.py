@@ -11,15 +11,18 @@ from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from service.contracts import Faithfulness
 from service.model.card import ModelCard
-from service.model.triton_config import Described, ForeignNetwork, triton_config
+from service.model.triton_config import Described, ForeignNetwork, quote, triton_config
 from service.model.triton_options import TritonOptions, read_block, with_block
 from service.model_config import CONFIG_FILE, parameters_of, parse_config
 from service.reference_clips import PARAMETER, ReferenceLogits
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 # What may differ between versions of one model, since Triton keeps one configuration for all of them.
-_OF_A_VERSION = frozenset({"weights_sha256", "description", PARAMETER})
+MEASURED = "faithfulness"
+_OF_A_VERSION = frozenset({"weights_sha256", "description", PARAMETER, MEASURED})
+_MEASURED_LINE = re.compile(rf'^parameters \{{ key: "{MEASURED}" value .*\n', re.M)
 
 
 def write_version(
@@ -36,9 +39,9 @@ def write_version(
 ) -> Path:
     """Write `<directory>/<name>/<version>/` with the file and `<directory>/<name>/config.pbtxt`; return the folder.
 
-    Weights hashes and reference logits of the other versions stay in the configuration, and so does how Triton serves
-    the model unless `serving` says it anew. With `replace` the other versions are deleted, whatever configuration they
-    needed. `reference` is what a network in float32 says of the reference clips.
+    Weights hashes of the other versions, their reference logits and what was measured of them stay in the configuration,
+    and so does how Triton serves the model unless `serving` says it anew. With `replace` the other versions are
+    deleted, whatever configuration they needed. `reference` is what a network in float32 says of the reference clips.
 
     Raises ValueError where the name or version cannot be served, and where older versions of the model need another
     configuration: they would be served with this one.
@@ -70,7 +73,8 @@ def write_version(
     hashes[str(version)] = hashlib.sha256(weights).hexdigest()
     _write(folder / str(version) / _file_name(config), weights)
     # Last, so that a reader who sees the new hash also finds the file.
-    _write(config_path, triton_config(name, config, card, hashes, block, references).encode())
+    text = triton_config(name, config, card, hashes, block, references)
+    _write(config_path, _with_measured(text, _measured(previous, name)).encode())
     for earlier in replaced:
         shutil.rmtree(folder / earlier, ignore_errors=True)
     return folder
@@ -87,6 +91,43 @@ def configure_model(directory: Path, *, name: str, serving: TritonOptions) -> Pa
     block = serving.block(parse_config(text, name).max_batch_size)
     _write(path, with_block(text, block).encode())
     return path.parent
+
+
+def keep_faithfulness(folder: Path, weights_sha256: str, found: Faithfulness) -> Path:
+    """Write what was measured of weights of the model in `folder` into its configuration; return that file.
+
+    Raises ValueError where no version has these weights or the configuration was not written by the exporter, and
+    OSError where there is none.
+    """
+    path, name = folder / CONFIG_FILE, folder.name
+    text = path.read_text(encoding="utf-8")
+    if weights_sha256 not in _hashes(text, name).values():
+        raise ValueError(f"no version of {name} has the weights {weights_sha256} that were measured")
+    measured = {**_measured(text, name), weights_sha256: found.model_dump(mode="json")}
+    _write(path, _with_measured(text, measured).encode())
+    return path
+
+
+def _measured(config: str | None, name: str) -> dict[str, object]:
+    """What was measured, by the SHA-256 of weights."""
+    value = None if config is None else parameters_of(parse_config(config, name)).get(MEASURED)
+    found = {} if value is None else json.loads(value)
+    if not isinstance(found, dict):
+        raise ValueError(f"parameter {MEASURED!r} of {name} is {value!r}, no JSON object: remove it")
+    return found
+
+
+def _with_measured(config: str, measured: dict[str, object]) -> str:
+    """The text with what was measured of the weights that it has; of others nothing is kept."""
+    weights = _hashes(config, "config").values()
+    kept = {sha256: found for sha256, found in measured.items() if sha256 in weights}
+    rest = _MEASURED_LINE.sub("", config)
+    if MEASURED in parameters_of(parse_config(rest, "config")):
+        raise ValueError(f"config.pbtxt has a parameter {MEASURED!r} that is not on a line of its own: remove it")
+    if not kept:
+        return rest
+    line = f'parameters {{ key: "{MEASURED}" value {{ string_value: {quote(json.dumps(kept))} }} }}\n'
+    return f"{rest}{line}" if rest.endswith("\n") else f"{rest}\n{line}"
 
 
 def _file_name(config: Described) -> str:

@@ -66,7 +66,8 @@ def triton_config(
     """
     clip = _dims(*clip_shape(config, card.clip_format))
     foreign = config if isinstance(config, ForeignNetwork) else None
-    backend, embedding = (foreign.backend, foreign.embedding) if foreign else ("pytorch", 0)
+    backend = foreign.backend if foreign else "pytorch"
+    embedding = config.embedding if isinstance(config, ForeignNetwork) else config.dim * card.embedding
     outputs = output_shapes(config.classes, config.frames, config.depth, embedding)
     lines = [
         f"name: {quote(name)}",

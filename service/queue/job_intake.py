@@ -22,6 +22,8 @@ from service.queue.job_reader import JobReader
 from service.queue.redis_keys import (
     CACHE_KEY_ELSEWHERE_FIELD,
     CACHE_KEY_FIELD,
+    MASKED_FIELD,
+    MASKED_FIRST_FIELD,
     MORE_COMING_FIELD,
     QUEUED_FIELD,
     REPLY_TO_FIELD,
@@ -81,7 +83,7 @@ def entry_fields(record: JobRecord, clip: int, *, more_coming: bool = False) -> 
 
 def _made_of(record: JobRecord, evidence: EvidencePlan, clip: int) -> dict[str, Any]:
     """Which view a clip of a job with evidence shows, and which frames of it."""
-    number, view = divmod(clip, len(record.decoded.clips))
+    view, number = record.view_of(clip)
     return {"view": view, "kept": _digits(record.decoded.clip_shape[0], evidence.orders)[number - 1] if number else ""}
 
 
@@ -92,8 +94,7 @@ def _digits(frames: int, orders: int) -> tuple[str, ...]:
 
 def in_queue_order(record: JobRecord) -> Iterable[int]:
     """The numbers of a job's clips as they are queued: all that show one view together, so that it is fetched once."""
-    views = len(record.decoded.clips)
-    return (clip for view in range(views) for clip in range(view, record.units, views))
+    return sorted(range(record.units), key=record.view_of)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ class JobIntake(JobReader):
         if stage is not None:
             job[QUEUED_FIELD] = stage.queued
         if record.evidence is not None:
-            job[VIEWS_FIELD] = len(record.decoded.clips)
+            masked = record.masked_views
+            job |= {VIEWS_FIELD: len(record.decoded.clips), MASKED_FIRST_FIELD: masked.start, MASKED_FIELD: len(masked)}
         whole = len(record.decoded.clips) if stage is None else stage.queued
         queued = in_queue_order(record) if stage is None else range(stage.queued)
         entries = [entry_fields(record, clip, more_coming=more_coming) for clip in queued]

@@ -24,10 +24,12 @@ def export_run(
     max_batch_size: int | None = None,
     serving: TritonOptions | None = None,
     replace: bool = False,
+    embedding: bool = False,
 ) -> Path:
     """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
 
-    `clip_format` is that of the run where it is None. With `replace` other versions of the model are deleted.
+    `clip_format` is that of the run where it is None. With `replace` other versions of the model are deleted,
+    with `embedding` it also returns what its head reads.
 
     Raises what `read_run` and `export_model` raise.
     """
@@ -50,6 +52,7 @@ def export_run(
         qualifiers=finished.qualifiers if finished.thresholds else (),
         events=finished.events,
         precision=precision,
+        embedding=embedding,
     )
     return export_model(
         finished.network, repository, name=name, version=version, card=card, serving=serving, replace=replace

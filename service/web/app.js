@@ -2,6 +2,7 @@
 
 import { Problem, classify, keptKey, served, useKey } from "./api.js";
 import { $, seconds, size } from "./dom.js";
+import { evidenceOf } from "./evidence.js";
 import { exampleVideo } from "./example.js";
 import { Gallery } from "./gallery.js";
 import { LiveCamera } from "./live.js";
@@ -37,7 +38,8 @@ const byUrl = (url) => ({ url, name: url.split(/[?#]/, 1)[0].split("/").filter(B
 
 // --- one request -------------------------------------------------------------------------------------------------
 
-async function start(file, asked = {}, base = options()) {
+/** `before` is an entry of the same video and options: evidence that it has is kept. */
+async function start(file, asked = {}, base = options(), before = null) {
   if (!file) return;
   if (!$("form").checkValidity()) {
     $("options").open = true;
@@ -61,8 +63,9 @@ async function start(file, asked = {}, base = options()) {
     const answer = await classify(file, request.options, showProgress, own.signal);
     if (running !== own) return;
     const video = file.url ? { url: file.url, file: null } : { file };
-    const entry = { id: answer.id, name: file.name, when: new Date().toISOString(), answer, request, ...video };
-    present(entry);
+    const evidence = before ? evidenceOf(before) : {};
+    const entry = { id: answer.id, name: file.name, when: new Date().toISOString(), answer, request, evidence, ...video };
+    present(entry, Number(asked.evidence_window ?? 0));
     gallery.add({ ...entry, picture: await view.picture() });
   } catch (error) {
     if (running === own && error.name !== "AbortError") showProblem(error);
@@ -124,13 +127,14 @@ function showStage(stage, share, detail) {
   say({ upload: "Uploading", decode: "Decoding", score: "Scoring" }[stage]);
 }
 
-function present(entry) {
+function present(entry, window = 0) {
   $("problem").hidden = true;
   document.body.classList.add("answered");
-  view.show(entry);
+  view.show(entry, window);
   say(`Classified: ${headline(entry.answer, "spoken")}`);
+  const place = entry.answer.windows[window]?.evidence ? "attention-card" : "result";
   $("title").focus({ preventScroll: true });
-  $("result").scrollIntoView({ block: "start" });
+  $(place).scrollIntoView({ block: "start" });
 }
 
 function showProblem(error) {
@@ -222,7 +226,11 @@ $("example").addEventListener("click", async () => {
   await exampleVideo().then((file) => start(file, EXAMPLE_OPTIONS), showProblem);
   $("example").disabled = false;
 });
-$("ask-evidence").addEventListener("click", () => start(chosen, { evidence: "causal" }, view.entry.request.options));
+// Of the window in view alone: of many windows it would be more than one request may have scored.
+$("ask-evidence").addEventListener("click", () => {
+  const { entry, index } = view;
+  start(chosen, { evidence: "causal", evidence_window: String(index) }, entry.request.options, entry);
+});
 copies("copy-raw", "raw");
 copies("copy-snippet", "snippet");
 

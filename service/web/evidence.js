@@ -12,6 +12,22 @@ export function causes({ evidence }) {
   return evidence.frames.map((frame) => ({ ...frame, share: Math.max(0, frame.contribution) / largest }));
 }
 
+/** The evidence that an entry has, by the number of its window: of its own answer, and of those before it. */
+export function evidenceOf({ answer, evidence = {} }) {
+  const own = answer.windows.map((window, index) => [index, window.evidence]).filter(([, found]) => found);
+  return { ...evidence, ...Object.fromEntries(own) };
+}
+
+/** How far attention can be believed, in a sentence. */
+export function faithfulnessText({ source, clips, deletion_gap: gap, deletion_gap_error: error }) {
+  const whole = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
+  const chance = gap > error ? "" : ": no better than frames in random order";
+  return (
+    `Attention of this model: ${whole(gap)} (± ${whole(error)}) of what is attainable in telling which frames a label rests on, ` +
+    `measured on ${clips} ${source === "videos" ? "clips of real videos" : "generated clips"}${chance}.`
+  );
+}
+
 /** What a window's evidence comes to, in sentences. */
 export function evidenceText({ label, score, still_score: still, error, frames, forwards }) {
   const enough = frames.filter((frame) => frame.enough).map(({ time_s: time }) => seconds(time));

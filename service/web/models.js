@@ -19,6 +19,12 @@ export function showModels(models) {
   describe();
 }
 
+/** What was measured of the attention in an answer, by the weights that gave it; undefined where nothing was. */
+export function faithfulnessOf({ name, version, weights_sha256: weights }) {
+  const models = [...$("model").options].map((option) => option.model);
+  return models.find((model) => model.name === name && model.version === version && model.weights_sha256 === weights)?.faithfulness;
+}
+
 /** The request's options for the chosen model: the newest version goes without saying. */
 export function chosenModel() {
   const [model, version] = $("model").value.split(" ");

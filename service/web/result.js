@@ -1,9 +1,10 @@
 // Shows one answer: fills the sections of the page and keeps them, the player and the playhead together.
 
 import { $, element, percent, seconds, spaced } from "./dom.js";
-import { evidenceText } from "./evidence.js";
+import { evidenceOf, evidenceText, faithfulnessText } from "./evidence.js";
 import { ExportMenu } from "./exports.js";
 import { FrameReader } from "./frames.js";
+import { faithfulnessOf } from "./models.js";
 import { headlineNodes } from "./moments.js";
 import { Player } from "./player.js";
 import { curlSnippet, pythonSnippet } from "./snippets.js";
@@ -40,8 +41,8 @@ export class ResultView {
     }
   }
 
-  /** Show an entry `{name, file, answer, request}`; `file` is null where the video is not at hand. */
-  show(entry) {
+  /** Show an entry `{name, file, answer, request}` at a window; `file` is null where the video is not at hand. */
+  show(entry, index = 0) {
     const { answer, file } = entry;
     this.entry = entry;
     this.repeatable = Boolean(file || entry.url);
@@ -73,8 +74,11 @@ export class ResultView {
     $("window-steps").hidden = answer.windows.length < 2;
     $("result").hidden = false;
     if (file) this.reader = new FrameReader(file);
-    this.#open(0);
-    this.player.load(file);
+    this.#open(index);
+    this.player.load(file).then(() => {
+      // A video begins at its start, whose window is another one.
+      if (index && this.entry === entry) this.#choose(index);
+    });
   }
 
   hide() {
@@ -105,7 +109,8 @@ export class ResultView {
 
   #open(index) {
     const { answer } = this.entry;
-    const window = answer.windows[index];
+    const evidence = evidenceOf(this.entry)[index];
+    const window = { ...answer.windows[index], evidence };
     this.index = index;
     $("window-title").textContent =
       answer.windows.length > 1
@@ -115,7 +120,9 @@ export class ResultView {
     $("later").disabled = index === answer.windows.length - 1;
     $("window-labels").replaceChildren(...(answer.windows.length > 1 ? windowLabels(window) : []));
     $("looked").textContent = looked(window);
-    const { evidence } = window;
+    const faithful = window.attention && faithfulnessOf(answer.model);
+    $("faithful").textContent = faithful ? faithfulnessText(faithful) : "";
+    $("faithful").hidden = !faithful;
     $("needed").textContent = evidence ? evidenceText(evidence) : "";
     $("needed").hidden = !evidence;
     $("ask-evidence").hidden = $("evidence-note").hidden = Boolean(evidence) || !this.repeatable;

@@ -124,6 +124,29 @@ def test_evidence_beyond_the_limit_is_refused_with_limit_and_actual(client: http
     assert (problem["limit"], problem["actual"]) == (1024, 3 * 3 * SETS)
 
 
+def test_one_window_of_many_is_explained_as_it_is_alone(program: Program, client: httpx.Client, clip: Path) -> None:
+    response = upload(client, clip, windows="all", crops=3, evidence="causal", evidence_window=2)
+    assert response.status_code == 200, response.text
+    answer = JobResult.model_validate(response.json())
+    causes = [window.evidence for window in answer.windows]
+    assert [cause is not None for cause in causes] == [False, False, True]
+    assert answer.evidence_cost is not None
+    assert answer.evidence_cost.forwards == 3 * SETS
+    last = answer.windows[2]
+    part = classified(program, clip, windows=1, crops=3, evidence="causal", start=last.start_s, end=last.end_s)
+    alone = cause_of(part)
+    assert causes[2] is not None
+    assert [frame.time_s for frame in causes[2].frames] == [frame.time_s for frame in alone.frames]
+    np.testing.assert_allclose(
+        [frame.contribution for frame in causes[2].frames], [frame.contribution for frame in alone.frames], atol=1e-4
+    )
+
+
+def test_a_window_that_the_video_does_not_have_is_refused(client: httpx.Client, pan: Path) -> None:
+    problem = upload(client, pan, windows=1, evidence="causal", evidence_window=1).json()
+    assert (problem["code"], problem["limit"], problem["actual"]) == ("invalid_option", 0, 1)
+
+
 def test_a_repeated_request_of_the_other_client_has_the_same_evidence(
     program: Program, answer: JobResult, pan: Path
 ) -> None:

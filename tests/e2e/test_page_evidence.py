@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from service.contracts import FrameEvidence, WindowEvidence
+from service.contracts import FrameEvidence, JobResult, WindowEvidence
 from testing.answers import answer, window
+from testing.factories import faithfulness, spec
 from testing.videos import write_video
 from tests.e2e.browser import DESKTOP, PHONE, Visit, chromium
 from tests.fixtures.made_answers import MadeAnswers, made_answers
@@ -76,7 +77,7 @@ def test_the_button_sends_the_request_again_and_the_answer_shows_what_each_frame
         expect(page.locator("#needed")).to_contain_text(
             "90.0 % with all frames and 20.0 % where one frame stands still"
         )
-        assert server.asked[0] == {**asked, "evidence": "causal"}
+        assert server.asked[0] == {**asked, "evidence": "causal", "evidence_window": "0"}
         assert video.read_bytes() in server.asked[1]
         assert video.read_bytes() in body
         expect(page.locator("#ask-evidence")).to_be_hidden()
@@ -93,3 +94,67 @@ def test_the_button_sends_the_request_again_and_the_answer_shows_what_each_frame
         )
         assert visit.accessibility_violations() == []
         visit.screenshot(f"evidence-{name}")
+
+
+@pytest.mark.parametrize(("name", "context"), [("light", DESKTOP), ("phone", PHONE)])
+def test_how_far_attention_can_be_believed_stands_beside_its_bars(
+    browser: Browser, video: Path, name: str, context: dict[str, Any]
+) -> None:
+    with made_answers() as server:
+        server.answer = WITHOUT
+        made_by = WITHOUT.model
+        server.model = spec(
+            name=made_by.name,
+            version=made_by.version,
+            weights_sha256=made_by.weights_sha256,
+            faithfulness=faithfulness(),
+        )
+        with closing(Visit(browser, server.url, **context)) as visit:
+            page = visit.classify(video)
+            expect(page.locator("#faithful")).to_have_text(
+                "Attention of this model: 41 % (± 9 %) of what is attainable in telling which frames a label rests on, "
+                "measured on 120 clips of real videos."
+            )
+            assert visit.accessibility_violations() == []
+            assert visit.overflowing() == []
+            visit.screenshot(f"faithfulness-{name}")
+
+
+def test_where_nothing_was_measured_of_these_weights_nothing_is_claimed(browser: Browser, video: Path) -> None:
+    with made_answers() as server:
+        server.answer = WITHOUT
+        made_by = WITHOUT.model
+        server.model = spec(
+            name=made_by.name, version=made_by.version, weights_sha256="f" * 64, faithfulness=faithfulness()
+        )
+        with closing(Visit(browser, server.url, **DESKTOP)) as visit:
+            expect(visit.classify(video).locator("#faithful")).to_be_hidden()
+
+
+def test_each_window_of_a_long_video_is_explained_by_itself(browser: Browser, video: Path) -> None:
+    plain = tuple(window(number / 3, (number + 1) / 3, "pan_right") for number in range(6))
+
+    def explained(index: int) -> JobResult:
+        windows = [*plain]
+        windows[index] = plain[index].model_copy(update={"evidence": CAUSE})
+        return answer((), windows=tuple(windows), shots=(), duration_s=2.0)
+
+    with made_answers() as server, closing(Visit(browser, server.url, **DESKTOP)) as visit:
+        server.answer = answer((), windows=plain, shots=(), duration_s=2.0)
+        page = visit.classify(video)
+        ask = page.get_by_role("button", name="What did it need?")
+        for index in (1, 2):
+            page.get_by_role("button", name="Window after").click()
+            expect(page.locator("#needed")).to_be_hidden()
+            server.answer = explained(index)
+            ask.click()
+            expect(page.locator("#needed")).to_contain_text("keep 90 % of it")
+            expect(page.locator("#window-title")).to_contain_text(f"Window {index + 1} of 6")
+            assert server.asked[0]["evidence_window"] == str(index)
+        page.get_by_role("button", name="Window before").click()
+        expect(page.locator("#needed")).to_contain_text("keep 90 % of it")
+        page.get_by_role("button", name="Window before").click()
+        expect(page.locator("#needed")).to_be_hidden()
+        expect(ask).to_be_visible()
+        page.get_by_role("button", name="Window after").click()
+        visit.screenshot("evidence-window")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from service.aggregate import aggregate
-from service.api.submission import evidence_seconds, fingerprint
-from service.causal_evidence import evidence_plan
+from service.api.submission import _ADDED_OPTIONS, evidence_seconds, fingerprint
+from service.causal_evidence import check_evidence_window, evidence_clips, evidence_plan
 from service.contracts import ClipScores, JobRequest, JobResult, SampledWindow
+from service.errors import InvalidOption
 from service.evidence import plan, shapley, subsets
 from testing import factories
 
@@ -82,5 +83,47 @@ def test_a_fingerprint_tells_evidence_apart_and_is_that_of_earlier_releases_with
     plain, causal = JobRequest(), JobRequest(evidence="causal")
     without, with_it = (fingerprint(Spooled(), options) for options in (plain, causal))  # type: ignore[arg-type]
     assert without != with_it
-    known_before = plain.model_dump_json(exclude={"stride", "split", "evidence", "evidence_label", "evidence_orders"})
+    known_before = plain.model_dump_json(exclude=set(_ADDED_OPTIONS))
     assert without == hashlib.sha256(f"{'0' * 64} {known_before}".encode()).hexdigest()
+
+
+def test_evidence_of_one_window_counts_its_crops_alone() -> None:
+    spec, video = factories.spec(), factories.decoded(windows=5, crops=3)
+    planned = evidence_plan(JobRequest(evidence="causal", evidence_window=4), spec.frames)
+    assert planned is not None
+    assert evidence_clips(planned, 15, 3) == 15 + 15 * 3
+    assert evidence_seconds(video, spec, planned) == 3 * 15 * spec.span_s
+    job = factories.record(decoded=video, evidence=planned)
+    assert (job.units, list(job.masked_views)) == (60, [12, 13, 14])
+    assert [job.view_of(clip) for clip in (14, 15, 17, 18, 59)] == [(14, 0), (12, 1), (14, 1), (12, 2), (14, 15)]
+
+
+@pytest.mark.parametrize("window", [2, 7])
+def test_a_window_that_the_video_does_not_have_is_refused_with_limit_and_actual(window: int) -> None:
+    planned = evidence_plan(JobRequest(evidence="causal", evidence_window=window), 4)
+    with pytest.raises(
+        InvalidOption, match=f"must be below 2, the number of windows of this video, not {window}"
+    ) as no:
+        check_evidence_window(planned, 2)
+    assert (no.value.limit, no.value.actual) == (1, window)
+
+
+def test_windows_that_nobody_asked_about_have_no_evidence() -> None:
+    request = JobRequest(evidence="causal", evidence_window=1, evidence_label="static")
+    planned = evidence_plan(request, 4)
+    assert planned is not None
+    job = factories.record(request=request, decoded=factories.decoded(windows=3), evidence=planned)
+    seen = [ClipScores(logits=(float(number % 7), 0.0, 1.0, 0.0), engine_ms=1.0) for number in range(job.units)]
+    answer = aggregate(job, factories.spec(), seen, job.created_at)
+    causes = [window.evidence for window in answer.windows]
+    assert [cause is not None for cause in causes] == [False, True, False]
+    assert causes[1] is not None
+    values = np.exp([float(number % 7) for number in range(3, job.units)])
+    values /= values + np.e + 2
+    whole = np.e / (2 * np.e + 2)
+    sets = plan(4)
+    assert [frame.contribution for frame in causes[1].frames] == pytest.approx(
+        shapley(sets.values(whole, values)).tolist(), abs=1e-5
+    )
+    assert answer.evidence_cost is not None
+    assert answer.evidence_cost.forwards == causes[1].forwards == 16

@@ -27,6 +27,7 @@ from service.cli.main import app as cli
 from service.contracts import EventRules
 from service.errors import error_types
 from service.model.presets import PRESETS
+from service.model.repository_entry import MEASURED
 from service.model.triton_config import triton_config
 from service.model.triton_options import TritonOptions
 from service.queue.redis_keys import RedisKeys
@@ -264,7 +265,7 @@ def test_every_parameter_of_a_model_has_its_heading_and_no_heading_is_left_over(
     card = replace(judged, framing="whole", clip_format="yuv420", events=EventRules())
     text = triton_config("any", preset.config, card, {"1": "0" * 64}, block, {"1": {}})
     config = text_format.Parse(text, ModelConfig())
-    assert within(DOCS / "model-repository.md", "Parameters") == set(config.parameters)
+    assert within(DOCS / "model-repository.md", "Parameters") == {*config.parameters, MEASURED}
 
 
 def test_every_preset_is_named_in_the_command_line_page() -> None:

@@ -74,6 +74,22 @@ async def test_contributions_are_those_of_a_search_over_all_sets(rig: Rig) -> No
         assert cause.error == 0
 
 
+async def test_evidence_of_one_window_takes_its_clips_alone(rig: Rig) -> None:
+    clips = random_clips(3, seed=11)
+    job = await submitted(rig, clips, JobRequest(evidence="causal", evidence_window=1))
+    backend = Counting(rig.backend)
+    async with rig.working(backend):
+        ended = await rig.ended(job)
+    assert ended.result is not None, ended.error
+    first, cause, last = (window.evidence for window in ended.result.windows)
+    assert (first, last) == (None, None)
+    assert cause is not None
+    got = [frame.contribution for frame in cause.frames]
+    np.testing.assert_allclose(got, await by_brute_force(rig, clips[1], cause.label), atol=1e-5)
+    assert sum(backend.seen) == 2 + SETS
+    assert (await rig.store.status(job.id)).clips_total == 2 + SETS
+
+
 async def test_evidence_is_for_the_label_that_is_named(rig: Rig) -> None:
     clips = random_clips(1, seed=6)
     job = await submitted(rig, clips, JobRequest(evidence="causal", evidence_label="static"))
@@ -141,9 +157,12 @@ async def test_a_clip_with_frames_left_out_that_fails_fails_its_job_with_its_cod
     assert ended.error["code"] == "backend_failed"
 
 
-async def test_a_replayed_job_with_evidence_gets_the_answer_that_it_would_have_had(rig: Rig) -> None:
-    clips = random_clips(2, seed=8)
-    job, other = await submitted(rig, clips), await submitted(rig, clips)
+@pytest.mark.parametrize("window", [None, 1])
+async def test_a_replayed_job_with_evidence_gets_the_answer_that_it_would_have_had(
+    rig: Rig, window: int | None
+) -> None:
+    clips, request = random_clips(3, seed=8), JobRequest(evidence="causal", evidence_window=window)
+    job, other = await submitted(rig, clips, request), await submitted(rig, clips, request)
     async with rig.working(Refusing(rig.backend)):
         await rig.ended(job)
     async with rig.working():

@@ -38,6 +38,16 @@ def test_without_such_a_frame_nothing_is_explained(attention: tuple[float, ...])
     assert DROPPED_YET_ATTENDED not in page("name", result(*attention), [b"<svg></svg>"])
 
 
+def test_a_report_says_how_far_attention_can_be_believed_where_that_was_measured() -> None:
+    said = factories.faithfulness().in_words
+    assert said == (
+        "Attention of this model: 41% (± 9%) of what is attainable in telling which frames a label rests on, measured "
+        "on 120 clips of real videos."
+    )
+    assert html.escape(said) in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"], said)
+    assert "attainable" not in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"])
+
+
 def test_an_answer_without_attention_needs_no_remark() -> None:
     record = factories.record(request=JobRequest(attention="none"))
     assert remark(aggregate(record, factories.spec(), [factories.scores()], record.created_at).windows) == ""

@@ -9,6 +9,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from service.contracts import EventRules, ModelSpec
 from service.inference.spec import spec_from_config
 from service.model_config import ModelConfigError, read_config
+from testing import factories
 from tests.fixtures.tiny_models import CLIP_SHAPE, LABELS, config_text
 
 DIGEST = "0" * 63 + "a"
@@ -103,6 +104,37 @@ def test_qualifiers_are_some_of_the_labels() -> None:
 
 def with_qualifiers(labels: Sequence[str]) -> str:
     return f'parameters {{ key: "qualifiers" value {{ string_value: {json.dumps(json.dumps(labels))} }} }}'
+
+
+def with_faithfulness(value: object) -> str:
+    return f'{TEXT}parameters {{ key: "faithfulness" value {{ string_value: {json.dumps(json.dumps(value))} }} }}'
+
+
+def test_what_was_measured_of_attention_belongs_to_its_weights() -> None:
+    measured = factories.faithfulness()
+    assert parse(TEXT).faithfulness is None
+    assert parse(with_faithfulness({DIGEST: measured.model_dump(mode="json")})).faithfulness == measured
+    assert parse(with_faithfulness({"b" * 64: measured.model_dump(mode="json")})).faithfulness is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"clips": 1}, "clips is 1"),
+        ({"deletion_gap": None}, "deletion_gap is None"),
+        ({"seen": "many"}, "seen is 'many'"),
+    ],
+)
+def test_measures_that_are_none_are_refused_by_name(changed: dict[str, object], said: str) -> None:
+    found = factories.faithfulness().model_dump(mode="json") | changed
+    with pytest.raises(ModelConfigError, match=f"parameter 'faithfulness', {said}"):
+        parse(with_faithfulness({DIGEST: found}))
+
+
+@pytest.mark.parametrize("value", [[], {"3": {}}, "none"])
+def test_measures_of_no_weights_are_refused(value: object) -> None:
+    with pytest.raises(ModelConfigError, match="expected a JSON object of weights' SHA-256"):
+        parse(with_faithfulness(value))
 
 
 def test_classes_have_no_thresholds() -> None:
