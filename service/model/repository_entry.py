@@ -39,9 +39,10 @@ def write_version(
 ) -> Path:
     """Write `<directory>/<name>/<version>/` with the file and `<directory>/<name>/config.pbtxt`; return the folder.
 
-    Weights hashes of the other versions, their reference logits and what was measured of them stay in the configuration,
-    and so does how Triton serves the model unless `serving` says it anew. With `replace` the other versions are
-    deleted, whatever configuration they needed. `reference` is what a network in float32 says of the reference clips.
+    Of the other versions the hashes of the weights, the reference logits and what was measured stay in the
+    configuration, and so does how Triton serves the model unless `serving` says it anew. With `replace` the other
+    versions are deleted, whatever configuration they needed. `reference` is what a network in float32 says of the
+    reference clips.
 
     Raises ValueError where the name or version cannot be served, and where older versions of the model need another
     configuration: they would be served with this one.
