@@ -137,14 +137,19 @@ class Service:
 
     def restart_worker(self, pid: int) -> None:
         """Start the worker that had this process id again, keeping its log, and wait until it serves."""
-        for number, process in enumerate(self._workers):
-            if process.pid is None:
-                process.stop(0)
-                kept = self.logs[number].with_suffix(f".{pid}.log")
-                self.logs[number].rename(kept)
-                self.logs.append(kept)
-                process.start()
-                process.wait_until(lambda log=self.logs[number]: "serving" in log.read_text(), 90)  # type: ignore[misc]
+        end = time.monotonic() + PATIENCE_S
+        # A process that was killed may still be ending.
+        while not (ended := [number for number, process in enumerate(self._workers) if process.pid is None]):
+            assert time.monotonic() < end, f"worker {pid} goes on"
+            time.sleep(0.02)
+        for number in ended:
+            process = self._workers[number]
+            process.stop(0)
+            kept = self.logs[number].with_suffix(f".{pid}.log")
+            self.logs[number].rename(kept)
+            self.logs.append(kept)
+            process.start()
+            process.wait_until(lambda log=self.logs[number]: "serving" in log.read_text(), 90)  # type: ignore[misc]
 
     def kill_api(self, number: int) -> None:
         """kill -9 of one API process."""

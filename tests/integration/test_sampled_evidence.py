@@ -13,7 +13,7 @@ from tests.fixtures.extras import TRAINING
 
 pytestmark = [pytest.mark.slow, TRAINING]
 
-CLIPS = int(os.environ.get("VIDTR_SAMPLED_CLIPS", "4"))
+CLIPS = int(os.environ.get("VIDTR_SAMPLED_CLIPS", "2"))
 FRAMES = 10
 ORDERS = JobRequest().evidence_orders
 HOLDS = 0.95
