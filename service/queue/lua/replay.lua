@@ -1,14 +1,15 @@
 -- Opens a dead job again and queues the clips that have no scores. Returns their number, or 0 where one of them is
 -- gone. Called again, because its reply was lost, it returns the same number: `replay` names this one. `fields` has
--- `entry_fields` parts for each clip of the job. Of a job with `views` the first clips are these, and all others are made,
--- in turn, of the `masked` views from `masked_first` on.
+-- `entry_fields` parts for each clip of the job. Of a job with `views` the first clips are these, and all others are
+-- made, in turn, of the `masked` views from `masked_first` on.
 -- KEYS: job, outcome, scores, deadlines, letters, kept, events, stream, routes
 -- ARGV: id, record, deadline, payload_life, payload_prefix, route, replay, held_prefix, entry_fields, fields...
 -- INCLUDE: event, delete_letters
 local job, outcome, scores, deadlines, letters, kept, events, stream, routes = unpack(KEYS, 1, 9)
 local id, record, deadline, payload_life, payload_prefix, route, replay = unpack(ARGV, 1, 7)
 local held_prefix, entry_fields = unpack(ARGV, 8, 9)
-local state = redis.call('HMGET', job, 'finished', 'total', 'replay', 'replayed', 'holds', 'views', 'masked_first', 'masked')
+local state = redis.call(
+  'HMGET', job, 'finished', 'total', 'replay', 'replayed', 'holds', 'views', 'masked_first', 'masked')
 if state[3] == replay then return tonumber(state[4]) end
 if state[1] ~= 'dead' then return 0 end
 local function payload_of(clip)
