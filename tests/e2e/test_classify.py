@@ -56,6 +56,7 @@ def test_the_answer_has_the_documented_shape(client: httpx.Client, clip: Path) -
         "version": served["version"],
         "trained": True,
         "weights_sha256": served["weights_sha256"],
+        "arithmetic": "fp32",
     }
     assert re.fullmatch(r"[0-9a-f]{64}", served["weights_sha256"])
     video = body["video"]
