@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from service.evaluation.candidates import Candidate, of_repository, score_of
-from service.evaluation.valued_clips import valued_clips
+from service.evaluation.frame_value_targets import valued_clips
 from service.model.card import ModelCard
 from service.model.model_export import export_model
 from service.model.presets import CAMERA_MOVE_LABELS, CAMERA_MOVE_QUALIFIERS

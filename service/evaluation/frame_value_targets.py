@@ -1,6 +1,6 @@
 """Measure what frames are worth to a model, for another training to draw its attention there.
 
-    python -m service.evaluation.valued_clips MODEL CONFIG OUT.pt [--clips 2000] [--pairs 12]
+    python -m service.evaluation.frame_value_targets MODEL CONFIG OUT.pt [--clips 2000] [--pairs 12]
 
 Of the clips that CONFIG trains on and MODEL, a folder of a model repository or of a run, says something that a still
 clip does not: estimates of the Shapley values of its frames for the first label (`service.training.frame_values`), the
