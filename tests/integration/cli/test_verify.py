@@ -43,7 +43,7 @@ def answer(run: InProcess, video: Path) -> str:
 @pytest.fixture
 def started(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command takes what runs already."""
-    monkeypatch.setattr("service.cli.verify_command.engine", lambda *_: nullcontext(run))
+    monkeypatch.setattr("service.cli.verify_command.engine", lambda *_, **__: nullcontext(run))
 
 
 def verify(folder: Path, answer: str, video: Path, *more: str) -> Result:
