@@ -162,9 +162,10 @@ async def test_a_replayed_job_with_evidence_gets_the_answer_that_it_would_have_h
     rig: Rig, window: int | None
 ) -> None:
     clips, request = random_clips(3, seed=8), JobRequest(evidence="causal", evidence_window=window)
-    job, other = await submitted(rig, clips, request), await submitted(rig, clips, request)
+    job = await submitted(rig, clips, request)
     async with rig.working(Refusing(rig.backend)):
         await rig.ended(job)
+    other = await submitted(rig, clips, request)
     async with rig.working():
         want = await found_by(rig, other)
         await rig.dead.replay(job.id)
