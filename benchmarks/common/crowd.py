@@ -256,6 +256,7 @@ class Steps:
         batches = BatchStore(self._redis, self._keys, BATCHES)
         made, lines = batch(1 << 64, "me")
         await measure("open_batch", batches.open(made, lines))
+        await measure("begin_line", batches.begin_line(made.id, 1, "b" * 32))
         await measure("end_line", batches.end_line(made, 1, LineOutcome(status="succeeded")))
         await self._redis.delete(self._keys.batch(made.id), self._keys.batch_outcomes(made.id))
 

@@ -21,6 +21,8 @@ def test_what_is_listed_of_a_model_is_what_its_spec_says() -> None:
     model = spec(description="four colors")
     info = ModelInfo.of(model, default=True)
     shared = set(ModelInfo.model_fields) & set(ModelSpec.model_fields)
+    assert info.arithmetic == model.precision, "where the spec names none"
+    shared -= {"arithmetic"}
     assert {name: getattr(info, name) for name in shared} == {name: getattr(model, name) for name in shared}
     assert (info.default, info.span_s) == (True, model.span_s)
 
