@@ -81,7 +81,7 @@ class ModelRef(WireModel):
     version: str
     trained: bool
     weights_sha256: str
-    arithmetic: Arithmetic | None = Field(
+    arithmetic: Annotated[Arithmetic, Field(title="Arithmetic")] | None = Field(
         None, description="number format that it was computed in; absent of earlier releases"
     )
 
