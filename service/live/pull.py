@@ -1,4 +1,4 @@
-"""Fetches the streams that have a source while their session lasts: HLS, one answer that does not end, or RTSP."""
+"""Fetches the streams that have a source while their session lasts: HLS, an answer without end, RTSP or SRT."""
 
 from __future__ import annotations
 

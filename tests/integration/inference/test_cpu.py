@@ -12,6 +12,7 @@ from service.inference.cpu import optimize_for_cpu
 from service.inference.torchscript_archive import load_archive
 from service.model.card import ModelCard
 from service.model.model_export import export_model
+from tests.fixtures.counting_module import Counter
 from tests.unit.model.networks import VARIANTS, random_uint8, sharp
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
@@ -134,18 +135,6 @@ class RectifiedTwice(nn.Module):
 
 def test_a_product_that_is_used_beside_its_relu_keeps_its_sign() -> None:
     assert agrees(RectifiedTwice(), torch.randn(3, 8))
-
-
-class Counter(nn.Module):
-    calls: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x + self.calls
 
 
 def test_a_module_with_state_of_its_own_runs_as_it_was_loaded() -> None:

@@ -13,6 +13,7 @@ from service.inference.int8 import FEWEST, in_int8, quantized
 from service.inference.torchscript_archive import load_archive
 from service.model.presets import export_preset
 from service.reference_clips import reference_clips
+from tests.fixtures.counting_module import Counter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 
@@ -115,18 +116,6 @@ def test_a_small_map_stays_in_float32() -> None:
     forward = in_int8(torch.jit.script(module), wide_sums=WIDE_SUMS)
     with torch.inference_mode():
         torch.testing.assert_close(forward(x), module(x))
-
-
-class Counter(nn.Module):
-    calls: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x + self.calls
 
 
 def test_a_module_with_state_of_its_own_is_refused() -> None:
