@@ -78,8 +78,14 @@ class _Managed(AbstractConnection):
         if self.is_connected:
             return
         self._generation = self.pool.generation
+        self.pool.check_open()
         await self._aim(await self.pool.address())
-        await super().connect_check_health(check_health=check_health, retry_socket_connect=False)
+        try:
+            await super().connect_check_health(check_health=check_health, retry_socket_connect=False)
+        finally:
+            if self.pool.closed:
+                await self.disconnect(nowait=True)
+        self.pool.check_open()
 
     async def _aim(self, address: Address | None) -> None:
         if address is not None and isinstance(self, Connection):
@@ -149,6 +155,7 @@ class Pool(BlockingConnectionPool):
 
     Attributes:
         generation: counts the times that a server was left; a connection of an earlier one is not used again.
+        closed: whether the pool was closed. A command that was on its way then opens no connection that nobody closes.
     """
 
     primary: Primary
@@ -167,6 +174,7 @@ class Pool(BlockingConnectionPool):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.generation = 0
+        self.closed = False
         self._finding: asyncio.Future[Address | None] | None = None
         self._found: Address | None = None
         self._followed_at = -FOLLOW_EVERY_S
@@ -184,6 +192,11 @@ class Pool(BlockingConnectionPool):
         self.follow()
         connection: AbstractConnection = await super().get_connection()  # type: ignore[no-untyped-call]
         return connection
+
+    def check_open(self) -> None:
+        """Raise ConnectionError where the pool was closed."""
+        if self.closed:
+            raise ConnectionError("this client is closed")
 
     async def address(self) -> Address | None:
         """Where the server is. Connections that look at the same time share one question."""
@@ -234,6 +247,7 @@ class Pool(BlockingConnectionPool):
 
     async def aclose(self) -> None:
         """Close every connection, and what finds the server."""
+        self.closed = True
         for task in (self._following, self._finding):
             if task is not None:
                 task.cancel()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError
 
 from service.errors import QueueUnavailable
 from service.local.redis import LocalRedis
@@ -121,3 +122,23 @@ async def test_a_full_redis_takes_writes_as_soon_as_there_is_room(tmp_path: Path
         await client.config_set("maxmemory", 1)
         await check_writable(client, keys)
         await client.aclose()
+
+
+async def test_a_command_on_its_way_opens_no_connection_once_its_client_is_closed() -> None:
+    met, ended = asyncio.Semaphore(0), asyncio.Semaphore(0)
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.release()
+        await reader.read()
+        writer.close()
+        ended.release()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        client = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", name="tests")
+        command = asyncio.create_task(client.ping())
+        await met.acquire()
+        await client.aclose()
+        with pytest.raises(ConnectionError):
+            await command
+        await ended.acquire()
+        assert met.locked()
