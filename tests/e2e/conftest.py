@@ -57,6 +57,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", 75, fps=25, size=(96, 64))
 
 
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a camera sends in eight seconds."""
+    path = tmp_path_factory.mktemp("recording") / "camera.ts"
+    return write_video(path, 200, fps=25, size=(96, 64), gop=25).read_bytes()
+
+
 @pytest.fixture
 def receiver() -> Iterator[tuple[str, "queue.Queue[Received]"]]:
     """The URL of an HTTP server, and the headers and bodies that it gets."""
