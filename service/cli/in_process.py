@@ -31,7 +31,7 @@ from service.video.held_clips import HeldClips
 from service.video.pool import DecodePool
 from service.video.supply import Supply
 from service.wire import ModelInfo
-from service.worker.batch import clip_scores, masked_scores
+from service.worker.batch import clip_scores
 
 
 @contextmanager
@@ -160,7 +160,7 @@ class _Pipeline:
                 batch = variants(clip, masks[begin : begin + spec.max_batch_size])
                 outputs = await self._backend.infer(spec.name, spec.version, batch)
                 inference_ms = (time.perf_counter() - started) * 1000
-                of_view += [masked_scores(outputs, row, 0.0, inference_ms) for row in range(len(batch))]
+                of_view += [clip_scores(outputs, row, 0.0, inference_ms, masked=True) for row in range(len(batch))]
             by_view.append(of_view)
         return [of_view[mask] for mask in range(len(masks)) for of_view in by_view]
 

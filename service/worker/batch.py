@@ -68,8 +68,8 @@ async def score(backend: Backend, clips: Sequence[LoadedClip], clock: Clock) -> 
         together = traces.traceparent()
     inference_ms = (time.perf_counter() - started) * 1000
     scores = {
-        clip.entry: (masked_scores if clip.entry.kept else clip_scores)(
-            outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms
+        clip.entry: clip_scores(
+            outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms, masked=bool(clip.entry.kept)
         )
         for row, clip in enumerate(clips)
     }
@@ -89,21 +89,23 @@ def observe(scored: ScoredBatch) -> None:
         )
 
 
-def clip_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float) -> ClipScores:
-    """The scores of one clip of a batch, in row `row` of its outputs."""
+def clip_scores(
+    outputs: Scores, row: int, queue_ms: float, inference_ms: float, *, masked: bool = False
+) -> ClipScores:
+    """The scores of one clip of a batch, in row `row` of its outputs; of a `masked` one the logits alone count."""
+    times = {
+        "queue_ms": max(0.0, queue_ms),
+        "inference_ms": inference_ms,
+        "engine_ms": inference_ms / len(outputs.logits),
+    }
+    logits = tuple(outputs.logits[row].tolist())
+    if masked:
+        return ClipScores(logits=logits, **times)
     return ClipScores(
-        logits=tuple(outputs.logits[row].tolist()),
+        logits=logits,
         temporal_attention=tuple(outputs.temporal_attention[row].tolist()),
         layer_attention=tuple(map(tuple, outputs.layer_attention[row].tolist())),
         layer_retention=tuple(map(tuple, outputs.layer_retention[row].tolist())),
         embedding=tuple(outputs.embedding[row].tolist()),
-        queue_ms=max(0.0, queue_ms),
-        inference_ms=inference_ms,
-        engine_ms=inference_ms / len(outputs.logits),
+        **times,
     )
-
-
-def masked_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float) -> ClipScores:
-    """The same of a clip with frames left out, of which the logits alone count."""
-    nothing: dict[str, tuple[()]] = {"temporal_attention": (), "layer_attention": (), "layer_retention": ()}
-    return clip_scores(outputs, row, queue_ms, inference_ms).model_copy(update=nothing)
