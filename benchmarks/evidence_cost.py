@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ from testing.program import Program
 from testing.videos import write_video
 
 SECONDS, FPS = 2, 30
-REQUESTS = 3
-"""with evidence, in each round"""
+KINDS: tuple[tuple[Literal["none", "causal"], int], ...] = (("none", 1), ("causal", 3))
+"""what is asked for in each round, and how often"""
 
 
 class Forwards:
@@ -63,8 +63,7 @@ class Forwards:
     @property
     def done(self) -> tuple[float, float]:
         with self._done.get_lock():
-            cpu_s, clips = self._done
-        return cpu_s, clips
+            return float(self._done[0]), float(self._done[1])
 
 
 def _forwards(path: Path, masked: np.ndarray, batch: int, done: Any) -> None:
@@ -82,7 +81,7 @@ def _forwards(path: Path, masked: np.ndarray, batch: int, done: Any) -> None:
 
 def engine_cpu_s(program: Program) -> float:
     """CPU seconds of the thread of the worker that computes: the one that has used most."""
-    return max(thread.user_time + thread.system_time for thread in program.process("worker").threads())
+    return max(float(thread.user_time + thread.system_time) for thread in program.process("worker").threads())
 
 
 def main() -> None:
@@ -115,9 +114,9 @@ def main() -> None:
                 client.classify(video, windows=1, evidence="causal")
                 meter = Meter({"program": [program.descendants[0].pid]})
                 for _ in range(given.rounds):
-                    used = {}
+                    used: dict[str, float] = {}
                     with Forwards(model.path, masked, spec.max_batch_size) as forwards:
-                        for kind, requests in (("none", 1), ("causal", REQUESTS)):
+                        for kind, requests in KINDS:
                             before, computed = forwards.done, engine_cpu_s(program)
                             meter.mark()
                             for _ in range(requests):
