@@ -36,7 +36,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Lane:
-    """A forked process that runs `tests`; `hung` is the one that an earlier process for this mutant ended in."""
+    """A forked process that runs `tests`; `hung` is the one that an earlier process for the same ended in."""
 
     mutant: Mutant | None
     tests: list[pytest.Item]
@@ -114,7 +114,8 @@ class Lanes:
         lane = running.pop(pid)
         with os.fdopen(lane.reader) as said:
             last = said.read().split("\n")[-1]
-        if os.WIFSIGNALED(status) and last != lane.hung:
+        # Without a mutant a test is blamed once it has failed in a second process too.
+        if last != lane.hung and (os.WIFSIGNALED(status) or (status and lane.mutant is None)):
             left = next(number for number, item in enumerate(lane.tests) if item.nodeid == last)
             self._fork(lane.mutant, lane.tests[left:], running, hung=last)
         elif lane.mutant is not None:
