@@ -135,7 +135,7 @@ async def test_a_command_on_its_way_opens_no_connection_once_its_client_is_close
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
         client = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", name="tests")
-        command = asyncio.create_task(client.ping())
+        command = asyncio.ensure_future(client.ping())
         await met.acquire()
         await client.aclose()
         with pytest.raises(ConnectionError):

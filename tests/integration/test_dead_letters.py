@@ -13,6 +13,7 @@ from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record, scores, spec
+from tests.fixtures.keyspace import names_like
 from tests.integration.conftest import LETTERS, TIMES, give_up, waiting
 
 
@@ -207,6 +208,6 @@ async def test_everything_kept_with_a_letter_has_a_time_to_live(
 ) -> None:
     job = await buried(store, dead)
     lasting = {keys.dead, keys.routes, *(keys.clips("tiny", job_class) for job_class in JobClass)}
-    names = {key.decode() async for key in redis.scan_iter(f"{keys.prefix}:*")} - lasting
+    names = {key.decode() for key in await names_like(redis, f"{keys.prefix}:*")} - lasting
     assert {keys.payload(job.id, 1), keys.scores(job.id), keys.dead_job(job.id)} <= names
     assert all([await redis.ttl(name) > 0 for name in names])

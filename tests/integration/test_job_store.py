@@ -13,6 +13,7 @@ from service.queue.connection import connect
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import GROUP, RedisKeys
 from testing.factories import clip, decoded, record, scores, spec
+from tests.fixtures.keyspace import names_like
 from tests.fixtures.replies import entries
 from tests.integration.conftest import TIMES, waiting
 
@@ -53,7 +54,7 @@ async def test_every_key_of_a_job_has_a_time_to_live(store: JobStore, redis: Red
     await store.record_scores({(job.id, 0): scores()})
     names = [
         key
-        async for key in redis.scan_iter(f"{keys.prefix}:*")
+        for key in await names_like(redis, f"{keys.prefix}:*")
         if key.decode() not in (keys.clips("tiny", JobClass.INTERACTIVE), keys.deadlines, keys.routes)
     ]
     assert len(names) == 5, "job, scores, the payload that is left, events, the owner's list"

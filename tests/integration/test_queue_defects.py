@@ -11,6 +11,7 @@ from service.queue.job_store import JobStore
 from service.queue.redis_keys import GROUP, RedisKeys
 from service.worker.leases import Leases
 from testing.factories import clip, decoded, record, scores
+from tests.fixtures.keyspace import names_like
 
 STREAM = JobClass.INTERACTIVE
 
@@ -21,9 +22,9 @@ async def test_a_worker_that_dies_while_taking_over_work_blocks_nobody(
     """A lock around the take-over that never expires would keep everybody from lost work for ever."""
     await store.accept(record(decoded=decoded(windows=2)))
     await stream.read(["tiny"], 8, 10)
-    before = {key async for key in redis.scan_iter(f"{keys.prefix}:*")}
+    before = await names_like(redis, f"{keys.prefix}:*")
     assert await ClipStream(redis, keys, "dies").reclaim("tiny", 0.0, 8)
-    assert {key async for key in redis.scan_iter(f"{keys.prefix}:*")} == before, "a key stands that could be a lock"
+    assert await names_like(redis, f"{keys.prefix}:*") == before, "a key stands that could be a lock"
     taken = [await ClipStream(redis, keys, "lives").reclaim("tiny", 0.0, 8) for _ in range(2)]
     assert all(taken)
 
@@ -79,7 +80,7 @@ async def test_finished_work_gives_its_memory_back(
     """XACK alone would leave every entry in its stream, and every payload until its time to live."""
 
     async def bytes_of_queue() -> int:
-        names = [key async for key in redis.scan_iter(f"{keys.prefix}:clip*")]
+        names = await names_like(redis, f"{keys.prefix}:clip*")
         return sum([await redis.memory_usage(name) or 0 for name in names])
 
     empty = await bytes_of_queue()

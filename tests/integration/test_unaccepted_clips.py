@@ -14,6 +14,7 @@ from service.queue.connection import connect
 from service.queue.job_store import JobStore
 from service.queue.redis_keys import RedisKeys
 from testing.factories import clip, decoded, record, spec
+from tests.fixtures.keyspace import names_like
 from tests.integration.conftest import TIMES
 from tests.integration.test_capacity import limits
 
@@ -37,7 +38,7 @@ def reservation(job_id: str) -> Reservation:
 
 
 async def stored(redis: Redis, keys: RedisKeys) -> int:
-    return len([key async for key in redis.scan_iter(f"{keys.prefix}:clip:*")])
+    return len(await names_like(redis, f"{keys.prefix}:clip:*"))
 
 
 async def test_clips_of_an_upload_that_ends_before_its_job_leave_with_its_room(

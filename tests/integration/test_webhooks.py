@@ -26,6 +26,7 @@ from service.queue.redis_keys import RedisKeys
 from service.queue.webhook_queue import WebhookDelivery, WebhookQueue
 from service.sources.addresses import PinnedBackend
 from testing.factories import record
+from tests.fixtures.keyspace import names_like
 from tests.fixtures.replies import with_scores
 from tests.integration.test_dead_letters import buried
 
@@ -98,8 +99,8 @@ async def ended(store: JobStore, url: str, owner: str = "app") -> str:
     return job.id
 
 
-async def left(redis: Redis, keys: RedisKeys) -> list[bytes]:
-    return [key async for key in redis.scan_iter(f"{keys.prefix}:webhook*")]
+async def left(redis: Redis, keys: RedisKeys) -> set[bytes]:
+    return await names_like(redis, f"{keys.prefix}:webhook*")
 
 
 async def delivered(webhooks: Webhooks[WebhookDelivery], redis: Redis, keys: RedisKeys) -> None:
@@ -132,7 +133,7 @@ async def test_a_job_without_a_webhook_leaves_nothing_to_deliver(
     job = record()
     await store.accept(job)
     await store.finish(job.id, FAILED)
-    assert await left(redis, keys) == []
+    assert await left(redis, keys) == set()
 
 
 async def test_a_job_that_finishes_twice_tells_once(
@@ -142,7 +143,7 @@ async def test_a_job_that_finishes_twice_tells_once(
     job_id = await ended(store, receiver.url)
     await delivered(Webhooks(CONFIG, PerPartition([queue])), redis, keys)
     await store.finish(job_id, FAILED)
-    assert await left(redis, keys) == []
+    assert await left(redis, keys) == set()
 
 
 async def test_a_job_that_becomes_a_dead_letter_tells_too(
@@ -224,7 +225,7 @@ async def test_a_delivery_is_given_up_when_its_receiver_is_gone_or_its_time_is_o
     await ended(store, receiver.url)
     await Webhooks(config, PerPartition([queue])).deliver()
     assert len(receiver.requests) == 1
-    assert await left(redis, keys) == []
+    assert await left(redis, keys) == set()
 
 
 async def test_a_receiver_that_never_answers_is_tried_again(
@@ -249,7 +250,7 @@ async def test_deleting_a_job_drops_its_delivery(
     [claimed] = await queue.claim(9, lease_s=5)
     await store.cancel(job_id)
     await queue.again(claimed, 0.0)
-    assert await left(redis, keys) == []
+    assert await left(redis, keys) == set()
 
 
 async def test_what_is_kept_for_a_delivery_expires(store: JobStore, redis: Redis, keys: RedisKeys) -> None:

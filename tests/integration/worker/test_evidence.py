@@ -15,6 +15,7 @@ from service.inference.backend import Clips, Scores
 from service.queue.clip_entries import ClipEntry
 from service.queue.clip_routes import masked_route_of, model_of, route_of
 from service.queue.clip_stream import ClipStream
+from tests.fixtures.keyspace import names_like
 from tests.fixtures.tiny_models import FRAMES
 from tests.fixtures.tiny_models import random_clips as commanding
 from tests.integration.worker.rig import Counting, Relay, Rig
@@ -202,13 +203,13 @@ async def test_a_finished_job_with_evidence_leaves_no_entry_and_no_payload(rig: 
     async with rig.working():
         await found_by(rig, job)
     assert await rig.redis.xlen(rig.keys.clips(job.spec.route, JobClass.BULK)) == 0
-    assert [key async for key in rig.redis.scan_iter(f"{rig.keys.prefix}:clip:*")] == []
+    assert await names_like(rig.redis, f"{rig.keys.prefix}:clip:*") == set()
 
 
 async def test_the_bytes_of_a_clip_are_stored_once_and_fetched_once_for_a_batch(rig: Rig) -> None:
     clips = random_clips(2, seed=3)
     job = await submitted(rig, clips)
-    assert len([key async for key in rig.redis.scan_iter(f"{rig.keys.prefix}:clip:*")]) == 2
+    assert len(await names_like(rig.redis, f"{rig.keys.prefix}:clip:*")) == 2
     stream = ClipStream(rig.redis, rig.keys, "one")
     await stream.join([job.spec.route])
     entries = await stream.read([job.spec.route], 2 * SETS, 10)

@@ -10,6 +10,7 @@ from service.contracts import JobClass, JobState
 from service.inference.backend import Clips, Scores
 from service.queue.clip_routes import route_of
 from service.queue.connection import connect
+from tests.fixtures.keyspace import names_like
 from tests.fixtures.tiny_models import RAISE, random_clips
 from tests.integration.worker.rig import CONFIG, Counting, Relay, Rig
 
@@ -66,7 +67,7 @@ async def test_a_finished_job_leaves_no_entry_and_no_payload(rig: Rig) -> None:
     async with rig.working():
         await rig.ended(job)
     assert await rig.redis.xlen(rig.keys.clips(job.spec.name, JobClass.INTERACTIVE)) == 0
-    assert [key async for key in rig.redis.scan_iter(f"{rig.keys.prefix}:clip:*")] == []
+    assert await names_like(rig.redis, f"{rig.keys.prefix}:clip:*") == set()
 
 
 async def test_a_poison_clip_fails_its_own_job_and_no_other(rig: Rig) -> None:
