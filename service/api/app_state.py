@@ -26,6 +26,7 @@ from service.queue.live_models import LiveModels
 from service.queue.partitions import Partition, PerPartition
 from service.queue.result_cache import ResultCache
 from service.queue.webhook_queue import WebhookDelivery
+from service.signing_keys import VerificationKey
 from service.video.pool import DecodePool
 
 
@@ -59,6 +60,7 @@ class ApiState:
     job_deadline_s: float
     queue_sampler: QueueSampler
     metrics_dir: Path | None
+    signing_keys: tuple[VerificationKey, ...]
 
     def drain(self) -> None:
         """Take no new uploads; let those in flight and callers that wait go in time. Safe in a signal handler."""

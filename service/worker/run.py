@@ -15,6 +15,7 @@ from service.queue.job_intake import JobTtlConfig
 from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.partitions import Partition, QueueAddress, close
+from service.signatures import Signer
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.partition_source import Source
@@ -29,8 +30,9 @@ async def run_worker(
     times: JobTtlConfig,
     limits: DeadLetterConfig,
     watchdog: Watchdog,
+    signer: Signer | None = None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; `watchdog` shows whether it makes progress."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; `watchdog` shows whether it makes progress. `signer` signs the answers."""
     # Never reused: an old process of the same name may still hold entries.
     consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     partitions = address.connect("vidtr-worker")
@@ -39,7 +41,7 @@ async def run_worker(
     def source(of: Partition) -> Source:
         stream, directory = ClipStream(of.redis, of.keys, consumer), ModelDirectory(of.redis, of.keys)
         dead = DeadLetters(of.redis, of.keys, times, share)
-        completion = Completion(JobStore(of.redis, of.keys, times), stream, dead, directory.clock)
+        completion = Completion(JobStore(of.redis, of.keys, times), stream, dead, directory.clock, signer)
         return Source(stream, directory, completion, config.worker_lease_s)
 
     loop = asyncio.get_running_loop()

@@ -30,7 +30,10 @@ class BatchResults:
             if not found:
                 return
             results = await asyncio.gather(*map(self._result, found))
-            yield b"".join(result.model_dump_json(exclude_none=True).encode() + b"\n" for result in results)
+            # A signature covers no default that came with this release.
+            yield b"".join(
+                result.model_dump_json(exclude_none=True, exclude_unset=True).encode() + b"\n" for result in results
+            )
             after, limit = after + len(found), limit - len(found)
 
     async def _result(self, ended: EndedLine) -> BatchResult:

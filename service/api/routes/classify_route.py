@@ -150,9 +150,8 @@ async def classify(
         return _accepted(job.status, request.scope.get("root_path", ""), applied)
     if outcome.result is None:
         raise outcome.error or InternalError(f"Job {job.status.id} ended as {outcome.state} without a cause.")
-    body = outcome.result.model_dump_json(exclude_none=True)
     headers = {"Server-Timing": server_timing(outcome.result.timings_ms), **applied}
-    return Response(body, 200, headers, media_type="application/json")
+    return Response(outcome.result.text, 200, headers, media_type="application/json")
 
 
 def _accepted(status: JobStatus, root_path: str, headers: dict[str, str]) -> Response:

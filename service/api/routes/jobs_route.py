@@ -66,6 +66,8 @@ async def list_jobs(
     operation_id="get_job",
     summary="How a job stands, and its result",
     response_model_exclude_none=True,
+    # A signature covers no default that came with this release.
+    response_model_exclude_unset=True,
     responses={200: json_content(JOBS), **responses("unknown_job", "result_expired", "job_deleted", *_COMMON)},
 )
 async def get_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> JobStatus:
