@@ -1,16 +1,17 @@
-"""JSON in its one canonical form, by RFC 8785: the same values are the same bytes, whoever has written them."""
+"""JSON in its one canonical form, by RFC 8785: the same values are the same bytes, however they were written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any
 
 # Beyond it two whole numbers are one in programs that read numbers as FP64.
 MAX_WHOLE = 2**53 - 1
-# From there on, and below, ECMAScript writes numbers with an exponent.
-FIRST_WITH_EXPONENT, FIRST_SMALL = 1e21, 1e-6
+# Below the one, and from the other on, ECMAScript writes numbers with an exponent.
+FIRST_SMALL, FIRST_LARGE = 1e-6, 1e21
 
 
 def canonical_json(value: Any) -> bytes:
@@ -30,9 +31,17 @@ def _text(value: Any) -> str:
 
 
 def _object(members: dict[str, Any]) -> str:
-    # By UTF-16 code units: of characters beyond the first plane that is another order than Python's own.
-    names = sorted(members) if all(map(str.isascii, members)) else sorted(members, key=_utf16)
-    return "{" + ",".join([f"{encode_basestring(name)}:{_text(members[name])}" for name in names]) + "}"
+    return "{" + ",".join([before + _text(members[name]) for name, before in _ordered(tuple(members))]) + "}"
+
+
+# Objects of one kind have the same members, and an answer has thousands of a kind.
+@lru_cache(maxsize=512)
+def _ordered(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Names in their order, with the text that stands before their values.
+
+    By UTF-16 code units: of characters beyond the first plane that is another order than Python's own.
+    """
+    return tuple((name, f"{encode_basestring(name)}:") for name in sorted(names, key=_utf16))
 
 
 def _utf16(name: str) -> bytes:
@@ -50,26 +59,20 @@ def _whole(number: int) -> str:
 
 
 def _number(number: float) -> str:
-    """Both languages write the shortest digits that lead back to the number, and place the point differently."""
+    """ECMAScript and Python write the same digits, the fewest that lead back to the number, and differ around them."""
+    text = repr(number)
+    if "e" not in text and "n" not in text:
+        return text if text[-2:] != ".0" else text[:-2] if number else "0"
     if not isfinite(number):
         raise ValueError(f"{number} is no number in JSON")
-    if number.is_integer() and abs(number) < FIRST_WITH_EXPONENT:
-        return str(int(number)) if abs(number) < MAX_WHOLE else _padded(number)
-    text = repr(number)
-    if "e" not in text:
-        return text
     digits, _, exponent = text.partition("e")
-    if abs(number) < FIRST_SMALL or abs(number) >= FIRST_WITH_EXPONENT:
+    if abs(number) < FIRST_SMALL or abs(number) >= FIRST_LARGE:
         return f"{digits}e{int(exponent):+d}"
-    sign, digits = ("-", digits[1:]) if digits[0] == "-" else ("", digits)
-    return f"{sign}0.{'0' * (-int(exponent) - 1)}{digits.replace('.', '')}"
-
-
-def _padded(number: float) -> str:
-    """A large whole number: the digits that tell it apart from its neighbors, then zeros."""
-    digits, _, exponent = repr(number).removesuffix(".0").partition("e")
     whole, _, rest = digits.partition(".")
-    return whole + rest.ljust(int(exponent or 0), "0")
+    if int(exponent) > 0:
+        return whole + rest.ljust(int(exponent), "0")
+    sign = "-" if number < 0 else ""
+    return f"{sign}0.{'0' * (-int(exponent) - 1)}{whole.removeprefix('-')}{rest}"
 
 
 _WRITERS: dict[type, Callable[[Any], str]] = {

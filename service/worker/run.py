@@ -8,6 +8,8 @@ import signal
 import socket
 from uuid import uuid4
 
+import structlog
+
 from service.inference.backend import Backend
 from service.queue.clip_stream import ClipStream
 from service.queue.dead_letters import DeadLetterConfig, DeadLetters
@@ -21,6 +23,8 @@ from service.worker.config import WorkerConfig
 from service.worker.partition_source import Source
 from service.worker.watchdog import Watchdog
 from service.worker.worker import Worker
+
+log = structlog.get_logger()
 
 
 async def run_worker(
@@ -44,6 +48,8 @@ async def run_worker(
         completion = Completion(JobStore(of.redis, of.keys, times), stream, dead, directory.clock, signer)
         return Source(stream, directory, completion, config.worker_lease_s)
 
+    if signer is not None:
+        log.info("answers_signed", key=signer.public.id)
     loop = asyncio.get_running_loop()
     try:
         await backend.start()

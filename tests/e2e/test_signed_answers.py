@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 import pytest
 import redis
-import rfc8785
 
 from service.signatures import Signer, check_signature
 from service.signing_keys import VerificationKey, keys_of_set, read_signing_key
 from testing.program import Program, upload
 from testing.range_server import RangeServer, Served
 from tests.e2e.test_event_stream import told
+from tests.fixtures.servers import REPOSITORY_ROOT as ROOT
 
 KEY_SET = "/.well-known/jwks.json"
 
@@ -37,12 +37,14 @@ def vidtr(*arguments: str | Path, **environment: str) -> subprocess.CompletedPro
 def signing(directory: Path, key: Path, public: Path | None = None) -> Program:
     return Program(
         directory,
-        VIDTR_SIGNING_KEY_FILE=str(key),
-        **({} if public is None else {"VIDTR_SIGNING_PUBLIC_KEYS_FILE": str(public)}),
-        VIDTR_RESULT_CACHE_S="300",
-        VIDTR_SOURCE_HOSTS="127.0.0.1",
-        VIDTR_SOURCE_PRIVATE_TARGETS="true",
-        VIDTR_TORCH_THREADS="1",
+        settings={
+            "VIDTR_SIGNING_KEY_FILE": str(key),
+            **({} if public is None else {"VIDTR_SIGNING_PUBLIC_KEYS_FILE": str(public)}),
+            "VIDTR_RESULT_CACHE_S": "300",
+            "VIDTR_SOURCE_HOSTS": "127.0.0.1",
+            "VIDTR_SOURCE_PRIVATE_TARGETS": "true",
+            "VIDTR_TORCH_THREADS": "1",
+        },
     )
 
 
@@ -146,17 +148,29 @@ def test_the_command_checks_signature_and_answer_with_the_keys_of_the_service(
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
-def test_openssl_verifies_an_answer_with_the_public_key(
-    answer: dict[str, Any], folder: Path, key: Path, tmp_path: Path
+def test_the_documented_lines_and_openssl_verify_an_answer_and_refuse_a_changed_one(
+    client: httpx.Client, answer: dict[str, Any], folder: Path, key: Path, tmp_path: Path
 ) -> None:
-    header, _, value = answer["signature"].partition("..")
-    payload = rfc8785.dumps({name: member for name, member in answer.items() if name != "signature"})
-    (tmp_path / "signed").write_bytes(header.encode() + b"." + base64.urlsafe_b64encode(payload).rstrip(b"="))
-    (tmp_path / "value").write_bytes(base64.urlsafe_b64decode(value + "=="))
-    command = "openssl pkeyutl -verify -rawin -in signed -sigfile value -pubin -inkey".split()
-    done = subprocess.run([*command, folder / "public.pem"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Signature Verified Successfully" in done.stdout
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    chapter = page.partition("## Signed answers\n")[2].partition("\n## ")[0]
+    with_library, to_files = re.findall(r"^```python\n(.*?)^```", chapter, re.M | re.S)
+    [command] = re.findall(r"^\$ (openssl .*)$", chapter, re.M)
+    (tmp_path / "jwks.json").write_text(client.get(KEY_SET).text)
+    shutil.copy(folder / "public.pem", tmp_path)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    for said, status in ((answer, 0), ({**answer, "coverage": 0.25}, 1)):
+        (tmp_path / "answer.json").write_text(json.dumps(said, indent=1))
+        library = run(sys.executable, "-W", "ignore", "-c", with_library)
+        assert library.returncode == status, library.stderr
+        assert ("InvalidSignatureError" in library.stderr) == bool(status)
+        prepared = with_library.replace("jwt.PyJWS()", "# ") + to_files
+        assert run(sys.executable, "-W", "ignore", "-c", prepared).returncode == 0
+        done = run(*command.split())
+        assert done.returncode == status, done.stderr
+        assert ("Signature Verified Successfully" in done.stdout) == (not status)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
