@@ -94,12 +94,12 @@ class Health(BaseModel):
 class SigningKey(BaseModel):
     """A public key of Ed25519 as a JSON Web Key (RFC 8037)."""
 
-    kty: Literal["OKP"] = "OKP"
-    crv: Literal["Ed25519"] = "Ed25519"
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
     x: str = Field(description="the key, in base64url")
     kid: str = Field(description="its thumbprint (RFC 7638), as the header of a signature names it")
-    alg: Literal["EdDSA"] = "EdDSA"
-    use: Literal["sig"] = "sig"
+    alg: Literal["EdDSA"]
+    use: Literal["sig"]
 
 
 class SigningKeySet(BaseModel):

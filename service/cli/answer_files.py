@@ -31,7 +31,7 @@ def answers_in(path: Path) -> list[FoundAnswer]:
     """Every answer in a file of JSON, or with one to a line; failures are left out. Raises BadParameter."""
     try:
         found = [FoundAnswer(document, JobResult.model_validate(document)) for document in _documents(path)]
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, RecursionError) as error:
         raise typer.BadParameter(f"{path} holds no answer of vidtr: {error}", param_hint="ANSWER") from error
     if not found:
         raise typer.BadParameter(f"{path} holds no answer, only failures", param_hint="ANSWER")

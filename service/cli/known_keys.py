@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from service.errors import BackendUnavailable, InvalidSigningKey, UnexpectedAnswer
+from service.errors import BackendUnavailable, UnexpectedAnswer
 
 if TYPE_CHECKING:
     from service.signing_keys import VerificationKey
@@ -22,7 +22,7 @@ def known_keys(files: Sequence[Path], url: str | None) -> tuple[VerificationKey,
     Raises InvalidSigningKey for a file, UnexpectedAnswer for what the URL gives, BackendUnavailable where it gives
     nothing for now.
     """
-    # Only who checks signatures needs the package of the cryptography.
+    # Only checking signatures needs `cryptography`, which an installation of the client alone has not.
     from service.signing_keys import read_public_keys
 
     found = [key for file in files for key in read_public_keys(file)]
@@ -44,5 +44,5 @@ def _fetched(url: str) -> tuple[VerificationKey, ...]:
         raise UnexpectedAnswer(f"There are no keys at {url}: the server answers {reply.status_code}.")
     try:
         return keys_of_set(reply.json())
-    except (ValueError, InvalidSigningKey) as error:
+    except ValueError as error:
         raise UnexpectedAnswer(f"There are no keys at {url}: {error}.") from error

@@ -152,10 +152,10 @@ class JobResult(WireModel):
         """
         return self.model_dump(mode="json", exclude_none=True, exclude_unset=self.signature is not None)
 
-    @property
-    def text(self) -> str:
-        """`document` as text."""
-        return self.model_dump_json(exclude_none=True, exclude_unset=self.signature is not None)
+
+def told(answer: WireModel, result: JobResult | None) -> str:
+    """JSON of a result, or of what was made around one that was read from the queue; the result in it as `document`."""
+    return answer.model_dump_json(exclude_none=True, exclude_unset=result is not None and result.signature is not None)
 
 
 class JobSummary(WireModel):
