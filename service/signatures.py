@@ -24,13 +24,26 @@ MEMBER = "signature"
 _DETACHED = re.compile(r"([\w-]+)\.\.([\w-]+)", re.ASCII)
 
 
+def header_of(key: VerificationKey) -> str:
+    """What the signatures of a key begin with, up to the first dot."""
+    return base64url(canonical_json({"alg": ALGORITHM, "kid": key.id, "typ": TYPE}))
+
+
+def key_of(signature: str) -> str | None:
+    """The id of the key that a signature names; None for what is no signature of an answer."""
+    try:
+        return _key_id(_parts(signature)[0])
+    except ValueError:
+        return None
+
+
 class Signer:
     """Signs answers with one private key."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.public = VerificationKey(key.public_key())
-        self._header = base64url(canonical_json({"alg": ALGORITHM, "kid": self.public.id, "typ": TYPE}))
+        self._header = header_of(self.public)
 
     def sign(self, answer: Mapping[str, Any]) -> str:
         """The signature of an answer, as JSON without nulls. Raises ValueError where it has no canonical form."""

@@ -26,6 +26,7 @@ from service.api.early_response import EarlyResponseMiddleware
 from service.api.head_requests import HeadRequests
 from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
+from service.api.listed_keys import ListedKeys
 from service.api.live import build_live
 from service.api.middleware import RequestContext
 from service.api.origin import ANY, Origins
@@ -140,7 +141,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:
-    signing_keys = published_keys(settings.signing_key_file, settings.signing_public_keys_file)
+    listed_keys = ListedKeys(published_keys(settings.signing_key_file, settings.signing_public_keys_file))
     address = settings.subset(QueueAddress)
     partitions, listening = address.connect("vidtr-api"), address.connect("vidtr-api-bus")
     stack.push_async_callback(close, [*partitions, *listening])
@@ -281,7 +282,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         job_deadline_s=settings.job_deadline_s,
         queue_sampler=sampler,
         metrics_dir=settings.prometheus_multiproc_dir,
-        signing_keys=signing_keys,
+        listed_keys=listed_keys,
     )
 
 

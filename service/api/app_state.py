@@ -13,6 +13,7 @@ from service.api.batches.batches import Batches
 from service.api.classification import Classifier
 from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
+from service.api.listed_keys import ListedKeys
 from service.api.live import Live
 from service.api.queue_sampler import QueueSampler
 from service.api.resumable import ResumableUploads
@@ -26,7 +27,6 @@ from service.queue.live_models import LiveModels
 from service.queue.partitions import Partition, PerPartition
 from service.queue.result_cache import ResultCache
 from service.queue.webhook_queue import WebhookDelivery
-from service.signing_keys import VerificationKey
 from service.video.pool import DecodePool
 
 
@@ -60,7 +60,7 @@ class ApiState:
     job_deadline_s: float
     queue_sampler: QueueSampler
     metrics_dir: Path | None
-    signing_keys: tuple[VerificationKey, ...]
+    listed_keys: ListedKeys
 
     def drain(self) -> None:
         """Take no new uploads; let those in flight and callers that wait go in time. Safe in a signal handler."""

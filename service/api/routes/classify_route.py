@@ -150,6 +150,7 @@ async def classify(
         return _accepted(job.status, request.scope.get("root_path", ""), applied)
     if outcome.result is None:
         raise outcome.error or InternalError(f"Job {job.status.id} ended as {outcome.state} without a cause.")
+    state.listed_keys.compare(outcome.result)
     headers = {"Server-Timing": server_timing(outcome.result.timings_ms), **applied}
     return Response(told(outcome.result, outcome.result), 200, headers, media_type="application/json")
 

@@ -73,6 +73,8 @@ async def get_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> Resp
     store = state.stores.of(job_id)
     await store.check_owner(job_id, caller.may_read)
     status = await store.status(job_id)
+    if status.result is not None:
+        state.listed_keys.compare(status.result)
     return Response(told(status, status.result), media_type="application/json")
 
 

@@ -23,4 +23,4 @@ CACHE_CONTROL = "public, max-age=300"
 async def list_signing_keys(state: State, response: Response) -> SigningKeySet:
     """Public keys as a JSON Web Key Set: those of answers that are signed now, and of earlier ones."""
     response.headers["Cache-Control"] = CACHE_CONTROL
-    return SigningKeySet(keys=tuple(SigningKey.model_validate(key.jwk) for key in state.signing_keys))
+    return SigningKeySet(keys=tuple(SigningKey.model_validate(key.jwk) for key in state.listed_keys.keys))
