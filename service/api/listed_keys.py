@@ -26,5 +26,5 @@ class ListedKeys:
             log.warning(
                 "signing_key_not_listed",
                 key=key_of(result.signature),
-                detail="Callers cannot check such answers. Add its public half to the file of `signing_public_keys_file`.",
+                detail="Callers cannot check such answers. Add its public half to `signing_public_keys_file`.",
             )
