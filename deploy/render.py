@@ -46,6 +46,7 @@ OWNED = (
     "port",
     "prometheus_multiproc_dir",
     "redis_password_file",
+    "signing_key_file",
     "spool_dir",
     "state_dir",
     "triton_dir",

@@ -12,8 +12,19 @@ TOLERANCE = 1e-3
 """Scores are told apart from there on: machines and batches round the last digits otherwise."""
 ALL_LABELS = 1000
 # What belongs to one run: its name and speed, how much had to be decoded for it, and which of several sets of frames
-# that keep a score alike was named.
-_OF_A_RUN = {"id", "status", "timings_ms", "engine_ms", "source", "provenance", "frames_decoded", "warnings", "enough"}
+# that keep a score alike was named, and who has signed it.
+_OF_A_RUN = {
+    "id",
+    "status",
+    "timings_ms",
+    "engine_ms",
+    "source",
+    "provenance",
+    "frames_decoded",
+    "warnings",
+    "enough",
+    "signature",
+}
 # What an answer of an earlier release leaves open.
 _OF_LATER_RELEASES = {"arithmetic"}
 

@@ -26,6 +26,7 @@ from service.api.early_response import EarlyResponseMiddleware
 from service.api.head_requests import HeadRequests
 from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
+from service.api.listed_keys import ListedKeys
 from service.api.live import build_live
 from service.api.middleware import RequestContext
 from service.api.origin import ANY, Origins
@@ -41,6 +42,7 @@ from service.api.routes import (
     jobs_route,
     models_route,
     operations_route,
+    signing_keys_route,
     streams_route,
     uploads_route,
 )
@@ -71,6 +73,7 @@ from service.queue.result_cache import ResultCache
 from service.queue.stream_webhooks import StreamWebhookQueue
 from service.queue.webhook_queue import WebhookQueue
 from service.settings import Settings
+from service.signing_keys import published_keys
 from service.sources.buckets import Buckets
 from service.sources.config import BucketConfig, SourceConfig
 
@@ -123,6 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs_route,
         export_route,
         models_route,
+        signing_keys_route,
         operations_route,
     )
     for module in routes:
@@ -137,6 +141,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiState:
+    listed_keys = ListedKeys(published_keys(settings.signing_key_file, settings.signing_public_keys_file))
     address = settings.subset(QueueAddress)
     partitions, listening = address.connect("vidtr-api"), address.connect("vidtr-api-bus")
     stack.push_async_callback(close, [*partitions, *listening])
@@ -277,6 +282,7 @@ async def _build(settings: Settings, stack: contextlib.AsyncExitStack) -> ApiSta
         job_deadline_s=settings.job_deadline_s,
         queue_sampler=sampler,
         metrics_dir=settings.prometheus_multiproc_dir,
+        listed_keys=listed_keys,
     )
 
 

@@ -13,6 +13,7 @@ from service.api.batches.batches import Batches
 from service.api.classification import Classifier
 from service.api.job_event_stream import JobEventStream
 from service.api.job_waiter import JobWaiter
+from service.api.listed_keys import ListedKeys
 from service.api.live import Live
 from service.api.queue_sampler import QueueSampler
 from service.api.resumable import ResumableUploads
@@ -59,6 +60,7 @@ class ApiState:
     job_deadline_s: float
     queue_sampler: QueueSampler
     metrics_dir: Path | None
+    listed_keys: ListedKeys
 
     def drain(self) -> None:
         """Take no new uploads; let those in flight and callers that wait go in time. Safe in a signal handler."""

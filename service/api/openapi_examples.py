@@ -208,6 +208,24 @@ NOT_READY = named(
         {"status": "unavailable", "checks": {"redis": "ok", "model": "no worker serves camera_motion"}, "sandbox": []},
     )
 )
+SIGNING_KEYS = named(
+    one=(
+        "Answers are signed with one key",
+        {
+            "keys": [
+                {
+                    "kty": "OKP",
+                    "crv": "Ed25519",
+                    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+                    "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+                    "alg": "EdDSA",
+                    "use": "sig",
+                }
+            ]
+        },
+    ),
+    none=("Answers are not signed", {"keys": []}),
+)
 UPLOADS = named(
     half=(
         "Half of it has arrived",

@@ -95,6 +95,7 @@ STATUS: dict[str, int] = {
     "checksum_mismatch": 460,
     "internal_error": 500,
     "invalid_keys": 500,
+    "invalid_signing_key": 500,
     "precision_unavailable": 500,
     "sandbox_missing": 500,
     "partitions_changed": 500,

@@ -91,6 +91,23 @@ class Health(BaseModel):
     sandbox: list[str] = Field([], description="what shuts decode processes in, at `/health/ready`")
 
 
+class SigningKey(BaseModel):
+    """A public key of Ed25519 as a JSON Web Key (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str = Field(description="the key, in base64url")
+    kid: str = Field(description="its thumbprint (RFC 7638), as the header of a signature names it")
+    alg: Literal["EdDSA"]
+    use: Literal["sig"]
+
+
+class SigningKeySet(BaseModel):
+    """A JSON Web Key Set (RFC 7517)."""
+
+    keys: tuple[SigningKey, ...] = Field(description="that of new answers first; none where answers are not signed")
+
+
 # In OpenAPI 3.1 the schema of an event stream is that of each event; `data` is JSON.
 STREAMED_EVENT: dict[str, Any] = {
     "title": "StreamedEvent",

@@ -112,7 +112,7 @@ class Streaming:
             outcome = await self._waiter.wait(submission.request, job, submission.wait_policy)
             await asyncio.wait(following, timeout=LAST_EVENT_S)
             if outcome is not None and outcome.result is not None:
-                told.put_nowait(_event("result", outcome.result.model_dump(mode="json", exclude_none=True)))
+                told.put_nowait(_event("result", outcome.result.document))
             elif outcome is not None:
                 raise outcome.error or InternalError(f"Job {job.status.id} ended as {outcome.state} without a cause.")
         except Exception as error:

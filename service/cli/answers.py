@@ -47,7 +47,7 @@ class Answer:
         """As one JSON object."""
         if self.result is None:
             return {"file": self.name, "error": self.problem}
-        return {"file": self.name, **self.result.model_dump(mode="json", exclude_none=True)}
+        return {"file": self.name, **self.result.document}
 
     @property
     def may_pass(self) -> bool:

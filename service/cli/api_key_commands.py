@@ -1,9 +1,11 @@
-"""`vidtr keys`: make API keys, and look at those that are configured."""
+"""`vidtr keys`: make API keys, look at those that are configured, and make keys that answers are signed with."""
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +14,7 @@ from rich.table import Table
 
 from service.settings import Settings
 
-app = typer.Typer(help="API keys.", no_args_is_help=True)
+app = typer.Typer(help="API keys, and keys that answers are signed with.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the caller; several keys may share it.")]
 Days = Annotated[int | None, typer.Option(help="Days until the key expires; never when absent.", min=1)]
@@ -71,6 +73,26 @@ def webhook_secret(
     if secret is None:
         raise typer.BadParameter("the setting webhook_secret is unset: there are no webhooks")
     sys.stdout.write(signing_secret(secret, name) + "\n")
+
+
+@app.command()
+def signing(
+    file: Annotated[Path, typer.Argument(help="File of the private key; made where there is none.", dir_okay=False)],
+) -> None:
+    """Make a key that answers are signed with, where there is none, and print its public half."""
+    from service.signing_keys import VerificationKey, new_signing_key, read_signing_key
+
+    if not file.exists():
+        pem = new_signing_key()
+        try:
+            # Its owner alone may read it, from the first byte on.
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+                written.write(pem)
+        except OSError as error:
+            raise typer.BadParameter(f"{file} cannot be written: {error.strerror}", param_hint="FILE") from error
+    public = VerificationKey(read_signing_key(file).public_key())
+    Console(stderr=True).print(f"key {public.id}", highlight=False, soft_wrap=True)
+    sys.stdout.write(public.pem)
 
 
 def _entry(name: str, key: str, days: int | None, requests: str | None, video_seconds: str | None) -> str:

@@ -65,7 +65,7 @@ def page(name: str, result: JobResult, figures: Sequence[bytes], faithfulness: s
         )
         if window.evidence is not None:
             parts.append(evidence_table(window, window.evidence))
-    raw = escape(json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1))
+    raw = escape(json.dumps(result.document, indent=1))
     parts.append(f"<details><summary>The answer as JSON</summary><pre>{raw}</pre></details>")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -112,6 +112,7 @@ def main() -> None:
             "tensorboardX": "train",
             "onnx": "onnx",
             "transformers": "transformers",
+            "cryptography": "signatures",
         }
         name = (error.name or "").partition(".")[0]
         if name not in extra:

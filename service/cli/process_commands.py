@@ -35,6 +35,8 @@ def worker() -> None:
     from service.queue.job_intake import JobTtlConfig
     from service.queue.partition_count import check_count
     from service.queue.partitions import QueueAddress
+    from service.signatures import Signer
+    from service.signing_keys import read_signing_key
     from service.telemetry import logs, metrics, traces
     from service.worker.config import WorkerConfig
     from service.worker.run import run_worker
@@ -42,6 +44,7 @@ def worker() -> None:
 
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format, "worker")
+    signer = None if settings.signing_key_file is None else Signer(read_signing_key(settings.signing_key_file))
     asyncio.run(check_count(settings.subset(QueueAddress)))
     if settings.otlp_endpoint:
         traces.configure("worker", settings.otlp_endpoint, settings.trace_sample_ratio)
@@ -91,5 +94,6 @@ def worker() -> None:
             settings.subset(JobTtlConfig),
             settings.subset(DeadLetterConfig),
             watchdog,
+            signer,
         )
     )

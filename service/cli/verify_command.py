@@ -1,25 +1,29 @@
-"""`vidtr verify`: whether an answer holds for a video, by computing it again."""
+"""`vidtr verify`: whether an answer holds for a video, by computing it again, and whether its signature does."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
+from service.cli.answer_files import answer_about, answers_in
 from service.cli.answers import Answer
 from service.cli.classify_command import REFUSED, TRY_AGAIN
-from service.cli.engines import EnvFile, Repository, Server, chosen_settings, engine
+from service.cli.engines import EnvFile, Repository, Server, checked_address, chosen_settings, engine
+from service.cli.known_keys import known_keys
 from service.contracts import JobResult, Provenance
 from service.digest import file_sha256
-from service.errors import VidtrError
+from service.errors import BackendUnavailable, InvalidSigningKey, UnexpectedAnswer, VidtrError
 from service.settings import Settings
 from service.verification import TOLERANCE, Difference, differences, unabridged
+
+if TYPE_CHECKING:
+    from service.signing_keys import VerificationKey
 
 SHOWN = 20
 """Differences that are printed; more are counted."""
@@ -27,7 +31,27 @@ SHOWN = 20
 
 def verify(
     answer: Annotated[Path, typer.Argument(help="Answer to check, as JSON.", exists=True, dir_okay=False)],
-    file: Annotated[Path, typer.Argument(help="Video that it is about.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Video that it is about; without it only signatures are checked.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="File of public keys, PEM or JWKS, one of which has to have signed the answer; may be repeated.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    keys_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of such keys, as JWKS: http://HOST/.well-known/jwks.json of a service that is trusted.",
+            callback=checked_address,
+        ),
+    ] = None,
     server: Server = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="VIDTR_API_KEY", help="Key for that service; better given as VIDTR_API_KEY.")
@@ -38,11 +62,28 @@ def verify(
     repository: Repository = None,
     env_file: EnvFile = None,
 ) -> None:
-    """Compute an answer again and say whether it holds. Exit status: 0 it does, 1 it does not, 3 try again later."""
+    """Compute an answer again and say whether it holds, and whether its signature does.
+
+    Exit status: 0 it does, 1 it does not, 3 try again later.
+    """
     log = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    out = Console(highlight=False, soft_wrap=True, markup=False)
+    if file is None and not key and keys_url is None:
+        raise typer.BadParameter("name the video, to compute the answer again, or keys, to check its signature")
+    with log.status("reading"):
+        keys = _keys(key or (), keys_url, log) if key or keys_url else None
+    if file is None:
+        log.print("no video is named: nothing is computed again")
+        held = [_signature_holds(one.document, keys or (), out) for one in answers_in(answer)]
+        raise typer.Exit(0 if all(held) else REFUSED)
     with log.status("reading"):
         sha256 = file_sha256(file)
-        given, made_of = _answer_about(answer, sha256)
+        (document, given), made_of = answer_about(answer, sha256)
+    signed = True
+    if keys is not None:
+        signed = _signature_holds(document, keys, out)
+    elif given.signature is not None:
+        log.print("the signature is not checked: name keys with --key or --keys-url")
     settings = chosen_settings(server, repository, env_file)
     found = [*_wrong_video(made_of, sha256)]
     if not found:
@@ -57,7 +98,6 @@ def verify(
             log.print(f"error {problem['code']}: {problem['detail']}")
             raise typer.Exit(TRY_AGAIN if failed.may_pass else REFUSED) from None
         found += differences(given, computed, options, tolerance)
-    out = Console(highlight=False, soft_wrap=True, markup=False)
     for where, answered, computed_now in found[:SHOWN]:
         out.print(f"{where}: the answer says {_said(answered)}, it is {_said(computed_now)}")
     if len(found) > SHOWN:
@@ -67,6 +107,33 @@ def verify(
         raise typer.Exit(REFUSED)
     known = "" if made_of.video_sha256 else " (the answer does not name its video by hash)"
     out.print(f"holds: {given.model.name} {given.model.version}, weights {given.model.weights_sha256[:12]}…{known}")
+    if not signed:
+        raise typer.Exit(REFUSED)
+
+
+def _keys(files: Sequence[Path], url: str | None, log: Console) -> tuple[VerificationKey, ...]:
+    """Raises BadParameter for what holds no keys, and Exit where a server gives none for now."""
+    try:
+        return known_keys(files, url)
+    except InvalidSigningKey as error:
+        raise typer.BadParameter(error.detail, param_hint="--key") from error
+    except UnexpectedAnswer as error:
+        raise typer.BadParameter(error.detail, param_hint="--keys-url") from error
+    except BackendUnavailable as error:
+        log.print(f"error {error.code}: {error.detail}")
+        raise typer.Exit(TRY_AGAIN) from None
+
+
+def _signature_holds(document: dict[str, Any], keys: Sequence[VerificationKey], out: Console) -> bool:
+    from service.signatures import check_signature
+
+    check = check_signature(document, keys)
+    of_job = f"of job {document['id']}"
+    if check.holds:
+        out.print(f"the signature {of_job} holds: key {check.key}")
+    else:
+        out.print(f"the signature {of_job} does not hold: {check.detail}")
+    return check.holds
 
 
 def _computing_as(given: JobResult, settings: Settings) -> Settings:
@@ -74,40 +141,6 @@ def _computing_as(given: JobResult, settings: Settings) -> Settings:
     arithmetic = given.model.arithmetic
     wanted = arithmetic if arithmetic in ("bf16", "int8") else "fp32"
     return settings.model_copy(update={"engine_precision": wanted})
-
-
-def _answer_about(path: Path, sha256: str) -> tuple[JobResult, Provenance]:
-    """The answer in the file; of several the first that names this video. Raises BadParameter."""
-    try:
-        answers = [JobResult.model_validate(document) for document in _results(path)]
-    except (ValueError, ValidationError) as error:
-        raise typer.BadParameter(f"{path} holds no answer of vidtr: {error}", param_hint="ANSWER") from error
-    if not answers:
-        raise typer.BadParameter(f"{path} holds no answer, only failures", param_hint="ANSWER")
-    known = [(one, one.provenance) for one in answers if one.provenance is not None]
-    if not known:
-        raise typer.BadParameter(
-            f"{path} does not say with which options its answer was made, as answers do from release 0.3.0 on",
-            param_hint="ANSWER",
-        )
-    about = [pair for pair in known if pair[1].video_sha256 == sha256]
-    if not about and len(known) > 1:
-        raise typer.BadParameter(f"none of the {len(known)} answers in {path} is about this video", param_hint="ANSWER")
-    return (about or known)[0]
-
-
-def _results(path: Path) -> Iterator[Any]:
-    """The documents of answers in a file of JSON, or with one to a line."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        documents = json.loads(text)
-    except ValueError:
-        documents = [json.loads(line) for line in text.splitlines() if line.strip()]
-    for document in documents if isinstance(documents, list) else [documents]:
-        # The state of a job has its answer inside.
-        inner = document.get("result", document) if isinstance(document, dict) else document
-        if not (isinstance(inner, dict) and "error" in inner):
-            yield inner
 
 
 def _wrong_video(made_of: Provenance, sha256: str) -> Sequence[Difference]:

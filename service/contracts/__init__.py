@@ -51,6 +51,7 @@ from service.contracts.job_results import (
     Timings,
     WindowEvidence,
     WindowResult,
+    told,
 )
 from service.contracts.model_specs import (
     ClipSpec,
@@ -153,4 +154,5 @@ __all__ = [
     "WireModel",
     "WorkerStatus",
     "output_shapes",
+    "told",
 ]

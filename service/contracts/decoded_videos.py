@@ -18,7 +18,7 @@ class VideoInfo(WireModel):
     duration_s: float = Field(description="seconds from the first presented frame to the end of the last")
     width: int = Field(description="display width in pixels, after rotation")
     height: int = Field(description="display height in pixels, after rotation")
-    fps: float | None = Field(description="average frames per second; null where the file does not say")
+    fps: float | None = Field(None, description="average frames per second; absent where the file does not say")
     container: str
     codec: str
     rotation: int = Field(description="degrees counter-clockwise that the file asks players to turn the picture")

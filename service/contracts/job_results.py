@@ -138,6 +138,24 @@ class JobResult(WireModel):
         description="with `embedding=true`: the mean of those of the windows, of length 1; "
         "only those of the same `weights_sha256` can be compared",
     )
+    signature: str | None = Field(
+        None,
+        description="where the service signs: a JWS whose payload, left out of it, is the canonical JSON (RFC 8785) of "
+        "this object without `signature`; `/.well-known/jwks.json` has the keys",
+    )
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As callers are told it: JSON without members that have no value.
+
+        A signed answer of an earlier release stays without the members that came later: its signature covers none.
+        """
+        return self.model_dump(mode="json", exclude_none=True, exclude_unset=self.signature is not None)
+
+
+def told(answer: WireModel, result: JobResult | None) -> str:
+    """JSON of a result, or of what was made around one that was read from the queue; the result in it as `document`."""
+    return answer.model_dump_json(exclude_none=True, exclude_unset=result is not None and result.signature is not None)
 
 
 class JobSummary(WireModel):

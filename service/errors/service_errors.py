@@ -86,6 +86,12 @@ class InvalidKeys(ServiceError):
     code = "invalid_keys"
 
 
+class InvalidSigningKey(ServiceError):
+    """A file of keys that answers are signed with, or checked with, cannot be used."""
+
+    code = "invalid_signing_key"
+
+
 class DeadlineExceeded(ServiceError):
     """The job's deadline passed before its result."""
 

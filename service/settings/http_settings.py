@@ -65,6 +65,11 @@ class HttpSettings(BaseModel):
     quota_video_seconds: Quota | None = Field(
         None, description="Seconds of video that one caller may send, such as `36000/day`; no limit when unset."
     )
+    signing_public_keys_file: Path | None = Field(
+        None,
+        description="File with public keys, as PEM one after the other, that are listed beside that of"
+        " `signing_key_file`: those of earlier signatures, and of workers whose key this process does not have.",
+    )
     webhook_secret: str | None = Field(
         None,
         pattern=r"^whsec_([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, Field
 
 
@@ -49,6 +51,11 @@ class WorkerSettings(BaseModel):
         gt=0,
         description="Time without a sign of life after which a worker's `/health/live` says 503; above the time of one"
         " inference call.",
+    )
+    signing_key_file: Path | None = Field(
+        None,
+        description="File with the private Ed25519 key, as PEM, with which workers sign answers; none are signed when"
+        " unset.",
     )
     worker_metrics_port: int = Field(
         0, ge=0, le=65535, description="Port of the worker's own /metrics and /health/live; 0 for none."

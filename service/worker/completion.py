@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import structlog
 
 from service.aggregate import aggregate
-from service.contracts import ClipScores, DeadLetter, JobRecord, JobState
+from service.contracts import ClipScores, DeadLetter, JobRecord, JobResult, JobState
 from service.errors import DeadlineExceeded, VidtrError
 from service.queue.clip_entries import ClipEntry
 from service.queue.clip_stream import ClipStream
@@ -18,6 +18,7 @@ from service.queue.codec import Outcome
 from service.queue.dead_letters import DeadLetters
 from service.queue.job_store import End, JobStore
 from service.queue.scored_job import ScoredJob, by_job
+from service.signatures import Signer
 from service.telemetry import metrics
 from service.worker.served_models import ServedModels
 from service.worker.triage import LoadedClip, Triage, Verdict
@@ -31,12 +32,15 @@ class Completion:
     The order matters: a worker that dies before the acknowledgement leaves entries that another worker takes up again.
     """
 
-    def __init__(self, store: JobStore, stream: ClipStream, dead: DeadLetters, clock: Clock) -> None:
-        """Jobs end at the time of `clock`."""
+    def __init__(
+        self, store: JobStore, stream: ClipStream, dead: DeadLetters, clock: Clock, signer: Signer | None = None
+    ) -> None:
+        """Jobs end at the time of `clock`. Their answers are signed by `signer`, where there is one."""
         self._store = store
         self._stream = stream
         self._dead = dead
         self._clock = clock
+        self._signer = signer
 
     async def settle(self, triage: Sequence[Triage], served: ServedModels) -> list[LoadedClip]:
         """Settle every entry that is not to be scored, and return the clips of the others.
@@ -123,7 +127,7 @@ class Completion:
         await self._finish(unfinished, served)
 
     async def _finish(self, jobs: Sequence[ScoredJob], served: ServedModels) -> None:
-        results = [aggregate(job.record, served.of(job.record.spec), job.scores, self._clock.now()) for job in jobs]
+        results = [self._answer(job, served) for job in jobs]
         won = await self._store.finish_all(
             [
                 End(job.id, Outcome(JobState.SUCCEEDED, result=result), job.entries, job.recorded)
@@ -137,6 +141,12 @@ class Completion:
                 log.info(
                     "job_succeeded", job=job.id, request_id=job.record.request_id, total_ms=result.timings_ms.total
                 )
+
+    def _answer(self, job: ScoredJob, served: ServedModels) -> JobResult:
+        result = aggregate(job.record, served.of(job.record.spec), job.scores, self._clock.now())
+        if self._signer is None:
+            return result
+        return result.model_copy(update={"signature": self._signer.sign(result.document)})
 
 
 def _letter(entry: ClipEntry, error: VidtrError, created_at: float) -> DeadLetter:

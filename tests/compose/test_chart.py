@@ -191,6 +191,19 @@ def test_a_password_of_redis_is_a_file_that_is_read_again(role: str) -> None:
     assert "/run/redis-ca" in mounted
 
 
+def test_only_the_worker_has_the_key_that_signs_and_only_its_group_may_read_it() -> None:
+    made = objects({"worker": {"signingSecret": "answers"}})
+    worker, api = (made["Deployment", f"vidtr-{role}"]["spec"]["template"]["spec"] for role in ("worker", "api"))
+    given = {entry["name"]: entry.get("value") for entry in worker["containers"][0]["env"]}
+    path = Path(given["VIDTR_SIGNING_KEY_FILE"])
+    [mount] = [each for each in worker["containers"][0]["volumeMounts"] if each["mountPath"] == str(path.parent)]
+    [volume] = [each["secret"] for each in worker["volumes"] if each["name"] == mount["name"]]
+    assert (volume["secretName"], volume["defaultMode"]) == ("answers", 0o440)
+    assert [item["path"] for item in volume["items"]] == [path.name]
+    assert worker["securityContext"]["fsGroup"] == worker["securityContext"]["runAsGroup"]
+    assert "answers" not in str(api)
+
+
 def test_a_gpu_may_be_a_part_of_one_and_a_second_replica_gets_a_budget() -> None:
     made = objects(OUTSIDE)
     (container,) = made["Deployment", "vidtr-triton"]["spec"]["template"]["spec"]["containers"]

@@ -36,6 +36,14 @@ def row(name: str) -> str:
     in_secret = f"Secret `vidtr-api`: file `vidtr_{name}`"
     if name == "webhook_secret":
         return f"| [`{name}`](settings.md#{name}) | file `vidtr_{name}` in the volume `secrets-client` | {in_secret} |"
+    if name == "signing_key_file":
+        compose_file = "`compose.signing.yml`, worker: `/run/signing/key.pem`"
+        of_worker = "Secret `worker.signingSecret`: file `signing_key.pem`"
+        return f"| [`{name}`](settings.md#{name}) | {compose_file} | {of_worker} |"
+    if name == "signing_public_keys_file":
+        compose_file = "`compose.signing.yml`, api: `/run/signing/public_keys.pem`"
+        in_pod = f"ConfigMap `vidtr`: `{variable}`; Secret `vidtr-api`: file `signing_public_keys.pem`"
+        return f"| [`{name}`](settings.md#{name}) | {compose_file} | {in_pod} |"
     if name == "api_keys":
         return f"| [`{name}`](settings.md#{name}) | `.env`: `{variable}` | Secret `vidtr-api`: file `api_keys.toml` |"
     return (

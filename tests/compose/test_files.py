@@ -17,6 +17,7 @@ from tests.compose.tools import ROOT, tool
 
 COMPOSE = ROOT / "docker-compose.yml"
 GPU = ROOT / "compose.gpu.yml"
+SIGNING = ROOT / "compose.signing.yml"
 PROMETHEUS = ROOT / "docker" / "prometheus"
 DASHBOARDS = ROOT / "docker" / "grafana"
 
@@ -39,12 +40,12 @@ def test_the_dockerfile_passes_its_linter() -> None:
     run(tool("hadolint"), "docker/Dockerfile")
 
 
-@pytest.mark.parametrize("path", [COMPOSE, GPU], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [COMPOSE, GPU, SIGNING], ids=lambda path: path.name)
 def test_a_compose_file_fits_the_schema(path: Path) -> None:
     run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", path)
 
 
-@pytest.mark.parametrize("files", [(COMPOSE,), (COMPOSE, GPU)], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("files", [(COMPOSE,), (COMPOSE, GPU), (COMPOSE, SIGNING)], ids=["cpu", "gpu", "signing"])
 def test_compose_resolves_the_files(files: tuple[Path, ...]) -> None:
     run(tool("docker-compose"), *(part for path in files for part in ("-f", path)), "--profile", "*", "config", "-q")
 
@@ -115,6 +116,16 @@ def test_the_key_of_triton_is_made_for_triton_and_the_worker_alone() -> None:
     }
 
 
+def test_only_the_worker_has_the_key_that_signs() -> None:
+    found = yaml.safe_load(SIGNING.read_text())["services"]
+    assert set(found) == {"api", "worker"}
+    [private], [public] = found["worker"]["volumes"], found["api"]["volumes"]
+    assert private.split(":")[-2] == found["worker"]["environment"]["VIDTR_SIGNING_KEY_FILE"]
+    assert public.split(":")[-2] == found["api"]["environment"]["VIDTR_SIGNING_PUBLIC_KEYS_FILE"]
+    assert "SIGNING_KEY_FILE" not in str(found["api"])
+    assert all(volume.endswith(":ro") for volume in (private, public))
+
+
 def test_redis_restarts_when_its_access_list_is_written_for_a_new_release() -> None:
     assert services()["redis"]["depends_on"]["secrets"]["restart"] is True
 
@@ -154,7 +165,7 @@ def test_full_precision_on_a_gpu_is_multiplied_in_tf32_unless_it_is_turned_off()
 
 def test_every_variable_of_ours_is_a_setting() -> None:
     known = {f"VIDTR_{name.upper()}" for name in Settings.model_fields} | {"VIDTR_VERSION"}
-    text = COMPOSE.read_text() + GPU.read_text() + (ROOT / "docker" / "Dockerfile").read_text()
+    text = COMPOSE.read_text() + GPU.read_text() + SIGNING.read_text() + (ROOT / "docker" / "Dockerfile").read_text()
     assert set(re.findall(r"\bVIDTR_[A-Z_]+\b", text)) <= known | {"VIDTR_"}
 
 

@@ -242,7 +242,7 @@ def test_a_pod_has_no_secret_that_it_does_not_need() -> None:
     assert secrets_of("vidtr-worker") == {redis, key}
     assert secrets_of("vidtr-triton") == {key}
     files = ("api_keys.toml", "s3_credentials", "gs_credentials.json", "stream_credentials.toml")
-    own = ("vidtr_webhook_secret", *files)
+    own = ("vidtr_webhook_secret", *files, "signing_public_keys.pem")
     assert secrets_of("vidtr-api") == {redis, *(("vidtr-api", name) for name in own)}
 
 

@@ -78,7 +78,9 @@ def test_every_route_of_the_api_needs_a_key(guarded: Program, path: str) -> None
         assert client.get(path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/health/live", "/health/ready", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/.well-known/jwks.json"]
+)
 def test_health_metrics_and_the_page_need_none(guarded: Program, path: str) -> None:
     with guarded.client() as client:
         assert client.get(path).status_code == 200

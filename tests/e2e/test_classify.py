@@ -227,3 +227,8 @@ def test_the_table_of_metrics_is_what_is_served(client: httpx.Client, clip: Path
     table = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
     documented = dict(re.findall(r"^\| \[`(\w+)`\]\(#\1\) \| (\w+) \|", table, re.M))
     assert served == documented
+
+
+def test_a_program_without_a_signing_key_signs_no_answer_and_lists_no_key(client: httpx.Client, clip: Path) -> None:
+    assert "signature" not in upload(client, clip).json()
+    assert client.get("/.well-known/jwks.json").json() == {"keys": []}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from service.api.batches.line import failed
+from service.contracts import told
 from service.errors import InternalError, QueueUnavailable, VidtrError
 from service.queue.batch_facts import EndedLine
 from service.queue.batch_store import BatchStore
@@ -30,7 +31,7 @@ class BatchResults:
             if not found:
                 return
             results = await asyncio.gather(*map(self._result, found))
-            yield b"".join(result.model_dump_json(exclude_none=True).encode() + b"\n" for result in results)
+            yield b"".join(told(one, one.result).encode() + b"\n" for one in results)
             after, limit = after + len(found), limit - len(found)
 
     async def _result(self, ended: EndedLine) -> BatchResult:

@@ -20,7 +20,7 @@ from service.api.query_options import each_once
 from service.api.request_headers import KEY, checked_key, read_wait_policy
 from service.api.schemas import STREAMED_EVENT, UPLOAD_BODY, ClassifyOptions, shaped
 from service.api.submission import Submission
-from service.contracts import JobResult, JobStatus, Timings
+from service.contracts import JobResult, JobStatus, Timings, told
 from service.errors import InternalError
 
 router = APIRouter(tags=["classification"], dependencies=[Depends(each_once)])
@@ -150,9 +150,9 @@ async def classify(
         return _accepted(job.status, request.scope.get("root_path", ""), applied)
     if outcome.result is None:
         raise outcome.error or InternalError(f"Job {job.status.id} ended as {outcome.state} without a cause.")
-    body = outcome.result.model_dump_json(exclude_none=True)
+    state.listed_keys.compare(outcome.result)
     headers = {"Server-Timing": server_timing(outcome.result.timings_ms), **applied}
-    return Response(body, 200, headers, media_type="application/json")
+    return Response(told(outcome.result, outcome.result), 200, headers, media_type="application/json")
 
 
 def _accepted(status: JobStatus, root_path: str, headers: dict[str, str]) -> Response:

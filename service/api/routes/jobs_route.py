@@ -17,7 +17,7 @@ from service.api.plain_numbers import plain_number
 from service.api.problems import responses
 from service.api.query_options import each_once
 from service.api.schemas import STREAMED_EVENT, shaped
-from service.contracts import JobState, JobStatus
+from service.contracts import JobState, JobStatus, told
 from service.errors import Unauthorized
 from service.queue.job_list import PLACE
 from service.telemetry import metrics
@@ -65,14 +65,17 @@ async def list_jobs(
     "/v1/jobs/{job_id}",
     operation_id="get_job",
     summary="How a job stands, and its result",
-    response_model_exclude_none=True,
+    response_model=JobStatus,
     responses={200: json_content(JOBS), **responses("unknown_job", "result_expired", "job_deleted", *_COMMON)},
 )
-async def get_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> JobStatus:
+async def get_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> Response:
     """State and progress of a job; `result` once it succeeded, `error` once it failed or expired."""
     store = state.stores.of(job_id)
     await store.check_owner(job_id, caller.may_read)
-    return await store.status(job_id)
+    status = await store.status(job_id)
+    if status.result is not None:
+        state.listed_keys.compare(status.result)
+    return Response(told(status, status.result), media_type="application/json")
 
 
 @router.get(

@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.contracts import ClipScores, JobState
+from service.api.openapi_examples import RESULT_EXAMPLE
+from service.contracts import ClipScores, JobResult, JobState, told
 from service.errors import BackendFailed
 from service.queue.codec import Outcome, decode_scores, encode_scores
 from testing.factories import scores
@@ -51,3 +52,11 @@ def test_scores_without_attention_and_with_an_embedding_survive_their_encoding()
 def test_scores_of_an_earlier_release_have_no_embedding() -> None:
     header, _, body = encode_scores(scores()).partition(b"\n")
     assert decode_scores(header.replace(b', "d": 0', b"") + b"\n" + body) == scores()
+
+
+def test_an_answer_about_a_video_without_a_frame_rate_can_be_read_by_its_caller() -> None:
+    video = {**RESULT_EXAMPLE["video"], "fps": None}
+    result = JobResult.model_validate({**RESULT_EXAMPLE, "video": video})
+    text = told(result, result)
+    assert '"fps"' not in text
+    assert JobResult.model_validate_json(text).video.fps is None
