@@ -68,9 +68,7 @@ async def score(backend: Backend, clips: Sequence[LoadedClip], clock: Clock) -> 
         together = traces.traceparent()
     inference_ms = (time.perf_counter() - started) * 1000
     scores = {
-        clip.entry: (masked_scores if clip.entry.kept else clip_scores)(
-            outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms
-        )
+        clip.entry: _scores(clip.entry, outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms)
         for row, clip in enumerate(clips)
     }
     return ScoredBatch(scores, started_clock, started_clock + inference_ms / 1000, together)
@@ -89,13 +87,22 @@ def observe(scored: ScoredBatch) -> None:
         )
 
 
-def clip_scores(outputs: Scores, row: int, queue_ms: float, inference_ms: float) -> ClipScores:
-    """The scores of one clip of a batch, in row `row` of its outputs."""
+def _scores(entry: ClipEntry, outputs: Scores, row: int, queue_ms: float, inference_ms: float) -> ClipScores:
+    if entry.kept:
+        return masked_scores(outputs, row, queue_ms, inference_ms)
+    return clip_scores(outputs, row, queue_ms, inference_ms, spatial=entry.spatial)
+
+
+def clip_scores(
+    outputs: Scores, row: int, queue_ms: float, inference_ms: float, *, spatial: bool = False
+) -> ClipScores:
+    """The scores of one clip of a batch, in row `row` of its outputs; attention in space only with `spatial`."""
     return ClipScores(
         logits=tuple(outputs.logits[row].tolist()),
         temporal_attention=tuple(outputs.temporal_attention[row].tolist()),
         layer_attention=tuple(map(tuple, outputs.layer_attention[row].tolist())),
         layer_retention=tuple(map(tuple, outputs.layer_retention[row].tolist())),
+        spatial_attention=tuple(outputs.spatial_attention[row].ravel().tolist()) if spatial else (),
         embedding=tuple(outputs.embedding[row].tolist()),
         queue_ms=max(0.0, queue_ms),
         inference_ms=inference_ms,

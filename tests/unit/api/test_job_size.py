@@ -12,7 +12,7 @@ from service.queue.capacity import CapacityConfig
 from service.settings import Settings
 from testing.factories import spec
 
-CONFIG = JobSizeConfig(max_auto_windows=10, max_clips_per_job=200, max_evidence_forwards=1024)
+CONFIG = JobSizeConfig(max_auto_windows=10, max_clips_per_job=200, max_evidence_forwards=1024, max_spatial_cells=1000)
 ONE = JobRequest(windows=1, evidence="causal")
 
 
