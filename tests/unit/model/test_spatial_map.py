@@ -76,9 +76,8 @@ def slow_maps(network: Network, clips: Tensor) -> list[Array]:
     inputs: list[tuple[Any, ...]] = []
     outputs: list[Any] = []
     for layer in layers(network):
-        layer.self_attn.register_forward_hook(
-            lambda _m, given, output: (inputs.append(given), outputs.append(output))[1]
-        )
+        layer.self_attn.register_forward_pre_hook(lambda _m, given: inputs.append(given))
+        layer.self_attn.register_forward_hook(lambda _m, _i, output: outputs.append(output))
     with torch.inference_mode():
         network(clips)
     config, maps = network.config, []
