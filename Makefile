@@ -85,7 +85,7 @@ docs: $(VENV)/.test ## Build the documentation as a site in build/docs; broken l
 bundle: DESCRIPTION ?= Which way the camera moves, how it is held, and cuts, fades and dissolves: C-VidTr trained from scratch on generated clips and windows of real videos.
 bundle: $(VENV)/.test $(VENV)/.bench ## Replace the bundled model by the run RUN as VERSION; measure it on TRUTH, a table of windows of VIDEOS, and on PICTURES.
 	$(BIN)/vidtr evaluate $(RUN) --precision $(or $(PRECISION),0.9)
-	$(BIN)/vidtr export $(RUN) --repository model_repository --name camera_motion --version $(VERSION) --replace \
+	$(BIN)/vidtr export $(RUN) --repository model_repository --name camera_motion --version $(VERSION) --replace --spatial \
 		--description "$(DESCRIPTION)"
 	$(BIN)/python -m benchmarks.classical_motion $(TRUTH) --videos $(VIDEOS) --out build/bundle
 	$(BIN)/vidtr evaluate model_repository/camera_motion --truth build/bundle/truth.csv --videos $(VIDEOS) --out build/bundle \

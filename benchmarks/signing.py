@@ -56,8 +56,8 @@ def main() -> None:
         signing = least_cpu_ms(lambda: signer.sign(answer.document), rounds)  # noqa: B023
         found.append({"windows": windows, "making_ms": making, "signing_ms": signing, "ratio": signing / making})
         sys.stdout.write(
-            f"{windows:5} windows, {len(told(answer, answer)) / 1000:.1f} kB: {making:.2f} ms to make, {signing:.2f} ms to sign,"
-            f" {signing / making:.0%}\n"
+            f"{windows:5} windows, {len(told(answer, answer)) / 1000:.1f} kB: {making:.2f} ms to make, "
+            f"{signing:.2f} ms to sign, {signing / making:.0%}\n"
         )
     record.write(
         "signing",

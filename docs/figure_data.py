@@ -21,6 +21,7 @@ from service.training.camera_motion.generator import Batch, CameraMotion, Genera
 from service.training.camera_motion.textures import texture_bank
 from service.training.config import read_config
 from service.training.motion_source import TEXTURE_SCALE
+from service.training.served_weights import network_weights
 
 ROOT = Path(__file__).parents[1]
 CUT = LABELS.index("cut")
@@ -77,7 +78,7 @@ def shipped_network(root: Path = ROOT) -> VidTr:
     network = for_inference(build_network(config))
     if not isinstance(network, VidTr):
         raise RuntimeError(f"the pictures show the grid of VidTr, not the form {config.form}")
-    network.load_state_dict({name.removeprefix("network."): value for name, value in served.state_dict().items()})
+    network.load_state_dict(network_weights(served))
     clips = cut_clips(network.config, 1).clips
     with torch.inference_mode():
         if not torch.allclose(served(clips)[1], score(network, clips).temporal_attention, atol=1e-5):

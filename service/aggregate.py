@@ -34,6 +34,7 @@ from service.contracts import (
 from service.errors import InvalidOption
 from service.label_events import Scored, curves, label_events
 from service.overview import shots_of, summary_of
+from service.spatial_views import spatial_views
 from service.transitions import with_transitions
 
 Array = NDArray[np.float64]
@@ -111,8 +112,8 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
     by_view = probabilities(np.array([s.logits for s in scores], dtype=np.float64), spec.activation)
     by_window = by_view.reshape(len(decoded.windows), decoded.crops, -1).mean(axis=1)
     windows = tuple(
-        _window(spec, request, window, by_window[w], scores[w * decoded.crops : (w + 1) * decoded.crops])
-        for w, window in enumerate(decoded.windows)
+        _window(spec, request, decoded, w, by_window[w], scores[w * decoded.crops : (w + 1) * decoded.crops])
+        for w in range(len(decoded.windows))
     )
     if record.evidence is not None:
         causes = _causes(spec, record, record.evidence, by_window, every)
@@ -194,21 +195,28 @@ def _cost(windows: Sequence[WindowResult]) -> EvidenceCost | None:
 
 
 def window_result(
-    spec: ModelSpec, request: JobRequest, window: SampledWindow, scores: Sequence[ClipScores]
+    spec: ModelSpec, request: JobRequest, decoded: DecodedVideo, number: int, scores: Sequence[ClipScores]
 ) -> WindowResult:
-    """The answer for one window, whose crops have these scores: the same as in the answer to the whole job."""
+    """The answer for one window of a video, whose crops have these scores: that of the answer to the whole job."""
     by_crop = probabilities(np.array([s.logits for s in scores], dtype=np.float64), spec.activation)
-    return _window(spec, request, window, by_crop.mean(axis=0), scores)
+    return _window(spec, request, decoded, number, by_crop.mean(axis=0), scores)
 
 
 def _window(
-    spec: ModelSpec, request: JobRequest, window: SampledWindow, mean: Array, scores: Sequence[ClipScores]
+    spec: ModelSpec,
+    request: JobRequest,
+    decoded: DecodedVideo,
+    number: int,
+    mean: Array,
+    scores: Sequence[ClipScores],
 ) -> WindowResult:
+    window = decoded.windows[number]
     return WindowResult(
         start_s=_rounded(window.start_s),
         end_s=_rounded(window.end_s),
         predictions=_predictions(spec, request, mean),
         attention=_attention(window, scores, request.attention),
+        spatial_attention=spatial_views(spec, decoded, scores) if request.attention == "spatial" else None,
         abstained=abstains(mean, spec.labels, spec.thresholds, spec.qualifiers),
         embedding=_embedding([one.embedding for one in scores if one.embedding]) if request.embedding else None,
     )
@@ -301,7 +309,7 @@ def _attention(window: SampledWindow, crops: Sequence[ClipScores], detail: str) 
     score = np.mean([c.temporal_attention for c in crops], axis=0)  # [T]
     by_layer = np.mean([c.layer_attention for c in crops], axis=0)  # [L, T]
     retained = np.mean([c.layer_retention for c in crops], axis=0)  # [L, T]
-    layers = detail == "layers"
+    layers = detail in ("layers", "spatial")
     return tuple(
         FrameAttention(
             time_s=_rounded(time_s),

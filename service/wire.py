@@ -46,6 +46,10 @@ class ModelInfo(BaseModel):
     width: int
     height: int
     attention: bool = Field(True, description="whether its answers say which frames it looked at")
+    spatial_grid: tuple[int, int] | None = Field(
+        None,
+        description="rows and columns of its attention in space, with `attention=spatial`; null where it gives none",
+    )
     embedding: int = Field(0, description="numbers of an embedding, with `embedding=true`; 0 where it gives none")
     faithfulness: Faithfulness | None = Field(
         None, description="how far its attention says which frames labels rest on; null where it was not measured"

@@ -73,6 +73,7 @@ class FixedTime:
             even,
             even[:, None],
             np.ones_like(even)[:, None],
+            np.zeros((count, 0, 0, 0), np.float32),
             np.zeros((count, 0), np.float32),
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from service.api.job_size import JobSizeConfig, check_forwards, job_size
+from service.api.job_size import JobSizeConfig, check_cells, check_forwards, job_size
 from service.api.model_choice import ModelChoice
 from service.api.shares import Shares
 from service.contracts import JobClass, JobModel, JobRequest, ModelSpec
@@ -294,6 +294,10 @@ class Admission:
     def check_forwards(self, forwards: int) -> None:
         """Raise EvidenceTooLarge where evidence takes more clips than one job may have."""
         check_forwards(self._config.max_evidence_forwards, forwards)
+
+    def check_cells(self, spec: ModelSpec, options: JobRequest, clips: int) -> None:
+        """Raise SpatialAttentionTooLarge where an answer would have more numbers of it than it may."""
+        check_cells(self._config.max_spatial_cells, spec, options, clips)
 
     async def _renew(self) -> None:
         await self._renewing.run(range(len(self._capacity)), self._renew_in)

@@ -155,6 +155,7 @@ class Classifier:
     async def _accept_at_once(
         self, submission: Submission, admitted: Admitted, spool: Spool, commit: Commit, decoded: DecodedVideo
     ) -> JobRecord:
+        self._admission.check_cells(admitted.spec, submission.options, len(decoded.clips))
         planned = evidence_plan(submission.options, admitted.spec.frames)
         if planned is not None:
             check_evidence_window(planned, len(decoded.windows))
@@ -174,6 +175,7 @@ class Classifier:
         self, submission: Submission, admitted: Admitted, spool: Spool, commit: Commit, follow: Follow
     ) -> JobRecord:
         async def begin(known: DecodedVideo, clips: Clips, reservation: Reservation, stage: Stage) -> JobRecord:
+            self._admission.check_cells(admitted.spec, submission.options, len(known.clips))
             await self._auth.charge(submission.caller, quota_seconds(known, submission.options))
             record = await commit(known, clips, reservation, stage)
             submission.report("planned", {"id": submission.job_id, **_known(known)})

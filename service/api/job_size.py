@@ -9,7 +9,7 @@ import structlog
 
 from service.causal_evidence import evidence_clips, evidence_plan
 from service.contracts import JobRequest, ModelSpec
-from service.errors import EvidenceTooLarge
+from service.errors import EvidenceTooLarge, SpatialAttentionTooLarge
 
 log = structlog.get_logger()
 
@@ -21,6 +21,7 @@ class JobSizeConfig:
     max_auto_windows: int
     max_clips_per_job: int
     max_evidence_forwards: int
+    max_spatial_cells: int
 
     def within(self, queue_clips: int) -> Self:
         """The same for a queue, or the partition of one, that has room for so many clips.
@@ -50,7 +51,11 @@ class JobSize:
 
 
 def job_size(config: JobSizeConfig, spec: ModelSpec, options: JobRequest) -> JobSize:
-    """What a video of any length may need. Raises EvidenceTooLarge where a single window takes too many."""
+    """What a video of any length may need.
+
+    Raises EvidenceTooLarge and SpatialAttentionTooLarge where a single window is too much.
+    """
+    check_cells(config.max_spatial_cells, spec, options, options.crops)
     windows = {"auto": config.max_auto_windows, "all": config.max_clips_per_job}.get(
         str(options.windows), options.windows
     )
@@ -71,4 +76,18 @@ def check_forwards(most: int, forwards: int) -> None:
             " with `evidence_window`, for fewer `windows`, one crop, or a part of the video with `start` and `end`.",
             limit=most,
             actual=forwards,
+        )
+
+
+def check_cells(most: int, spec: ModelSpec, options: JobRequest, clips: int) -> None:
+    """Raise SpatialAttentionTooLarge where that of so many clips has more numbers than one answer may have."""
+    cells = clips * spec.spatial_cells if options.attention == "spatial" else 0
+    if cells > most:
+        rows, columns = spec.spatial_grid or (0, 0)
+        raise SpatialAttentionTooLarge(
+            f"The attention in space of {clips} clips of {spec.frames} frames of {rows} x {columns} places has {cells}"
+            f" numbers; the limit is {most}. Ask for fewer `windows`, one crop, a part of the video with `start` and"
+            " `end`, or `attention=layers`.",
+            limit=most,
+            actual=cells,
         )

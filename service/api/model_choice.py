@@ -12,6 +12,7 @@ from service.queue.clip_routes import masked_route_of
 from service.queue.fleet import Fleet
 from service.queue.live_models import Live, LiveModels
 from service.queue.model_directory import ModelDirectory
+from service.spatial_views import check_spatial
 from service.video.windows import check_stride
 
 LIVE_S = 1.0
@@ -49,6 +50,7 @@ class ModelChoice:
             else:
                 break
         check_embedding(spec, options)
+        check_spatial(spec, options)
         check_stride(spec, options)
         if options.evidence != "none":
             _check_evidence(spec, fleet, options)

@@ -194,6 +194,7 @@ MODELS = named(
                     "width": 112,
                     "height": 112,
                     "attention": True,
+                    "spatial_grid": [14, 14],
                     "embedding": 0,
                     "faithfulness": _FAITHFULNESS,
                 }

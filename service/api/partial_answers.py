@@ -60,7 +60,7 @@ class PartialAnswer:
         for w in windows:
             scores = [self._scores.pop(clip) for clip in range(w * crops, (w + 1) * crops)]
             self._left.remove(w)
-            yield w, window_result(spec, record.request, record.decoded.windows[w], scores)
+            yield w, window_result(spec, record.request, record.decoded, w, scores)
 
     async def _learn(self) -> tuple[JobRecord, ModelSpec] | None:
         record = await self._store.record(self._job_id)

@@ -85,6 +85,7 @@ STATUS: dict[str, int] = {
     "decoder_crash": 422,
     "too_many_clips": 422,
     "evidence_too_large": 422,
+    "spatial_attention_too_large": 422,
     "upload_locked": 423,
     "stream_busy": 423,
     "quota_exceeded": 429,

@@ -16,6 +16,7 @@ from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
 from service.aggregate import NOTHING_CLEAR
+from service.cli.map_overlay import highest_of, lay_map, shown_view
 from service.contracts import FrameAttention, Prediction, WindowResult
 
 # Blue and vermilion of Okabe and Ito: told apart by everybody, and in grey.
@@ -106,8 +107,13 @@ def _window(row: Figure, window: WindowResult, strip: NDArray[np.uint8], heading
             NO_ATTENTION, fontsize=9, color=FAINT
         )
         return
+    view = shown_view(window)
     for slot, picture in enumerate(strip):
-        _frame(row.add_subplot(grid[0, slot + 1]), picture, attention[slot])
+        axes = row.add_subplot(grid[0, slot + 1])
+        _frame(axes, picture, attention[slot])
+        looked = None if view is None else view.frames[slot]
+        if view is not None and looked is not None:
+            lay_map(axes, looked, view.region, highest_of(view), width, height)
     bars = row.add_subplot(grid[1, 1:])
     _scores(bars, attention)
     _retention(row.add_subplot(grid[2, 1:]), attention)

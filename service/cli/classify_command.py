@@ -85,6 +85,9 @@ def classify(
     stream: Annotated[
         int | None, typer.Option(help="Number of the video stream, from 0; the file's main one when absent.")
     ] = None,
+    attention: Annotated[
+        str, typer.Option(help="Attention in the answers: none, frames, layers, or spatial, where in the frames too.")
+    ] = "frames",
     evidence: Annotated[
         str, typer.Option(help="What else to measure: causal, which frames a label rests on, or none.")
     ] = "none",
@@ -112,6 +115,7 @@ def classify(
         stride=stride,
         split=split,
         stream=stream,
+        attention=attention,
         evidence=evidence,
         evidence_label=evidence_label,
         evidence_window=evidence_window,

@@ -35,6 +35,10 @@ def explain(
         bool,
         typer.Option("--causal", help="Also what each frame contributes to the first label, by Shapley values."),
     ] = False,
+    where: Annotated[
+        bool,
+        typer.Option("--where", help="Also where in each kept frame the model looked, drawn over its picture."),
+    ] = False,
     repository: Repository = None,
     env_file: EnvFile = None,
 ) -> None:
@@ -44,11 +48,16 @@ def explain(
     if causal and output.suffix.lower() != ".html":
         raise typer.BadParameter(f"--causal is part of a page (.html), not of {output.name!r}", param_hint="--output")
     options = request_options(
-        model=model, top_k=top_k, windows=windows, attention="layers", evidence="causal" if causal else "none"
+        model=model,
+        top_k=top_k,
+        windows=windows,
+        attention="spatial" if where else "layers",
+        evidence="causal" if causal else "none",
     )
     settings = chosen_settings(server, repository, env_file)
     from service.cli.attention_figure import draw, remark
     from service.cli.explain_page import page
+    from service.cli.map_overlay import WHERE
     from service.cli.thumbnails import thumbnails
 
     log = Console(stderr=True)
@@ -63,14 +72,16 @@ def explain(
                 labels = ", ".join(f"{p.label} {p.score:.3f}" for p in result.predictions[:3] if p.passes is not False)
                 labels = NOTHING_CLEAR if result.abstained else labels
                 title = f"{file.name}: {labels}"
-                note = " ".join(filter(None, (faithfulness, remark(result.windows))))
+                note = " ".join(filter(None, (faithfulness, remark(result.windows), WHERE if where else "")))
                 output.write_bytes(draw(title, result.windows, pictures, "png", note=note))
             else:
                 figures = [
                     draw("", [window], pictures[number : number + 1], "svg")
                     for number, window in enumerate(result.windows)
                 ]
-                output.write_text(page(file.name, result, figures, faithfulness), encoding="utf-8")
+                output.write_text(
+                    page(file.name, result, figures, faithfulness, WHERE if where else ""), encoding="utf-8"
+                )
     except (VidtrError, httpx.TransportError) as error:
         failed = Answer.failed(str(file), error)
         problem = failed.problem or {}

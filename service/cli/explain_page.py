@@ -37,10 +37,11 @@ pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-
 """
 
 
-def page(name: str, result: JobResult, figures: Sequence[bytes], faithfulness: str = "") -> str:
+def page(name: str, result: JobResult, figures: Sequence[bytes], faithfulness: str = "", where: str = "") -> str:
     """The page of a file called `name`; `figures` are the SVG drawings of its windows.
 
-    `faithfulness` says how far attention can be believed; empty where that was not measured.
+    `faithfulness` says how far attention can be believed; empty where that was not measured. `where` says how maps over
+    the pictures are read; empty where there are none.
     """
     video, model = result.video, result.model
     facts = {
@@ -57,7 +58,7 @@ def page(name: str, result: JobResult, figures: Sequence[bytes], faithfulness: s
         _labels(result.predictions),
         _timeline(result) if len(result.windows) > 1 else "",
     ]
-    parts += [f'<p class="note">{escape(note)}</p>' for note in (faithfulness, remark(result.windows)) if note]
+    parts += [f'<p class="note">{escape(note)}</p>' for note in (faithfulness, remark(result.windows), where) if note]
     for number, (window, figure) in enumerate(zip(result.windows, figures, strict=True), start=1):
         parts.append(f"<h2>Window {number}: {window.start_s:.2f} s to {window.end_s:.2f} s</h2>")
         parts.append(

@@ -38,6 +38,9 @@ def export(
     embedding: Annotated[
         bool, typer.Option("--embedding", help="Return what the network's head reads too, for search by example.")
     ] = False,
+    spatial: Annotated[
+        bool, typer.Option("--spatial", help="Return where in the picture the class token looked too.")
+    ] = False,
     *,
     device: Device,
     triton: TritonOptions | None,
@@ -66,11 +69,13 @@ def export(
                 serving=triton,
                 replace=replace,
                 embedding=embedding,
+                spatial=spatial,
             )
         elif name or description or replace or version != 1:
             raise ValueError(f"--name, --version, --description and --replace belong to a run, and {model} is none")
         else:
-            path = export_preset(model, target, number_format, triton, clip_format or "rgb", clips, embedding=embedding)
+            formats = number_format, triton, clip_format or "rgb", clips
+            path = export_preset(model, target, *formats, embedding=embedding, spatial=spatial)
         if clip_format == "yuv420":
             from service.evaluation.clip_format import keep_drift
 

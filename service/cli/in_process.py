@@ -26,6 +26,7 @@ from service.inference.arithmetic import CpuArithmetic
 from service.inference.backend import Backend
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.settings import Settings
+from service.spatial_views import check_spatial
 from service.video.config import DecodeConfig
 from service.video.held_clips import HeldClips
 from service.video.pool import DecodePool
@@ -131,11 +132,14 @@ class _Pipeline:
                 outputs = await self._backend.infer(spec.name, spec.version, clips)
                 inference_ms = (time.perf_counter() - started) * 1000
                 before = len(scores) // decoded.crops
-                scores += [clip_scores(outputs, row, 0.0, inference_ms) for row in range(len(outputs.logits))]
+                spatial = options.attention == "spatial"
+                scores += [
+                    clip_scores(outputs, row, 0.0, inference_ms, spatial=spatial) for row in range(len(outputs.logits))
+                ]
                 if on_window is not None:
                     for w in range(before, len(scores) // decoded.crops):
                         crops = scores[w * decoded.crops : (w + 1) * decoded.crops]
-                        on_window(w, window_result(spec, options, decoded.windows[w], crops))
+                        on_window(w, window_result(spec, options, decoded, w, crops))
             scores += await self._without_frames(spec, options, decoded, pixels)
         return decoded, scores
 
@@ -177,6 +181,7 @@ class _Pipeline:
             raise UnknownModel(detail, actual=name)
         newest = max(found, key=lambda spec: int(spec.version))
         check_embedding(newest, options)
+        check_spatial(newest, options)
         return newest
 
 

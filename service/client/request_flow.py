@@ -46,7 +46,7 @@ class Options(TypedDict, total=False):
     start: float | None
     end: float | None
     stream: int | None
-    attention: Literal["none", "frames", "layers"]
+    attention: Literal["none", "frames", "layers", "spatial"]
     evidence: Literal["none", "causal"]
     evidence_label: str | None
     evidence_window: int | None

@@ -95,6 +95,9 @@ class ClipScores(WireModel):
     )
     layer_attention: tuple[tuple[float, ...], ...] = Field((), description="[L][T]")
     layer_retention: tuple[tuple[float, ...], ...] = Field((), description="[L][T]")
+    spatial_attention: tuple[float, ...] = Field(
+        (), description="[T * rows * columns] of the grid; empty where the model gives none or nobody asked for it"
+    )
     embedding: tuple[float, ...] = Field((), description="[D], as the model gives it; empty where it gives none")
     queue_ms: float = 0.0
     inference_ms: float = Field(0.0, description="milliseconds of its batch")

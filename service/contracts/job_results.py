@@ -55,6 +55,25 @@ class EvidenceCost(WireModel):
     engine_ms: float = Field(description="milliseconds of the engine that they took")
 
 
+class Region(WireModel):
+    """A part of the picture as players show it, in fractions of its width and height from the top left corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+class SpatialView(WireModel):
+    """Where the class token read in one crop of a window, in the network's last layer."""
+
+    region: Region = Field(description="what the crop shows; the grid divides it evenly")
+    frames: tuple[tuple[tuple[float, ...], ...] | None, ...] = Field(
+        description="for each sampled frame the rows of the grid, from the top, or null where the frame was dropped "
+        "before the last layer; all numbers sum to at most 1, as what was read of class tokens has no place"
+    )
+
+
 class WindowResult(WireModel):
     """Labels and attention of one temporal window, averaged over its crops."""
 
@@ -63,6 +82,9 @@ class WindowResult(WireModel):
     predictions: tuple[Prediction, ...]
     attention: tuple[FrameAttention, ...] | None = Field(
         None, description="absent with `attention=none`, and where the model gives none"
+    )
+    spatial_attention: tuple[SpatialView, ...] | None = Field(
+        None, description="with `attention=spatial`: where the model looked, for each crop"
     )
     abstained: bool | None = Field(
         None,

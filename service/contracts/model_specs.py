@@ -22,16 +22,20 @@ from service.moments import EventRules
 from service.wire_model import WireModel
 
 
-def output_shapes(labels: int, frames: int, layers: int, embedding: int) -> dict[str, tuple[int, ...]]:
+def output_shapes(
+    labels: int, frames: int, layers: int, embedding: int, grid: tuple[int, int] | None = None
+) -> dict[str, tuple[int, ...]]:
     """The tensors that a model returns, in their order, with the shape that each has for one clip.
 
-    Without layers there is no attention, and without numbers no embedding.
+    Without layers there is no attention, without a `grid` of rows and columns none in space, and without numbers no
+    embedding.
     """
     by_layer = (layers, frames)
     attention = {"temporal_attention": (frames,), "layer_attention": by_layer, "layer_retention": by_layer}
     return {
         "logits": (labels,),
         **(attention if layers else {}),
+        **({"spatial_attention": (frames, *grid)} if grid else {}),
         **({"embedding": (embedding,)} if embedding else {}),
     }
 
@@ -109,6 +113,9 @@ class ModelSpec(ClipSpec, JobModel):
     )
     events: EventRules = Field(EventRules(), description="how events are made of the scores of windows")
     layers: int = Field(ge=0, description="L, rows of layer_attention and layer_retention; 0 without attention")
+    spatial_grid: tuple[int, int] | None = Field(
+        None, description="rows and columns of its attention in space; absent where the model gives none"
+    )
     embedding: int = Field(0, ge=0, description="D, numbers of an embedding; 0 where the model gives none")
     faithfulness: Faithfulness | None = Field(
         None, description="how far its attention says what labels rest on; absent where it was not measured"
@@ -122,7 +129,12 @@ class ModelSpec(ClipSpec, JobModel):
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
         """The tensors that the model returns, in their order, with the shape that each has for one clip."""
-        return output_shapes(len(self.labels), self.frames, self.layers, self.embedding)
+        return output_shapes(len(self.labels), self.frames, self.layers, self.embedding, self.spatial_grid)
+
+    @property
+    def spatial_cells(self) -> int:
+        """Numbers of the attention in space of one clip; 0 where the model gives none."""
+        return self.frames * math.prod(self.spatial_grid) if self.spatial_grid else 0
 
     @property
     def computed_in(self) -> Arithmetic:

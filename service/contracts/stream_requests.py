@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from service.contracts.job_requests import JobRequest
-from service.contracts.wire_types import AttentionDetail, ModelName
+from service.contracts.wire_types import LiveAttention, ModelName
 from service.wire_model import WireModel
 
 
@@ -59,7 +59,7 @@ class StreamRequest(WireModel):
     stream: int | None = Field(
         None, ge=0, le=1000, description="number of the video stream to look at, from 0; chosen by rule when absent"
     )
-    attention: AttentionDetail = Field("frames", description="how much attention the answer carries")
+    attention: LiveAttention = Field("frames", description="how much attention the answer carries")
     max_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds after which the session ends; the server's limit if less"
     )

@@ -78,6 +78,12 @@ class EvidenceTooLarge(RequestError):
     code = "evidence_too_large"
 
 
+class SpatialAttentionTooLarge(RequestError):
+    """The attention in space that is asked for has more than `max_spatial_cells` numbers."""
+
+    code = "spatial_attention_too_large"
+
+
 class EmptyUpload(RequestError):
     """The upload has no bytes."""
 

@@ -20,7 +20,8 @@ FloatArray = npt.NDArray[np.float32]
 class Scores:
     """What a network says of B clips, in the order of the clips. All arrays are float32.
 
-    What the model does not give has no columns: L and T are 0 without attention, D is 0 without an embedding.
+    What the model does not give has no columns: L and T are 0 without attention, D is 0 without an embedding, and
+    sizes of the grid are 0 without attention in space.
     """
 
     logits: FloatArray
@@ -31,6 +32,8 @@ class Scores:
     """`[B, L, T]`"""
     layer_retention: FloatArray
     """`[B, L, T]`"""
+    spatial_attention: FloatArray
+    """`[B, T, rows, columns]`, non-negative, sums to at most 1 for each clip"""
     embedding: FloatArray
     """`[B, D]`"""
 
@@ -90,7 +93,8 @@ def checked_scores(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[np.generic
 
 
 def _absent(batch: int, name: str) -> FloatArray:
-    return np.zeros((batch, 0, 0) if name.startswith("layer_") else (batch, 0), np.float32)
+    axes = {"layer_attention": 2, "layer_retention": 2, "spatial_attention": 3}
+    return np.zeros((batch, *[0] * axes.get(name, 1)), np.float32)
 
 
 def _checked(spec: ModelSpec, name: str, array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> FloatArray:

@@ -23,7 +23,7 @@ INPUT = "clips"
 # parses and checks it.
 _DERIVED = {
     *("name", "version", "weights_sha256", "labels", "thresholds", "qualifiers", "events", "height"),
-    *("width", "layers", "embedding", "max_batch_size", "route", "arithmetic", "faithfulness"),
+    *("width", "layers", "spatial_grid", "embedding", "max_batch_size", "route", "arithmetic", "faithfulness"),
 }
 _PLAIN = [name for name in ModelSpec.model_fields if name not in _DERIVED]
 _IMAGE_SIZE = re.compile(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?")
@@ -54,6 +54,7 @@ def spec_from_config(config: ModelConfig, version: str) -> ModelSpec:
         "height": height,
         "width": width,
         "layers": parameters.get("layers", _output_size(config, "layer_attention")),
+        "spatial_grid": _grid(config),
         "embedding": _output_size(config, "embedding"),
         "faithfulness": _faithfulness(config, parameters, weights_sha256),
         "max_batch_size": config.max_batch_size,
@@ -209,6 +210,14 @@ def _json(text: str) -> object:
 def _output_size(config: ModelConfig, name: str) -> int:
     """The first dimension of an output that is declared; 0 where it is not."""
     return next((o.dims[0] for o in config.output if o.name == name and o.dims), 0)
+
+
+def _grid(config: ModelConfig) -> list[int] | None:
+    """Rows and columns of the attention in space; None where it is not declared."""
+    dims = next((list(o.dims) for o in config.output if o.name == "spatial_attention"), None)
+    if dims is not None and (len(dims) != 3 or min(dims) < 1):
+        raise ModelConfigError(config.name, "output 'spatial_attention' dims", dims, "[frames, rows, columns]")
+    return None if dims is None else dims[1:]
 
 
 def _check_values(spec: ModelSpec) -> None:

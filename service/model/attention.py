@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from service.model.grid import along_time, temporal_map
-from service.model.layers import project
+from service.model.layers import project, softmax32
 from service.model.pair_pooling import PairConv, PairMean
 from service.model.pooling import TopKStd
 
@@ -32,6 +32,8 @@ class Attended(NamedTuple):
     Of a layer without pooling where only the class token asks, the class row alone."""
     rows: Tensor | None
     """`(B, h, P, Q)` int64 grid rows that survive, or None where none were chosen."""
+    across: Tensor | None
+    """`(B, h, P)`, what token (0, 0) attends to across space, at least float32; None unless asked for."""
 
 
 def spatial_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, dropout: float) -> Tensor:
@@ -40,6 +42,12 @@ def spatial_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, dro
         _by_row(query, heads), _by_row(key, heads), _by_row(value, heads), dropout_p=dropout
     )  # (B * Q, h, M, c)
     return o.transpose(1, 2).reshape(query.shape)
+
+
+def class_row(query: Tensor, key: Tensor, heads: int) -> Tensor:
+    """What the first token attends to across its row, of queries and keys `(B, Q, P, d)`: `(B, h, P)`."""
+    scores = torch.matmul(_by_row(query[:, :1, :1], heads), _by_row(key[:, :1], heads).transpose(-2, -1))
+    return softmax32(scores, (query.size(-1) // heads) ** -0.5).squeeze(2)
 
 
 def _by_row(x: Tensor, heads: int) -> Tensor:
@@ -63,8 +71,11 @@ class SharedProjectionAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, class_only: bool = False) -> Attended:
-        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
+    def forward(self, x: Tensor, class_only: bool = False, spatial: bool = False) -> Attended:
+        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks.
+
+        With `spatial` the result says what that token attends to across space.
+        """
         queries = x[:, :1] if class_only and self.pool is None else x
         query = project(queries, self.in_proj_weight, self.in_proj_bias, 0)
         key = project(x, self.in_proj_weight, self.in_proj_bias, 1)
@@ -80,9 +91,12 @@ class SharedProjectionAttention(nn.Module):
             value = along_time(F.dropout(temporal, self.dropout, self.training), value)
         if class_only:
             query, key, value = query[:, :1, :1], key[:, :1], value[:, :1]
+        across: Tensor | None = None
+        if spatial:
+            across = class_row(query, key, self.heads)
         dropout = self.dropout if self.training else 0.0
         in_space = spatial_attention(query, key, value, self.heads, dropout)
-        return Attended(self.out_proj(in_space), temporal, rows)
+        return Attended(self.out_proj(in_space), temporal, rows, across)
 
     def residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream `(B, R, P, d)` keeps beside the attention: `(B, Q, P, d)`."""
@@ -105,8 +119,11 @@ class SeparateProjectionAttention(nn.Module):
         self.spatial_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, class_only: bool = False) -> Attended:
-        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks."""
+    def forward(self, x: Tensor, class_only: bool = False, spatial: bool = False) -> Attended:
+        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone asks.
+
+        With `spatial` the result says what that token attends to across space.
+        """
         queries = x[:, :1] if class_only and self.pool is None else x
         query = project(queries, self.temporal_proj.weight, self.temporal_proj.bias, 0)
         key = project(x, self.temporal_proj.weight, self.temporal_proj.bias, 1)
@@ -125,9 +142,12 @@ class SeparateProjectionAttention(nn.Module):
         query = project(queries, self.spatial_proj.weight, self.spatial_proj.bias, 0)
         key = project(in_time, self.spatial_proj.weight, self.spatial_proj.bias, 1)
         value = project(in_time, self.spatial_proj.weight, self.spatial_proj.bias, 2)
+        across: Tensor | None = None
+        if spatial:
+            across = class_row(query, key, self.heads)
         dropout = self.dropout if self.training else 0.0
         in_space = spatial_attention(query, key, value, self.heads, dropout)
-        return Attended(self.out_proj(in_space), temporal, rows)
+        return Attended(self.out_proj(in_space), temporal, rows, across)
 
     def residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream `(B, R, P, d)` keeps beside the attention: `(B, Q, P, d)`."""
@@ -148,8 +168,11 @@ class SpatialFirstAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, class_only: bool = False) -> Attended:
-        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone leaves."""
+    def forward(self, x: Tensor, class_only: bool = False, spatial: bool = False) -> Attended:
+        """Attend over normalized tokens `(B, R, P, d)`; with `class_only` token (0, 0) alone leaves.
+
+        `spatial` changes nothing: there is no class token to ask.
+        """
         query = project(x, self.in_proj_weight, self.in_proj_bias, 0)
         key = project(x, self.in_proj_weight, self.in_proj_bias, 1)
         value = project(x, self.in_proj_weight, self.in_proj_bias, 2)
@@ -158,7 +181,7 @@ class SpatialFirstAttention(nn.Module):
         in_time = along_time(F.dropout(temporal, self.dropout, self.training), in_space)
         if class_only:
             in_time = in_time[:, :1, :1]
-        return Attended(self.out_proj(in_time), temporal, None)
+        return Attended(self.out_proj(in_time), temporal, None, None)
 
     def residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """What the residual stream keeps beside the attention: all of it."""

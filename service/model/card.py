@@ -17,7 +17,8 @@ class ModelCard:
     that size instead. With `clip_format="yuv420"` clips reach the model in 4:2:0, of half the bytes. A label holds
     from its entry of `thresholds` on; only independent scores have them. `qualifiers` are labels with thresholds that
     add to others and are no answer by themselves. `events` says how events are made of scores with thresholds.
-    With `embedding` a network of this project also returns what its head reads, of length 1.
+    With `embedding` a network of this project also returns what its head reads, of length 1, and with `spatial` where
+    its class token looked.
     `trained` is False for random weights, so that an answer never passes for a real one. `precision` is that of the
     served weights and products.
 
@@ -39,6 +40,7 @@ class ModelCard:
     qualifiers: tuple[str, ...] = ()
     events: EventRules | None = None
     embedding: bool = False
+    spatial: bool = False
     precision: Precision = "fp32"
     max_batch_size: int = 8
 

@@ -75,12 +75,13 @@ class EncoderLayer(nn.Module):
 
     Parameters have the names of the released weights. With `cls_only`
     (see `service.model.factory.for_inference`) it continues with the first token alone once its attention has seen all
-    of them.
+    of them. With `spatial` it gives its part of `service.model.spatial_map.spatial_map`.
     """
 
     def __init__(self, config: NetworkConfig, attention: nn.Module) -> None:
         super().__init__()
         self.cls_only = False
+        self.spatial = False
         self.norm1 = LayerNorm32(config.dim, eps=config.ln_eps)
         self.self_attn = attention
         self.norm2 = LayerNorm32(config.dim, eps=config.ln_eps)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from service.contracts import ClipFormat, Precision
 from service.model.card import ModelCard
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.factory import Network, for_inference
+from service.model.layers import NetworkOutput
 from service.model.preprocess import fold_normalization, yuv420_to_rgb
 from service.model.repository_entry import write_version
 from service.model.triton_config import clip_shape
@@ -28,9 +30,9 @@ class ExportModule(nn.Module):
     deviations that topK_std compares stay in float32.
     """
 
-    def __init__(self, network: Network, precision: Precision = "fp32") -> None:
+    def __init__(self, network: Network, precision: Precision = "fp32", *, spatial: bool = False) -> None:
         super().__init__()
-        self.network = for_inference(network).float()
+        self.network = for_inference(network, spatial=spatial).float()
         fold_normalization(self.network.conv_stem)
         self.network.to(_DTYPES[precision])
         for module in self.network.modules():
@@ -43,15 +45,22 @@ class ExportModule(nn.Module):
         Returns `logits (B, K)`, `temporal_attention (B, T)`, `layer_attention (B, L, T)` and
         `layer_retention (B, L, T)`, all float32. Raises ValueError where the clips are not uint8.
         """
-        if clips.dtype != torch.uint8:
-            raise ValueError("clips must be uint8")
-        scores = self.network(clips.permute(0, 4, 1, 2, 3))
-        return (
-            scores.logits.float(),
-            scores.temporal_attention,
-            scores.layer_attention,
-            scores.layer_retention,
-        )
+        return _flat(self.network(_planes(clips)))
+
+
+def _planes(clips: Tensor) -> Tensor:
+    if clips.dtype != torch.uint8:
+        raise ValueError("clips must be uint8")
+    return clips.permute(0, 4, 1, 2, 3)
+
+
+def _flat(scores: NetworkOutput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (
+        scores.logits.float(),
+        scores.temporal_attention,
+        scores.layer_attention,
+        scores.layer_retention,
+    )
 
 
 class Yuv420Module(nn.Module):
@@ -65,6 +74,27 @@ class Yuv420Module(nn.Module):
         """Score clips uint8 `(B, T, 3H/2, W, 1)`; see `ExportModule`."""
         scores: tuple[Tensor, Tensor, Tensor, Tensor] = self.served(yuv420_to_rgb(clips))
         return scores
+
+
+class SpatialModule(nn.Module):
+    """The network as it is served, which returns where it looked too: one output more."""
+
+    def __init__(self, served: ExportModule, clip_format: ClipFormat) -> None:
+        super().__init__()
+        config, self.served = served.network.config, served
+        self.rows, self.columns = config.height // config.patch, config.width // config.patch
+        self.yuv420 = clip_format == "yuv420"
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Score uint8 clips; see `ExportModule`. The last output is `spatial_attention (B, T, H/p, W/p)`, float32.
+
+        It is the map of `service.model.spatial_map`.
+        """
+        if self.yuv420:
+            clips = yuv420_to_rgb(clips)
+        scores, where = self.served.network.with_map(_planes(clips))
+        logits, attention, layers, retention = _flat(scores)
+        return logits, attention, layers, retention, torch.unflatten(where, 2, [self.rows, self.columns])
 
 
 class EmbeddingModule(nn.Module):
@@ -83,16 +113,48 @@ class EmbeddingModule(nn.Module):
         if self.yuv420:
             clips = yuv420_to_rgb(clips)
         feature, attention, layers, retention = self.served(clips)
-        logits = self.head(feature.to(self.head.weight.dtype)).float()
-        length = feature.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
-        return logits, attention, layers, retention, feature / length
+        return _read(self.head, feature), attention, layers, retention, _of_length_one(feature)
+
+
+class SpatialEmbeddingModule(nn.Module):
+    """The network as it is served, which returns where it looked and what its head reads: two outputs more."""
+
+    def __init__(self, served: ExportModule, clip_format: ClipFormat) -> None:
+        super().__init__()
+        self.head = served.network.fc
+        served.network.fc = nn.Identity()  # type: ignore[assignment]
+        self.spatial = SpatialModule(served, clip_format)
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Score uint8 clips; the last outputs are those of `SpatialModule` and of `EmbeddingModule`."""
+        feature, attention, layers, retention, where = self.spatial(clips)
+        return _read(self.head, feature), attention, layers, retention, where, _of_length_one(feature)
+
+
+def _read(head: nn.Linear, feature: Tensor) -> Tensor:
+    return F.linear(feature.to(head.weight.dtype), head.weight, head.bias).float()
+
+
+def _of_length_one(feature: Tensor) -> Tensor:
+    return feature / feature.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 def served_module(
-    model: Network, precision: Precision = "fp32", clip_format: ClipFormat = "rgb", *, embedding: bool = False
+    model: Network,
+    precision: Precision = "fp32",
+    clip_format: ClipFormat = "rgb",
+    *,
+    embedding: bool = False,
+    spatial: bool = False,
 ) -> nn.Module:
-    """The network as it is served: takes uint8 clips in `clip_format`; an embedding too where it is asked."""
-    served = ExportModule(model, precision).to("cpu").eval()
+    """The network as it is served: takes uint8 clips in `clip_format`, and returns what else it is asked for.
+
+    Raises ValueError where `spatial` attention is asked of a network that has none.
+    """
+    served = ExportModule(model, precision, spatial=spatial).to("cpu").eval()
+    if spatial:
+        kind = SpatialEmbeddingModule if embedding else SpatialModule
+        return kind(served, clip_format).eval()
     if embedding:
         return EmbeddingModule(served, clip_format).eval()
     return Yuv420Module(served).eval() if clip_format == "yuv420" else served
@@ -120,7 +182,7 @@ def export_model(
     older versions of the model need another configuration: they would be served with this one.
     """
     _check(model, card)
-    served = served_module(model, card.precision, card.clip_format, embedding=card.embedding)
+    served = served_module(model, card.precision, card.clip_format, embedding=card.embedding, spatial=card.spatial)
     reference = _reference(served, model.config, card) if card.precision == "fp32" else None
     return write_version(
         directory,

@@ -177,6 +177,7 @@ def export_preset(
     max_batch_size: int | None = None,
     *,
     embedding: bool = False,
+    spatial: bool = False,
 ) -> Path:
     """Write the preset as version 1 of the model of that name into a model repository; return the model's folder.
 
@@ -185,7 +186,8 @@ def export_preset(
     # It writes what Triton reads, with Triton's own client, which a training does not need.
     from service.model.model_export import export_model
 
-    card = replace(find_preset(name).card, precision=precision, clip_format=clip_format, embedding=embedding)
+    card = replace(find_preset(name).card, precision=precision, clip_format=clip_format)
+    card = replace(card, embedding=embedding, spatial=spatial)
     if max_batch_size is not None:
         card = replace(card, max_batch_size=max_batch_size)
     return export_model(build_preset(name), repository, name=name, version=1, card=card, serving=serving)

@@ -17,6 +17,7 @@ from service.model.joint_attention import JointAttention
 from service.model.layers import EncoderLayer, LayerNorm32, NetworkOutput, PatchEmbedding, check_clips, initialize
 from service.model.pooling import TopKStd
 from service.model.rollout import joint_flow, layer_flow, rollout
+from service.model.spatial_map import read_jointly, slot_origins, spatial_map
 
 
 class BypassedLayer(EncoderLayer):
@@ -34,12 +35,15 @@ class BypassedLayer(EncoderLayer):
         keep = config.kept_in(layer)
         pool = None if keep is None else TopKStd(keep, "head_location", second_softmax=True, class_row=False)
         super().__init__(config, SharedProjectionAttention(config.dim, config.heads, config.dropout, pool))
+        self.pools = keep is not None
 
-    def forward(self, cls: Tensor, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, cls: Tensor, x: Tensor, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """Class token `(1 or B, 1, d)` and patches `(B, t, S, d)` to the same with u frames.
 
         `positions`, `(1, N, d)`, join the attention input only. Also returns the layer's rollout matrices, both
-        `(B, u+1, t+1)`.
+        `(B, u+1, t+1)`, and with `spatial` where it pools its `slot_origins`.
         """
         passed, normed = self.norm1(cls), self.norm1(x)
         if positions is not None:
@@ -49,7 +53,10 @@ class BypassedLayer(EncoderLayer):
         cls = cls + self.dropout(passed)
         x = self.self_attn.residual(x, attended.rows) + self.dropout(attended.tokens)
         attention, carry = layer_flow(attended.temporal, attended.rows, False)
-        return self.feed_forward(cls), self.feed_forward(x), attention, carry
+        part: Tensor | None = None
+        if self.spatial and self.pools:
+            part = slot_origins(carry, attended.rows, False, 0)
+        return self.feed_forward(cls), self.feed_forward(x), attention, carry, part
 
 
 class JointLayer(EncoderLayer):
@@ -60,21 +67,26 @@ class JointLayer(EncoderLayer):
         super().__init__(config, attention)
         self.frames = frames
 
-    def forward(self, cls: Tensor, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, cls: Tensor, x: Tensor, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """The whole sequence `x (B, N, d)` to the same shape, or with `cls_only` to the class token `(B, 1, d)`.
 
         `cls`, which the sequence contains, is not read; what is returned in its place is the class token of the result.
 
         `positions`, `(1, N, d)`, join the attention input only. Also returns the layer's rollout matrices, both
-        `(B, t+1, t+1)`.
+        `(B, t+1, t+1)`, and with `spatial` and `cls_only` what the class token reads.
         """
         attended = self.self_attn(self.norm1(x), positions, self.cls_only)
         if self.cls_only:
             x = x[:, :1]
         x = x + self.dropout(attended.tokens)
         attention, carry = joint_flow(attended.class_weights, self.frames)
+        part: Tensor | None = None
+        if self.spatial and self.cls_only:
+            part = read_jointly(attended.class_weights, self.frames)
         x = self.feed_forward(x)
-        return x[:, :1], x, attention, carry
+        return x[:, :1], x, attention, carry, part
 
 
 class SequenceEncoder(nn.Module):
@@ -91,24 +103,29 @@ class SequenceEncoder(nn.Module):
         self.separable_layers = separable
         self.every_layer = config.positions == "every_layer"
 
-    def forward(self, cls: Tensor, x: Tensor, positions: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def forward(
+        self, cls: Tensor, x: Tensor, positions: Tensor
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         """Class token `(1, 1, d)`, patches `(B, T, S, d)` and positions `(1, 1 + T*S, d)` to the feature `(B, d)`.
 
-        Also returns the rollout matrices `attention` and `carry` of every layer.
+        Also returns the rollout matrices `attention` and `carry` of every layer, and the parts of the spatial map.
         """
         # Until the first joint layer the class token is the same for all clips, but for the dropout in training.
         if self.training:
             cls = cls.expand(x.size(0), 1, x.size(-1))
         attentions: list[Tensor] = []
         carries: list[Tensor] = []
+        parts: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             if i == self.separable_layers:
                 x = torch.cat([cls.expand(x.size(0), 1, x.size(-1)), x.flatten(1, 2)], dim=1)  # (B, N, d)
             in_attention = self.every_layer or i == 0
-            cls, x, attention, carry = layer(cls, x, positions if in_attention else None)
+            cls, x, attention, carry, part = layer(cls, x, positions if in_attention else None)
             attentions.append(attention)
             carries.append(carry)
-        return self.norm(x[:, 0]), attentions, carries
+            if part is not None:
+                parts.append(part)
+        return self.norm(x[:, 0]), attentions, carries, parts
 
 
 class SequenceVidTr(nn.Module):
@@ -135,8 +152,17 @@ class SequenceVidTr(nn.Module):
 
         Raises ValueError where the shape is not the configured one.
         """
+        return self.scores(clips)[0]
+
+    def with_map(self, clips: Tensor) -> tuple[NetworkOutput, Tensor]:
+        """The same with the spatial map, float32 `(B, T, S)`; of a network of `for_inference(..., spatial=True)`."""
+        output, parts = self.scores(clips)
+        return output, spatial_map(parts)
+
+    def scores(self, clips: Tensor) -> tuple[NetworkOutput, list[Tensor]]:
+        """What `forward` returns, and the parts of the spatial map, none unless the layers were asked for them."""
         check_clips(clips, self.frames, self.height, self.width)
-        feature, attention, carry = self.encoder(self.cls, self.conv_stem(clips), self.pos_embedding)
+        feature, attention, carry, parts = self.encoder(self.cls, self.conv_stem(clips), self.pos_embedding)
         logits = self.fc(self.dropout(feature))
         temporal_attention, layer_attention, layer_retention = rollout(attention, carry, self.num_separable)
-        return NetworkOutput(logits, temporal_attention, layer_attention, layer_retention)
+        return NetworkOutput(logits, temporal_attention, layer_attention, layer_retention), parts

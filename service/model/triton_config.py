@@ -68,7 +68,7 @@ def triton_config(
     foreign = config if isinstance(config, ForeignNetwork) else None
     backend = foreign.backend if foreign else "pytorch"
     embedding = config.embedding if isinstance(config, ForeignNetwork) else config.dim * card.embedding
-    outputs = output_shapes(config.classes, config.frames, config.depth, embedding)
+    outputs = output_shapes(config.classes, config.frames, config.depth, embedding, _grid(config, card))
     lines = [
         f"name: {quote(name)}",
         f'backend: "{backend}"',
@@ -88,6 +88,12 @@ def clip_shape(config: Described, clip_format: ClipFormat) -> tuple[int, int, in
     if clip_format == "yuv420":
         return (config.frames, config.height * 3 // 2, config.width, 1)
     return (config.frames, config.height, config.width, 3)
+
+
+def _grid(config: Described, card: ModelCard) -> tuple[int, int] | None:
+    if isinstance(config, ForeignNetwork) or not card.spatial:
+        return None
+    return config.height // config.patch, config.width // config.patch
 
 
 def warmup_sizes(max_batch_size: int) -> list[int]:

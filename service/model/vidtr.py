@@ -22,6 +22,7 @@ from service.model.layers import EncoderLayer, LayerNorm32, NetworkOutput, Patch
 from service.model.pair_pooling import PairConv, PairMean
 from service.model.pooling import TopKStd
 from service.model.rollout import layer_flow, rollout
+from service.model.spatial_map import read_in_space, slot_origins, spatial_map
 
 
 def grid_attention(
@@ -54,24 +55,33 @@ class GridLayer(EncoderLayer):
     def __init__(self, config: VidTrConfig, layer: int) -> None:
         super().__init__(config, grid_attention(config, layer))
         self.class_row = config.class_tokens == "both"
+        self.pools = config.kept_in(layer) is not None
+        self.uniform = config.pooling_method != "topk_std" or config.selection == "frame"
 
-    def forward(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Grid `(B, R, P, d)` to grid `(B, Q, P, d)`, with the layer's rollout matrices, both `(B, u+1, t+1)`.
 
-        With `cls_only` the grid that leaves is S^(0,0) alone, `(B, 1, 1, d)`.
+        With `cls_only` the grid that leaves is S^(0,0) alone, `(B, 1, 1, d)`. With `spatial` a part of the spatial map
+        comes last: with `cls_only` what S^(0,0) reads, else where the layer pools its `slot_origins`.
 
         `positions`, `(1, R, P, d)`, join the attention input only and never the residual stream.
         """
         normed = self.norm1(x)
         if positions is not None:
             normed = normed + positions
-        attended = self.self_attn(normed, self.cls_only)
+        attended = self.self_attn(normed, self.cls_only, self.spatial and self.cls_only)
         x = self.self_attn.residual(x, attended.rows)
         if self.cls_only:
             x = x[:, :1, :1]
         x = x + self.dropout(attended.tokens)
         attention, carry = layer_flow(attended.temporal, attended.rows, self.class_row)
-        return self.feed_forward(x), attention, carry
+        part: Tensor | None = None
+        across = attended.across
+        if across is not None:
+            part = read_in_space(attended.temporal, across)
+        elif self.spatial and self.pools:
+            part = slot_origins(carry, attended.rows, self.uniform, 1)
+        return self.feed_forward(x), attention, carry, part
 
 
 class Encoder(nn.Module):
@@ -84,28 +94,31 @@ class Encoder(nn.Module):
         self.positions: str = config.positions
         self.class_tokens: str = config.class_tokens
 
-    def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         """Grid `(B, R, P, d)` and position table `(1, R, P, d)` to the normed feature to classify, `(B, d)`.
 
         That is S^(0,0); with spatial class tokens only their mean over the frames, without any the mean of all tokens.
-        Also returns the rollout matrices `attention` and `carry` of every layer.
+        Also returns the rollout matrices `attention` and `carry` of every layer, and the parts of the spatial map.
         """
         if self.positions == "tokens":
             x = x + positions
         attentions: list[Tensor] = []
         carries: list[Tensor] = []
+        parts: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             in_attention = self.positions == "every_layer" or (self.positions == "first_layer" and i == 0)
-            x, attention, carry = layer(x, positions if in_attention else None)
+            x, attention, carry, part = layer(x, positions if in_attention else None)
             attentions.append(attention)
             carries.append(carry)
+            if part is not None:
+                parts.append(part)
         if self.class_tokens == "both":
             feature = self.norm(x[:, 0, 0])
         elif self.class_tokens == "spatial":
             feature = self.norm(x[:, :, 0]).mean(dim=1)
         else:
             feature = self.norm(x).mean(dim=[1, 2])
-        return feature, attentions, carries
+        return feature, attentions, carries, parts
 
 
 class VidTr(nn.Module):
@@ -142,6 +155,15 @@ class VidTr(nn.Module):
 
         Raises ValueError where the shape is not the configured one.
         """
+        return self.scores(clips)[0]
+
+    def with_map(self, clips: Tensor) -> tuple[NetworkOutput, Tensor]:
+        """The same with the spatial map, float32 `(B, T, S)`; of a network of `for_inference(..., spatial=True)`."""
+        output, parts = self.scores(clips)
+        return output, spatial_map(parts)
+
+    def scores(self, clips: Tensor) -> tuple[NetworkOutput, list[Tensor]]:
+        """What `forward` returns, and the parts of the spatial map, none unless the layers were asked for them."""
         check_clips(clips, self.frames, self.height, self.width)
         x = self.conv_stem(clips)  # (B, T, S, d)
         batch, dim = x.size(0), x.size(3)
@@ -150,7 +172,7 @@ class VidTr(nn.Module):
         if self.cls_t is not None:
             x = torch.cat([self.cls_t.expand(batch, 1, self.columns, dim), x], dim=1)  # (B, T+1, S+1, d)
         positions = self.pos_embedding.view(1, self.rows, self.columns, dim)
-        feature, attention, carry = self.encoder(x, positions)
+        feature, attention, carry, parts = self.encoder(x, positions)
         logits = self.fc(self.dropout(feature))
         temporal_attention, layer_attention, layer_retention = rollout(attention, carry, self.num_separable)
-        return NetworkOutput(logits, temporal_attention, layer_attention, layer_retention)
+        return NetworkOutput(logits, temporal_attention, layer_attention, layer_retention), parts

@@ -35,6 +35,8 @@ class ClipEntry:
     """the number of the whole clip that it is made of, whose bytes others are made of too; None for one of its own"""
     kept: str = ""
     """a digit for each frame, `0` where it is left out; empty where the clip is whole"""
+    spatial: bool = False
+    """whether its answer says where the model looked"""
 
     @property
     def payload(self) -> int:
@@ -111,4 +113,5 @@ def entry_of(
         weights=fields.get(b"weights", b"").decode(),
         view=int(fields[b"view"]) if b"view" in fields else None,
         kept=fields.get(b"kept", b"").decode(),
+        spatial=b"spatial" in fields,
     )

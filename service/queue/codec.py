@@ -14,9 +14,9 @@ FLOAT = np.dtype("<f4")
 
 
 def encode_scores(scores: ClipScores) -> bytes:
-    """A JSON header line with the sizes K, T, L and D, then the outputs as little-endian FP32.
+    """A JSON header line with the sizes of all outputs, then the outputs as little-endian FP32.
 
-    The embedding comes last and its size has a name of its own: earlier releases read what stands before it.
+    What releases have added comes last, and its size has a name of its own: earlier ones read what stands before it.
     """
     header = {
         "v": SCHEMA_VERSION,
@@ -24,12 +24,13 @@ def encode_scores(scores: ClipScores) -> bytes:
         "t": len(scores.temporal_attention),
         "l": len(scores.layer_attention),
         "d": len(scores.embedding),
+        "s": len(scores.spatial_attention),
         "queue_ms": scores.queue_ms,
         "inference_ms": scores.inference_ms,
         "engine_ms": scores.engine_ms,
     }
     attention = (scores.temporal_attention, scores.layer_attention, scores.layer_retention)
-    parts = (scores.logits, *attention, scores.embedding)
+    parts = (scores.logits, *attention, scores.embedding, scores.spatial_attention)
     body = b"".join(np.asarray(part, dtype=FLOAT).tobytes() for part in parts)
     return json.dumps(header).encode() + b"\n" + body
 
@@ -40,14 +41,16 @@ def decode_scores(data: bytes) -> ClipScores:
     header = json.loads(head)
     k, t, layers = header["k"], header["t"], header["l"]
     end = k + t + 2 * layers * t
-    values = np.frombuffer(body, dtype=FLOAT, count=end + header.get("d", 0))
+    embedded = end + header.get("d", 0)
+    values = np.frombuffer(body, dtype=FLOAT, count=embedded + header.get("s", 0))
     by_layer = values[k + t : end].reshape(2, layers, t).tolist()
     return ClipScores(
         logits=tuple(values[:k].tolist()),
         temporal_attention=tuple(values[k : k + t].tolist()),
         layer_attention=tuple(map(tuple, by_layer[0])),
         layer_retention=tuple(map(tuple, by_layer[1])),
-        embedding=tuple(values[end:].tolist()),
+        embedding=tuple(values[end:embedded].tolist()),
+        spatial_attention=tuple(values[embedded:].tolist()),
         queue_ms=header["queue_ms"],
         inference_ms=header["inference_ms"],
         engine_ms=header.get("engine_ms", 0.0),

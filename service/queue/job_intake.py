@@ -78,6 +78,8 @@ def entry_fields(record: JobRecord, clip: int, *, more_coming: bool = False) -> 
         "clip": clip,
         MORE_COMING_FIELD: int(more_coming),
     }
+    if record.request.attention == "spatial":
+        fields["spatial"] = 1
     return fields if record.evidence is None else fields | _made_of(record, record.evidence, clip)
 
 

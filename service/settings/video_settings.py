@@ -80,5 +80,8 @@ class VideoSettings(BaseModel):
     max_evidence_forwards: int = Field(
         1024, gt=0, description="Most clips that one job with `evidence=causal` may have scored."
     )
+    max_spatial_cells: int = Field(
+        500_000, gt=0, description="Most numbers of attention in space in one answer with `attention=spatial`."
+    )
     min_distinct_frames: int = Field(4, gt=0, description="Fewest different frames that make an answer.")
     max_shots: int = Field(5000, gt=0, description="Most shots that are told apart in one video.")

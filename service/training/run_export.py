@@ -25,11 +25,12 @@ def export_run(
     serving: TritonOptions | None = None,
     replace: bool = False,
     embedding: bool = False,
+    spatial: bool = False,
 ) -> Path:
     """Write the best weights of a run as a model that is served like it was evaluated; return the model's folder.
 
     `clip_format` is that of the run where it is None. With `replace` other versions of the model are deleted,
-    with `embedding` it also returns what its head reads.
+    with `embedding` it also returns what its head reads, with `spatial` where its class token looked.
 
     Raises what `read_run` and `export_model` raise.
     """
@@ -53,6 +54,7 @@ def export_run(
         events=finished.events,
         precision=precision,
         embedding=embedding,
+        spatial=spatial,
     )
     return export_model(
         finished.network, repository, name=name, version=version, card=card, serving=serving, replace=replace

@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from service.contracts import ClipSpec, Mirror
+from service.crop_geometry import Size, crop_corners, resized_size
 from service.errors import Undecodable
 from service.video.advice import CONVERT
 from service.video.config import VideoLimits
@@ -20,8 +21,6 @@ from service.video.fault_report import report_fault
 from service.video.frame_data import display_matrix
 from service.video.orientation import Image, Orientation, orientation_of
 from service.video.yuv420 import BT601, cut_planes, planes_of
-
-Size = tuple[int, int]
 
 # Pixels of frames that may wait for the garbage collector: 16 million are 24 MB in 4:2:0 with 8 bits. Fewer do where it
 # is quick, because what was loaded is frozen, as in a process that decodes.
@@ -39,48 +38,6 @@ def display_size(width: int, height: int, pixel_aspect: Fraction, orientation: O
     """(width, height) in square pixels of the displayed picture."""
     stretched = max(1, round(width * pixel_aspect))
     return (height, stretched) if orientation.transpose else (stretched, height)
-
-
-def resized_size(width: int, height: int, spec: ClipSpec) -> Size:
-    """(width, height) after resizing: the short side is `resize_short_side`, the long one is rounded down.
-
-    Where that would not cover the model's `height` x `width`, the picture becomes just large enough to do so. A model
-    that is shown the whole picture gets it squeezed to its size. In 4:2:0 all sizes are even.
-    """
-    if spec.framing == "whole":
-        return spec.width, spec.height
-    width, height = _covering(width, height, spec)
-    return (width & ~1, height & ~1) if spec.clip_format == "yuv420" else (width, height)
-
-
-def _covering(width: int, height: int, spec: ClipSpec) -> Size:
-    short = spec.resize_short_side
-    if width <= height:
-        target = (short, int(short * height / width))
-    else:
-        target = (int(short * width / height), short)
-    if target[0] >= spec.width and target[1] >= spec.height:
-        return target
-    scale = max(spec.width / width, spec.height / height)
-    return max(spec.width, int(width * scale)), max(spec.height, int(height * scale))
-
-
-def crop_corners(width: int, height: int, spec: ClipSpec, crops: int) -> list[tuple[int, int]]:
-    """(left, top) of each crop of the model's size.
-
-    One crop is the center. Three lie along the long side at its start, its end and its middle, in this order; with an
-    odd remainder the second ends one pixel before the edge, as in the official test protocol. In 4:2:0 corners are
-    even, as its blocks are, and the second may end two pixels before the edge.
-    """
-    grid = 2 if spec.clip_format == "yuv420" else 1
-    left, top = (grid * round(rest / 2 / grid) for rest in (width - spec.width, height - spec.height))
-    if crops == 1:
-        return [(left, top)]
-    if width >= height:
-        step = (width - spec.width) // 2 // grid * grid
-        return [(offset, top) for offset in (0, 2 * step, step)]
-    step = (height - spec.height) // 2 // grid * grid
-    return [(left, offset) for offset in (0, 2 * step, step)]
 
 
 def _bilinear_taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]:

@@ -6,7 +6,7 @@ import { evidenceOf } from "./evidence.js";
 import { exampleVideo } from "./example.js";
 import { Gallery } from "./gallery.js";
 import { LiveCamera } from "./live.js";
-import { chosenModel, showModels } from "./models.js";
+import { attentionToAsk, chosenModel, showModels } from "./models.js";
 import { headline } from "./moments.js";
 import { Partial } from "./partial.js";
 import { Recorder, canRecord } from "./recorder.js";
@@ -68,7 +68,11 @@ async function start(file, asked = {}, base = options(), before = null) {
     present(entry, Number(asked.evidence_window ?? 0));
     gallery.add({ ...entry, picture: await view.picture() });
   } catch (error) {
-    if (running === own && error.name !== "AbortError") showProblem(error);
+    if (running !== own || error.name === "AbortError") return;
+    // Of very many windows the answer goes without the maps.
+    const tooLarge = error instanceof Problem && error.body.code === "spatial_attention_too_large";
+    if (tooLarge) start(file, asked, { ...base, attention: "layers" }, before);
+    else showProblem(error);
   } finally {
     if (running === own) {
       running = null;
@@ -92,7 +96,7 @@ function options() {
     ...(min_score && { min_score }),
     ...(from && { start: from }),
     ...(end && { end }),
-    attention: "layers",
+    attention: attentionToAsk(),
   };
 }
 

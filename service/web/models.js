@@ -31,6 +31,9 @@ export function chosenModel() {
   return { ...(model && { model }), ...(version && { version }) };
 }
 
+/** How much attention to ask the chosen model for: where it looked too, if it says so. */
+export const attentionToAsk = () => ($("model").selectedOptions[0]?.model?.spatial_grid ? "spatial" : "layers");
+
 function describe() {
   const model = $("model").selectedOptions[0]?.model;
   $("model-labels").hidden = !model;

@@ -12,6 +12,7 @@ import { Strip } from "./strip.js";
 import { facts, labelList, timingList, warningList } from "./summary.js";
 import { Timeline } from "./timeline.js";
 import { NOTHING_CLEAR, STANDS_OUT, mostAttended } from "./verdict.js";
+import { viewOf, whereText } from "./where.js";
 
 const WHOLE = 0.99;
 // An instant is played with what leads to it and what follows.
@@ -27,6 +28,11 @@ export class ResultView {
     this.player.addEventListener("unplayable", () => this.#unplayable());
     this.reader = null;
     this.language = "curl";
+    this.looking = false;
+    $("ask-where").addEventListener("click", () => {
+      this.looking = !this.looking;
+      this.#look();
+    });
     $("earlier").addEventListener("click", () => this.#step(-1));
     $("later").addEventListener("click", () => this.#step(1));
     const tabs = Object.keys(SNIPPETS).map((language) => $(`tab-${language}`));
@@ -132,6 +138,7 @@ export class ResultView {
       aspect: answer.video.width / answer.video.height,
       seek: (time) => this.player.seek(time),
     });
+    this.#look();
     // What scrolls sideways must be in reach of the keyboard.
     const box = $("strip-scroll");
     box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
@@ -139,6 +146,17 @@ export class ResultView {
     this.strip.at(this.player.time);
     const { reader } = this;
     if (reader) this.strip.fill((time, canvas) => reader.draw(time, canvas)).catch(() => {});
+  }
+
+  #look() {
+    const window = this.entry.answer.windows[this.index];
+    const view = viewOf(window);
+    const shown = Boolean(view) && this.looking;
+    $("ask-where").hidden = !view;
+    $("ask-where").setAttribute("aria-pressed", String(shown));
+    $("where").hidden = !shown;
+    $("where").textContent = shown ? whereText(window) : "";
+    this.strip.look(shown ? view : null);
   }
 
   #choose(index) {

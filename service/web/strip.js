@@ -3,6 +3,7 @@
 import { curve } from "./curve.js";
 import { drawing, element, percent, reach, roving, seconds } from "./dom.js";
 import { causes, signed } from "./evidence.js";
+import { drawMap, highestOf } from "./where.js";
 
 const KEPT = 0.995;
 const GONE = 0.005;
@@ -26,6 +27,7 @@ export class Strip {
    */
   constructor(root, table, window, { highest, aspect, seek }) {
     this.window = window;
+    this.aspect = aspect;
     this.frames = window.attention ?? [];
     const evidence = causes(window);
     this.columns = this.frames.map((frame, index) => column(frame, evidence[index], this.frames.length, highest, aspect));
@@ -49,6 +51,20 @@ export class Strip {
       if (!canvas.isConnected) return;
       await draw(this.frames[index].time_s, canvas);
       canvas.classList.add("drawn");
+    }
+  }
+
+  /** Lay the maps of a view over the pictures, or take them away where there is none. */
+  look(view) {
+    for (const { button } of this.columns) button.querySelector(".map")?.remove();
+    if (!view) return;
+    const highest = highestOf(view);
+    for (const [index, { canvas }] of this.columns.entries()) {
+      const grid = view.frames[index];
+      if (!grid) continue;
+      const map = element("canvas", { class: "map", "aria-hidden": "true", "--aspect": this.aspect });
+      drawMap(map, grid, view.region, highest, this.aspect);
+      canvas.after(map);
     }
   }
 

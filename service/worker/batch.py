@@ -69,7 +69,12 @@ async def score(backend: Backend, clips: Sequence[LoadedClip], clock: Clock) -> 
     inference_ms = (time.perf_counter() - started) * 1000
     scores = {
         clip.entry: clip_scores(
-            outputs, row, (started_clock - clip.entry.enqueued_at) * 1000, inference_ms, masked=bool(clip.entry.kept)
+            outputs,
+            row,
+            (started_clock - clip.entry.enqueued_at) * 1000,
+            inference_ms,
+            masked=bool(clip.entry.kept),
+            spatial=clip.entry.spatial,
         )
         for row, clip in enumerate(clips)
     }
@@ -90,9 +95,18 @@ def observe(scored: ScoredBatch) -> None:
 
 
 def clip_scores(
-    outputs: Scores, row: int, queue_ms: float, inference_ms: float, *, masked: bool = False
+    outputs: Scores,
+    row: int,
+    queue_ms: float,
+    inference_ms: float,
+    *,
+    masked: bool = False,
+    spatial: bool = False,
 ) -> ClipScores:
-    """The scores of one clip of a batch, in row `row` of its outputs; of a `masked` one the logits alone count."""
+    """The scores of one clip of a batch, in row `row` of its outputs; attention in space only with `spatial`.
+
+    Of a `masked` clip the logits alone count.
+    """
     times = {
         "queue_ms": max(0.0, queue_ms),
         "inference_ms": inference_ms,
@@ -106,6 +120,7 @@ def clip_scores(
         temporal_attention=tuple(outputs.temporal_attention[row].tolist()),
         layer_attention=tuple(map(tuple, outputs.layer_attention[row].tolist())),
         layer_retention=tuple(map(tuple, outputs.layer_retention[row].tolist())),
+        spatial_attention=tuple(outputs.spatial_attention[row].ravel().tolist()) if spatial else (),
         embedding=tuple(outputs.embedding[row].tolist()),
         **times,
     )

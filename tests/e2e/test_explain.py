@@ -35,6 +35,21 @@ def test_a_page_shows_frames_labels_and_fates_and_loads_nothing(program: Program
     assert len(ids) == len(set(ids))
 
 
+def test_where_the_model_looked_is_drawn_over_the_frames_that_were_kept(
+    program: Program, video: Path, tmp_path: Path
+) -> None:
+    pages = []
+    for name, options in (("plain", ()), ("where", ("--where",))):
+        report = tmp_path / f"{name}.html"
+        done = vidtr("explain", "--server", program.url, "--windows", "1", *options, video, "-o", report)
+        assert done.returncode == 0, done.stderr
+        pages.append(report.read_text(encoding="utf-8"))
+    plain, looked = (re.findall(r'"data:image/png;base64,([^"]+)"', page) for page in pages)
+    # Four of eight frames reach the last layer.
+    assert sum(ours != theirs for ours, theirs in zip(looked, plain, strict=True)) == 4
+    assert "is no evidence of what made the label" in pages[1]
+
+
 def test_without_a_server_a_picture_is_drawn_by_the_same_rooms(video: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.png"
     done = vidtr("explain", "--windows", "1", video, "-o", report)

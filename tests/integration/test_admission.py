@@ -29,6 +29,7 @@ CONFIG = AdmissionConfig(
     max_auto_windows=10,
     max_clips_per_job=20,
     max_evidence_forwards=100,
+    max_spatial_cells=500_000,
     max_concurrent_uploads=8,
     max_wait_share=0.5,
     bulk_clips=16,

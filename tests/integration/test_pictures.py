@@ -36,7 +36,7 @@ def served(looked: ClipExplanation) -> NetworkOutput:
     """What the file that is served makes of the clip."""
     module = load_archive(shipped_model().path)
     with torch.inference_mode():
-        return NetworkOutput(*(values[0] for values in module(looked.clip[None])))
+        return NetworkOutput(*(values[0] for values in module(looked.clip[None])[:4]))
 
 
 def texts(svg: bytes) -> list[str]:

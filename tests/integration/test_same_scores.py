@@ -22,7 +22,10 @@ from tests.fixtures.servers import MODEL_REPOSITORY
 NAME, VERSION = "untrained_tiny", "1"
 CLIPS = 64
 TIE = 1e-6
-NO_EMBEDDING = np.zeros((CLIPS, 0), np.float32)
+NOTHING_ELSE = {
+    "spatial_attention": np.zeros((CLIPS, 0, 0, 0), np.float32),
+    "embedding": np.zeros((CLIPS, 0), np.float32),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ class Eager:
         with torch.inference_mode():
             outputs = self.network(self.normalize(torch.from_numpy(clips)))
         given = {name: output.numpy() for name, output in outputs._asdict().items()}
-        return Scores(**(given | {"embedding": NO_EMBEDDING})), self.gaps.take().numpy()
+        return Scores(**(given | NOTHING_ELSE)), self.gaps.take().numpy()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ async def scores_of(backend: Backend, clips: Clips) -> Scores:
         np.concatenate([part.temporal_attention for part in parts]),
         np.concatenate([part.layer_attention for part in parts]),
         np.concatenate([part.layer_retention for part in parts]),
-        NO_EMBEDDING,
+        **NOTHING_ELSE,
     )
 
 

@@ -104,5 +104,6 @@ class Backend:
             temporal_attention=frames,
             layer_attention=layers,
             layer_retention=layers,
+            spatial_attention=np.zeros((len(clips), 0, 0, 0), np.float32),
             embedding=np.zeros((len(clips), 0), np.float32),
         )

@@ -161,6 +161,7 @@ class Api:
             max_auto_windows=3,
             max_clips_per_job=3,
             max_evidence_forwards=100,
+            max_spatial_cells=500_000,
             max_concurrent_uploads=8,
             max_wait_share=1.0,
             bulk_clips=2,

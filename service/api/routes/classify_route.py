@@ -61,6 +61,7 @@ _ERRORS = responses(
     "decoder_crash",
     "too_many_clips",
     "evidence_too_large",
+    "spatial_attention_too_large",
     "quota_exceeded",
     "internal_error",
     "backend_failed",

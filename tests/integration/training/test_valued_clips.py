@@ -154,15 +154,17 @@ def test_layers_that_are_all_frozen_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
-def test_a_run_goes_on_from_a_served_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outputs", [(), ("spatial",), ("embedding",), ("spatial", "embedding")])
+def test_a_run_goes_on_from_a_served_model(outputs: tuple[str, ...], tmp_path: Path) -> None:
     settings = config(tmp_path)
     network = decided(settings)
     card = ModelCard(
         labels=CAMERA_MOVE_LABELS, trained=True, description="a start", frame_step=4, reference_fps=30.0,
-        resize_short_side=18, activation="sigmoid",
+        resize_short_side=18, activation="sigmoid", embedding="embedding" in outputs, spatial="spatial" in outputs,
     )  # fmt: skip
     folder = export_model(network, tmp_path / "models", name="start", version=1, card=card)
     file = folder / "1" / "model.pt"
+    assert served_weights(file).keys() == network.state_dict().keys()
     for name, tensor in served_weights(file).items():
         torch.testing.assert_close(tensor, network.state_dict()[name], atol=1e-5, rtol=1e-5)
     again = make_network(config(tmp_path, {"start": {"served": str(file)}}), LABELS).eval()

@@ -10,7 +10,8 @@ import pytest
 from service.aggregate import aggregate
 from service.cli.attention_figure import DROPPED_YET_ATTENDED, draw, remark
 from service.cli.explain_page import page
-from service.contracts import FrameEvidence, JobRequest, JobResult, WindowEvidence
+from service.cli.map_overlay import WHERE
+from service.contracts import FrameEvidence, JobRequest, JobResult, Region, SpatialView, WindowEvidence
 from testing import factories
 
 
@@ -27,6 +28,29 @@ def figure(answer: JobResult, note: str = "") -> str:
 
 DROPPED_COUNTS_MOST = (0.125, 0.125, 0.5, 0.25)
 KEPT_COUNTS_MOST = (0.2, 0.3, 0.0, 0.5)
+
+
+def looked(*shapes: tuple[int, int] | None) -> JobResult:
+    """The same with a map of each size, or without one."""
+    answer = result(*KEPT_COUNTS_MOST)
+    grids = tuple(None if shape is None else tuple(map(tuple, np.full(shape, 0.01).tolist())) for shape in shapes)
+    view = SpatialView(region=Region(left=0.25, top=0, width=0.5, height=1), frames=grids)
+    window = answer.windows[0].model_copy(update={"spatial_attention": (view,)})
+    return answer.model_copy(update={"windows": (window,)})
+
+
+def test_a_map_is_drawn_over_each_frame_that_has_one() -> None:
+    without, two = (
+        re.findall(r'"data:image/png;base64,([^"]+)"', figure(answer))
+        for answer in (result(*KEPT_COUNTS_MOST), looked(None, (2, 3), None, (4, 4)))
+    )
+    changed = [ours != theirs for ours, theirs in zip(two, without, strict=True)]
+    assert changed == [False, True, False, True, False]  # four frames, and the layers
+
+
+def test_a_page_says_how_maps_are_read_where_it_has_some() -> None:
+    assert html.escape(WHERE) in page("name", looked(None, (2, 3), None, None), [b"<svg></svg>"], where=WHERE)
+    assert "class token" not in page("name", result(*KEPT_COUNTS_MOST), [b"<svg></svg>"])
 
 
 def test_a_dropped_frame_with_more_than_an_even_share_is_explained_once() -> None:

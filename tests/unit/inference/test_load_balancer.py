@@ -10,7 +10,7 @@ from service.inference.load_balancer import BalancedBackend
 from testing.factories import spec
 
 CLIPS = np.zeros((1, 2, 2, 2, 3), np.uint8)
-SCORES = Scores(*(np.zeros((1, 1), np.float32),) * 5)
+SCORES = Scores(*(np.zeros((1, 1), np.float32),) * 6)
 
 
 class Engine:

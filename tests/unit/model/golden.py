@@ -103,7 +103,7 @@ def observe(network: Network, clips: Tensor, monkeypatch: pytest.MonkeyPatch) ->
                 cls, x = output[:2]
                 seen[f"layer{i}.out"] = torch.cat([cls.expand(x.size(0), 1, -1), x.flatten(1, 2)], dim=1)
             else:
-                seen[f"layer{i}.out"] = output[0] if len(output) == 3 else output[1]
+                seen[f"layer{i}.out"] = output[0] if len(output) == 4 else output[1]
 
         def on_attention(module: Any, arguments: tuple[Any, ...], output: Any) -> None:
             if isinstance(module, JointAttention):

@@ -74,7 +74,7 @@ def test_the_class_row_survives_pooling(selection: Selection) -> None:
     torch.nn.init.zeros_(layer.linear2.weight)
     torch.nn.init.zeros_(layer.linear2.bias)
     x = torch.randn(2, 7, 7, 16)
-    pooled, _, _ = layer(x, None)
+    pooled, *_ = layer(x, None)
     assert torch.equal(pooled[:, 0], x[:, 0])
 
 
@@ -85,7 +85,7 @@ def test_frame_selection_keeps_the_residual_rows_in_order_of_time() -> None:
     torch.nn.init.zeros_(layer.linear2.weight)
     torch.nn.init.zeros_(layer.linear2.bias)
     x = torch.randn(1, 7, 7, 16)
-    pooled, _, carry = layer(x, None)
+    pooled, _, carry, _ = layer(x, None)
     kept = carry[0].argmax(dim=-1)
     assert kept.tolist() == sorted(kept.tolist())
     assert torch.equal(pooled[0], x[0, kept])
@@ -111,8 +111,8 @@ def test_positions_on_tokens_equal_the_same_table_built_into_the_tokens() -> Non
     network = tiny_network(positions="tokens")
     grid = torch.randn(1, 7, 7, 16)
     table = network.pos_embedding.view(1, 7, 7, 16)
-    with_table, _, _ = network.encoder(grid, table)
-    built_in, _, _ = network.encoder(grid + table, torch.zeros_like(table))
+    with_table, *_ = network.encoder(grid, table)
+    built_in, *_ = network.encoder(grid + table, torch.zeros_like(table))
     torch.testing.assert_close(with_table, built_in)
 
 

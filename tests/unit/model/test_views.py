@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from service.aggregate import probabilities
+from service.crop_geometry import crop_corners
 from service.model.preprocess import Normalize
-from service.video.resize import crop_corners
 from service.video.windows import index_clip, index_starts
 from testing.factories import spec
 from tests.unit.model.golden import Golden, build, named

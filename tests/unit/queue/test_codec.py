@@ -49,9 +49,24 @@ def test_scores_without_attention_and_with_an_embedding_survive_their_encoding()
     assert decode_scores(encode_scores(bare)) == bare
 
 
-def test_scores_of_an_earlier_release_have_no_embedding() -> None:
+def test_scores_of_an_earlier_release_have_no_embedding_and_no_attention_in_space() -> None:
     header, _, body = encode_scores(scores()).partition(b"\n")
-    assert decode_scores(header.replace(b', "d": 0', b"") + b"\n" + body) == scores()
+    earlier = header.replace(b', "d": 0', b"").replace(b', "s": 0', b"")
+    assert b'"d"' not in earlier
+    assert b'"s"' not in earlier
+    assert decode_scores(earlier + b"\n" + body) == scores()
+
+
+def test_attention_in_space_survives_its_encoding_with_and_without_an_embedding() -> None:
+    for embedding in ((), (0.5, 0.25)):
+        looked = scores(spatial_attention=(0.125, 0.0, 0.5), embedding=embedding)
+        assert decode_scores(encode_scores(looked)) == looked
+
+
+def test_an_earlier_release_reads_what_stands_before_attention_in_space() -> None:
+    header, _, body = encode_scores(scores(spatial_attention=(0.125, 0.5), embedding=(0.5,))).partition(b"\n")
+    without = header.replace(b', "s": 2', b"")
+    assert decode_scores(without + b"\n" + body) == scores(embedding=(0.5,))
 
 
 def test_an_answer_about_a_video_without_a_frame_rate_can_be_read_by_its_caller() -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from service.crop_geometry import crop_corners, resized_size
 from service.video.orientation import Orientation
-from service.video.resize import Resizer, crop_corners, display_size, opencv_bilinear, resized_size
+from service.video.resize import Resizer, display_size, opencv_bilinear
 from tests.unit.video.common import LIMITS, SHARED, spec
 
 GOLDEN = SHARED / "golden" / "resize_crop.safetensors"
