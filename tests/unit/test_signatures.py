@@ -115,13 +115,12 @@ def _changed(signer: Signer) -> str:
     return f"the answer is not as the key {signer.public.id} has signed it"
 
 
-@pytest.mark.parametrize("place", range(len(ANSWER["signature"])))
-def test_no_character_of_a_signature_can_be_another_one(place: int) -> None:
+def test_no_character_of_a_signature_can_be_another_one() -> None:
     text = ANSWER["signature"]
-    for other in "Ag_" if text[place] != "." else "A-":
-        if other != text[place]:
+    for place, there in enumerate(text):
+        for other in set("Ag_" if there != "." else "A-") - {there}:
             answer = {**ANSWER, "signature": text[:place] + other + text[place + 1 :]}
-            assert not check_signature(answer, KEYS).holds
+            assert not check_signature(answer, KEYS).holds, (place, other)
 
 
 def test_an_answer_without_a_signature_is_not_signed() -> None:
@@ -160,7 +159,7 @@ HEADER = {"alg": "EdDSA", "kid": SIGNER.public.id, "typ": "vidtr-answer"}
         {"alg": "EdDSA", "typ": "vidtr-answer"},
         [],
     ],
-    ids=json.dumps,
+    ids=["no algorithm", "a secret", "another type", "an extension", "a number for the key", "no key", "no object"],
 )
 def test_a_header_that_is_not_one_of_an_answer_is_refused_before_any_key_is_used(header: Any) -> None:
     text = encoded(json.dumps(header).encode())
