@@ -18,6 +18,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError, NoScriptError, R
 
 from service.queue.redis_address import Primary
 from service.queue.redis_problems import Misconfigured, NotWritable, moved_to, not_writable
+from service.queue.redis_wire import DirectConnection
 from service.redis_url import Address
 
 # How long a command is sent again while no server takes writes. A planned failover is over by then; a longer one is an
@@ -61,7 +62,7 @@ class Patience(Retry):
                 )
 
 
-class _Managed(AbstractConnection):
+class _Managed(DirectConnection):
     """Looks for its server each time it connects, and leaves one that does not take writes."""
 
     pool: Pool
@@ -190,7 +191,18 @@ class Pool(BlockingConnectionPool):
     async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> AbstractConnection:
         """See redis-py."""
         self.follow()
-        connection: AbstractConnection = await super().get_connection()  # type: ignore[no-untyped-call]
+        connection: AbstractConnection
+        # While as many as these are free nobody waits for one, and there is no place in a queue to be taken.
+        crowded = len(self._in_use_connections) >= self.max_connections // 2
+        if self._available_connections and not crowded and not getattr(self, "_in_maintenance", False):
+            connection = self.get_available_connection()  # type: ignore[no-untyped-call]
+            try:
+                await self.ensure_connection(connection)
+            except BaseException:
+                await self.release(connection)
+                raise
+            return connection
+        connection = await super().get_connection()  # type: ignore[no-untyped-call]
         return connection
 
     def check_open(self) -> None:
