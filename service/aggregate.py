@@ -68,17 +68,18 @@ def ranked(
     it; of these the `qualifiers` last, which are no answer by themselves.
     """
     passes = scores >= np.asarray(thresholds) if thresholds else np.zeros(len(scores), dtype=bool)
-    order = np.lexsort((-scores, passes & _named(labels, qualifiers), ~passes))[:top_k]
+    order = np.lexsort((-scores, passes & _named(labels, qualifiers), ~passes))[:top_k].tolist()
+    best = {i: float(scores[i]) for i in order}
     return tuple(
         Prediction(
             label=labels[i],
-            index=int(i),
-            score=round(float(scores[i]), SCORE_DIGITS),
+            index=i,
+            score=round(score, SCORE_DIGITS),
             threshold=thresholds[i] if thresholds else None,
             passes=bool(passes[i]) if thresholds else None,
         )
-        for i in order
-        if scores[i] >= min_score
+        for i, score in best.items()
+        if score >= min_score
     )
 
 
@@ -108,7 +109,7 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
     if len(scores) != record.units:
         msg = f"job {record.id} has {record.units} clips, scores of {len(scores)} were given"
         raise ValueError(msg)
-    every, scores = scores, scores[: len(decoded.clips)]
+    every, scores = scores, scores[: decoded.clip_count]
     by_view = probabilities(np.array([s.logits for s in scores], dtype=np.float64), spec.activation)
     by_window = by_view.reshape(len(decoded.windows), decoded.crops, -1).mean(axis=1)
     windows = tuple(
@@ -132,7 +133,8 @@ def aggregate(record: JobRecord, spec: ModelSpec, scores: Sequence[ClipScores], 
         ),
         coverage=_rounded(decoded.coverage),
         video=decoded.video,
-        predictions=_predictions(spec, request, overall),
+        # The mean over one view is that view.
+        predictions=windows[0].predictions if len(by_view) == 1 else _predictions(spec, request, overall),
         windows=windows,
         timings_ms=Timings(
             upload=round(record.upload_ms, 3),
@@ -162,7 +164,7 @@ def _causes(
 ) -> dict[int, WindowEvidence]:
     """The evidence of windows by their number. `scores` has whole views, then a row of the masked ones for each set."""
     windows, crops, masked = record.decoded.windows, record.decoded.crops, record.masked_views
-    whole_count = len(record.decoded.clips)
+    whole_count = record.decoded.clip_count
     logits = np.array([one.logits for one in scores[whole_count:]], dtype=np.float64)
     by_set = probabilities(logits.reshape(planned.masks, len(masked) // crops, crops, -1), spec.activation).mean(axis=2)
     found = {}
@@ -306,18 +308,18 @@ def model_warnings(spec: ModelSpec) -> tuple[AnswerWarning, ...]:
 def _attention(window: SampledWindow, crops: Sequence[ClipScores], detail: str) -> tuple[FrameAttention, ...] | None:
     if detail == "none" or not crops[0].temporal_attention:
         return None
-    score = np.mean([c.temporal_attention for c in crops], axis=0)  # [T]
-    by_layer = np.mean([c.layer_attention for c in crops], axis=0)  # [L, T]
-    retained = np.mean([c.layer_retention for c in crops], axis=0)  # [L, T]
+    score = np.mean([c.temporal_attention for c in crops], axis=0).tolist()  # [T]
+    by_layer = np.mean([c.layer_attention for c in crops], axis=0).T.tolist()  # [T, L]
+    retained = np.mean([c.layer_retention for c in crops], axis=0).T.tolist()  # [T, L]
     layers = detail in ("layers", "spatial")
     return tuple(
         FrameAttention(
             time_s=_rounded(time_s),
             frame=t,
             score=_rounded(score[t]),
-            retention=_rounded(retained[-1, t]),
-            layer_scores=tuple(map(_rounded, by_layer[:, t])) if layers else None,
-            layer_retention=tuple(map(_rounded, retained[:, t])) if layers else None,
+            retention=_rounded(retained[t][-1]),
+            layer_scores=tuple(map(_rounded, by_layer[t])) if layers else None,
+            layer_retention=tuple(map(_rounded, retained[t])) if layers else None,
         )
         for t, time_s in enumerate(window.times_s)
     )

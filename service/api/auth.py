@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 import structlog
@@ -34,7 +35,7 @@ class AuthConfig:
     quota_requests: str | None
     quota_video_seconds: str | None
 
-    @property
+    @cached_property
     def loopback(self) -> bool:
         """Whether only processes of this machine can reach the API."""
         try:
@@ -44,7 +45,7 @@ class AuthConfig:
         # Behind a proxy the whole world may come from the loopback address.
         return loopback and not self.trusted_proxies
 
-    @property
+    @cached_property
     def open(self) -> bool:
         """Whether requests without a key are let in."""
         return self.anonymous == "allow" or (self.anonymous == "loopback" and self.loopback)
@@ -199,6 +200,7 @@ def _counted() -> Iterator[None]:
         raise
 
 
+@lru_cache(maxsize=1024)
 def network(address: str | None) -> str:
     """What an address is counted as: itself, or for IPv6 its network; `local` for a unix socket."""
     if address is None:
@@ -236,6 +238,11 @@ async def identified(
     if credentials is None and (forwarded_for := request.headers.get("x-forwarded-for")) is not None:
         auth.forwarded(client.host if client else None, forwarded_for)
     return auth.identify(credentials.credentials if credentials else None, client.host if client else None)
+
+
+async def sender(request: Request) -> Principal:
+    """`identified` for a route that reads its requests by itself. Raises Unauthorized."""
+    return await identified(request, await _bearer(request))
 
 
 CurrentPrincipal = Annotated[Principal, Depends(identified)]

@@ -159,13 +159,13 @@ class Classifier:
         planned = evidence_plan(submission.options, admitted.spec.frames)
         if planned is not None:
             check_evidence_window(planned, len(decoded.windows))
-            self._admission.check_forwards(evidence_clips(planned, len(decoded.clips), decoded.crops))
+            self._admission.check_forwards(evidence_clips(planned, decoded.clip_count, decoded.crops))
         seconds = quota_seconds(decoded, submission.options) + evidence_seconds(decoded, admitted.spec, planned)
         await self._auth.charge(submission.caller, seconds)
         submission.report("decoded", {"id": submission.job_id, **_known(decoded)})
         with (
             metrics.stage("enqueue"),
-            HeldClips(spool.clips, len(decoded.clips) * admitted.spec.clip_bytes) as pixels,
+            HeldClips(spool.clips, decoded.clip_count * admitted.spec.clip_bytes) as pixels,
         ):
             record = await commit(decoded, pixels, admitted.reservation)
             self._admission.hand_over(submission.job_id)
@@ -218,7 +218,7 @@ class Classifier:
     ) -> JobRecord:
         now = await self._clocks.of(submission.job_id).time()
         planned = evidence_plan(submission.options, admitted.spec.frames)
-        views = len(decoded.clips)
+        views = decoded.clip_count
         record = JobRecord(
             id=submission.job_id,
             request=submission.options,

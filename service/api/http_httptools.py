@@ -63,8 +63,14 @@ class GuardedHttpTools(Guarded, HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """A piece of the body. One that is taken before the next comes, as nearly all are, is never copied."""
         self.produced = True
+        cycle = self.cycle
+        if not cycle.body and not cycle.response_complete:
+            # Uvicorn makes bytes of it once it is taken, which these are already.
+            cycle.body, body = body, b""  # type: ignore[assignment]
+        elif isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

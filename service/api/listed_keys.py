@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import structlog
 
-from service.contracts import JobResult
 from service.signatures import header_of, key_of
 from service.signing_keys import VerificationKey
 
@@ -20,11 +19,11 @@ class ListedKeys:
         self.keys = tuple(keys)
         self._headers = tuple(f"{header_of(key)}." for key in self.keys)
 
-    def compare(self, result: JobResult) -> None:
+    def compare(self, signature: str | None) -> None:
         """Warn where callers cannot check the signature of an answer: a worker has a key that is not listed here."""
-        if result.signature is not None and not result.signature.startswith(self._headers):
+        if signature is not None and not signature.startswith(self._headers):
             log.warning(
                 "signing_key_not_listed",
-                key=key_of(result.signature),
+                key=key_of(signature),
                 detail="Callers cannot check such answers. Add its public half to `signing_public_keys_file`.",
             )

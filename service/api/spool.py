@@ -20,6 +20,9 @@ from service.sources.remote_file import RemoteFile
 
 # What is written to disk at a time; a smaller upload never gets there.
 WRITE_BYTES = 1 << 20
+# Pieces of an upload above this are kept as they came until they are written; smaller ones are joined, for each has a
+# size of its own beside its bytes.
+PIECE_BYTES = 1 << 14
 DISK_RETRY_AFTER_S = 10.0
 
 
@@ -73,7 +76,7 @@ class _File:
                 self.path.unlink()
 
 
-def write_all(descriptor: int, data: bytes | bytearray) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data` where the file stands, in as many pieces as the system takes. Raises OSError."""
     view = memoryview(data)
     while view:
@@ -110,7 +113,8 @@ class Spool:
         self._on_disk = 0
         name = secrets.token_hex(16)
         self._upload, self._clips = (_File(config.directory / f"{name}.{kind}") for kind in ("upload", "clips"))
-        self._pending = bytearray()
+        self._pending: list[bytes | bytearray | memoryview] = []
+        self._pending_bytes = 0
         self._digest = hashlib.sha256() if hashed else None
         self._adopted_sha256 = ""
         self._ending = contextlib.AsyncExitStack()
@@ -218,12 +222,18 @@ class Spool:
             raise disk_error(error) from error
         self.received, self._adopted_sha256 = length, sha256
 
-    async def write(self, chunk: bytes) -> None:
-        """Append bytes. Raises UploadTooLarge or DiskFull."""
+    async def write(self, chunk: bytes | memoryview) -> None:
+        """Append bytes, which are kept as they are until they are written. Raises UploadTooLarge or DiskFull."""
         self.received += len(chunk)
         self.expect(self.received)
-        self._pending += chunk
-        if len(self._pending) >= WRITE_BYTES:
+        self._pending_bytes += len(chunk)
+        if len(chunk) >= PIECE_BYTES:
+            self._pending.append(chunk)
+        elif self._pending and isinstance(last := self._pending[-1], bytearray):
+            last += chunk
+        else:
+            self._pending.append(bytearray(chunk))
+        if self._pending_bytes >= WRITE_BYTES:
             await self._flush()
 
     async def finish(self) -> int:
@@ -238,9 +248,10 @@ class Spool:
         return self.received < WRITE_BYTES
 
     async def _flush(self) -> None:
-        pending, self._pending = self._pending, bytearray()
+        pending, self._pending = self._pending, []
+        length, self._pending_bytes = self._pending_bytes, 0
         if not self._small:
-            self._claim(len(pending))
+            self._claim(length)
         try:
             # A thread hop would cost more than what is done in the page cache.
             if self._small:
@@ -268,10 +279,12 @@ class Spool:
             raise DiskFull(detail, limit=refused.limit, actual=refused.actual + more, retry_after_s=DISK_RETRY_AFTER_S)
         self._on_disk += more
 
-    def _write(self, data: bytearray) -> None:
-        if self._digest is not None:
-            self._digest.update(data)
-        write_all(self._upload.descriptor, data)
+    def _write(self, pieces: list[bytes | bytearray | memoryview]) -> None:
+        descriptor = self._upload.descriptor
+        for piece in pieces:
+            if self._digest is not None:
+                self._digest.update(piece)
+            write_all(descriptor, piece)
 
     def _remove(self) -> None:
         self._upload.remove()

@@ -106,7 +106,7 @@ class Staging:
 
     async def end(self, decoded: DecodedVideo) -> JobRecord:
         """Queue the last clips, with what is known of the whole video. Raises JobEnded, QueueUnavailable."""
-        await _to_its_end(self._add(decoded, len(decoded.clips)))
+        await _to_its_end(self._add(decoded, decoded.clip_count))
         return self.job
 
     @property

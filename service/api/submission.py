@@ -107,7 +107,7 @@ def evidence_seconds(decoded: DecodedVideo, spec: ModelSpec, planned: EvidencePl
     """Seconds of the clips that are scored for evidence alone: each counts as the span of a window."""
     if planned is None:
         return 0
-    views = len(decoded.clips)
+    views = decoded.clip_count
     return math.ceil((evidence_clips(planned, views, decoded.crops) - views) * spec.span_s)
 
 

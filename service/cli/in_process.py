@@ -125,7 +125,7 @@ class _Pipeline:
         check_evidence_window(evidence_plan(options, spec.frames), len(decoded.windows))
         scores: list[ClipScores] = []
         batch_bytes = spec.max_batch_size * spec.clip_bytes
-        with HeldClips(clips_path, len(decoded.clips) * spec.clip_bytes) as pixels:
+        with HeldClips(clips_path, decoded.clip_count * spec.clip_bytes) as pixels:
             for first in range(0, len(pixels), batch_bytes):
                 clips = np.frombuffer(pixels[first : first + batch_bytes], np.uint8).reshape(-1, *spec.clip_shape)
                 started = time.perf_counter()
@@ -152,7 +152,7 @@ class _Pipeline:
             return []
         masks = plan(spec.frames, planned.orders).masks
         by_view = []
-        views = range(len(decoded.clips))
+        views = range(decoded.clip_count)
         if planned.window is not None:
             views = views[planned.window * decoded.crops : (planned.window + 1) * decoded.crops]
         for view in views:

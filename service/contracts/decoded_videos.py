@@ -81,3 +81,8 @@ class DecodedVideo(WireModel):
     def clips(self) -> tuple[ClipPlan, ...]:
         """All views, window-major: the order of the clips in the file and of the clip numbers."""
         return tuple(ClipPlan(window=w, crop=c) for w in range(len(self.windows)) for c in range(self.crops))
+
+    @property
+    def clip_count(self) -> int:
+        """How many `clips` there are."""
+        return len(self.windows) * self.crops

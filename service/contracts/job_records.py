@@ -67,19 +67,19 @@ class JobRecord(WireModel):
     @property
     def units(self) -> int:
         """Clips to score: each view whole, and then, for each set of frames, each of `masked_views` without others."""
-        return len(self.decoded.clips) + (self.evidence.masks if self.evidence else 0) * len(self.masked_views)
+        return self.decoded.clip_count + (self.evidence.masks if self.evidence else 0) * len(self.masked_views)
 
     @property
     def masked_views(self) -> range:
         """The numbers of the views that are scored with frames left out too."""
-        views, crops = len(self.decoded.clips), self.decoded.crops
+        views, crops = self.decoded.clip_count, self.decoded.crops
         if self.evidence is None or self.evidence.window is None:
             return range(views if self.evidence else 0)
         return range(self.evidence.window * crops, (self.evidence.window + 1) * crops)
 
     def view_of(self, clip: int) -> tuple[int, int]:
         """The view that a clip shows, and the number of its set of frames, from 1; 0 where it is whole."""
-        views = len(self.decoded.clips)
+        views = self.decoded.clip_count
         if clip < views:
             return clip, 0
         number, view = divmod(clip - views, len(self.masked_views))

@@ -194,8 +194,8 @@ class JobIntake(JobReader):
             job[QUEUED_FIELD] = stage.queued
         if record.evidence is not None:
             masked = record.masked_views
-            job |= {VIEWS_FIELD: len(record.decoded.clips), MASKED_FIRST_FIELD: masked.start, MASKED_FIELD: len(masked)}
-        whole = len(record.decoded.clips) if stage is None else stage.queued
+            job |= {VIEWS_FIELD: record.decoded.clip_count, MASKED_FIRST_FIELD: masked.start, MASKED_FIELD: len(masked)}
+        whole = record.decoded.clip_count if stage is None else stage.queued
         queued = in_queue_order(record) if stage is None else range(stage.queued)
         entries = [entry_fields(record, clip, more_coming=more_coming) for clip in queued]
         payloads: dict[str, bytes | memoryview] = {}

@@ -7,8 +7,8 @@ the alert that waits for its first event would miss it.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -183,8 +183,7 @@ BUILD_INFO = Gauge(
 
 for _outcome in ("hit", "miss"):
     RESULT_CACHE.labels(_outcome)
-for _stage in STAGES:
-    STAGE.labels(_stage)
+_OF_STAGE = {name: STAGE.labels(name) for name in STAGES}
 for _code in error_types():
     ERRORS.labels(_code)
 for _state in filter(lambda state: state.is_final, JobState):
@@ -229,14 +228,24 @@ for _status in ("succeeded", "failed", "cancelled"):
 BUILD_INFO.labels(service.__version__, platform.python_version()).set(1)
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Observe the time spent inside, also when it ends in an error."""
-    started = perf_counter()
-    try:
-        yield
-    finally:
-        STAGE.labels(name).observe(perf_counter() - started)
+class _Timed:
+    """Observes the time spent inside, also when it ends in an error."""
+
+    __slots__ = ("_histogram", "_started")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+
+    def __enter__(self) -> None:
+        self._started = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._histogram.observe(perf_counter() - self._started)
+
+
+def stage(name: str) -> AbstractContextManager[None]:
+    """Observe the time spent inside, also when it ends in an error. `name` is one of `STAGES`."""
+    return _Timed(_OF_STAGE[name])
 
 
 def registry(multiprocess_dir: Path | None) -> CollectorRegistry:

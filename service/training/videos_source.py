@@ -76,7 +76,7 @@ class Videos:
             with tempfile.TemporaryDirectory(dir=self._cache, prefix="decoding-") as scratch:
                 raw, partial = Path(scratch) / "clips.raw", Path(scratch) / "clips.npy"
                 decoded = decode_file(sample.path, raw, spec, JobRequest(windows=windows, crops=crops), self._limits)
-                np.save(partial, np.fromfile(raw, dtype=np.uint8).reshape(len(decoded.clips), *spec.clip_shape))
+                np.save(partial, np.fromfile(raw, dtype=np.uint8).reshape(decoded.clip_count, *spec.clip_shape))
                 partial.replace(path)
         return path
 

@@ -224,3 +224,10 @@ def test_a_model_without_attention_is_answered_without_it() -> None:
     result = aggregate(job, spec(layers=0), [bare], job.created_at)
     assert result.windows[0].attention is None
     assert result.predictions[0].label == LABELS[3]
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_a_video_of_one_clip_has_the_predictions_of_its_window(windows: int) -> None:
+    views = [scores((0.5, -1.0, 2.0, 0.25)), scores((3.0, 2.0, 1.0, 0.0))][:windows]
+    result = aggregate(record(decoded=decoded(windows)), spec(), views, 2.0)
+    assert (result.predictions == result.windows[0].predictions) is (windows == 1)

@@ -74,7 +74,7 @@ async def get_job(job_id: JobId, state: State, caller: CurrentPrincipal) -> Resp
     await store.check_owner(job_id, caller.may_read)
     status = await store.status(job_id)
     if status.result is not None:
-        state.listed_keys.compare(status.result)
+        state.listed_keys.compare(status.result.signature)
     return Response(told(status, status.result), media_type="application/json")
 
 

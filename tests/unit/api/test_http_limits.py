@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -38,11 +40,15 @@ MIB = 1 << 20
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the number of bytes in the body; `/slow` only when the client is gone, `/long` with 64 MiB."""
-    received = 0
+    """Answers with the number of bytes in the body and their digest; `/late` looks at them after a while, `/slow`
+    answers only when the client is gone, `/long` with 64 MiB."""
+    received, digest = 0, hashlib.sha256()
+    if scope["path"] == "/late":
+        await asyncio.sleep(0.1)
     while True:
         message = await receive()
         received += len(message.get("body", b""))
+        digest.update(message.get("body", b""))
         if not message.get("more_body", False):
             break
     if scope["path"] == "/slow":
@@ -52,7 +58,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"] == "/long":
         for _ in range(64):
             await send({"type": "http.response.body", "body": bytes(MIB), "more_body": True})
-    await send({"type": "http.response.body", "body": str(received).encode()})
+    await send({"type": "http.response.body", "body": f"{received} {digest.hexdigest()}".encode()})
 
 
 async def until(happened: Callable[[], bool]) -> None:
@@ -128,6 +134,17 @@ async def test_a_body_is_not_bounded_by_the_limit_of_the_head(parser: type[Guard
     async with serving(parser) as port:
         answer = await answer_to(port, GET + b"Transfer-Encoding: chunked\r\n" + LAST, body)
     assert b"1024000" in answer
+
+
+@pytest.mark.parametrize("path", ["/", "/late"])
+@pytest.mark.parametrize("size", [1, 100, 70_000, 1_000_000])
+async def test_a_body_arrives_whole_in_whatever_pieces_it_comes(parser: type[Guarded], path: str, size: int) -> None:
+    body = os.urandom(min(1_000_000, 300 * size))
+    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n".encode() + LAST
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    async with serving(parser) as port:
+        answer = await answer_to(port, head, *pieces)
+    assert f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode() in answer
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from structlog.testing import capture_logs
 
 from service.api.listed_keys import ListedKeys
 from service.api.openapi_examples import RESULT_EXAMPLE
-from service.contracts import JobResult
 from service.signatures import Signer
 
 LISTED, EARLIER, OTHER = (Signer(Ed25519PrivateKey.generate()) for _ in range(3))
@@ -18,8 +17,7 @@ LISTED, EARLIER, OTHER = (Signer(Ed25519PrivateKey.generate()) for _ in range(3)
 def warned_of(signature: str | None, *listed: Signer) -> list[Any]:
     """The keys in the warnings about an answer with this signature."""
     with capture_logs() as logs:
-        result = JobResult.model_validate({**RESULT_EXAMPLE, "signature": signature})
-        ListedKeys(signer.public for signer in listed).compare(result)
+        ListedKeys(signer.public for signer in listed).compare(signature)
     assert [entry["event"] for entry in logs] == ["signing_key_not_listed"] * len(logs)
     return [entry["key"] for entry in logs]
 

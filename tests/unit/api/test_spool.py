@@ -2,12 +2,13 @@ import hashlib
 import os
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from service.api.shares import Shares
-from service.api.spool import WRITE_BYTES, Spool, SpoolConfig
+from service.api.spool import PIECE_BYTES, WRITE_BYTES, Spool, SpoolConfig
 from service.errors import DiskFull, UploadTooLarge
 
 
@@ -22,6 +23,33 @@ async def test_the_upload_holds_the_bytes_that_were_written(tmp_path: Path) -> N
             await spool.write(chunk)
         assert await spool.finish() == 3_500_000
         assert spool.upload.read_bytes() == b"".join(chunks)
+
+
+async def test_pieces_of_all_sizes_and_kinds_keep_their_order(tmp_path: Path) -> None:
+    whole = os.urandom(3 * WRITE_BYTES)
+    sizes = [1, 1, PIECE_BYTES, 7, PIECE_BYTES + 1, PIECE_BYTES - 1, 300_000, 1]
+    async with Spool(config(tmp_path)) as spool:
+        at = 0
+        while at < len(whole):
+            size = sizes[at % len(sizes)]
+            piece = whole[at : at + size] if at % 2 else memoryview(whole)[at : at + size]
+            await spool.write(piece)
+            at += size
+        await spool.finish()
+        assert spool.upload.read_bytes() == whole
+        assert spool.sha256 == hashlib.sha256(whole).hexdigest()
+
+
+async def test_an_upload_that_trickles_in_takes_little_more_memory_than_its_bytes(tmp_path: Path) -> None:
+    async with Spool(config(tmp_path)) as spool:
+        tracemalloc.start()
+        try:
+            for _ in range(20_000):
+                await spool.write(memoryview(b"x"))
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert held < 10 * 20_000
 
 
 async def test_a_spool_that_is_not_hashed_has_no_digest(tmp_path: Path) -> None:
