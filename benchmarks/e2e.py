@@ -167,11 +167,21 @@ def parts(running: Program) -> dict[str, list[int]]:
     return {"program": [top.pid], **found, "decode": decode}
 
 
-async def capacity(running: Program, messages: list[bytes], seconds: float) -> tuple[Capacity, dict[str, float]]:
-    """Videos per second of a closed loop, and the CPU seconds that the program, its parts and this process took."""
+async def capacity(
+    running: Program, messages: list[bytes], seconds: float, around: Callable[[], None] = lambda: None
+) -> tuple[Capacity, dict[str, float]]:
+    """Videos per second of a closed loop, and the CPU seconds that the program, its parts and this process took.
+
+    `around` is called at the begin and at the end of the counted part.
+    """
     client, turn = Client(running.port), cycle(messages)
     meter = Meter(parts(running))
-    found = await closed_loop(lambda: client.send(next(turn)), CLIENTS, seconds, around=meter.mark)
+
+    def mark() -> None:
+        around()
+        meter.mark()
+
+    found = await closed_loop(lambda: client.send(next(turn)), CLIENTS, seconds, around=mark)
     client.close()
     if found.bad:
         print(f"{found.bad} of {found.bad + found.good} answers were not 200", file=sys.stderr)
