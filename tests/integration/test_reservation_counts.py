@@ -113,6 +113,39 @@ async def test_what_a_process_of_the_release_before_reserves_counts_until_it_is_
     assert await wrong(redis, keys) == {}
 
 
+async def test_what_a_process_of_the_release_before_reserves_of_another_model_counts_as_bytes_alone(
+    redis: Redis, keys: RedisKeys
+) -> None:
+    theirs = Reservation("theirs", JobClass.INTERACTIVE, 900, SPEC.clip_bytes, "other", "a")
+    await redis.zadd(keys.reserved, {theirs.member: time.time() + 60})
+    for clips_of_bytes, refused in ((1400, "bytes"), (1600, "bytes of clips of this caller"), (10_000, None)):
+        few = limits(max_queue_clips=1000, max_queue_bytes=clips_of_bytes * SPEC.clip_bytes, caller_share=0.75)
+        reserving = QueueCapacity(redis, keys, few).reserve(of("a", f"{clips_of_bytes:x}", 600), [SPEC], None, 60.0)
+        if refused is None:
+            await reserving
+        else:
+            with pytest.raises(QueueFull, match=refused):
+                await reserving
+
+
+async def test_what_a_process_of_the_release_before_has_let_lapse_counts_no_longer_and_leaves(
+    redis: Redis, keys: RedisKeys, capacity: QueueCapacity
+) -> None:
+    await redis.zadd(keys.reserved, {of("a", "lapsed", 900).member: time.time() - 1})
+    await capacity.reserve(of("b", "all", 1000), [SPEC], None, 60.0)
+    assert await redis.zrange(keys.reserved, 0, -1) == [of("b", "all", 1000).member.encode()]
+
+
+@pytest.mark.parametrize("where", ["reserved", "reservations"])
+async def test_a_member_that_no_release_writes_is_passed_over(
+    redis: Redis, keys: RedisKeys, capacity: QueueCapacity, where: str
+) -> None:
+    await redis.zadd(getattr(keys, where), {"of another form": time.time() + 60})
+    await capacity.reserve(of("a", "one", 600), [SPEC], None, 60.0)
+    with pytest.raises(QueueFull, match="600 clips are in flight"):
+        await capacity.reserve(of("b", "two", 500), [SPEC], None, 60.0)
+
+
 async def test_a_process_of_the_release_before_that_removes_what_has_lapsed_does_not_change_the_counts(
     redis: Redis, keys: RedisKeys, capacity: QueueCapacity
 ) -> None:

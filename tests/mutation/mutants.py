@@ -73,7 +73,7 @@ def statements(lines: list[str]) -> list[Statement]:
     ends: dict[int, int] = {}
     at = 0
     while at < len(lines):
-        if lines[at].startswith("--"):
+        if lines[at].lstrip().startswith("--"):
             at += 1
             continue
         last = at

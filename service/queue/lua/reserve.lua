@@ -28,23 +28,22 @@ local function add(one, sign)
     if one.model == model then mine.clips = mine.clips + sign * one.clips end
   end
 end
-local function add_counted()
-  local known = redis.call(
+local function counted()
+  return redis.call(
     'HMGET', counts, 'members', 'bytes', 'interactive:' .. model, 'bulk:' .. model, '@' .. digest,
     '@' .. digest .. ':' .. model
   )
-  if tonumber(known[1] or 0) ~= redis.call('ZCARD', reservations) then return false end
-  bytes = bytes + (known[2] or 0)
-  ahead.interactive, ahead.bulk = ahead.interactive + (known[3] or 0), ahead.bulk + (known[4] or 0)
-  mine.bytes, mine.clips = mine.bytes + (known[5] or 0), mine.clips + (known[6] or 0)
-  return true
 end
 local all_current = release_lapsed(reservations, counts, reserved, now)
-if not add_counted() then
+local known = counted()
+if tonumber(known[1] or 0) ~= redis.call('ZCARD', reservations) then
   -- Something else than the scripts has changed one of the keys.
   recount(reservations, counts)
-  add_counted()
+  known = counted()
 end
+bytes = bytes + (known[2] or 0)
+ahead.interactive, ahead.bulk = ahead.interactive + (known[3] or 0), ahead.bulk + (known[4] or 0)
+mine.bytes, mine.clips = mine.bytes + (known[5] or 0), mine.clips + (known[6] or 0)
 if all_current and redis.call('ZCARD', reserved) ~= redis.call('ZCARD', reservations) then
   for _, other in ipairs(redis.call('ZRANGE', reserved, 0, -1)) do
     local one = parts(other)
