@@ -173,7 +173,9 @@ def test_another_process_goes_on_with_a_camera_when_one_is_killed(
             time.sleep(0.1)
         left.delete(f"/v1/streams/{stream['id']}")
         told = events(left, stream)
-    assert [event["state"] for event in told if "state" in event] == ["started", "resumed", "ended"]
+    # An encoder may take the call of the process that goes on only once it has missed the one that was killed.
+    states = [event["state"] for event in told if "state" in event]
+    assert [state for state in states if state != "reconnecting"] == ["started", "resumed", "ended"]
     check_without_gaps(told)
     resumed = next(n for n, event in enumerate(told) if event.get("state") == "resumed")
     assert windows_of(told[resumed:])
