@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import record
+from benchmarks.common.cpu import least_cpu_s
 from benchmarks.common.models import as_served
 from benchmarks.decode_videos import video
 from service.cli.in_process import InProcess, classifier_in_process
@@ -43,16 +42,6 @@ SETS = 32
 """Sets of frames whose forwards are timed, of all."""
 
 
-def cpu_s(run: Callable[[], object], rounds: int) -> float:
-    """The least CPU seconds of this process, as other work only adds to them."""
-    found = []
-    for _ in range(rounds):
-        began = time.process_time()
-        run()
-        found.append(time.process_time() - began)
-    return min(found)
-
-
 def events(rounds: int) -> dict[str, float]:
     """Of scores that rise and fall."""
     starts = np.arange(WINDOWS) * SPAN_S / 2
@@ -69,7 +58,7 @@ def events(rounds: int) -> dict[str, float]:
     def made() -> None:
         label_events(curves(scored), labels, thresholds, EventRules())
 
-    return {"CPU of plain thresholds over CPU of events": cpu_s(plain, rounds) / cpu_s(made, rounds)}
+    return {"CPU of plain thresholds over CPU of events": least_cpu_s(plain, rounds) / least_cpu_s(made, rounds)}
 
 
 def reference(run: InProcess, film: Path) -> dict[str, float]:
@@ -98,8 +87,8 @@ def evidence(run: InProcess, file: ModelFile, path: Path, rounds: int) -> dict[s
         run.classify(path, JobRequest(windows=1, attention="none", evidence="causal"))
 
     forward(clips[:1])
-    needed = cpu_s(network, rounds) * len(kept) / SETS
-    return {"CPU of the forwards over CPU of causal evidence": needed / cpu_s(causal, 1)}
+    needed = least_cpu_s(network, rounds) * len(kept) / SETS
+    return {"CPU of the forwards over CPU of causal evidence": needed / least_cpu_s(causal, 1)}
 
 
 def main() -> None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.common import record
+from benchmarks.common.cpu import least_cpu_s
 from service.aggregate import aggregate
 from service.contracts import JobState, told
 from service.queue.codec import Outcome
@@ -25,16 +24,6 @@ from testing.factories import decoded, scores, spec
 from testing.factories import record as job_record
 
 WINDOWS = (1, 6, 60, 3600)
-
-
-def least_cpu_ms(run: Callable[[], object], rounds: int) -> float:
-    """CPU milliseconds of the fastest of the rounds."""
-    took = []
-    for _ in range(rounds):
-        began = time.process_time()
-        run()
-        took.append(time.process_time() - began)
-    return 1000 * min(took)
 
 
 def main() -> None:
@@ -51,9 +40,9 @@ def main() -> None:
         job, of_clips = job_record(decoded=decoded(windows)), [per_clip] * windows
         answer = aggregate(job, model, of_clips, job.created_at)
         rounds = max(3, given.rounds // windows)
-        making = least_cpu_ms(lambda: aggregate(job, model, of_clips, job.created_at), rounds)  # noqa: B023
-        making += least_cpu_ms(Outcome(JobState.SUCCEEDED, result=answer).encode, rounds)
-        signing = least_cpu_ms(lambda: signer.sign(answer.document), rounds)  # noqa: B023
+        making = 1000 * least_cpu_s(lambda: aggregate(job, model, of_clips, job.created_at), rounds)  # noqa: B023
+        making += 1000 * least_cpu_s(Outcome(JobState.SUCCEEDED, result=answer).encode, rounds)
+        signing = 1000 * least_cpu_s(lambda: signer.sign(answer.document), rounds)  # noqa: B023
         found.append({"windows": windows, "making_ms": making, "signing_ms": signing, "ratio": signing / making})
         sys.stdout.write(
             f"{windows:5} windows, {len(told(answer, answer)) / 1000:.1f} kB: {making:.2f} ms to make, "

@@ -7,9 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from playwright.sync_api import Browser
 
 from testing.program import SIZE, Program, Size
 from testing.videos import write_video
+from tests.e2e.browser import chromium
 from tests.fixtures.keyspace import check_settled
 
 WEBHOOK_SECRET = "whsec_" + 10 * "c2Vj"
@@ -55,6 +57,12 @@ def client(program: Program) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", 75, fps=25, size=(96, 64))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from service.api.api_keys import hashed, new_key
 from testing.program import Program
 from testing.videos import Image, write_video
-from tests.e2e.browser import DESKTOP, PHONE, SCREENSHOTS, Visit, chromium
+from tests.e2e.browser import DESKTOP, PHONE, SCREENSHOTS, Visit
 from tests.e2e.nearly import nearly
 
 pytestmark = pytest.mark.slow
@@ -78,12 +78,6 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- the browser -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

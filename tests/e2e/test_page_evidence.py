@@ -14,7 +14,7 @@ from service.contracts import FrameEvidence, JobResult, WindowEvidence
 from testing.answers import answer, window
 from testing.factories import faithfulness, spec
 from testing.videos import write_video
-from tests.e2e.browser import DESKTOP, PHONE, Visit, chromium
+from tests.e2e.browser import DESKTOP, PHONE, Visit
 from tests.fixtures.made_answers import MadeAnswers, made_answers
 
 pytestmark = pytest.mark.slow
@@ -37,12 +37,6 @@ CAUSE = WindowEvidence(
 )
 WITHOUT = answer((), windows=(PLAIN,), shots=(), duration_s=2.0)
 WITH = answer((), windows=(PLAIN.model_copy(update={"evidence": CAUSE}),), shots=(), duration_s=2.0)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

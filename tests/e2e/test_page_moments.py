@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from service.contracts import JobResult
 from testing.answers import answer, event, shot, window
 from testing.videos import write_video
-from tests.e2e.browser import DESKTOP, PHONE, Visit, chromium
+from tests.e2e.browser import DESKTOP, PHONE, Visit
 from tests.fixtures.made_answers import MadeAnswers, made_answers
 
 pytestmark = pytest.mark.slow
@@ -50,12 +50,6 @@ def film(duration_s: float, every_s: float) -> JobResult:
 
 THREE_MIN = film(180.0, 6.0)
 TWO_HOURS = film(7200.0, 5.0)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from testing.answers import answer, window
 from testing.factories import spec
 from testing.program import Program
 from testing.videos import write_video
-from tests.e2e.browser import DESKTOP, PHONE, Visit, chromium
+from tests.e2e.browser import DESKTOP, PHONE, Visit
 from tests.fixtures.made_answers import MadeAnswers, made_answers
 
 pytestmark = pytest.mark.slow
@@ -37,12 +37,6 @@ def looked(*views: SpatialView) -> JobResult:
     return answer(
         (), windows=(PLAIN.model_copy(update={"spatial_attention": views or None}),), shots=(), duration_s=2.0
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,14 @@
 """The page at `/docs`, in a real browser against the running program."""
 
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from testing.program import Program
-from tests.e2e.browser import Visit, chromium
+from tests.e2e.browser import Visit
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
