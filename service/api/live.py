@@ -95,6 +95,7 @@ class Live:
                 async for piece in chunks(request, times, self.uploads_end):
                     await put(piece)
                     if not session.running:
+                        await session.ended()
                         raise ended(await self.sessions.find(stream_id))
         except ClientDisconnect as error:
             detail = "The client closed the connection before the piece was complete. Ask what was received, and go on."

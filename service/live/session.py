@@ -82,6 +82,7 @@ class LiveSession:
         self._stopped = ""
         self._failure: VidtrError | None = None
         self._decoding: asyncio.Task[str] | None = None
+        self._running = True
         self._done = asyncio.Event()
 
     @property
@@ -96,8 +97,8 @@ class LiveSession:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended here."""
-        return not self._done.is_set()
+        """Whether it takes bytes here: not once it has come to its end, of which the last windows may yet be told."""
+        return self._running
 
     @asynccontextmanager
     async def feeding(self, offset: int | None, *, ends: Callable[[], bool]) -> AsyncIterator[Callable[[bytes], Any]]:
@@ -183,6 +184,7 @@ class LiveSession:
         telling = asyncio.create_task(self._teller.run(self._windows))
         try:
             reason, detail = await self._decoded()
+            self._take_no_more()
             self._windows.close()
             await telling
             # What another process goes on with has not ended.
@@ -192,11 +194,15 @@ class LiveSession:
                 await self._teller.let_go()
             return "moved" if self._teller.lost else reason
         finally:
+            self._take_no_more()
             self._windows.close("stopped")
-            self._inbox.end()
             await keeping.close()
             await telling
             self._done.set()
+
+    def _take_no_more(self) -> None:
+        self._running = False
+        self._inbox.end()
 
     async def _decoded(self) -> tuple[str, str]:
         """Why decoding came to its end, and what a person can read of that."""

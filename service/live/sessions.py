@@ -137,6 +137,10 @@ class LiveSessions:
 
         Raises UnknownStream, StreamEnded, QueueFull, StreamBusy.
         """
+        ending = self._here.get(stream_id)
+        if ending is not None and not ending.running:
+            # Why it ended is written by then.
+            await ending.ended()
         async with self._opening:
             here = self._here.get(stream_id)
             if here is not None and here.running:

@@ -113,7 +113,8 @@ class EmbeddingModule(nn.Module):
         if self.yuv420:
             clips = yuv420_to_rgb(clips)
         feature, attention, layers, retention = self.served(clips)
-        return _read(self.head, feature), attention, layers, retention, _of_length_one(feature)
+        logits = _logits_of(feature, self.head.weight, self.head.bias)
+        return logits, attention, layers, retention, _of_length_one(feature)
 
 
 class SpatialEmbeddingModule(nn.Module):
@@ -128,11 +129,13 @@ class SpatialEmbeddingModule(nn.Module):
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Score uint8 clips; the last outputs are those of `SpatialModule` and of `EmbeddingModule`."""
         feature, attention, layers, retention, where = self.spatial(clips)
-        return _read(self.head, feature), attention, layers, retention, where, _of_length_one(feature)
+        logits = _logits_of(feature, self.head.weight, self.head.bias)
+        return logits, attention, layers, retention, where, _of_length_one(feature)
 
 
-def _read(head: nn.Linear, feature: Tensor) -> Tensor:
-    return F.linear(feature.to(head.weight.dtype), head.weight, head.bias).float()
+def _logits_of(feature: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    # Tensors, not the head: TorchScript compiles a function once, and for the head of one size only.
+    return F.linear(feature.to(weight.dtype), weight, bias).float()
 
 
 def _of_length_one(feature: Tensor) -> Tensor:

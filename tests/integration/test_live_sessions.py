@@ -215,6 +215,27 @@ async def test_a_session_ends_by_itself(
         await sessions.open(begun.id, "steal")
 
 
+async def test_a_session_that_has_come_to_its_end_takes_no_more_while_its_last_windows_are_answered(
+    process: Make, engine: Engine, data: bytes
+) -> None:
+    sessions = process(stream_idle_s=0.3)
+    begun = await sessions.begin(task())
+    engine.go.clear()
+    session = await sessions.open(begun.id, "take")
+    await send(sessions, begun.id, data, last=False)
+    await until(lambda: not session.running)
+    assert not (await sessions.find(begun.id)).ended
+    opened = asyncio.create_task(sessions.open(begun.id, "steal"))
+    received = session.ledger.received
+    await session.put(b"more")
+    assert session.ledger.received == received
+    assert not opened.done()
+    engine.go.set()
+    with pytest.raises(StreamEnded):
+        await opened
+    assert (await sessions.find(begun.id)).ended == "idle"
+
+
 async def test_a_session_that_another_process_takes_is_told_by_that_one_alone(
     process: Make, redis: Redis, keys: RedisKeys, data: bytes
 ) -> None:

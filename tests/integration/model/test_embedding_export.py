@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch
 from service.contracts import ClipFormat, Precision
 from service.inference.registry import scan_repository
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
-from service.model.model_export import export_model, served_module
+from service.model.model_export import export_model, scripted_archive, served_module
 from service.model.preprocess import rgb_to_yuv420
 from service.model.presets import export_preset
 from tests.integration.model.test_model_export import card
-from tests.unit.model.networks import VARIANTS, random_uint8, sharp
+from tests.unit.model.networks import VARIANTS, random_uint8, sharp, tiny_config
 
 PRESET = "untrained_tiny"
 
@@ -44,6 +45,17 @@ def test_it_is_given_in_each_precision_and_format(precision: Precision, clip_for
         logits, *_, embedding = served_module(network, precision, clip_format, embedding=True)(given)
     torch.testing.assert_close(logits, plain[0], atol=1e-2 if precision == "bf16" else 1e-6, rtol=0)
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+def test_networks_with_heads_of_two_sizes_are_compiled_in_one_process() -> None:
+    for classes in (4, 7):
+        network = sharp(tiny_config(classes=classes))
+        clips = random_uint8(network.config, 2)
+        served = served_module(network, embedding=True)
+        compiled = torch.jit.load(BytesIO(scripted_archive(served)))
+        with torch.inference_mode():
+            torch.testing.assert_close(compiled(clips)[0], served(clips)[0])
 
 
 def test_logits_are_what_the_head_makes_of_the_direction_and_length_of_it() -> None:
