@@ -68,12 +68,8 @@ def program(scratch: Path, model: ModelFile, *arguments: str, **environment: str
     """`vidtr up` with that one model."""
     scratch.mkdir(parents=True, exist_ok=True)
     settings = {"VIDTR_MODEL_REPOSITORY": str(model.path.parents[2]), "VIDTR_DEFAULT_MODEL": model.spec.name}
-    running = Program(scratch, *arguments, settings={**settings, **environment})
-    try:
-        running.start()
+    with Program(scratch, *arguments, settings={**settings, **environment}) as running:
         yield running
-    finally:
-        running.stop()
 
 
 @contextlib.asynccontextmanager

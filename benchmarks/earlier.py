@@ -55,12 +55,8 @@ def running(scratch: Path, model: ModelFile, code: Path | None) -> Iterator[Prog
     """`vidtr up` of one version, with that one model."""
     scratch.mkdir(parents=True)
     settings = {"VIDTR_MODEL_REPOSITORY": str(model.path.parents[2]), "VIDTR_DEFAULT_MODEL": model.spec.name}
-    program = Program(scratch, code=code, settings=settings)
-    try:
-        program.start()
+    with Program(scratch, code=code, settings=settings) as program:
         yield program
-    finally:
-        program.stop()
 
 
 class Counts:

@@ -90,11 +90,8 @@ def scene(folder: Path, connections: int, **settings: str) -> Iterator[Scene]:
     program = Program(folder, settings={**SETTINGS, "VIDTR_API_KEYS": keys, **settings})
     clip = write_video(folder / "clip.mp4", 75, fps=25, size=(96, 64)).read_bytes()
     film = write_video(folder / "film.mp4", 1500, fps=25, size=(96, 64)).read_bytes()
-    try:
-        program.start()
+    with program:
         yield Scene(program, good, Target(program.port, bad, clip, film, "", connections))
-    finally:
-        program.stop()
 
 
 @contextlib.asynccontextmanager

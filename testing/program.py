@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import httpx
 import psutil
@@ -75,6 +75,18 @@ class Program:
         self._environment = {**(settings or {}), **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._others: list[tuple[str, ServerProcess]] = []
+
+    def __enter__(self) -> Self:
+        """Start it. What has begun of one that does not come up is stopped."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Start it and wait until it is ready."""

@@ -41,11 +41,8 @@ def program(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
         VIDTR_WEBHOOK_SECRET=WEBHOOK_SECRET,
         VIDTR_WEBHOOK_PRIVATE_TARGETS="true",
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.fixture

@@ -43,11 +43,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         VIDTR_ROOT_PATH="/video",
         VIDTR_TORCH_THREADS="1",
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 def caller(program: Program, key: str | None) -> httpx.Client:
@@ -184,8 +181,7 @@ def test_behind_a_trusted_proxy_each_address_has_its_own_quota(tmp_path: Path, c
         VIDTR_QUOTA_REQUESTS="1/hour",
         VIDTR_TORCH_THREADS="1",
     )
-    try:
-        program.start()
+    with program:
         with program.client() as client:
             client.headers["Prefer"] = "respond-async"
             # The last address is the one that the proxy saw; what stands before it was claimed by the client.
@@ -195,5 +191,3 @@ def test_behind_a_trusted_proxy_each_address_has_its_own_quota(tmp_path: Path, c
                 codes.append(upload(client, clip).status_code)
         assert codes == [202, 202, 429]
         assert "anonymous_access_enabled" in program.log.read_text()
-    finally:
-        program.stop()

@@ -31,9 +31,7 @@ def test_no_command_of_a_job_s_life_is_refused(tmp_path: Path, clip: Path) -> No
     with LocalRedis(tmp_path / "redis", persist=False) as server:
         url = restricted(server.url)
         quotas = {"VIDTR_QUOTA_REQUESTS": "1000/second", "VIDTR_QUOTA_VIDEO_SECONDS": "100000/day"}
-        program = Program(tmp_path, "--redis-url", url, settings=quotas)
-        try:
-            program.start()
+        with Program(tmp_path, "--redis-url", url, settings=quotas) as program:
             with program.client() as client:
                 assert upload(client, clip).status_code == 200
                 client.headers.update({"Idempotency-Key": "one", "Prefer": "respond-async"})
@@ -49,8 +47,6 @@ def test_no_command_of_a_job_s_life_is_refused(tmp_path: Path, clip: Path) -> No
                 assert client.get("/metrics").is_success
             dead = [sys.executable, "-m", "service.cli.main", "dead", "list"]
             assert subprocess.run(dead, env={**os.environ, "VIDTR_REDIS_URL": url}, timeout=60).returncode == 0
-        finally:
-            program.stop()
         assert refused(server.url) - COURTESY == set()
 
 

@@ -23,11 +23,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         VIDTR_UPLOAD_IDLE_S="0.5",
         VIDTR_TORCH_THREADS="1",
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 def request_head(program: Program, query: str = "", *headers: str, length: int = 10_000_000) -> bytes:

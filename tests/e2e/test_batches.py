@@ -45,11 +45,8 @@ def program(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator[
         VIDTR_BATCH_DESTINATIONS="s3://films",
         VIDTR_RESERVATION_TTL_S="5",
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.fixture(scope="module")

@@ -43,11 +43,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         VIDTR_SYNC_WAIT_S="0.3",
         VIDTR_TORCH_THREADS="1",
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.fixture(scope="module")

@@ -22,12 +22,8 @@ def two_formats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     export_model(network, folder / "models", name="whole", version=1, card=card)
     half = replace(card, clip_format="yuv420")
     export_model(network, folder / "models", name="half", version=1, card=half)
-    program = Program(folder, VIDTR_MODEL_REPOSITORY=str(folder / "models"), VIDTR_DEFAULT_MODEL="whole")
-    try:
-        program.start()
+    with Program(folder, VIDTR_MODEL_REPOSITORY=str(folder / "models"), VIDTR_DEFAULT_MODEL="whole") as program:
         yield program
-    finally:
-        program.stop()
 
 
 def test_an_upload_is_answered_by_either_model_and_the_answers_are_close(two_formats: Program, clip: Path) -> None:

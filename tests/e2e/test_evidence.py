@@ -184,10 +184,8 @@ def test_an_idempotency_key_tells_a_request_with_evidence_from_one_without(clien
 
 @pytest.fixture
 def two_workers(tmp_path: Path) -> Iterator[Program]:
-    program = Program(tmp_path, size=Size(1, 2), VIDTR_WORKER_LEASE_S="2")
-    program.start()
-    yield program
-    program.stop()
+    with Program(tmp_path, size=Size(1, 2), VIDTR_WORKER_LEASE_S="2") as program:
+        yield program
 
 
 def test_a_worker_that_is_killed_leaves_the_same_answer(two_workers: Program, answer: JobResult, pan: Path) -> None:

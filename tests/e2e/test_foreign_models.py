@@ -66,11 +66,8 @@ def program(
         VIDTR_MODEL_REPOSITORY=str(repository),
         VIDTR_DEFAULT_MODEL="videomae",
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -38,12 +38,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with quiet():
         import_foreign(ForeignImport(foreign.source, foreign.path, NAME, values=foreign.values), repository)
     settings = {"VIDTR_MODEL_REPOSITORY": str(repository), "VIDTR_DEFAULT_MODEL": NAME}
-    program = Program(folder, settings=settings)
-    try:
-        program.start()
+    with Program(folder, settings=settings) as program:
         yield Served(foreign, repository, program)
-    finally:
-        program.stop()
 
 
 def test_a_video_gets_the_scores_of_the_library(served: Served, clip: Path) -> None:

@@ -99,12 +99,9 @@ def imported(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iter
     program = Program(
         tmp_path_factory.mktemp("program"), VIDTR_MODEL_REPOSITORY=str(repository), VIDTR_DEFAULT_MODEL="grid"
     )
-    try:
-        program.start()
+    with program:
         with program.client() as client:
             yield client
-    finally:
-        program.stop()
 
 
 @pytest.mark.parametrize("name", ["grid", "sequence"])
@@ -126,11 +123,8 @@ def test_a_checkpoint_of_full_size_is_imported_and_answers(tmp_path: Path, video
     )
     assert done.returncode == 0, done.stderr
     program = Program(tmp_path, VIDTR_MODEL_REPOSITORY=str(tmp_path / "models"), VIDTR_DEFAULT_MODEL="kinetics")
-    try:
-        program.start()
+    with program:
         with program.client() as client:
             answered = answered_scores(client, video, "kinetics")
-    finally:
-        program.stop()
     expected = expected_scores(model, tmp_path / "models", "kinetics", video)
     assert answered == pytest.approx(expected, abs=1e-4)

@@ -48,11 +48,8 @@ def fetching(folder: Path) -> Iterator[Program]:
         VIDTR_WEBHOOK_SECRET=WEBHOOK_SECRET,
         VIDTR_WEBHOOK_PRIVATE_TARGETS="true",
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.fixture(scope="module")

@@ -450,8 +450,7 @@ def test_a_server_that_wants_a_key_gets_one_which_no_snippet_shows(
     guarded = Program(
         tmp_path, VIDTR_API_KEYS_FILE=str(tmp_path / "keys.toml"), VIDTR_ANONYMOUS="deny", VIDTR_TORCH_THREADS="1"
     )
-    try:
-        guarded.start()
+    with guarded:
         opened = visit(guarded.url)
         expect(opened.page.get_by_role("alert")).to_contain_text("The request has no API key")
         expect(opened.page.locator("#key")).to_be_focused()
@@ -464,8 +463,6 @@ def test_a_server_that_wants_a_key_gets_one_which_no_snippet_shows(
         assert "$VIDTR_API_KEY" in snippet
         assert key not in snippet
         opened.expect_status(401)
-    finally:
-        guarded.stop()
 
 
 # --- for everybody -----------------------------------------------------------------------------------------------

@@ -28,11 +28,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         size=Size(2, 2),
         settings={PARTITIONS: str(COUNT), "VIDTR_QUOTA_REQUESTS": "1000/minute", "VIDTR_RESULT_CACHE_S": "0"},
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 def accepted(client: httpx.Client, clip: Path, **headers: str) -> str:

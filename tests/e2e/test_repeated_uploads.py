@@ -26,11 +26,8 @@ def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         VIDTR_RESULT_CACHE_S="300",
         VIDTR_TORCH_THREADS="1",
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.fixture

@@ -34,11 +34,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Two API processes that share a spool, and one port before them."""
     folder = tmp_path_factory.mktemp("resumable")
     program = Program(folder, size=Size(2, 1), VIDTR_SPOOL_DIR=str(folder / "spool"), VIDTR_MAX_RESUMABLE_UPLOADS="40")
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 def begun(client: httpx.Client, length: int, **headers: str) -> str:

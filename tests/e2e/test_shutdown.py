@@ -17,12 +17,8 @@ ENDING_S = 5
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Program]:
-    program = Program(tmp_path, size=Size(), VIDTR_TORCH_THREADS="1")
-    try:
-        program.start()
+    with Program(tmp_path, size=Size(), VIDTR_TORCH_THREADS="1") as program:
         yield program
-    finally:
-        program.stop()
 
 
 def running(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -88,9 +84,7 @@ def test_a_stop_under_load_loses_no_accepted_job(started: Program, clip: Path) -
 
 
 def test_an_upload_that_would_outlast_the_stop_is_refused_in_words(tmp_path: Path) -> None:
-    program = Program(tmp_path, size=Size(), VIDTR_SHUTDOWN_GRACE_S="4")
-    try:
-        program.start()
+    with Program(tmp_path, size=Size(), VIDTR_SHUTDOWN_GRACE_S="4") as program:
         with socket.create_connection(("127.0.0.1", program.port)) as connection:
             head = ["Host: 127.0.0.1", "Content-Type: video/mp4", "Content-Length: 1000", "Expect: 100-continue"]
             connection.sendall("\r\n".join(["POST /v1/classify HTTP/1.1", *head, "", ""]).encode())
@@ -103,8 +97,6 @@ def test_an_upload_that_would_outlast_the_stop_is_refused_in_words(tmp_path: Pat
         assert status.startswith(b"HTTP/1.1 503 ")
         assert json.loads(body)["code"] == "draining"
         assert program.wait() == 0
-    finally:
-        program.stop()
 
 
 def test_two_programs_do_not_share_a_state_directory(started: Program) -> None:

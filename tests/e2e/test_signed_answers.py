@@ -64,12 +64,8 @@ def key(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def program(folder: Path, key: Path) -> Iterator[Program]:
-    program = signing(folder, key)
-    try:
-        program.start()
+    with signing(folder, key) as program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.fixture(scope="module")
@@ -177,17 +173,12 @@ def test_the_documented_lines_and_openssl_verify_an_answer_and_refuse_a_changed_
 def test_an_answer_of_a_key_that_was_replaced_holds_after_the_restart(
     tmp_path: Path, clip: Path, key: Path, folder: Path
 ) -> None:
-    program = signing(tmp_path, key)
-    program.start()
-    with program.client() as client:
+    with signing(tmp_path, key) as program, program.client() as client:
         old = upload(client, clip, top_k=1).json()
-    program.stop()
     fresh = tmp_path / "fresh.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", fresh], check=True)
     fresh.chmod(0o600)
-    program = signing(tmp_path, fresh, folder / "public.pem")
-    try:
-        program.start()
+    with signing(tmp_path, fresh, folder / "public.pem") as program:
         with program.client() as client:
             keys = listed(client)
             new = upload(client, clip, top_k=2).json()
@@ -196,8 +187,6 @@ def test_an_answer_of_a_key_that_was_replaced_holds_after_the_restart(
         assert (before.holds, now.holds) == (True, True)
         assert [now.key, before.key] == [key.id for key in keys]
         assert check_signature(new, keys[1:]).detail.startswith(f"it is of the key {now.key}, and the known ones are")
-    finally:
-        program.stop()
 
 
 @pytest.mark.parametrize("role", ["worker", "api"])

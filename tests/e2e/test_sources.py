@@ -32,11 +32,8 @@ def program(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator[
         VIDTR_SOURCE_S3_ENDPOINT=s3.endpoint,
         VIDTR_SOURCE_S3_CREDENTIALS_FILE=str(s3.credentials),
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.fixture(scope="module")

@@ -134,12 +134,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("small")
     shutil.copytree(SHIPPED_REPOSITORY, folder / "models")
     shutil.copytree(MODEL_REPOSITORY / OTHER, folder / "models" / OTHER)
-    program = Program(folder, VIDTR_MODEL_REPOSITORY=str(folder / "models"), VIDTR_MAX_SPATIAL_CELLS="600")
-    try:
-        program.start()
+    with Program(folder, VIDTR_MODEL_REPOSITORY=str(folder / "models"), VIDTR_MAX_SPATIAL_CELLS="600") as program:
         yield program
-    finally:
-        program.stop()
 
 
 def test_models_say_whether_they_give_it_and_a_model_that_does_not_is_refused(small: Program, clip: Path) -> None:

@@ -22,9 +22,8 @@ def open_to_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program
         VIDTR_RESULT_CACHE_S="60",
         VIDTR_TORCH_THREADS="1",
     )
-    program.start()
-    yield program
-    program.stop()
+    with program:
+        yield program
 
 
 def at(program: Program, address: str) -> httpx.Client:

@@ -30,12 +30,8 @@ def demanding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     for name, thresholds in {"eager": (WARY, *[EAGER] * others), "wary": (WARY,) * (1 + others), "plain": ()}.items():
         card = replace(card, thresholds=thresholds)
         export_model(network, folder / "models", name=name, version=1, card=card)
-    program = Program(folder, VIDTR_MODEL_REPOSITORY=str(folder / "models"), VIDTR_DEFAULT_MODEL="eager")
-    try:
-        program.start()
+    with Program(folder, VIDTR_MODEL_REPOSITORY=str(folder / "models"), VIDTR_DEFAULT_MODEL="eager") as program:
         yield program
-    finally:
-        program.stop()
 
 
 def test_an_answer_says_of_each_label_its_threshold_and_whether_it_passes(demanding: Program, clip: Path) -> None:

@@ -14,11 +14,8 @@ def triton_program(triton_directory: Path, tmp_path_factory: pytest.TempPathFact
     program = Program(
         tmp_path_factory.mktemp("triton"), "--engine", "triton", VIDTR_TRITON_DIR=str(triton_directory.resolve())
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 def test_triton_gives_the_answers_of_the_engine_in_process(

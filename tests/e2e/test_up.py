@@ -59,12 +59,8 @@ def test_an_address_of_redis_that_cannot_be_used_names_the_setting(url: str) -> 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Program]:
-    program = Program(tmp_path, size=Size(), VIDTR_TORCH_THREADS="1")
-    try:
-        program.start()
+    with Program(tmp_path, size=Size(), VIDTR_TORCH_THREADS="1") as program:
         yield program
-    finally:
-        program.stop()
 
 
 def test_behind_a_proxy_it_comes_up_names_an_address_to_open_and_ends_with_its_terminal(tmp_path: Path) -> None:
@@ -114,15 +110,11 @@ def test_a_private_redis_that_dies_ends_the_program_with_a_message(started: Prog
 
 @pytest.mark.slow
 def test_a_private_triton_that_dies_ends_the_program_with_a_message(tmp_path: Path, triton_directory: Path) -> None:
-    program = Program(tmp_path, "--engine", "triton", size=Size(), VIDTR_TRITON_DIR=str(triton_directory))
-    try:
-        program.start()
+    with Program(tmp_path, "--engine", "triton", size=Size(), VIDTR_TRITON_DIR=str(triton_directory)) as program:
         [server] = [process for process in program.descendants if process.name() == "tritonserver"]
         server.kill()
         assert program.wait() == 1
         assert "the local Triton server ended with status -9" in program.log.read_text()
-    finally:
-        program.stop()
 
 
 def test_an_api_whose_terminal_ends_answers_what_it_has_begun(started: Program, clip: Path) -> None:

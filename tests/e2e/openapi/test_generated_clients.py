@@ -46,12 +46,8 @@ def key() -> str:
 def keyed(tmp_path_factory: pytest.TempPathFactory, key: str) -> Iterator[Program]:
     """A program that lets one caller in."""
     entry = f'[[keys]]\nname = "generated"\nhash = "{hashed(key)}"\n'
-    program = Program(tmp_path_factory.mktemp("keyed"), VIDTR_API_KEYS=entry, VIDTR_ANONYMOUS="deny")
-    try:
-        program.start()
+    with Program(tmp_path_factory.mktemp("keyed"), VIDTR_API_KEYS=entry, VIDTR_ANONYMOUS="deny") as program:
         yield program
-    finally:
-        program.stop()
 
 
 @pytest.fixture

@@ -50,11 +50,8 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> Ite
         VIDTR_TORCH_THREADS="1",
         VIDTR_WEBHOOK_SECRET=WEBHOOK_SECRET,
     )
-    try:
-        program.start()
+    with program:
         yield program
-    finally:
-        program.stop()
 
 
 def examined(program: Program, directory: Path, videos: Path, *arguments: str) -> None:
