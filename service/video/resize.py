@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from av.error import FFmpegError
@@ -148,12 +149,18 @@ class Resizer:
         # A frame whose side data was looked at refers to itself, so that only the collector frees its picture. It comes
         # after hundreds of objects, which is too late for large ones.
         self._uncollected += frame.width * frame.height
-        quick = gc.get_freeze_count() > 0
-        if self._uncollected > (_UNCOLLECTED_WHERE_QUICK if quick else _UNCOLLECTED_PIXELS):
+        if self._uncollected <= _UNCOLLECTED_WHERE_QUICK:
+            return
+        if self._collecting_is_quick or self._uncollected > _UNCOLLECTED_PIXELS:
             # What is in use now is old after that, and only a full collection finds it later: a stream that goes on for
             # hours would keep a picture or two of each.
-            gc.collect(2 if quick else 1)
+            gc.collect(2 if self._collecting_is_quick else 1)
             self._uncollected = 0
+
+    @cached_property
+    def _collecting_is_quick(self) -> bool:
+        # Asked once: Python walks over all that is frozen to count it, which takes as long as some frames.
+        return gc.get_freeze_count() > 0
 
     def _resize(self, frame: VideoFrame, width: int, height: int) -> Image:
         if self._spec.resize == "opencv_bilinear":
