@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import signal
+import socket
 import sys
 from types import FrameType
 from typing import cast
@@ -17,14 +18,23 @@ from service.api.connections import ConnectionConfig, Connections
 from service.api.http_guard import Guarded
 from service.api.start_refusals import StartRefusals
 from service.settings import Settings
+from service.steady_heap import keep_apart
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which tells the app of the first stop signal, before it closes connections."""
+    """Uvicorn, which tells the app of the first stop signal, before it closes connections.
+
+    What is loaded when it begins to listen is left out of garbage collections.
+    """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app and listen."""
+        await super().startup(sockets)
+        keep_apart()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start draining, then let uvicorn finish the requests in flight."""

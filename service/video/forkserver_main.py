@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import gc
 import importlib
 import json
 import os
@@ -23,6 +22,7 @@ from typing import IO, Any
 
 from service.contracts import ClipSpec, DecodedVideo, JobRequest
 from service.errors import DecodeMemoryLimit, Undecodable, VidtrError
+from service.steady_heap import keep_apart
 from service.video import sandbox_child
 from service.video.advice import CONVERT
 from service.video.config import DecodeConfig
@@ -57,9 +57,7 @@ def serve(prepare: Prepare, control: socket.socket, requests: IO[bytes], parent:
     sandbox_layers = ["network namespace"] if leave_network() else []
     bind_to_parent(parent)
     work = prepare()
-    # A collection in a fork would touch, and so copy, every page that it shares with this process.
-    gc.collect()
-    gc.freeze()
+    keep_apart()
     _answer(control, {"layers": sandbox_layers})
     for line in requests:
         pid = json.loads(line)

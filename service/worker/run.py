@@ -18,6 +18,7 @@ from service.queue.job_store import JobStore
 from service.queue.model_directory import ModelDirectory
 from service.queue.partitions import Partition, QueueAddress, close
 from service.signatures import Signer
+from service.steady_heap import keep_apart
 from service.worker.completion import Completion
 from service.worker.config import WorkerConfig
 from service.worker.partition_source import Source
@@ -53,6 +54,7 @@ async def run_worker(
     loop = asyncio.get_running_loop()
     try:
         await backend.start()
+        keep_apart()
         worker = Worker(config, backend, partitions.map(source), watchdog)
         stopping = {signal.SIGTERM, signal.SIGINT}
         # The end of a terminal, where `nohup` has not had it ignored.
