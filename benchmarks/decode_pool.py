@@ -6,7 +6,7 @@ process for each upload costs.
 Rounds of all three alternate, at the same priority. `CPU` is the ratio of CPU seconds a video, which other work on the
 machine disturbs less than the ratio of wall-clock times does.
 
-    python -m benchmarks.decode_pool [--videos FOLDER] [--rounds N] [--memory] [--json FILE]
+    python -m benchmarks.decode_pool [--videos FOLDER] [--rounds N] [--small] [--memory] [--json FILE]
 """
 
 from __future__ import annotations
@@ -253,8 +253,13 @@ async def run(options: argparse.Namespace) -> None:
         report: dict[str, Any] = {"python": sys.version, "av": av.__version__, "cores": os.cpu_count()}
         if not options.memory_only:
             requests = (JobRequest(windows=1), JobRequest())
-            cells = [cell_of(kind, video(folder, kind, True), ask, scratch) for kind in KINDS for ask in requests]
+            kinds = list(KINDS)[: 1 if options.small else None]
+            cells = [cell_of(kind, video(folder, kind, True), ask, scratch) for kind in kinds for ask in requests]
             report["cells"] = await measure([cell for cell in cells if cell], options.rounds, scratch)
+            report["ratios"] = {
+                f"{cell['cell']}: CPU of the bare loop over CPU of the pool": round(cell["ratios"]["pool"]["cpu"], 4)
+                for cell in report["cells"]
+            }
         if options.memory or options.memory_only:
             report["memory"] = await memory(folder, scratch)
         report["peak_rss_of_a_child_bytes"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
@@ -266,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=Path, help="folder that keeps the generated videos; a temporary one if unset")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="the first kind of video only")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too")
     parser.add_argument("--memory-only", action="store_true", help="measure nothing but peak memory")
     parser.add_argument("--json", type=Path)

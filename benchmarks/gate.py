@@ -24,6 +24,7 @@ FLOOR = 0.7
 RUNS = {
     "queue_throughput": ("--parts", "path,workers", "--seconds", "1", "--rounds", "3"),
     "throughput": ("--seconds", "1", "--rounds", "3"),
+    "decode_pool": ("--small", "--rounds", "2"),
     "e2e": ("--seconds", "3", "--rounds", "2", "--no-latency"),
     "answers": ("--rounds", "2"),
     "precision": ("model_repository/camera_motion", "--clips", "8", "--textures", "2"),
