@@ -5,6 +5,8 @@ import { inside, metadata, until } from "./player.js";
 const WIDTH = 240;
 const TRIES = 3;
 const PATIENCE_MS = 8000;
+// A browser shows a picture within some tens of milliseconds of a seek, where it says so at all.
+const PRESENTED_MS = 2000;
 
 export class FrameReader {
   /** Reads frames of `file` one after the other, beside the video that plays. */
@@ -79,13 +81,22 @@ export class FrameReader {
     if (!this.measured) await metadata(video, signal);
     this.measured = true;
     const seeked = until(video, "seeked", signal);
+    const shown = presented(video);
     video.currentTime = inside(time);
-    await seeked;
+    // A busy browser says that it has sought before the picture is there: the one before would be drawn.
+    await Promise.all([seeked, shown]);
     const { videoWidth: width, videoHeight: height } = video;
     const resizeWidth = Math.min(WIDTH, width);
     const resizeHeight = Math.max(1, Math.round((resizeWidth * height) / width));
     return createImageBitmap(video, { resizeWidth, resizeHeight, resizeQuality: "high" });
   }
+}
+
+/** Resolves once the video shows its next picture, or can't be known to. */
+function presented(video) {
+  if (document.hidden || !video.requestVideoFrameCallback) return Promise.resolve();
+  const late = new Promise((resolve) => setTimeout(resolve, PRESENTED_MS));
+  return Promise.race([late, new Promise((resolve) => video.requestVideoFrameCallback(resolve))]);
 }
 
 function unless(signal, promise) {
