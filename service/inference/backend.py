@@ -80,13 +80,14 @@ def summarize_error(message: str) -> str:
     return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
 
 
-def checked_scores(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[np.generic]], batch: int) -> Scores:
+def checked_scores(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[np.generic] | None], batch: int) -> Scores:
     """Scores from raw outputs by name, after checking them against the contract.
 
     TorchScript and Triton check neither shapes nor values of outputs, and a NaN would go all the way to the caller.
 
     Raises:
-        BackendFailed: an output has another dtype or shape than the model's contract says, or is not finite.
+        BackendFailed: an output is None, because the answer lacks it, has another dtype or shape than the model's
+            contract says, or is not finite.
     """
     given = {name: _checked(spec, name, outputs[name], (batch, *shape)) for name, shape in spec.outputs.items()}
     return Scores(**{field.name: given.get(field.name, _absent(batch, field.name)) for field in fields(Scores)})
@@ -97,8 +98,10 @@ def _absent(batch: int, name: str) -> FloatArray:
     return np.zeros((batch, *[0] * axes.get(name, 1)), np.float32)
 
 
-def _checked(spec: ModelSpec, name: str, array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> FloatArray:
+def _checked(spec: ModelSpec, name: str, array: npt.NDArray[np.generic] | None, shape: tuple[int, ...]) -> FloatArray:
     where = f"Model {spec.name!r} version {spec.version}: output {name!r}"
+    if array is None:
+        raise BackendFailed(f"{where} is not in the answer.")
     if array.dtype != np.float32 or array.shape != shape:
         raise BackendFailed(f"{where} is {array.dtype} {list(array.shape)}, expected float32 {list(shape)}.")
     scores = array.astype(np.float32, copy=False)

@@ -12,6 +12,7 @@ from service.inference.triton_backend import translate
         ("CANCELLED", "the server is going away"),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded"),
         ("NOT_FOUND", "Request for unknown model: 'tiny' has no available versions"),
+        ("INTERNAL", "Failed to process the request(s) for model 'a_0', message: Stub process 'a_0_0' is not healthy"),
     ],
 )
 def test_what_may_pass_is_unavailable(status: str, message: str) -> None:
