@@ -88,9 +88,8 @@ def test_an_untrained_model_is_said_to_be_untrained_and_the_shipped_one_is_not(
 ) -> None:
     assert upload(client, clip).json()["warnings"] == []
     program = Program(tmp_path, VIDTR_MODEL_REPOSITORY=str(MODEL_REPOSITORY), VIDTR_DEFAULT_MODEL="untrained_tiny")
-    with program:
-        with program.client() as untrained:
-            warnings = upload(untrained, clip).json()["warnings"]
+    with program, program.client() as untrained:
+        warnings = upload(untrained, clip).json()["warnings"]
     assert [warning["code"] for warning in warnings] == ["untrained_model"]
 
 

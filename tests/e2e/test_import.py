@@ -99,9 +99,8 @@ def imported(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iter
     program = Program(
         tmp_path_factory.mktemp("program"), VIDTR_MODEL_REPOSITORY=str(repository), VIDTR_DEFAULT_MODEL="grid"
     )
-    with program:
-        with program.client() as client:
-            yield client
+    with program, program.client() as client:
+        yield client
 
 
 @pytest.mark.parametrize("name", ["grid", "sequence"])
@@ -123,8 +122,7 @@ def test_a_checkpoint_of_full_size_is_imported_and_answers(tmp_path: Path, video
     )
     assert done.returncode == 0, done.stderr
     program = Program(tmp_path, VIDTR_MODEL_REPOSITORY=str(tmp_path / "models"), VIDTR_DEFAULT_MODEL="kinetics")
-    with program:
-        with program.client() as client:
-            answered = answered_scores(client, video, "kinetics")
+    with program, program.client() as client:
+        answered = answered_scores(client, video, "kinetics")
     expected = expected_scores(model, tmp_path / "models", "kinetics", video)
     assert answered == pytest.approx(expected, abs=1e-4)

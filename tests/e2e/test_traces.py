@@ -123,15 +123,14 @@ def traced(collector: Collector, triton_directory: Path, tmp_path_factory: pytes
             VIDTR_OTLP_ENDPOINT=url,
             VIDTR_LOG_FORMAT="json",
         )
-        with program:
-            with program.client() as client:
-                client.headers["traceparent"] = f"00-{CALLER}-00f067aa0ba902b7-01"
+        with program, program.client() as client:
+            client.headers["traceparent"] = f"00-{CALLER}-00f067aa0ba902b7-01"
+            assert upload(client, clip).status_code == 200
+            del client.headers["traceparent"]
+            for _ in range(4):
                 assert upload(client, clip).status_code == 200
-                del client.headers["traceparent"]
-                for _ in range(4):
-                    assert upload(client, clip).status_code == 200
-                client.headers["traceparent"] = f"00-{REFUSED}-00f067aa0ba902b7-01"
-                assert upload(client, damaged).status_code == 422
+            client.headers["traceparent"] = f"00-{REFUSED}-00f067aa0ba902b7-01"
+            assert upload(client, damaged).status_code == 422
         # The servers' last spans are sent when they stop.
         assert f'"trace_id": "{CALLER}"' in program.log.read_text()
     end = time.monotonic() + 20
