@@ -14,6 +14,8 @@ SPIN = {"GOMP_SPINCOUNT": "1000"}
 WORTH = 0.8
 """CPU time of a forward on one thread over that on several, at least."""
 _RUNS = 3
+_LONG_S = 2.0
+"""CPU seconds of a run on each count, from which on a repetition is not for free."""
 
 
 def limit_omp_spin(environment: MutableMapping[str, str]) -> None:
@@ -28,7 +30,8 @@ def pick_thread_count(timed: Callable[[int], float], most: int) -> int:
     `timed(n)` runs it on n threads and returns CPU seconds of all of them. It is the largest count at which they
     come to at most 1 / WORTH of those of one thread: the threads of a small network spend their time on each other,
     and the decoder, the API and Redis need it. CPU time, and the best of some runs in turns, because other work on the
-    machine, of which there is much while a service starts, disturbs these least.
+    machine, of which there is much while a service starts, disturbs these least. A network that
+    takes seconds is repeated only as long as not all threads are worth it: they mostly are, and a start is waited for.
     """
     counts = [1]
     while counts[-1] < most:
@@ -37,7 +40,10 @@ def pick_thread_count(timed: Callable[[int], float], most: int) -> int:
     for _ in range(_RUNS):
         for n in counts:
             best[n] = min(best[n], timed(n))
-    return max(n for n in counts if best[1] >= WORTH * best[n])
+        worth = max(n for n in counts if best[1] >= WORTH * best[n])
+        if worth == most and sum(best.values()) >= _LONG_S:
+            break
+    return worth
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:

@@ -20,13 +20,13 @@ from service.errors import BackendFailed, BackendUnavailable, sentence
 from service.inference.allocator import tune_malloc
 from service.inference.arithmetic import CpuArithmetic, Loaded, check_onnx, load_torchscript
 from service.inference.backend import Clips, Scores, checked_scores, served_order, summarize_error
-from service.inference.microbatch import microbatch
+from service.inference.microbatch import clips_of_pass, microbatch
 from service.inference.onnx_session import onnx_forward
 from service.inference.registry import ModelFile, scan_repository
 from service.inference.threads import cpu_seconds, pick_thread_count
 from service.model_config import ModelConfigError
 
-_WARM_UP_RUNS = 2
+_RUNS = 2
 # Two hand-overs between threads, each with a wait for the interpreter, cost a short forward a tenth of its time; longer
 # than this the event loop is not to stand still.
 _BRIEF_S = 0.02
@@ -175,22 +175,30 @@ class _LoadedModel:
         return checked_scores(self.spec, outputs, len(clips))
 
     def warm_up(self) -> None:
-        """Run each batch size that doubling reaches, and the largest, so that no caller pays for first-use set-up."""
-        for size in _warm_up_sizes(self.spec.max_batch_size):
-            for _ in range(_WARM_UP_RUNS):
+        """Run each size of a pass that doubling reaches, and the largest, so that no caller pays for first-use set-up.
+
+        A batch of several passes is not run: it sets up nothing more, and eight clips of a large network take long.
+        """
+        for size in _warm_up_sizes(self._pass):
+            for _ in range(_RUNS):
                 self.forward(self._black(size))
 
     def measure(self) -> None:
-        """Find out how long a forward of one clip takes: the best of some, as much goes on while a service starts."""
+        """Find out how long a forward of one clip takes: the best of some, as much goes on while a service starts.
+
+        Whether it is brief is all that is asked of it, so that one which is far from it is not repeated.
+        """
         clip = self._black(1)
-        for _ in range(_WARM_UP_RUNS):
+        for _ in range(_RUNS):
             started = perf_counter()
             self.forward(clip)
             self.clip_s = min(self.clip_s, perf_counter() - started)
+            if self.clip_s > 10 * _BRIEF_S:
+                break
 
     def choose_threads(self, most: int) -> None:
         """Take as many threads, up to `most`, as are worth it for clips of this size."""
-        clips = self._black(min(_PROBE_CLIPS, self.spec.max_batch_size))
+        clips = self._black(min(_PROBE_CLIPS, self._pass))
 
         def timed(threads: int) -> float:
             self.threads = threads
@@ -198,6 +206,10 @@ class _LoadedModel:
 
         self.threads = pick_thread_count(timed, most)
         log.info("threads_chosen", model=self.spec.name, version=self.spec.version, threads=self.threads, cores=most)
+
+    @property
+    def _pass(self) -> int:
+        return min(clips_of_pass(self.spec.clip_shape), self.spec.max_batch_size)
 
     def _black(self, clips: int) -> Clips:
         return np.zeros((clips, *self.spec.clip_shape), np.uint8)

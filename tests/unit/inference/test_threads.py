@@ -21,8 +21,26 @@ def test_as_many_threads_are_taken_as_waste_little(seconds: dict[int, float], mo
 
 
 def test_one_slow_run_does_not_decide() -> None:
-    times = {1: iter((1.0, 1.0, 1.0)), 2: iter((9.0, 1.04, 9.0))}
+    times = {1: iter((0.1, 0.1, 0.1)), 2: iter((0.9, 0.104, 0.9))}
     assert pick_thread_count(lambda threads: next(times[threads]), 2) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted", "runs"),
+    [({1: 4.0, 2: 4.4}, 2, 1), ({1: 0.4, 2: 0.44}, 2, 3), ({1: 4.0, 2: 6.0}, 1, 3)],
+    ids=["long and worth it", "short", "long and not worth it"],
+)
+def test_a_long_run_is_repeated_only_where_it_speaks_against_threads(
+    seconds: dict[int, float], wanted: int, runs: int
+) -> None:
+    asked: list[int] = []
+
+    def timed(threads: int) -> float:
+        asked.append(threads)
+        return seconds[threads]
+
+    assert pick_thread_count(timed, 2) == wanted
+    assert asked == [1, 2] * runs
 
 
 @pytest.mark.parametrize("variable", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
