@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class TorchScriptConfig:
-    """Where the models are and how many threads one forward takes (0: as many as are worth it for each model)."""
+    """Where the models are and how many threads one forward takes (0: as many as each model needs and are worth it)."""
 
     repository: Path
     threads: int = 0
@@ -196,16 +196,16 @@ class _LoadedModel:
             if self.clip_s > 10 * _BRIEF_S:
                 break
 
-    def choose_threads(self, most: int) -> None:
-        """Take as many threads, up to `most`, as are worth it for clips of this size."""
+    def choose_threads(self, cores: int) -> None:
+        """Take as many threads as the network needs of the `cores` and are worth it for clips of this size."""
         clips = self._black(min(_PROBE_CLIPS, self._pass))
 
         def timed(threads: int) -> float:
             self.threads = threads
             return cpu_seconds(lambda: self.forward(clips))
 
-        self.threads = pick_thread_count(timed, most)
-        log.info("threads_chosen", model=self.spec.name, version=self.spec.version, threads=self.threads, cores=most)
+        self.threads = pick_thread_count(timed, cores, len(clips))
+        log.info("threads_chosen", model=self.spec.name, version=self.spec.version, threads=self.threads, cores=cores)
 
     @property
     def _pass(self) -> int:

@@ -25,7 +25,7 @@ class ModelSettings(BaseModel):
         "CPU multiplies it natively.",
     )
     torch_threads: int = Field(
-        0, ge=0, description="Threads of one in-process forward; 0 takes as many as are worth their cores."
+        0, ge=0, description="Threads of one in-process forward; 0 takes as many as a model needs."
     )
     torchscript_operators: CommaList = Field(
         (), description="Operators that TorchScript files may use besides those that compute, such as `aten::rand`."
