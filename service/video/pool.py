@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
 from service.contracts import ClipSpec, DecodedVideo, JobClass, JobRequest
 from service.cores import usable_cores
-from service.errors import DecoderCrash, DecodeTimeout, Draining, InternalError, SandboxMissing, VidtrError
+from service.errors import DecoderCrash, Draining, InternalError, SandboxMissing, VidtrError
 from service.video.config import DecodeConfig
 from service.video.crashes import Crashes
 from service.video.decode_report import Asked, clean, read_report
@@ -22,26 +21,14 @@ from service.video.exit_errors import exit_error
 from service.video.forkserver_client import Exit, ForkServer, ServerGone
 from service.video.forkserver_main import prepare_decoder, task_of
 from service.video.layouts import Layouts
-from service.video.progress import Progress, ProgressReader
+from service.video.progress import Progress
 from service.video.sandbox import lacking
 from service.video.sandbox_pool import SandboxPool
 from service.video.sandbox_worker import SandboxWorker, SandboxWorkerGone
-from service.video.supply import Supply, request_of
+from service.video.supply import Supply
+from service.video.upload_exchange import Upload, opened, reported
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """One upload, and all that is to be done with it."""
-
-    path: Path
-    out: Path
-    asked: Asked
-    caller: str
-    job: str
-    supply: Supply | None
-    progress: Progress | None
 
 
 class DecodePool:
@@ -140,7 +127,7 @@ class DecodePool:
             self._layouts.crashed(pool)
         return crash
 
-    async def _decode_upload(self, upload: _Upload) -> DecodedVideo:
+    async def _decode_upload(self, upload: Upload) -> DecodedVideo:
         self.admit(upload.caller)
         try:
             try:
@@ -179,11 +166,11 @@ class DecodePool:
                 f"decode_sandbox=require also needs {missing}."
             )
 
-    async def _decode(self, upload: _Upload) -> DecodedVideo:
+    async def _decode(self, upload: Upload) -> DecodedVideo:
         pool = await self._layouts.pool(suspect=self._crashes.suspects(upload.caller))
         with (
-            _opened(upload.path, os.O_RDONLY) as video,
-            _opened(upload.out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as clips,
+            opened(upload.path, os.O_RDONLY) as video,
+            opened(upload.out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as clips,
         ):
             worker = await self._begun(pool, video, clips, upload)
         try:
@@ -195,10 +182,10 @@ class DecodePool:
         pool.give_back(worker, upload.caller)
         return decoded
 
-    async def _decoded(self, pool: SandboxPool, worker: SandboxWorker, upload: _Upload) -> DecodedVideo:
+    async def _decoded(self, pool: SandboxPool, worker: SandboxWorker, upload: Upload) -> DecodedVideo:
         """What a sandbox worker finds; one that finds nothing is ended."""
         try:
-            report = await self._reported(worker, upload)
+            report = await reported(worker, upload, self._config.decode_timeout_s)
         except VidtrError:
             await pool.end(worker)
             raise
@@ -215,43 +202,10 @@ class DecodePool:
             pool.discard(worker)
             raise
 
-    async def _reported(self, worker: SandboxWorker, upload: _Upload) -> bytes:
-        """The report of a sandbox worker, which is supplied and tells of its progress meanwhile.
-
-        Waiting for bytes counts as no decoding.
-
-        Raises DecodeTimeout, SandboxWorkerGone, and what `supply` and `progress` raise.
-        """
-        supply = upload.supply
-        reader = None if upload.progress is None else ProgressReader(upload.asked, upload.progress)
-        clock = asyncio.get_running_loop().time
-        limit = left_s = self._config.decode_timeout_s
-        size = supply.size if supply is not None else None
-        while True:
-            began = clock()
-            try:
-                async with asyncio.timeout(left_s):
-                    said = await worker.report(upload.asked.report_bytes)
-            except TimeoutError as error:
-                raise DecodeTimeout(f"Decoding took longer than {limit:g} s.", limit=limit) from error
-            left_s -= clock() - began
-            if reader is not None and reader.read(said):
-                continue
-            if supply is None or size is None:
-                return said
-            try:
-                wanted = request_of(said, size)
-            except ValueError as error:
-                raise SandboxWorkerGone from error
-            if wanted is None:
-                return said
-            await supply.fetch(*wanted)
-            await worker.supply()
-
     def _crash(self, worker: SandboxWorker, ended: Exit) -> VidtrError:
         return exit_error(ended.code, self._config, None if worker.used_s is None else ended.cpu_s - worker.used_s)
 
-    async def _begun(self, pool: SandboxPool, video: int, clips: int, upload: _Upload) -> SandboxWorker:
+    async def _begun(self, pool: SandboxPool, video: int, clips: int, upload: Upload) -> SandboxWorker:
         """A sandbox worker that has the upload. Raises ServerGone, and the last worker's error where none takes it."""
         asked, caller = upload.asked, upload.caller
         task = task_of(asked.spec, asked.request, told=upload.progress is not None)
@@ -320,7 +274,7 @@ class DecodeSlot:
             VidtrError: whatever `decode_file` found.
         """
         asked = self._pool._asked(spec, request, most_clips)
-        return await self._pool._decode_upload(_Upload(path, out, asked, self._caller, job, supply, progress))
+        return await self._pool._decode_upload(Upload(path, out, asked, self._caller, job, supply, progress))
 
 
 async def _ended(pool: SandboxPool, worker: SandboxWorker) -> None:
@@ -335,13 +289,3 @@ def _listen(worker: SandboxWorker, job: str) -> None:
         log.warning(
             "decode process %d of job %s wrote: %s", worker.pid, job or "-", clean(written.decode(errors="replace"))
         )
-
-
-@contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    # Only a regular file can be decoded; a pipe must not hold up the whole process before that is found out.
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
