@@ -15,8 +15,6 @@ from tests.e2e.browser import DESKTOP, Visit, chromium
 
 pytestmark = pytest.mark.slow
 
-expect.set_options(timeout=60_000)
-
 
 def test_the_example_is_one_click_away_and_its_events_are_saved_as_a_file(program: Program) -> None:
     with chromium() as browser, closing(Visit(browser, program.url, **DESKTOP)) as opened:

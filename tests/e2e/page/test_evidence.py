@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,10 @@ from playwright.sync_api import Browser, expect
 from service.contracts import FrameEvidence, JobResult, WindowEvidence
 from testing.answers import answer, window
 from testing.factories import faithfulness, spec
-from testing.videos import write_video
 from tests.e2e.browser import DESKTOP, PHONE, Visit
 from tests.fixtures.made_answers import MadeAnswers, made_answers
 
 pytestmark = pytest.mark.slow
-
-expect.set_options(timeout=60_000)
 
 GAINS = (0.05, 0.2, 0.0, 0.3, -0.04, 0.1, 0.02, 0.07)
 ENOUGH = {1, 3}
@@ -39,27 +35,16 @@ WITHOUT = answer((), windows=(PLAIN,), shots=(), duration_s=2.0)
 WITH = answer((), windows=(PLAIN.model_copy(update={"evidence": CAUSE}),), shots=(), duration_s=2.0)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MadeAnswers]:
-    with made_answers() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("videos") / "film.webm", 50, fps=25, size=(160, 90), codec="libvpx")
-
-
 @pytest.mark.parametrize(
     ("name", "context"),
     [("light", DESKTOP), ("dark", {**DESKTOP, "color_scheme": "dark"}), ("phone", PHONE)],
 )
 def test_the_button_sends_the_request_again_and_the_answer_shows_what_each_frame_adds(
-    browser: Browser, server: MadeAnswers, video: Path, name: str, context: dict[str, Any]
+    browser: Browser, server: MadeAnswers, film: Path, name: str, context: dict[str, Any]
 ) -> None:
     with closing(Visit(browser, server.url, **context)) as visit:
         server.answer = WITHOUT
-        page = visit.classify(video)
+        page = visit.classify(film)
         asked, body = server.asked
         expect(page.locator("#needed")).to_be_hidden()
         assert page.locator(".cause").count() == 0
@@ -72,8 +57,8 @@ def test_the_button_sends_the_request_again_and_the_answer_shows_what_each_frame
             "90.0 % with all frames and 20.0 % where one frame stands still"
         )
         assert server.asked[0] == {**asked, "evidence": "causal", "evidence_window": "0"}
-        assert video.read_bytes() in server.asked[1]
-        assert video.read_bytes() in body
+        assert film.read_bytes() in server.asked[1]
+        assert film.read_bytes() in body
         expect(page.locator("#ask-evidence")).to_be_hidden()
         assert page.locator(".gain").all_inner_texts() == [
             *("+0.05", "+0.20", "+0.00", "+0.30", "−0.04", "+0.10", "+0.02", "+0.07")
@@ -92,7 +77,7 @@ def test_the_button_sends_the_request_again_and_the_answer_shows_what_each_frame
 
 @pytest.mark.parametrize(("name", "context"), [("light", DESKTOP), ("phone", PHONE)])
 def test_how_far_attention_can_be_believed_stands_beside_its_bars(
-    browser: Browser, video: Path, name: str, context: dict[str, Any]
+    browser: Browser, film: Path, name: str, context: dict[str, Any]
 ) -> None:
     with made_answers() as server:
         server.answer = WITHOUT
@@ -104,7 +89,7 @@ def test_how_far_attention_can_be_believed_stands_beside_its_bars(
             faithfulness=faithfulness(),
         )
         with closing(Visit(browser, server.url, **context)) as visit:
-            page = visit.classify(video)
+            page = visit.classify(film)
             expect(page.locator("#faithful")).to_have_text(
                 "Attention of this model: 41 % (± 9 %) of what is attainable in telling which frames a label rests on, "
                 "measured on 120 clips of real videos."
@@ -114,7 +99,7 @@ def test_how_far_attention_can_be_believed_stands_beside_its_bars(
             visit.screenshot(f"faithfulness-{name}")
 
 
-def test_where_nothing_was_measured_of_these_weights_nothing_is_claimed(browser: Browser, video: Path) -> None:
+def test_where_nothing_was_measured_of_these_weights_nothing_is_claimed(browser: Browser, film: Path) -> None:
     with made_answers() as server:
         server.answer = WITHOUT
         made_by = WITHOUT.model
@@ -122,10 +107,10 @@ def test_where_nothing_was_measured_of_these_weights_nothing_is_claimed(browser:
             name=made_by.name, version=made_by.version, weights_sha256="f" * 64, faithfulness=faithfulness()
         )
         with closing(Visit(browser, server.url, **DESKTOP)) as visit:
-            expect(visit.classify(video).locator("#faithful")).to_be_hidden()
+            expect(visit.classify(film).locator("#faithful")).to_be_hidden()
 
 
-def test_each_window_of_a_long_video_is_explained_by_itself(browser: Browser, video: Path) -> None:
+def test_each_window_of_a_long_video_is_explained_by_itself(browser: Browser, film: Path) -> None:
     plain = tuple(window(number / 3, (number + 1) / 3, "pan_right") for number in range(6))
 
     def explained(index: int) -> JobResult:
@@ -135,7 +120,7 @@ def test_each_window_of_a_long_video_is_explained_by_itself(browser: Browser, vi
 
     with made_answers() as server, closing(Visit(browser, server.url, **DESKTOP)) as visit:
         server.answer = answer((), windows=plain, shots=(), duration_s=2.0)
-        page = visit.classify(video)
+        page = visit.classify(film)
         ask = page.get_by_role("button", name="What did it need?")
         for index in (1, 2):
             page.get_by_role("button", name="Window after").click()

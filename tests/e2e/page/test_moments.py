@@ -16,13 +16,11 @@ from service.contracts import JobResult
 from testing.answers import answer, event, shot, window
 from testing.videos import write_video
 from tests.e2e.browser import DESKTOP, PHONE, Visit
-from tests.fixtures.made_answers import MadeAnswers, made_answers
+from tests.fixtures.made_answers import MadeAnswers
 
 pytestmark = pytest.mark.slow
 
 Show = Callable[[Visit, JobResult], Page]
-
-expect.set_options(timeout=60_000)
 
 TEN_S = answer(
     (event("cut", 4.2), event("pan_right", 3.0, 4.2), event("cut", 8.04)),
@@ -50,12 +48,6 @@ def film(duration_s: float, every_s: float) -> JobResult:
 
 THREE_MIN = film(180.0, 6.0)
 TWO_HOURS = film(7200.0, 5.0)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MadeAnswers]:
-    with made_answers() as server:
-        yield server
 
 
 @pytest.fixture

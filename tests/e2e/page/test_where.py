@@ -14,13 +14,10 @@ from service.contracts import JobResult, Region, SpatialView
 from testing.answers import answer, window
 from testing.factories import spec
 from testing.program import Program
-from testing.videos import write_video
 from tests.e2e.browser import DESKTOP, PHONE, Visit
 from tests.fixtures.made_answers import MadeAnswers, made_answers
 
 pytestmark = pytest.mark.slow
-
-expect.set_options(timeout=60_000)
 
 FRAMES = 8
 DROPPED = (0, 5)
@@ -46,11 +43,6 @@ def server() -> Iterator[MadeAnswers]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("videos") / "film.webm", 50, fps=25, size=(160, 90), codec="libvpx")
-
-
 def maps(page: Page) -> Locator:
     return page.locator("#strip .map")
 
@@ -73,11 +65,11 @@ def pixels(canvas: Locator, *places: tuple[float, float]) -> list[list[int]]:
     [("light", DESKTOP), ("dark", {**DESKTOP, "color_scheme": "dark"}), ("phone", PHONE)],
 )
 def test_the_button_lays_maps_over_the_frames_that_have_one(
-    browser: Browser, server: MadeAnswers, video: Path, name: str, context: dict[str, Any]
+    browser: Browser, server: MadeAnswers, film: Path, name: str, context: dict[str, Any]
 ) -> None:
     server.answer = looked(VIEW)
     with closing(Visit(browser, server.url, **context)) as visit:
-        page = visit.classify(video)
+        page = visit.classify(film)
         assert server.asked[0]["attention"] == "spatial"
         expect(maps(page)).to_have_count(0)
         button = page.get_by_role("button", name="Where did it look?")
@@ -99,11 +91,11 @@ def test_the_button_lays_maps_over_the_frames_that_have_one(
 
 
 def test_a_cell_lies_over_its_part_of_the_picture_and_the_rest_is_dark(
-    browser: Browser, server: MadeAnswers, video: Path
+    browser: Browser, server: MadeAnswers, film: Path
 ) -> None:
     server.answer = looked(VIEW)
     with closing(Visit(browser, server.url, **DESKTOP)) as visit:
-        page = visit.classify(video)
+        page = visit.classify(film)
         page.get_by_role("button", name="Where did it look?").click()
         strong, faint = (page.locator(f"#strip .frame:nth-child({number}) .map") for number in (4, 2))
         # Of the region, which is the middle half of the picture, the cell below on the right.
@@ -118,11 +110,11 @@ def test_a_cell_lies_over_its_part_of_the_picture_and_the_rest_is_dark(
 
 
 def test_a_sentence_says_what_the_maps_come_to_and_that_they_are_no_evidence(
-    browser: Browser, server: MadeAnswers, video: Path
+    browser: Browser, server: MadeAnswers, film: Path
 ) -> None:
     server.answer = looked(VIEW)
     with closing(Visit(browser, server.url, **DESKTOP)) as visit:
-        page = visit.classify(video)
+        page = visit.classify(film)
         expect(page.locator("#where")).to_be_hidden()
         page.get_by_role("button", name="Where did it look?").click()
         said = page.locator("#where")
@@ -131,28 +123,26 @@ def test_a_sentence_says_what_the_maps_come_to_and_that_they_are_no_evidence(
         expect(said).to_contain_text("is no evidence of what made the label")
 
 
-def test_of_three_crops_the_middle_one_is_shown(browser: Browser, server: MadeAnswers, video: Path) -> None:
+def test_of_three_crops_the_middle_one_is_shown(browser: Browser, server: MadeAnswers, film: Path) -> None:
     sides = [VIEW.model_copy(update={"region": MIDDLE.model_copy(update={"left": left})}) for left in (0.0, 0.5)]
     server.answer = looked(*sides, VIEW)
     with closing(Visit(browser, server.url, **DESKTOP)) as visit:
-        page = visit.classify(video)
+        page = visit.classify(film)
         page.get_by_role("button", name="Where did it look?").click()
         expect(page.locator("#where")).to_contain_text("lies in the pictures of the crop in the middle")
         assert pixels(page.locator("#strip .frame:nth-child(4) .map"), (0.2, 0.5)) == [[0, 0, 0, 128]]
 
 
-def test_of_a_model_that_does_not_say_it_nothing_is_asked_or_offered(browser: Browser, video: Path) -> None:
+def test_of_a_model_that_does_not_say_it_nothing_is_asked_or_offered(browser: Browser, film: Path) -> None:
     with made_answers() as plain:
         plain.answer = looked()
         with closing(Visit(browser, plain.url, **DESKTOP)) as visit:
-            page = visit.classify(video)
+            page = visit.classify(film)
             assert plain.asked[0]["attention"] == "layers"
             expect(page.locator("#ask-where")).to_be_hidden()
 
 
-def test_where_the_answer_would_be_too_large_it_goes_without(
-    browser: Browser, server: MadeAnswers, video: Path
-) -> None:
+def test_where_the_answer_would_be_too_large_it_goes_without(browser: Browser, server: MadeAnswers, film: Path) -> None:
     server.answer = looked()
     problem = {
         "status": 422,
@@ -169,17 +159,17 @@ def test_where_the_answer_would_be_too_large_it_goes_without(
 
     with closing(Visit(browser, server.url, **DESKTOP)) as visit:
         visit.page.route("**/v1/classify*", refuse)
-        page = visit.classify(video)
+        page = visit.classify(film)
         visit.expect_status(422)
         assert server.asked[0]["attention"] == "layers"
         expect(page.locator("#ask-where")).to_be_hidden()
 
 
 def test_the_bundled_model_s_maps_stand_over_the_frames_of_a_real_answer(
-    browser: Browser, program: Program, video: Path
+    browser: Browser, program: Program, film: Path
 ) -> None:
     with closing(Visit(browser, program.url, **DESKTOP)) as visit:
-        page = visit.classify(video)
+        page = visit.classify(film)
         expect(page.locator("#strip canvas.drawn")).to_have_count(FRAMES)
         page.get_by_role("button", name="Where did it look?").click()
         expect(maps(page)).to_have_count(4)
