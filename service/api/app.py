@@ -6,15 +6,13 @@ import contextlib
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.openapi.utils import get_openapi
 
 import service
-from service.api import cors, example_endpoint, problems, swagger, web_ui
+from service.api import cors, example_endpoint, openapi_document, problems, swagger, web_ui
 from service.api.admission import Admission, AdmissionConfig
 from service.api.api_keys import ApiKeyConfig, ApiKeyStore
 from service.api.app_state import ApiState
@@ -31,7 +29,6 @@ from service.api.live import build_live
 from service.api.middleware import RequestContext
 from service.api.origin import ANY, Origins
 from service.api.overdue import Overdue
-from service.api.problems import Problem
 from service.api.queue_sampler import QueueSampler
 from service.api.resumable import ResumableUploads
 from service.api.resumable_store import ResumableConfig, ResumableStore
@@ -46,14 +43,12 @@ from service.api.routes import (
     streams_route,
     uploads_route,
 )
-from service.api.schemas import VideoReference
 from service.api.shares import Shares
 from service.api.spool import SpoolConfig
 from service.api.streaming import Streaming
 from service.api.upload import References, UploadReceiver, UploadsEnd, UploadTimes
 from service.api.url_sources import Sources
 from service.api.webhook_sender import WebhookConfig, Webhooks
-from service.contracts.stream_requests import StreamRequest
 from service.errors import QueueUnavailable, sentence
 from service.periodic import Periodic
 from service.queue.capacity import CapacityConfig, QueueCapacity
@@ -136,7 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
     web_ui.install(app)
     example_endpoint.install(app)
     swagger.install(app)
-    _document(app, key_needed=not auth.open)
+    openapi_document.install(app, key_needed=not auth.open)
     return app
 
 
@@ -298,44 +293,3 @@ async def _announce(durabilities: PerPartition[Durability]) -> None:
             continue
         detail = missing or "a 202 waits until Redis has its job where it is safe"
         log.info("durability", waits_for_disk=missing is None, detail=detail, **partition)
-
-
-def _document(app: FastAPI, *, key_needed: bool) -> None:
-    def openapi() -> dict[str, object]:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
-            schemas = schema["components"]["schemas"]
-            for model in (Problem, VideoReference, StreamRequest):
-                added = model.model_json_schema(ref_template="#/components/schemas/{model}")
-                schemas.update(added.pop("$defs", {}))
-                schemas[model.__name__] = added
-            # FastAPI adds its own 422 shape to every route; ours is the problem.
-            for unused in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(unused, None)
-            for path in schema["paths"].values():
-                for operation in path.values():
-                    _problem_for_422(operation)
-                    for parameter in operation.get("parameters", ()):
-                        _never_null(parameter["schema"])
-                    if "security" in operation and not key_needed:
-                        operation["security"].append({})
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _never_null(schema: dict[str, Any]) -> None:
-    """A query parameter or header is there or not: none can be sent that is null."""
-    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
-    if len(kinds) == 1:
-        del schema["anyOf"]
-        schema.update(kinds[0])
-    elif kinds:
-        schema["anyOf"] = kinds
-
-
-def _problem_for_422(operation: dict[str, Any]) -> None:
-    answer = operation["responses"].get("422")
-    if answer is not None and "application/json" in answer.get("content", {}):
-        operation["responses"]["422"] = problems.responses("invalid_option")[422]
