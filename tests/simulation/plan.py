@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
@@ -221,11 +222,10 @@ def _with_evidence(ops: list[Op], random: Random) -> list[Op]:
 
 def _with_streams(ops: list[Op], random: Random) -> list[Op]:
     """A schedule in six has live streams; somebody may end one, or try to."""
-    if random.random() > 1 / 6:
-        return ops
-    streams = [
-        Op(
-            len(ops) + number,
+
+    def stream(number: int) -> Op:
+        return Op(
+            number,
             "stream",
             random.choice((0.0, 0.3, 1.5)),
             random.randrange(APIS),
@@ -233,34 +233,44 @@ def _with_streams(ops: list[Op], random: Random) -> list[Op]:
             clips=random.choice((1, 4, 8)),
             webhook=random.random() < 0.7,
         )
-        for number in range(random.choice((1, 2)))
-    ]
-    found = [*ops, *streams]
-    if random.random() < 0.4:
-        at = random.choice((1.0, 2.0, 4.0))
-        found.append(Op(len(found), "stream_end", at, random.randrange(APIS), target=streams[0].number))
-    return found
+
+    if random.random() > 1 / 6:
+        return ops
+    return _with_some(ops, random, stream, (1, 2), "stream_end", (1.0, 2.0, 4.0))
 
 
 def _with_batches(ops: list[Op], random: Random) -> list[Op]:
     """A schedule in eight has batches; somebody may cancel one."""
-    if random.random() > 1 / 8:
-        return ops
-    batches = [
-        Op(
-            len(ops) + number,
+
+    def batch(number: int) -> Op:
+        return Op(
+            number,
             "batch",
             random.choice((0.0, 0.3, 1.5)),
             random.randrange(APIS),
             clips=random.choice((1, 2, 4)),
             webhook=random.random() < 0.5,
         )
-        for number in range(random.choice((1, 1, 2, 3)))
-    ]
-    found = [*ops, *batches]
+
+    if random.random() > 1 / 8:
+        return ops
+    return _with_some(ops, random, batch, (1, 1, 2, 3), "batch_cancel", (0.5, 2.0, 4.0))
+
+
+def _with_some(
+    ops: list[Op],
+    random: Random,
+    begun: Callable[[int], Op],
+    counts: Sequence[int],
+    ending: Kind,
+    times: Sequence[float],
+) -> list[Op]:
+    """With one of `counts` operations more, of which the first may be ended at one of `times`."""
+    some = [begun(len(ops) + number) for number in range(random.choice(counts))]
+    found = [*ops, *some]
     if random.random() < 0.4:
-        at = random.choice((0.5, 2.0, 4.0))
-        found.append(Op(len(found), "batch_cancel", at, random.randrange(APIS), target=batches[0].number))
+        at = random.choice(times)
+        found.append(Op(len(found), ending, at, random.randrange(APIS), target=some[0].number))
     return found
 
 
