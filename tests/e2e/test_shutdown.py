@@ -64,7 +64,7 @@ def test_a_stop_under_load_loses_no_accepted_job(started: Program, clip: Path) -
     with ThreadPoolExecutor(16) as pool:
         futures = [pool.submit(send, number) for number in range(80)]
         while len(answered) < 8 and not all(f.done() for f in futures):
-            pass
+            time.sleep(0.01)
         processes = started.descendants
         started.signal()
         assert started.wait() == 0
@@ -78,6 +78,7 @@ def test_a_stop_under_load_loses_no_accepted_job(started: Program, clip: Path) -
         for location in accepted:
             status = client.get(location).json()
             while status["status"] in ("queued", "running"):
+                time.sleep(0.05)
                 status = client.get(location).json()
             assert status["status"] == "succeeded", status
     print(f"\n{len(responses)} answers, {len(accepted)} of them 202: all jobs finished")
