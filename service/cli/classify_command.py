@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import tempfile
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records, window_line
+from service.cli.answers import Answer, Csv, Format, JsonLines, print_table, records
 from service.cli.attention_notes import attention_notes
 from service.cli.batch_answers import as_batch
 from service.cli.engines import Engine, EnvFile, Repository, Server, chosen_settings, client_of, engine
 from service.cli.exported import export_format, exports
 from service.cli.inputs import Input, expand
-from service.contracts import JobRequest, WindowResult
+from service.cli.side_by_side import INTERRUPTED, one_after_the_other, side_by_side
+from service.contracts import JobRequest
 from service.errors import VidtrError
 from service.settings import Settings
 from service.sources.config import BucketConfig
 
-REFUSED, TRY_AGAIN, INTERRUPTED = 1, 3, 130
+REFUSED, TRY_AGAIN = 1, 3
 
 
 def classify(
@@ -159,12 +155,12 @@ def classify(
         run: Engine | None = None
         if apart:
             run = stack.enter_context(engine(server, api_key, retry_for_s, settings, resumable=resumable))
-            parts.append((len(apart), _side_by_side(run, apart, options, jobs, log, live=live)))
+            parts.append((len(apart), side_by_side(run, apart, options, jobs, log, live=live)))
         if together and server is not None:
             client = stack.enter_context(client_of(server, api_key, retry_for_s))
             # Closed before the client, so that the batch is cancelled wherever Ctrl-C is noticed.
             parts.append((len(together), stack.enter_context(closing(as_batch(client, together, options, log)))))
-        come = _one_after_the_other(parts)
+        come = one_after_the_other(parts)
         progress = stack.enter_context(_progress(log))
         task = progress.add_task("classifying", total=len(wanted))
         for given in come:
@@ -262,64 +258,6 @@ def _kept(form: Format | None, output: Path | None, *, resume: bool) -> dict[str
         return dict(form.kept(output.read_text(encoding="utf-8", errors="replace")))
     except ValueError as error:
         raise typer.BadParameter(f"{output}: {error}", param_hint="--output") from error
-
-
-def _one_after_the_other(parts: Sequence[tuple[int, Iterable[Answer]]]) -> Generator[Answer]:
-    """The answers of each part, until one is stopped before all of its so many have come."""
-    for count, answers in parts:
-        come = 0
-        for answer in answers:
-            yield answer
-            come += 1
-        if come < count:
-            return
-
-
-def _side_by_side(
-    run: Engine, inputs: Sequence[Input], options: JobRequest, jobs: int, log: Console, *, live: bool
-) -> Iterator[Answer]:
-    """Answers as they come. Ctrl-C lets those in work end and takes no more; a second one ends everything."""
-    stopped = False
-
-    def stop(number: int, frame: object) -> None:
-        nonlocal stopped
-        if stopped:
-            os._exit(INTERRUPTED)
-        stopped = True
-        log.print("stopping after the files in work; Ctrl-C again stops at once", highlight=False)
-
-    before = signal.signal(signal.SIGINT, stop)
-    left = iter(inputs)
-    running: set[Future[Answer]] = set()
-    try:
-        with ThreadPoolExecutor(jobs, thread_name_prefix="classify") as pool:
-            while True:
-                while not stopped and len(running) < jobs and (video := next(left, None)) is not None:
-                    running.add(pool.submit(_one, run, video, options, log if live else None))
-                if not running:
-                    return
-                # In short pieces, because a signal is handled between them.
-                done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _one(run: Engine, video: Input, options: JobRequest, live: Console | None) -> Answer:
-    on_window = None if live is None else partial(_show_window, live, video.name)
-    options = options if video.options is None else video.options
-    try:
-        # Here, so that a file that cannot be read is told from one that cannot be decoded.
-        if isinstance(video.video, Path):
-            video.video.open("rb").close()
-        return Answer(video.name, result=run.classify(video.video, options, on_window))
-    except (VidtrError, OSError, httpx.TransportError) as error:
-        return Answer.failed(video.name, error)
-
-
-def _show_window(log: Console, name: str, _: int, window: WindowResult) -> None:
-    log.print(window_line(name, window), markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(answers: Sequence[Answer], notes: Sequence[str], *, as_json: bool, log: Console) -> None:
