@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import math
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -29,16 +26,14 @@ from service.api.submission import (
     quota_seconds,
 )
 from service.api.upload import UploadReceiver
+from service.api.upload_decoder import UploadDecoder
 from service.causal_evidence import check_evidence_window, evidence_clips, evidence_plan
 from service.contracts import DecodedVideo, JobRecord, JobRequest, JobStatus, ModelSpec
 from service.errors import (
     RETRY_AFTER_S,
-    DeadlineExceeded,
     Draining,
     IdempotencyKeyReused,
     QueueUnavailable,
-    VideoError,
-    VidtrError,
 )
 from service.queue.capacity import Reservation
 from service.queue.clock import Clock
@@ -50,8 +45,7 @@ from service.queue.result_bus import ResultBus
 from service.queue.result_cache import ResultCache
 from service.telemetry import metrics, traces
 from service.video.held_clips import HeldClips
-from service.video.pool import DecodePool, DecodeSlot
-from service.video.progress import Progress
+from service.video.pool import DecodePool
 
 log = structlog.get_logger()
 
@@ -76,6 +70,7 @@ class Classifier:
         """`draining` says whether the process is shutting down."""
         self._uploads = uploads
         self._pool = pool
+        self._decoder = UploadDecoder(pool, auth)
         self._stores = stores
         self._auth = auth
         self._admission = admission
@@ -149,7 +144,7 @@ class Classifier:
         await self._admission.complete(admitted)
         if submission.follow is not None and submission.options.evidence == "none":
             return await self._accept_in_stages(submission, admitted, spool, commit, submission.follow)
-        decoded = await self._decoded(submission, admitted, spool)
+        decoded = await self._decoder.decoded(submission, admitted, spool)
         return await self._accept_at_once(submission, admitted, spool, commit, decoded)
 
     async def _accept_at_once(
@@ -187,7 +182,7 @@ class Classifier:
             spool.clips, self._stores.of(job_id), self._admission, admitted, self._clocks.of(job_id), begin
         )
         try:
-            decoded = await self._decoded(submission, admitted, spool, staging)
+            decoded = await self._decoder.decoded(submission, admitted, spool, staging)
             if not staging.begun:
                 return await self._accept_at_once(submission, admitted, spool, commit, decoded)
             submission.report("decoded", {"id": job_id, **_known(decoded)})
@@ -287,54 +282,6 @@ class Classifier:
                         "This Idempotency-Key belongs to a request with another video or other options. Use a new key."
                     )
                     raise IdempotencyKeyReused(detail)
-
-    async def _decoded(
-        self, submission: Submission, admitted: Admitted, spool: Spool, staging: Staging | None = None
-    ) -> DecodedVideo:
-        submission.phases.begin("decode")
-        with metrics.stage("decode"), metrics.DECODES_IN_PROGRESS.track_inprogress():
-            decoded = await self._decode(submission, admitted, spool, staging)
-        metrics.FRAMES_DECODED.inc(decoded.video.frames_decoded)
-        submission.phases.begin("enqueue")
-        return decoded
-
-    async def _decode(
-        self, submission: Submission, admitted: Admitted, spool: Spool, staging: Staging | None
-    ) -> DecodedVideo:
-        try:
-            async with (
-                asyncio.timeout(submission.left_s),
-                self._pool.slot(admitted.reservation.job_class, submission.caller.identity) as slot,
-            ):
-                progress = None if staging is None else staging.progress
-                decoding = self._decode_in(slot, submission, admitted, spool, progress)
-                decoded = await (decoding if staging is None else staging.decode(decoding))
-                return decoded if spool.source is None else decoded.model_copy(update={"source": spool.source.read})
-        except TimeoutError as error:
-            deadline_s = submission.wait_policy.deadline_s
-            detail = f"The job's deadline of {deadline_s:g} s passed before its video was decoded."
-            raise DeadlineExceeded(detail, limit=deadline_s) from error
-
-    async def _decode_in(
-        self, slot: DecodeSlot, submission: Submission, admitted: Admitted, spool: Spool, progress: Progress | None
-    ) -> DecodedVideo:
-        started = time.monotonic()
-        try:
-            return await slot.decode(
-                spool.upload,
-                spool.clips,
-                admitted.spec.clip,
-                submission.options,
-                most_clips=admitted.most_views,
-                job=submission.job_id,
-                supply=spool.source,
-                progress=progress,
-            )
-        except VidtrError as error:
-            metrics.DECODE_FAILURES.labels(error.code).inc()
-            if isinstance(error, VideoError):
-                await self._auth.charge_failed(submission.caller, math.ceil(time.monotonic() - started))
-            raise
 
 
 def _known(decoded: DecodedVideo) -> dict[str, Any]:
