@@ -6,7 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,9 @@ from tests.fixtures.tiny_models import config_text, random_clips, save_network, 
 pytestmark = pytest.mark.slow
 
 POLICY = "version_policy { latest { num_versions: 2 } }"
+SERVERS = 3
+
+Scenario = Callable[[LocalTriton, TritonBackend, Path], Awaitable[None]]
 
 
 def add_version(folder: Path, version: str, *, broken: bool = False) -> None:
@@ -38,8 +41,12 @@ def add_version(folder: Path, version: str, *, broken: bool = False) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    root = tmp_path / "repository"
-    root.mkdir()
+    return made_repository(tmp_path)
+
+
+def made_repository(folder: Path) -> Path:
+    root = folder / "repository"
+    root.mkdir(parents=True)
     write_repository(root, versions=("1",), extra=POLICY)
     other = root / "other"
     digest = save_network(other / "1" / "model.pt")
@@ -54,11 +61,29 @@ def server(triton_directory: Path, repository: Path, tmp_path: Path) -> Iterator
 
 
 @pytest.fixture
-async def backend(server: LocalTriton) -> AsyncIterator[TritonBackend]:
-    backend = TritonBackend(TritonConfig(server.addresses.grpc))
-    await backend.start()
-    yield backend
-    await backend.close()
+def on_triton(triton_directory: Path, tmp_path: Path) -> Callable[[Scenario], Awaitable[None]]:
+    """Runs a scenario on a server of its own, and on another where Triton has aborted under it.
+
+    Now and then a process of its Python backend crashes while it starts, and the server with it (`lock_exception`): in
+    4 of 120 loads of two versions on a busy machine. Whatever else fails, fails; and so does what fails each time.
+    """
+
+    async def run(scenario: Scenario) -> None:
+        for left in reversed(range(SERVERS)):
+            folder = tmp_path / str(left)
+            repository, log = made_repository(folder), folder / "triton.log"
+            with LocalTriton(triton_directory, repository, log=log, explicit=True) as server:
+                backend = TritonBackend(TritonConfig(server.addresses.grpc))
+                await backend.start()
+                try:
+                    return await scenario(server, backend, repository)
+                except (VidtrError, AssertionError, TimeoutError):
+                    if not left or "lock_exception" not in log.read_text():
+                        raise
+                finally:
+                    await backend.close()
+
+    return run
 
 
 class Load:
@@ -97,41 +122,56 @@ async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 async def test_a_version_switch_under_load_fails_no_request(
-    server: LocalTriton, backend: TritonBackend, repository: Path
+    on_triton: Callable[[Scenario], Awaitable[None]],
 ) -> None:
-    control = ModelControl(server.addresses.grpc, 60)
-    async with load(backend) as seen:
-        await until(lambda: seen.answered.get("1", 0) >= 10)
-        add_version(repository / "tiny", "2")
-        assert await control.reload("tiny") == ["1", "2"]
-        await until(lambda: seen.answered.get("2", 0) >= 10)
-        assert {(s.name, s.version) for s in await backend.models()} == {("tiny", "1"), ("tiny", "2"), ("other", "1")}
-    assert seen.failures == []
+    async def switch(server: LocalTriton, backend: TritonBackend, repository: Path) -> None:
+        control = ModelControl(server.addresses.grpc, 60)
+        async with load(backend) as seen:
+            await until(lambda: seen.answered.get("1", 0) >= 10)
+            add_version(repository / "tiny", "2")
+            assert await control.reload("tiny") == ["1", "2"]
+            await until(lambda: seen.answered.get("2", 0) >= 10)
+            assert {(s.name, s.version) for s in await backend.models()} == {
+                ("tiny", "1"),
+                ("tiny", "2"),
+                ("other", "1"),
+            }
+        assert seen.failures == []
+
+    await on_triton(switch)
 
 
 async def test_a_broken_new_version_leaves_the_old_one_serving(
-    server: LocalTriton, backend: TritonBackend, repository: Path
+    on_triton: Callable[[Scenario], Awaitable[None]],
 ) -> None:
-    control = ModelControl(server.addresses.grpc, 60)
-    async with load(backend) as seen:
-        await until(lambda: seen.answered.get("1", 0) >= 10)
-        add_version(repository / "tiny", "2", broken=True)
-        with pytest.raises(BackendFailed, match="tiny"):
-            await control.reload("tiny")
-        before = seen.answered["1"]
-        await until(lambda: seen.answered["1"] >= before + 10)
-    assert seen.failures == []
-    assert await control.ready_versions("tiny") == ["1"]
+    async def load_a_broken_one(server: LocalTriton, backend: TritonBackend, repository: Path) -> None:
+        control = ModelControl(server.addresses.grpc, 60)
+        async with load(backend) as seen:
+            await until(lambda: seen.answered.get("1", 0) >= 10)
+            add_version(repository / "tiny", "2", broken=True)
+            with pytest.raises(BackendFailed, match="tiny"):
+                await control.reload("tiny")
+            before = seen.answered["1"]
+            await until(lambda: seen.answered["1"] >= before + 10)
+        assert seen.failures == []
+        assert await control.ready_versions("tiny") == ["1"]
+
+    await on_triton(load_a_broken_one)
 
 
-async def test_models_are_unloaded_and_loaded_by_name(server: LocalTriton, backend: TritonBackend) -> None:
-    control = ModelControl(server.addresses.grpc, 60)
-    await control.unload("other")
-    await until_served(backend, {"tiny"})
-    with pytest.raises(BackendFailed, match="is not loaded"):
-        await control.reload("other")
-    assert await control.load("other") == ["1"]
-    await until_served(backend, {"tiny", "other"})
+async def test_models_are_unloaded_and_loaded_by_name(
+    on_triton: Callable[[Scenario], Awaitable[None]],
+) -> None:
+    async def unload_and_load(server: LocalTriton, backend: TritonBackend, repository: Path) -> None:
+        control = ModelControl(server.addresses.grpc, 60)
+        await control.unload("other")
+        await until_served(backend, {"tiny"})
+        with pytest.raises(BackendFailed, match="is not loaded"):
+            await control.reload("other")
+        assert await control.load("other") == ["1"]
+        await until_served(backend, {"tiny", "other"})
+
+    await on_triton(unload_and_load)
 
 
 async def until_served(backend: TritonBackend, names: set[str]) -> None:
