@@ -95,11 +95,15 @@ class LocalTriton:
         """Start the server and wait until all models are loaded and warm.
 
         Raises:
-            LocalServerError: it is not installed, it ended (a model that does not load ends it), or it took too long;
-                the message ends with its log.
+            LocalServerError: it is not installed, a path has a space, it ended (a model that does not load ends it), or
+                it took too long; the message ends with its log.
         """
         if not is_installed(self.directory):
             raise LocalServerError(f"no Triton in {self.directory} for this Python: run `vidtr install-triton` first")
+        for path in (self.repository.absolute(), self.directory.absolute()):
+            # Its Python backend takes what follows for the next argument of a stub, and waits for the stub for ever.
+            if any(character.isspace() for character in str(path)):
+                raise LocalServerError(f"the local Triton cannot use {path}: its name has a space. Link to it")
         self._log.parent.mkdir(parents=True, exist_ok=True)
         shortage = self.regions.shortage()
         for left in reversed(range(_STARTS)):
@@ -138,8 +142,8 @@ class LocalTriton:
     def _command(self) -> list[str]:
         grpc, http_, metrics = self._ports
         options = {
-            "model-repository": self.repository.resolve(),
-            "backend-directory": (self.directory / "backends").resolve(),
+            "model-repository": self.repository.absolute(),
+            "backend-directory": (self.directory / "backends").absolute(),
             "cache-directory": (self.directory / "pytriton" / "tritonserver" / "caches").resolve(),
             "grpc-address": _HOST,
             "grpc-port": grpc,

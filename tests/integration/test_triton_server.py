@@ -94,6 +94,19 @@ def test_a_model_that_does_not_load_ends_the_start_with_the_reason(
     assert server.pid is None
 
 
+def test_a_path_with_a_space_is_refused_in_words_and_a_link_to_it_is_served(
+    triton_directory: Path, tmp_path: Path
+) -> None:
+    spaced, link = tmp_path / "my models", tmp_path / "models"
+    spaced.mkdir()
+    write_repository(spaced)
+    with pytest.raises(LocalServerError, match="my models: its name has a space"):
+        LocalTriton(triton_directory, spaced, log=tmp_path / "triton.log").start()
+    link.symlink_to(spaced)
+    with LocalTriton(triton_directory, link, log=tmp_path / "triton.log") as server:
+        server.check()
+
+
 def test_a_server_keeps_its_addresses_over_a_restart(triton_directory: Path, tmp_path: Path) -> None:
     server = LocalTriton(triton_directory, write_repository(tmp_path / "models"), log=tmp_path / "triton.log")
     before = server.addresses
