@@ -35,7 +35,7 @@ def clips_of(batch: int) -> Tensor:
         (4, 3 * CLIP_BYTES, [2, 2]),
         (8, 3 * CLIP_BYTES, [3, 3, 2]),
         (4, 7 * CLIP_BYTES // 3, [2, 2]),
-        (15, 15 * CLIP_BYTES // 7, [2, 2, 2, 2, 2, 2, 2, 1]),
+        (32, 15 * CLIP_BYTES // 7, 16 * [2]),
         (2, CLIP_BYTES - 1, [1, 1]),
         (0, CLIP_BYTES, [0]),
     ],
