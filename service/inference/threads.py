@@ -9,6 +9,8 @@ from collections.abc import Callable, MutableMapping
 from math import inf
 from time import process_time
 
+from service.doublings import doublings
+
 # Threads of GNU OpenMP spin at the end of each parallel loop until the last has come. If one of them has lost its core
 # to a decode process, the others burn theirs for milliseconds, hundreds of times a forward: beside one busy process a
 # batch was seen to take 5 to 10 times the CPU time. A thousand turns are a few microseconds, after which they sleep.
@@ -39,16 +41,14 @@ def pick_thread_count(timed: Callable[[int], float], cores: int, clips: int = 1)
     repeated only as long as not all threads are worth it: they mostly are, and a start is waited for.
     """
     best = {1: timed(1)}
-    most = threads_needed(best[1] / clips, cores)
-    counts = [1]
-    while counts[-1] < most:
-        counts.append(min(2 * counts[-1], most))
-    worth = 1
-    for _ in range(_RUNS if most > 1 else 0):
-        for n in counts:
+    counts = doublings(threads_needed(best[1] / clips, cores))
+    if counts == [1]:
+        return 1
+    for run in range(_RUNS):
+        for n in counts if run else counts[1:]:
             best[n] = min(best.get(n, inf), timed(n))
         worth = max(n for n in counts if best[1] >= WORTH * best[n])
-        if worth == most and sum(best.values()) >= _LONG_S:
+        if worth == counts[-1] and sum(best.values()) >= _LONG_S:
             break
     return worth
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import inf
@@ -16,6 +15,7 @@ import torch
 
 from service.contracts import EnginePrecision, ModelSpec
 from service.cores import usable_cores
+from service.doublings import doublings
 from service.errors import BackendFailed, BackendUnavailable, sentence
 from service.inference.allocator import tune_malloc
 from service.inference.arithmetic import CpuArithmetic, Loaded, check_onnx, load_torchscript
@@ -179,7 +179,7 @@ class _LoadedModel:
 
         A batch of several passes is not run: it sets up nothing more, and eight clips of a large network take long.
         """
-        for size in _warm_up_sizes(self._pass):
+        for size in doublings(self._pass):
             for _ in range(_RUNS):
                 self.forward(self._black(size))
 
@@ -220,14 +220,6 @@ def _loaded(file: ModelFile, threads: int, config: TorchScriptConfig) -> Loaded:
         check_onnx(file, config.precision)
         return Loaded(microbatch(onnx_forward(file.path, file.spec, threads)), file)
     return load_torchscript(file, config.precision, config.cpu or CpuArithmetic.of_this_machine(), config.operators)
-
-
-def _warm_up_sizes(largest: int) -> Iterable[int]:
-    size = 1
-    while size < largest:
-        yield size
-        size *= 2
-    yield largest
 
 
 def _load_all(config: TorchScriptConfig) -> list[_LoadedModel]:

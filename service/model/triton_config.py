@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from service.contracts import SCHEMA_VERSION, ClipFormat, output_shapes
+from service.doublings import doublings
 from service.model.card import ModelCard
 from service.model.config import SequenceConfig, VidTrConfig
 from service.model.triton_options import TritonOptions
@@ -76,7 +77,7 @@ def triton_config(
         f'input {{ name: "clips" data_type: TYPE_UINT8 dims: {clip} }}',
         *(f'output {{ name: "{key}" data_type: TYPE_FP32 dims: {_dims(*shape)} }}' for key, shape in outputs.items()),
         (serving or TritonOptions().block(card.max_batch_size)).removesuffix("\n"),
-        *(_warmup(size, clip) for size in warmup_sizes(card.max_batch_size)),
+        *(_warmup(size, clip) for size in doublings(card.max_batch_size)),
         *(_parameter(key, value) for key, value in _parameters(config, card, weights_sha256).items()),
         *([_parameter(PARAMETER, _by_version(references))] if references else []),
     ]
@@ -94,12 +95,6 @@ def _grid(config: Described, card: ModelCard) -> tuple[int, int] | None:
     if isinstance(config, ForeignNetwork) or not card.spatial:
         return None
     return config.height // config.patch, config.width // config.patch
-
-
-def warmup_sizes(max_batch_size: int) -> list[int]:
-    """Batch sizes run before a model counts as ready: the powers of two below the maximum, and the maximum."""
-    sizes = [1 << i for i in range(max_batch_size.bit_length()) if 1 << i < max_batch_size]
-    return [*sizes, max_batch_size]
 
 
 def quote(value: str) -> str:

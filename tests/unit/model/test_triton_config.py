@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2
 
 from service.model.card import ModelCard
-from service.model.triton_config import quote, triton_config, warmup_sizes
+from service.model.triton_config import quote, triton_config
 from service.model_config import parameters_of, parse_config
 from tests.unit.model.networks import POOLED, tiny_config
 
@@ -79,11 +79,6 @@ def test_warm_up_runs_each_batch_size_three_times_on_whole_clips() -> None:
     warmup = parsed().model_warmup
     assert [(w.batch_size, w.count) for w in warmup] == [(1, 3), (2, 3), (4, 3), (6, 3)]
     assert {tuple(w.inputs["clips"].dims) for w in warmup} == {(6, 16, 24, 3)}
-
-
-@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (2, [1, 2]), (5, [1, 2, 4, 5]), (8, [1, 2, 4, 8])])
-def test_warm_up_sizes_double_up_to_the_largest_batch(most: int, sizes: list[int]) -> None:
-    assert warmup_sizes(most) == sizes
 
 
 def test_the_parameters_describe_preprocessing_and_meaning() -> None:
