@@ -30,7 +30,7 @@ WATCH_S = 0.5
 EXIT_MARGIN_S = 5.0
 
 Check = Callable[[], None]
-"""Raises LocalServerError where a server has ended."""
+"""Raises LocalServerError where a server has ended, and is not started again."""
 
 
 def up(
@@ -96,7 +96,7 @@ def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None
             " Stop the program that does, or choose another --port."
         )
     run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidtr-run-")))
-    settings, checks = _start_servers(settings, stack, run_dir)
+    settings, checks = _start_servers(settings, stack, run_dir, out)
     worker, api = _start_processes(settings, stack, run_dir)
     checks += [worker.check, api.check]
     address = url(settings.host, settings.port)
@@ -119,7 +119,7 @@ def _start_and_watch(settings: Settings, stack: ExitStack, out: Console) -> None
             check()
 
 
-def _start_servers(settings: Settings, stack: ExitStack, run_dir: Path) -> tuple[Settings, list[Check]]:
+def _start_servers(settings: Settings, stack: ExitStack, run_dir: Path, out: Console) -> tuple[Settings, list[Check]]:
     """Start those of Redis and Triton that are to be private; the settings by which they are found."""
     from service.local.redis import LocalRedis
     from service.local.triton_process import LocalTriton
@@ -146,7 +146,12 @@ def _start_servers(settings: Settings, stack: ExitStack, run_dir: Path) -> tuple
             operators=settings.torchscript_operators,
         )
         changes["triton_url"] = stack.enter_context(triton).addresses.grpc
-        checks.append(triton.check)
+
+        def revive() -> None:
+            if (why := triton.revive()) is not None:
+                out.print(f"[yellow]started again[/yellow] {escape(why)}", highlight=False, soft_wrap=True)
+
+        checks.append(revive)
     return settings.model_copy(update=changes), checks
 
 

@@ -210,6 +210,6 @@ def translate(error: InferenceServerException) -> VidtrError:
     detail = f"Triton answered {status or 'without a status'}: {sentence(summarize_error(message))}"
     # A stopping server unloads its models before it closes its port, and then no longer knows them.
     stopping = status == "NOT_FOUND" and "has no available versions" in message
-    # The process that runs a model for Triton's Python backend has died, and Triton starts another.
+    # The process that runs a model for Triton's Python backend has died or stood still; a local server is started anew.
     restarting = status == "INTERNAL" and "Stub process" in message and "is not healthy" in message
     return BackendUnavailable(detail) if stopping or restarting or status in _TRANSIENT else BackendFailed(detail)

@@ -43,11 +43,15 @@ def install_triton(directory: Path) -> None:
         _check_libraries(directory)
         # Last, so that an interrupted installation is done again.
         marker.write_text(_COMPLETE)
-    here = Path(__file__).parent
-    backend = directory / "backends" / "pytorch"
-    _refresh(here.parent / "inference" / "torchscript_archive.py", backend / "archive.py")
-    _refresh(here / "triton_pytorch_backend.py", backend / "model.py")
-    _refresh(here / "triton_onnx_backend.py", directory / "backends" / "onnxruntime" / "model.py")
+    here, pytorch, onnx = (
+        Path(__file__).parent,
+        directory / "backends" / "pytorch",
+        directory / "backends" / "onnxruntime",
+    )
+    _refresh(here.parent / "inference" / "torchscript_archive.py", pytorch / "torchscript_archive.py")
+    for source, backend in (("triton_pytorch_backend.py", pytorch), ("triton_onnx_backend.py", onnx)):
+        _refresh(here / "triton_stalls.py", backend / "triton_stalls.py")
+        _refresh(here / source, backend / "model.py")
 
 
 def is_installed(directory: Path) -> bool:

@@ -25,9 +25,9 @@ class SharedRegions:
     def options(self) -> list[str]:
         """Options of Triton's Python backend.
 
-        A region that grows is mapped anew while other threads may hold a lock inside, which now and then ends the whole
-        server (`boost::interprocess::lock_exception`): it is as large as a batch needs from the start. Where shared
-        memory is scarce, as in a container with Docker's 64 MB, it begins small, since a server that starts is better.
+        A region that grows is mapped anew by both sides, and the old mappings stay: it has what a batch needs from the
+        start. Where shared memory is scarce, as in a container with Docker's 64 MB, it begins small, since a server
+        that starts is better.
         """
         options = [f"shm-region-prefix-name={self.prefix}"]
         if self.folder.is_dir() and shutil.disk_usage(self.folder).free >= _ROOM_FOR_REGIONS * REGION_BYTES:

@@ -1,7 +1,8 @@
 """A CPU stand-in for Triton's ONNX Runtime backend, in the form of a Python-based backend.
 
 Like `service.local.triton_pytorch_backend` it is copied into the directory of the server from PyPI, as
-`<backend-directory>/onnxruntime/model.py`, and imports nothing of the service, because Triton runs it alone.
+`<backend-directory>/onnxruntime/model.py` beside `service.local.triton_stalls`, and imports nothing of the service,
+because Triton runs it alone.
 
 The rules are those of the C++ backend: inputs and outputs are the graph's, by name; the first dimension of each is open
 where the model is batched, and the others are those of the configuration.
@@ -10,6 +11,7 @@ where the model is batched, and the others are those of the configuration.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,10 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the version's ONNX file; what it raises fails the load of the model."""
+        # Triton puts no folder of a backend on the path.
+        sys.path.append(str(Path(__file__).parent))
+        from triton_stalls import StallGuard
+
         config = json.loads(args["model_config"])
         self._batching = config["max_batch_size"] > 0
         path = Path(args["model_repository"]) / args["model_version"]
@@ -48,6 +54,8 @@ class TritonPythonModel:
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._inputs = self._checked(config["input"], self._session.get_inputs())
         self._outputs = self._checked(config["output"], self._session.get_outputs())
+        self._guard = StallGuard()
+        self._guard.start()
 
     def _checked(self, configured: list[dict[str, Any]], of_graph: list[Any]) -> list[str]:
         found = {value.name: value for value in of_graph}
@@ -66,11 +74,12 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests that the server has put together: one run, one response each."""
-        try:
-            return self._responses(requests)
-        except Exception as error:  # whatever the engine raises is the answer to this batch only
-            failure = pb_utils.TritonError(f"the run failed: {error}", pb_utils.TritonError.INTERNAL)
-            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+        with self._guard:
+            try:
+                return self._responses(requests)
+            except Exception as error:  # whatever the engine raises is the answer to this batch only
+                failure = pb_utils.TritonError(f"the run failed: {error}", pb_utils.TritonError.INTERNAL)
+                return [pb_utils.InferenceResponse(error=failure) for _ in requests]
 
     def _responses(self, requests: list[Any]) -> list[Any]:
         feed: dict[str, np.ndarray] = {}

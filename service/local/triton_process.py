@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,16 @@ from service.inference.threads import SPIN
 from service.inference.triton_access import restrictions
 from service.local.loopback import answers
 from service.local.process import LocalServerError, ServerProcess, free_ports
+from service.local.stillness import Stillness, session_cpu_s
 from service.local.triton_install import is_installed, library_path, server_binary
 from service.local.triton_memory import SharedRegions
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
-# Triton's Python backend now and then aborts while it makes the locks that it shares with the processes of its models
-# (`boost::interprocess::lock_exception`). What is wrong with a model ends the server in another way.
 _STARTS = 3
+_REVIVALS, _REVIVALS_S = 3, 600.0
+# What Triton's Python backend says of a model's process of which it heard nothing for a second.
+_NOT_HEARD = ("is not healthy", "obtain the health mutex")
 # How long the server lets requests finish, and how much later it is killed: a dead Python stub makes it overstay.
 _EXIT_TIMEOUT_S = 10
 _STOP_GRACE_S = _EXIT_TIMEOUT_S + 5.0
@@ -80,6 +84,7 @@ class LocalTriton:
         self._ports = free_ports(3)
         self.regions = SharedRegions(f"vidtr_triton_{os.getpid()}_{self._ports[0]}_")
         self._server: ServerProcess | None = None
+        self._revived_at: deque[float] = deque(maxlen=_REVIVALS)
 
     @property
     def addresses(self) -> TritonAddresses:
@@ -93,6 +98,10 @@ class LocalTriton:
 
     def start(self) -> None:
         """Start the server and wait until all models are loaded and warm.
+
+        On a machine that stands still for a second while a model is loaded, Triton's Python backend gives the model up,
+        and then often aborts, or waits for ever for the model's process. Such a server is started anew, up to three
+        times in all; what is wrong with a model ends it in another way.
 
         Raises:
             LocalServerError: it is not installed, a path has a space, it ended (a model that does not load ends it), or
@@ -112,10 +121,9 @@ class LocalTriton:
             )
             try:
                 self._server.start()
-                self._server.wait_until(self._ready, _START_TIMEOUT_S)
+                self._wait(self._server)
             except LocalServerError as error:
-                aborted = self.stop() == -signal.SIGABRT
-                if not (aborted and left):
+                if not (self._ended_by_itself(self.stop()) and left):
                     if shortage:
                         raise LocalServerError(f"{error}\n{shortage}") from error
                     raise
@@ -125,10 +133,49 @@ class LocalTriton:
             else:
                 return
 
+    def _wait(self, server: ServerProcess) -> None:
+        session = server.pid or 0
+        stillness = Stillness(lambda: session_cpu_s(session))
+
+        def ready() -> bool:
+            if stillness.lasts():
+                # Its processes wait for each other, so that it would take all of its time to end.
+                server.stop(grace_s=0)
+                still = f"the local Triton server computed nothing for {stillness.still_s:g} s while it started"
+                raise LocalServerError(f"{still}: see {self._log}")
+            return self._ready()
+
+        server.wait_until(ready, _START_TIMEOUT_S)
+
+    def _ended_by_itself(self, status: int | None) -> bool:
+        """Whether Triton failed, and not a model, by the status and the log of its last start."""
+        if status in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGKILL):
+            return True
+        log = self._log.read_text(errors="replace")
+        return any(words in log for words in _NOT_HEARD)
+
     def check(self) -> None:
         """Raises LocalServerError, with the end of the server's log, where it was started and has ended."""
         if self._server is not None:
             self._server.check()
+
+    def revive(self) -> str | None:
+        """Start the server again where it has ended by itself; why it had ended, or None where it runs.
+
+        Raises:
+            LocalServerError: it has ended for the fourth time in ten minutes, or does not start again.
+        """
+        try:
+            self.check()
+        except LocalServerError as error:
+            now = time.monotonic()
+            if len(self._revived_at) == _REVIVALS and now - self._revived_at[0] < _REVIVALS_S:
+                raise
+            self._revived_at.append(now)
+            self.stop()
+            self.start()
+            return str(error)
+        return None
 
     def stop(self) -> int | None:
         """Let requests finish, then end; the exit status, or None when it did not run."""

@@ -1,9 +1,9 @@
 """A CPU stand-in for Triton's C++ PyTorch backend, in the form of a Python-based backend.
 
 Triton accepts a backend that is one Python file, `<backend-directory>/pytorch/model.py`; `service.local.triton_install`
-copies this file there, and beside it `service.inference.torchscript_archive`, which loads files. The server from PyPI,
-which has no C++ PyTorch backend, then serves a production repository unchanged. It imports nothing of the service,
-because Triton runs it alone.
+copies this file there, and beside it `service.inference.torchscript_archive`, which loads files, and
+`service.local.triton_stalls`. The server from PyPI, which has no C++ PyTorch backend, then serves a repository of
+production unchanged. It imports nothing of the service, because Triton runs it alone.
 
 The rules are those of the C++ backend: inputs are forward's arguments by name, else by a `__<index>` suffix, else by
 order; outputs by suffix, else by order; a forward returns a tensor or a flat tuple, of exactly the configured types.
@@ -11,10 +11,10 @@ order; outputs by suffix, else by order; a forward returns a tensor or a flat tu
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,6 @@ OPERATORS = "VIDTR_TORCHSCRIPT_OPERATORS"
 """Variable with the operators that files may use besides those that compute."""
 
 
-def _archives() -> Any:
-    """The module beside this file; Triton puts no folder of a backend on the path."""
-    spec = importlib.util.spec_from_file_location("archive", Path(__file__).with_name("archive.py"))
-    if spec is None or spec.loader is None:
-        raise pb_utils.TritonModelException("archive.py is missing beside the backend: run `vidtr install-triton`")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class _Mismatch(Exception):
     """The network's results are not what the configuration says."""
 
@@ -70,6 +60,11 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the version's TorchScript file; what it raises fails the load of the model."""
+        # Triton puts no folder of a backend on the path.
+        sys.path.append(str(Path(__file__).parent))
+        from torchscript_archive import load_archive
+        from triton_stalls import StallGuard
+
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         if threads := parameters.get("INTRA_OP_THREAD_COUNT"):
@@ -83,13 +78,15 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         operators = tuple(filter(None, os.environ.get(OPERATORS, "").split(",")))
         path = folder / (config["default_model_filename"] or "model.pt")
-        self._module = _archives().load_archive(path, operators)
+        self._module = load_archive(path, operators)
         arguments = self._arguments()
         if len(arguments) != len(inputs):
             raise pb_utils.TritonModelException(f"{len(inputs)} inputs configured, forward takes {arguments}")
         self._inputs = _positions([tensor["name"] for tensor in inputs], arguments)
         self._outputs = _positions([tensor["name"] for tensor in outputs], [])
         self._dtypes = {tensor["name"]: _TYPES[tensor["data_type"]] for tensor in outputs}
+        self._guard = StallGuard()
+        self._guard.start()
 
     def _arguments(self) -> list[str]:
         arguments = [a for a in self._module.forward.schema.arguments if a.type.kind() != "ClassType"]  # not self
@@ -100,13 +97,14 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests that the server has put together: one forward, one response each."""
-        try:
-            return [self._response(request, rows) for request, rows in self._forward(requests)]
-        except _Mismatch as error:
-            failure = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-        except Exception as error:  # whatever the network raises is the answer to this batch only
-            failure = pb_utils.TritonError(f"forward failed: {error}", pb_utils.TritonError.INTERNAL)
-        return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+        with self._guard:
+            try:
+                return [self._response(request, rows) for request, rows in self._forward(requests)]
+            except _Mismatch as error:
+                failure = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+            except Exception as error:  # whatever the network raises is the answer to this batch only
+                failure = pb_utils.TritonError(f"forward failed: {error}", pb_utils.TritonError.INTERNAL)
+            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
 
     def _forward(self, requests: list[Any]) -> list[tuple[Any, dict[str, torch.Tensor]]]:
         feed: list[Any] = [None] * len(self._inputs)

@@ -14,8 +14,11 @@ import psutil
 import pytest
 
 from service.local.process import free_ports
-from testing.program import Program, Size, command_line
+from testing.program import Program, Size, command_line, upload
 from tests.e2e.test_shutdown import running
+from tests.fixtures.redis_sets import until
+
+AGAIN = "started again the local Triton server ended with status -9"
 
 
 def refused(*arguments: object, **environment: str) -> tuple[int, str]:
@@ -109,12 +112,21 @@ def test_a_private_redis_that_dies_ends_the_program_with_a_message(started: Prog
 
 
 @pytest.mark.slow
-def test_a_private_triton_that_dies_ends_the_program_with_a_message(tmp_path: Path, triton_directory: Path) -> None:
+def test_a_private_triton_that_dies_is_started_again_and_ends_the_program_where_it_keeps_dying(
+    tmp_path: Path, triton_directory: Path, clip: Path
+) -> None:
+    def kill_triton() -> None:
+        next(process for process in program.descendants if process.name() == "tritonserver").kill()
+
     with Program(tmp_path, "--engine", "triton", size=Size(), VIDTR_TRITON_DIR=str(triton_directory)) as program:
-        [server] = [process for process in program.descendants if process.name() == "tritonserver"]
-        server.kill()
+        for revivals in range(1, 4):
+            kill_triton()
+            until(lambda revivals=revivals: program.log.read_text().count(AGAIN) == revivals, "a new start of Triton")
+            with program.client() as client:
+                until(lambda client=client: upload(client, clip).status_code == 200, "an answer of it")
+        kill_triton()
         assert program.wait() == 1
-        assert "the local Triton server ended with status -9" in program.log.read_text()
+        assert "error the local Triton server ended with status -9" in program.log.read_text()
 
 
 def test_an_api_whose_terminal_ends_answers_what_it_has_begun(started: Program, clip: Path) -> None:

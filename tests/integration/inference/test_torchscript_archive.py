@@ -156,4 +156,6 @@ def test_the_backend_of_the_private_triton_has_the_same_loader(triton_directory:
     install_triton(triton_directory)
     import service.inference.torchscript_archive as loader
 
-    assert (triton_directory / "backends" / "pytorch" / "archive.py").read_bytes() == Path(loader.__file__).read_bytes()
+    assert (triton_directory / "backends" / "pytorch" / "torchscript_archive.py").read_bytes() == Path(
+        loader.__file__
+    ).read_bytes()

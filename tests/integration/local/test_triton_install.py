@@ -60,9 +60,11 @@ def test_a_complete_installation_is_only_given_the_current_backend(tmp_path: Pat
     assert "class TritonPythonModel" in backend.read_text()
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
         "INSTALLED",
-        "archive.py",
         "model.py",
         "model.py",
+        "torchscript_archive.py",
+        "triton_stalls.py",
+        "triton_stalls.py",
     ]
 
 
