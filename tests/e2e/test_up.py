@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -118,12 +119,15 @@ def test_a_private_triton_that_dies_is_started_again_and_ends_the_program_where_
     def kill_triton() -> None:
         next(process for process in program.descendants if process.name() == "tritonserver").kill()
 
+    def answered() -> bool:
+        with program.client() as client:
+            return upload(client, clip).status_code == 200
+
     with Program(tmp_path, "--engine", "triton", size=Size(), VIDTR_TRITON_DIR=str(triton_directory)) as program:
         for revivals in range(1, 4):
             kill_triton()
-            until(lambda revivals=revivals: program.log.read_text().count(AGAIN) == revivals, "a new start of Triton")
-            with program.client() as client:
-                until(lambda client=client: upload(client, clip).status_code == 200, "an answer of it")
+            until(partial(lambda times: program.log.read_text().count(AGAIN) == times, revivals), "Triton's new start")
+            until(answered, "an answer of it")
         kill_triton()
         assert program.wait() == 1
         assert "error the local Triton server ended with status -9" in program.log.read_text()
