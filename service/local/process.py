@@ -21,6 +21,10 @@ class LocalServerError(Exception):
     """A private server cannot be installed or started; the message says what to do, or ends with the server's log."""
 
 
+class NotReadyInTime(LocalServerError):
+    """A server ran, and was not ready in the time it had."""
+
+
 class ServerProcess:
     """One child process whose output goes to a log file, or to where the parent's goes.
 
@@ -74,20 +78,20 @@ class ServerProcess:
         """Raises LocalServerError, with the end of the server's log, where it has ended."""
         if self.pid is None:
             status = None if self._process is None else self._process.returncode
-            raise self._error(f"ended with status {status}")
+            raise LocalServerError(self._said(f"ended with status {status}"))
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
         """Wait until `ready()`; a server that ends or stays unready is stopped.
 
         Raises:
-            LocalServerError: with the end of the server's log.
+            LocalServerError: with the end of the server's log; NotReadyInTime where it did not end by itself.
         """
         end = time.monotonic() + timeout_s
         while not ready():
             self.check()
             if time.monotonic() > end:
                 self.stop(grace_s=0)
-                raise self._error(f"was not ready after {timeout_s:g} s")
+                raise NotReadyInTime(self._said(f"was not ready after {timeout_s:g} s"))
             time.sleep(_POLL_S)
 
     def stop(self, grace_s: float) -> int | None:
@@ -117,13 +121,13 @@ class ServerProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _error(self, what: str) -> LocalServerError:
+    def _said(self, what: str) -> str:
         if self._log is None:
-            return LocalServerError(f"{self._name} {what}; its messages stand above")
+            return f"{self._name} {what}; its messages stand above"
         with self._log.open("rb") as log:
             log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
             tail = log.read().decode(errors="replace").strip()
-        return LocalServerError(f"{self._name} {what}. The end of {self._log}:\n{tail or '(empty)'}")
+        return f"{self._name} {what}. The end of {self._log}:\n{tail or '(empty)'}"
 
 
 def free_ports(count: int) -> list[int]:

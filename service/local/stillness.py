@@ -9,7 +9,6 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_STILL_S = 20.0
 # What a process that only waits uses of a core, with margin: its threads wake some times a second.
 _AWAKE = 0.005
 # Fields of /proc/PID/stat after the name: session, and the ticks in user and in kernel mode.
@@ -37,19 +36,17 @@ class Stillness:
     `cpu_s` says how much they have used so far.
     """
 
-    def __init__(
-        self, cpu_s: Callable[[], float], still_s: float = _STILL_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, cpu_s: Callable[[], float], still_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._cpu_s = cpu_s
         self._clock = clock
-        self.still_s = still_s
+        self._still_s = still_s
         self._since = clock()
         self._used_s = cpu_s()
 
     def lasts(self) -> bool:
         """Whether they have waited for so long. Cheap to ask often: it looks once in `still_s`."""
         elapsed_s = self._clock() - self._since
-        if elapsed_s < self.still_s:
+        if elapsed_s < self._still_s:
             return False
         used_s = self._cpu_s()
         still = abs(used_s - self._used_s) < _AWAKE * elapsed_s

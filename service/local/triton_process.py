@@ -15,7 +15,7 @@ from types import TracebackType
 from service.inference.threads import SPIN
 from service.inference.triton_access import restrictions
 from service.local.loopback import answers
-from service.local.process import LocalServerError, ServerProcess, free_ports
+from service.local.process import LocalServerError, NotReadyInTime, ServerProcess, free_ports
 from service.local.stillness import Stillness, session_cpu_s
 from service.local.triton_install import is_installed, library_path, server_binary
 from service.local.triton_memory import SharedRegions
@@ -23,6 +23,7 @@ from service.local.triton_memory import SharedRegions
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
 _STARTS = 3
+_STILL_S = 20.0
 _REVIVALS, _REVIVALS_S = 3, 600.0
 # What Triton's Python backend says of a model's process of which it heard nothing for a second.
 _NOT_HEARD = ("is not healthy", "obtain the health mutex")
@@ -123,7 +124,8 @@ class LocalTriton:
                 self._server.start()
                 self._wait(self._server)
             except LocalServerError as error:
-                if not (self._ended_by_itself(self.stop()) and left):
+                failed = self._ended_by_itself(self.stop()) and not isinstance(error, NotReadyInTime)
+                if not (failed and left):
                     if shortage:
                         raise LocalServerError(f"{error}\n{shortage}") from error
                     raise
@@ -135,13 +137,13 @@ class LocalTriton:
 
     def _wait(self, server: ServerProcess) -> None:
         session = server.pid or 0
-        stillness = Stillness(lambda: session_cpu_s(session))
+        stillness = Stillness(lambda: session_cpu_s(session), _STILL_S)
 
         def ready() -> bool:
             if stillness.lasts():
                 # Its processes wait for each other, so that it would take all of its time to end.
                 server.stop(grace_s=0)
-                still = f"the local Triton server computed nothing for {stillness.still_s:g} s while it started"
+                still = f"the local Triton server computed nothing for {_STILL_S:g} s while it started"
                 raise LocalServerError(f"{still}: see {self._log}")
             return self._ready()
 

@@ -10,6 +10,7 @@ import pytest
 from service.inference.registry import scan_repository
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.inference.triton_backend import TritonBackend, TritonConfig
+from service.local import triton_process
 from service.local.process import LocalServerError
 from service.local.triton_process import LocalTriton
 from tests.fixtures.servers import MODEL_REPOSITORY
@@ -117,19 +118,41 @@ def test_a_server_keeps_its_addresses_over_a_restart(triton_directory: Path, tmp
     assert server.addresses == before
 
 
-def test_a_server_that_aborts_at_its_start_is_started_again(
-    triton_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "fails",
+    ["kill -ABRT $$", "kill -SEGV $$", "echo \"Stub process 'm_0_0' is not healthy.\"; exit 1", "exec sleep 600"],
+    ids=["aborts", "crashes", "gives a model up", "waits for ever"],
+)
+def test_a_server_that_fails_at_its_start_is_started_again(
+    triton_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     real, begun = LocalTriton._command, []
 
     def command(server: LocalTriton) -> list[str]:
         begun.append(server)
-        return ["/bin/sh", "-c", "kill -ABRT $$"] if len(begun) == 1 else real(server)
+        return ["/bin/sh", "-c", fails] if len(begun) == 1 else real(server)
 
     monkeypatch.setattr(LocalTriton, "_command", command)
+    monkeypatch.setattr(triton_process, "_STILL_S", 2.0)
     with LocalTriton(triton_directory, MODEL_REPOSITORY, log=tmp_path / "triton.log") as server:
         assert server.pid
-    assert len(begun) == 2
+    assert len(begun) > 1
+
+
+def test_a_server_that_computes_for_longer_than_it_has_is_not_started_again(
+    triton_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def command(server: LocalTriton) -> list[str]:
+        begun.append(server)
+        return ["/bin/sh", "-c", "while :; do :; done"]
+
+    monkeypatch.setattr(LocalTriton, "_command", command)
+    monkeypatch.setattr(triton_process, "_START_TIMEOUT_S", 1.0)
+    with pytest.raises(LocalServerError, match="was not ready after 1 s"):
+        LocalTriton(triton_directory, MODEL_REPOSITORY, log=tmp_path / "triton.log").start()
+    assert len(begun) == 1
 
 
 def test_a_server_that_aborts_at_every_start_is_an_error(
