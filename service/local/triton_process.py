@@ -22,7 +22,7 @@ from service.local.triton_memory import SharedRegions
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
-_STARTS = 3
+_STARTS = 5
 _STILL_S = 20.0
 _REVIVALS, _REVIVALS_S = 3, 600.0
 # What Triton's Python backend says of a model's process of which it heard nothing for a second.
@@ -101,7 +101,7 @@ class LocalTriton:
         """Start the server and wait until all models are loaded and warm.
 
         On a machine that stands still for a second while a model is loaded, Triton's Python backend gives the model up,
-        and then often aborts, or waits for ever for the model's process. Such a server is started anew, up to three
+        and then often aborts, or waits for ever for the model's process. Such a server is started anew, up to five
         times in all; what is wrong with a model ends it in another way.
 
         Raises:
