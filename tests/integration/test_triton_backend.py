@@ -18,6 +18,7 @@ from service.inference.registry import scan_repository
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
+from tests.fixtures.servers import PatientBackend
 from tests.fixtures.tiny_models import (
     BUSY,
     FRAMES,
@@ -51,7 +52,7 @@ def server(triton_directory: Path, repository: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 async def backend(server: LocalTriton) -> AsyncIterator[TritonBackend]:
-    backend = TritonBackend(TritonConfig(server.addresses.grpc))
+    backend = PatientBackend(server)
     await backend.start()
     yield backend
     await backend.close()
