@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-LIMIT_S = 0.65
-"""longest gap between two beats while there is a batch; the server misses three of the process's signs of life, one in
-0.3 s, and gives up after 1 s, of which 0.3 s may have passed before"""
+GAP_S = 0.7
+"""A process that stood still for less is not given up: it says each 0.3 s that it lives, and is asked after 1 s."""
+GIVEN_UP_S = 0.9
+"""A batch that was answered sooner, wherever the process stood still, had not been given up either."""
 _BEAT_S = 0.1
 # A batch was waiting, and the server with it, where a gap ended only just before the batch was taken.
 _JUST_S = 0.05
@@ -44,9 +45,9 @@ def end_server(server: int, gap_s: float) -> None:
 
 
 class StallGuard:
-    """A context in which each batch is computed; it ends the server where this process stood still for `LIMIT_S`.
+    """A context in which each batch is computed; at its end the server is ended where it may have given the batch up.
 
-    `end` gets the length of the gap, in seconds.
+    `end` gets how long the process stood still, in seconds.
     """
 
     def __init__(
@@ -57,9 +58,8 @@ class StallGuard:
         parent = os.getppid()
         self._clocks = clocks
         self._end = end or (lambda gap_s: end_server(parent, gap_s))
-        self._batches = 0
-        self._last = clocks()
-        self._gap_s, self._gap_ended = 0.0, self._last
+        self._beaten = self._begun = self._gap_ended = clocks()
+        self._gap_s = 0.0
 
     def start(self) -> None:
         """Let a thread beat from now on."""
@@ -68,36 +68,38 @@ class StallGuard:
     def beat(self) -> None:
         """Measure the gap since the last beat."""
         now = self._clocks()
-        gap_s = self._since(self._last, now)
-        self._last = now
-        if gap_s > LIMIT_S:
+        gap_s = _between(self._beaten, now)
+        self._beaten = now
+        if gap_s > max(self._gap_s, GAP_S):
             self._gap_s, self._gap_ended = gap_s, now
-            if self._batches:
-                self._end(gap_s)
 
     def _run(self) -> None:
         while True:
             time.sleep(_BEAT_S)
             self.beat()
 
-    def _check(self) -> None:
-        now = self._clocks()
-        gap_s = self._since(self._last, now)
-        if gap_s > LIMIT_S:
-            self._end(gap_s)
-
-    @staticmethod
-    def _since(then: tuple[float, float], now: tuple[float, float]) -> float:
-        return max(after - before for before, after in zip(then, now, strict=True))
-
     def __enter__(self) -> None:
-        self._batches += 1
-        self._check()
-        if self._gap_s and self._since(self._gap_ended, self._clocks()) < _JUST_S:
-            self._end(self._gap_s)
+        now = self._clocks()
+        self._begun = now
+        waited_s = _between(self._beaten, now)
+        if waited_s > GAP_S:
+            self._begun = self._beaten
+        elif self._gap_s and _between(self._gap_ended, now) < _JUST_S:
+            self._begun = _earlier(self._gap_ended, self._gap_s)
+        else:
+            self._gap_s = 0.0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._check()
-        self._batches -= 1
+        self.beat()
+        if self._gap_s and _between(self._begun, self._clocks()) > GIVEN_UP_S:
+            self._end(self._gap_s)
+
+
+def _between(then: tuple[float, float], now: tuple[float, float]) -> float:
+    return max(after - before for before, after in zip(then, now, strict=True))
+
+
+def _earlier(clocks: tuple[float, float], seconds: float) -> tuple[float, float]:
+    return clocks[0] - seconds, clocks[1] - seconds

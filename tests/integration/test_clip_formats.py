@@ -10,12 +10,11 @@ import torch
 
 from service.inference.backend import Backend, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
-from service.inference.triton_backend import TritonConfig
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
 from service.model.model_export import export_model
 from service.model.preprocess import rgb_to_yuv420, yuv420_to_rgb
 from service.model.presets import build_preset, find_preset
-from tests.fixtures.servers import PatientBackend
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +49,7 @@ async def test_the_engines_score_clips_in_420_alike_and_as_the_same_clips_in_rgb
     half = rgb_to_yuv420(torch.randint(0, 256, (3, 8, 64, 64, 3), dtype=torch.uint8))
     clips = {"half": half, "whole": yuv420_to_rgb(half).contiguous()}
     ours = await scores(TorchScriptBackend(TorchScriptConfig(repository, threads=1)), clips)
-    theirs = await scores(
-        PatientBackend(triton, TritonConfig(triton.addresses.grpc, shared_memory=shared_memory)), clips
-    )
+    theirs = await scores(TritonBackend(TritonConfig(triton.addresses.grpc, shared_memory=shared_memory)), clips)
     for name in clips:
         np.testing.assert_allclose(ours[name].logits, theirs[name].logits, atol=1e-4)
         assert (ours[name].logits.argmax(1) == theirs[name].logits.argmax(1)).all()

@@ -13,10 +13,11 @@ import torch
 from benchmarks.pooling_margins import SelectionGaps
 from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
 from service.model.preprocess import Normalize
 from service.model.presets import build_preset
-from tests.fixtures.servers import MODEL_REPOSITORY, PatientBackend
+from tests.fixtures.servers import MODEL_REPOSITORY
 
 NAME, VERSION = "untrained_tiny", "1"
 CLIPS = 64
@@ -89,7 +90,7 @@ def assert_same(ours: Scores, theirs: Scores, gaps: np.ndarray, tolerance: float
 @pytest.mark.usefixtures("threads")
 async def test_triton_agrees_with_the_engine_in_process(clips: Clips, triton_server: LocalTriton) -> None:
     ours = await scores_of(TorchScriptBackend(TorchScriptConfig(MODEL_REPOSITORY, threads=1)), clips)
-    theirs = await scores_of(PatientBackend(triton_server), clips)
+    theirs = await scores_of(TritonBackend(TritonConfig(triton_server.addresses.grpc)), clips)
     assert_same(ours, theirs, Eager().scores(clips)[1], tolerance=1e-4)
 
 

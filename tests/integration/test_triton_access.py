@@ -16,7 +16,6 @@ from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.inference.triton_control import ModelControl
 from service.local.process import LocalServerError
 from service.local.triton_process import LocalTriton
-from tests.fixtures.servers import PatientBackend
 from tests.fixtures.tiny_models import config_text, random_clips, write_repository
 from tests.integration.inference.test_torchscript_archive import WritesInAPart, saved
 
@@ -66,7 +65,7 @@ async def test_without_the_key_models_are_neither_seen_nor_used(server: LocalTri
 
 @pytest.mark.parametrize("shared_memory", [False, True])
 async def test_a_worker_with_the_key_scores(server: LocalTriton, shared_memory: bool) -> None:
-    backend = PatientBackend(server, TritonConfig(server.addresses.grpc, key=KEY, shared_memory=shared_memory))
+    backend = TritonBackend(TritonConfig(server.addresses.grpc, key=KEY, shared_memory=shared_memory))
     await backend.start()
     try:
         assert [spec.name for spec in await backend.models()] == ["tiny"]

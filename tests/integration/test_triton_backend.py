@@ -18,7 +18,6 @@ from service.inference.registry import scan_repository
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
 from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
-from tests.fixtures.servers import PatientBackend
 from tests.fixtures.tiny_models import (
     BUSY,
     FRAMES,
@@ -52,7 +51,7 @@ def server(triton_directory: Path, repository: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 async def backend(server: LocalTriton) -> AsyncIterator[TritonBackend]:
-    backend = PatientBackend(server)
+    backend = TritonBackend(TritonConfig(server.addresses.grpc))
     await backend.start()
     yield backend
     await backend.close()

@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 import torch
 from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.grpc.service_pb2 import ModelStatistics
 
 from benchmarks.pooling_margins import clearest_clips
-from service.inference.backend import Scores
 from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
 from service.model.model_export import export_model
 from service.model.preprocess import Normalize
 from service.model.presets import build_preset, find_preset
-from tests.fixtures.servers import asked
 
 NAME = "cvidtr_s_8x8"
 CLIPS = 3
@@ -34,18 +31,14 @@ async def test_a_network_of_full_size_is_batched_and_scores_as_eager(triton_dire
     clips = clearest_clips(network, torch.from_numpy(candidates), CLIPS)
 
     with LocalTriton(triton_directory, tmp_path / "models", log=tmp_path / "triton.log") as server:
-
-        async def ask() -> tuple[list[Scores], ModelStatistics]:
-            backend = TritonBackend(TritonConfig(server.addresses.grpc))
-            await backend.start()
-            try:
-                answers = await asyncio.gather(*(backend.infer(NAME, "1", clip.numpy()) for clip in clips.split(1)))
-            finally:
-                await backend.close()
-            async with InferenceServerClient(server.addresses.grpc) as client:
-                return answers, (await client.get_inference_statistics(NAME)).model_stats[0]
-
-        answers, statistics = await asked(server, ask)
+        backend = TritonBackend(TritonConfig(server.addresses.grpc))
+        await backend.start()
+        try:
+            answers = await asyncio.gather(*(backend.infer(NAME, "1", clip.numpy()) for clip in clips.split(1)))
+        finally:
+            await backend.close()
+        async with InferenceServerClient(server.addresses.grpc) as client:
+            statistics = (await client.get_inference_statistics(NAME)).model_stats[0]
 
     assert statistics.inference_count > statistics.execution_count
     with torch.inference_mode():

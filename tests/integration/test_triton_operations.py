@@ -22,7 +22,6 @@ from tests.fixtures.tiny_models import config_text, random_clips, save_network, 
 pytestmark = pytest.mark.slow
 
 POLICY = "version_policy { latest { num_versions: 2 } }"
-SERVERS = 3
 
 Scenario = Callable[[LocalTriton, TritonBackend, Path], Awaitable[None]]
 
@@ -41,12 +40,8 @@ def add_version(folder: Path, version: str, *, broken: bool = False) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    return made_repository(tmp_path)
-
-
-def made_repository(folder: Path) -> Path:
-    root = folder / "repository"
-    root.mkdir(parents=True)
+    root = tmp_path / "repository"
+    root.mkdir()
     write_repository(root, versions=("1",), extra=POLICY)
     other = root / "other"
     digest = save_network(other / "1" / "model.pt")
@@ -61,35 +56,19 @@ def server(triton_directory: Path, repository: Path, tmp_path: Path) -> Iterator
 
 
 @pytest.fixture
-def on_triton(triton_directory: Path, tmp_path: Path) -> Callable[[Scenario], Awaitable[None]]:
-    """Runs a scenario on a server of its own, and on another where Triton has failed under it.
-
-    Its Python backend gives up a process of which it hears nothing for a second, as on a busy machine while a model is
-    loaded, and then often takes the server along, or waits for ever. Whatever else fails, fails; and so does what fails
-    each time.
-    """
+def on_triton(triton_directory: Path, repository: Path, tmp_path: Path) -> Callable[[Scenario], Awaitable[None]]:
+    """Runs a scenario on a server of its own."""
 
     async def run(scenario: Scenario) -> None:
-        for left in reversed(range(SERVERS)):
-            folder = tmp_path / str(left)
-            repository, log = made_repository(folder), folder / "triton.log"
-            with LocalTriton(triton_directory, repository, log=log, explicit=True) as server:
-                backend = TritonBackend(TritonConfig(server.addresses.grpc))
-                await backend.start()
-                try:
-                    return await scenario(server, backend, repository)
-                except (VidtrError, AssertionError, TimeoutError) as error:
-                    if not (left and triton_failed(server, log, error)):
-                        raise
-                finally:
-                    await backend.close()
+        with LocalTriton(triton_directory, repository, log=tmp_path / "triton.log", explicit=True) as server:
+            backend = TritonBackend(TritonConfig(server.addresses.grpc))
+            await backend.start()
+            try:
+                await scenario(server, backend, repository)
+            finally:
+                await backend.close()
 
     return run
-
-
-def triton_failed(server: LocalTriton, log: Path, error: Exception) -> bool:
-    waited = isinstance(error, TimeoutError) or "DEADLINE_EXCEEDED" in str(error)
-    return server.pid is None or "is not healthy" in log.read_text() or waited
 
 
 class Load:

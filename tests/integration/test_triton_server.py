@@ -9,17 +9,17 @@ import pytest
 
 from service.inference.registry import scan_repository
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
-from service.inference.triton_backend import TritonBackend
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local import triton_process
 from service.local.process import LocalServerError
 from service.local.triton_process import LocalTriton
-from tests.fixtures.servers import MODEL_REPOSITORY, PatientBackend
+from tests.fixtures.servers import MODEL_REPOSITORY
 from tests.fixtures.tiny_models import write_repository
 
 
 @pytest.fixture
 async def served(triton_server: LocalTriton) -> AsyncIterator[TritonBackend]:
-    backend = PatientBackend(triton_server)
+    backend = TritonBackend(TritonConfig(triton_server.addresses.grpc))
     await backend.start()
     yield backend
     await backend.close()

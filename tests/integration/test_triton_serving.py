@@ -12,10 +12,10 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from service.errors import BackendUnavailable
 from service.inference.backend import Scores
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
 from service.model.presets import export_preset
 from service.model.triton_options import TritonOptions
-from tests.fixtures.servers import PatientBackend
 from tests.fixtures.tiny_models import BUSY, MAX_BATCH_SIZE, random_clips, write_repository
 
 
@@ -28,7 +28,7 @@ def serving(triton_directory: Path, tmp_path: Path, block: TritonOptions) -> Ite
 
 async def flood(server: LocalTriton, calls: int) -> tuple[list[Scores], list[str]]:
     """Send calls that each keep the network busy for long, all at once; the answers, and what refusals said."""
-    backend = PatientBackend(server)
+    backend = TritonBackend(TritonConfig(server.addresses.grpc))
     await backend.start()
     try:
         clips = [random_clips(MAX_BATCH_SIZE, seed, BUSY) for seed in range(calls)]

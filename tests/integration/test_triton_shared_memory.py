@@ -18,7 +18,6 @@ from service.errors import BackendFailed, BackendUnavailable
 from service.inference import shared_memory
 from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
-from tests.fixtures.servers import PatientBackend
 from tests.fixtures.tiny_models import BUSY, FRAMES, MAX_BATCH_SIZE, RAISE, random_clips, write_repository
 
 pytestmark = pytest.mark.skipif(not shared_memory.SHM.is_dir(), reason="no /dev/shm on this system")
@@ -34,7 +33,7 @@ def server(triton_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @asynccontextmanager
 async def connected(server: LocalTriton, *, shared: bool, timeout_s: float = 30.0) -> AsyncIterator[TritonBackend]:
-    backend = PatientBackend(server, TritonConfig(server.addresses.grpc, timeout_s, shared_memory=shared))
+    backend = TritonBackend(TritonConfig(server.addresses.grpc, timeout_s, shared_memory=shared))
     await backend.start()
     yield backend
     await backend.close()

@@ -12,9 +12,9 @@ from service.contracts import ModelSpec
 from service.foreign_models.foreign_import import ForeignImport, import_foreign
 from service.inference.backend import Backend, Clips, Scores
 from service.inference.torchscript import TorchScriptBackend, TorchScriptConfig
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_process import LocalTriton
 from tests.fixtures.foreign_models import EXTRAS, LABELS, LARGE, SMALL, TORCHVISION, Foreign, make, quiet
-from tests.fixtures.servers import PatientBackend
 
 pytestmark = EXTRAS
 TOLERANCE = 1e-4
@@ -64,7 +64,7 @@ async def test_the_engine_in_process_gives_the_logits_of_the_library(served: Ser
 
 
 async def test_triton_gives_the_logits_of_the_library(served: Served) -> None:
-    spec, clips, scores = await scores_of(PatientBackend(served.server), served.name)
+    spec, clips, scores = await scores_of(TritonBackend(TritonConfig(served.server.addresses.grpc)), served.name)
 
     np.testing.assert_allclose(scores.logits, served.foreign.logits(clips), atol=TOLERANCE, rtol=0)
     assert scores.temporal_attention.shape == (2, 0)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from service.inference.shared_memory import SHM
+from service.inference.triton_backend import TritonBackend, TritonConfig
 from service.local.triton_memory import REGION_BYTES, SharedRegions
 from service.local.triton_process import LocalTriton
-from tests.fixtures.servers import MODEL_REPOSITORY, PatientBackend
+from tests.fixtures.servers import MODEL_REPOSITORY
 
 pytestmark = pytest.mark.skipif(not SHM.is_dir(), reason="no /dev/shm on this system")
 
@@ -23,7 +24,7 @@ def regions(server: LocalTriton) -> list[Path]:
 
 async def test_a_region_does_not_grow_under_the_largest_batches(triton_server: LocalTriton) -> None:
     before = {region: region.stat().st_size for region in regions(triton_server)}
-    backend = PatientBackend(triton_server)
+    backend = TritonBackend(TritonConfig(triton_server.addresses.grpc))
     await backend.start()
     try:
         for spec in await backend.models():

@@ -2,7 +2,9 @@
 
 import pytest
 
-from service.local.triton_stalls import LIMIT_S, StallGuard
+from service.local.triton_stalls import GAP_S, GIVEN_UP_S, StallGuard
+
+STEP_S = GAP_S / 7
 
 
 class Machine:
@@ -13,9 +15,14 @@ class Machine:
         self.ended: list[float] = []
         self.guard = StallGuard(lambda: (self.awake_s, self.wall_s), self.ended.append)
 
-    def pass_by(self, seconds: float) -> None:
+    def stand_still(self, seconds: float) -> None:
         self.awake_s += seconds
         self.wall_s += seconds
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP_S)):
+            self.stand_still(STEP_S)
+            self.guard.beat()
 
 
 @pytest.fixture
@@ -25,40 +32,59 @@ def machine() -> Machine:
 
 def test_a_batch_that_takes_long_while_the_process_runs_is_answered(machine: Machine) -> None:
     with machine.guard:
-        for _ in range(100):
-            machine.pass_by(LIMIT_S / 2)
-            machine.guard.beat()
-    assert machine.ended == []
-
-
-def test_a_process_that_stood_still_with_a_batch_ends_the_server_before_it_answers(machine: Machine) -> None:
-    with machine.guard:
-        machine.pass_by(2)
-    assert machine.ended == [pytest.approx(2)]
-
-
-def test_the_beat_after_a_gap_ends_the_server_where_there_is_a_batch(machine: Machine) -> None:
-    with machine.guard:
-        machine.pass_by(2)
-        machine.guard.beat()
-        assert machine.ended == [pytest.approx(2)]
-
-
-def test_a_process_that_stood_still_without_a_batch_goes_on(machine: Machine) -> None:
-    machine.pass_by(3600)
-    machine.guard.beat()
-    machine.pass_by(LIMIT_S / 2)
-    with machine.guard:
-        machine.guard.beat()
+        machine.run(60)
     assert machine.ended == []
 
 
 @pytest.mark.parametrize("beaten", [False, True])
-def test_a_batch_taken_right_after_a_gap_had_waited_in_it(machine: Machine, beaten: bool) -> None:
-    machine.pass_by(2)
+def test_a_process_that_stood_still_with_a_batch_ends_the_server_before_it_answers(
+    machine: Machine, beaten: bool
+) -> None:
+    with machine.guard:
+        machine.stand_still(2)
+        if beaten:
+            machine.guard.beat()
+    assert machine.ended == [pytest.approx(2)]
+
+
+def test_a_short_halt_of_a_batch_that_takes_long_ends_the_server(machine: Machine) -> None:
+    with machine.guard:
+        machine.run(10)
+        machine.stand_still(GAP_S + STEP_S)
+        machine.run(10)
+    assert len(machine.ended) == 1
+
+
+def test_a_batch_that_is_answered_before_it_could_be_given_up_is_answered(machine: Machine) -> None:
+    with machine.guard:
+        machine.stand_still((GAP_S + GIVEN_UP_S) / 2)
+    assert machine.ended == []
+
+
+def test_a_process_that_stood_still_without_a_batch_goes_on(machine: Machine) -> None:
+    machine.stand_still(3600)
+    machine.run(1)
+    with machine.guard:
+        machine.run(2)
+    assert machine.ended == []
+
+
+def test_a_halt_in_one_batch_is_forgotten_in_the_next(machine: Machine) -> None:
+    with machine.guard:
+        machine.stand_still((GAP_S + GIVEN_UP_S) / 2)
+    machine.run(1)
+    with machine.guard:
+        machine.run(2)
+    assert machine.ended == []
+
+
+@pytest.mark.parametrize("beaten", [False, True])
+def test_a_batch_taken_right_after_a_halt_had_waited_in_it(machine: Machine, beaten: bool) -> None:
+    machine.stand_still(2)
     if beaten:
         machine.guard.beat()
-    machine.guard.__enter__()
+    with machine.guard:
+        pass
     assert machine.ended == [pytest.approx(2)]
 
 
