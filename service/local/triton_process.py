@@ -24,7 +24,7 @@ _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
 _STARTS = 5
 _STILL_S = 20.0
-_REVIVALS, _REVIVALS_S = 3, 600.0
+_REVIVALS, _REVIVALS_S = 3, 60.0
 # What Triton's Python backend says of a model's process of which it heard nothing for a second.
 _NOT_HEARD = ("is not healthy", "obtain the health mutex")
 # How long the server lets requests finish, and how much later it is killed: a dead Python stub makes it overstay.
@@ -165,7 +165,7 @@ class LocalTriton:
         """Start the server again where it has ended by itself; why it had ended, or None where it runs.
 
         Raises:
-            LocalServerError: it has ended for the fourth time in ten minutes, or does not start again.
+            LocalServerError: it has ended for the fourth time in a minute, or does not start again.
         """
         try:
             self.check()
