@@ -56,17 +56,16 @@ def server(triton_directory: Path, repository: Path, tmp_path: Path) -> Iterator
 
 
 @pytest.fixture
-def on_triton(triton_directory: Path, repository: Path, tmp_path: Path) -> Callable[[Scenario], Awaitable[None]]:
+def on_triton(server: LocalTriton, repository: Path) -> Callable[[Scenario], Awaitable[None]]:
     """Runs a scenario on a server of its own."""
 
     async def run(scenario: Scenario) -> None:
-        with LocalTriton(triton_directory, repository, log=tmp_path / "triton.log", explicit=True) as server:
-            backend = TritonBackend(TritonConfig(server.addresses.grpc))
-            await backend.start()
-            try:
-                await scenario(server, backend, repository)
-            finally:
-                await backend.close()
+        backend = TritonBackend(TritonConfig(server.addresses.grpc))
+        await backend.start()
+        try:
+            await scenario(server, backend, repository)
+        finally:
+            await backend.close()
 
     return run
 
