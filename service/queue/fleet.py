@@ -60,6 +60,10 @@ class Fleet:
         """How many workers serve a route."""
         return self.sums.get(f"serving:{route}", 0)
 
+    def serves(self, spec: ModelSpec) -> bool:
+        """Whether a worker serves a model now; one that was announced stays known for a while without any."""
+        return self.serving(_name_of(spec)) > 0
+
     def job_model(self, spec: ModelSpec) -> JobModel:
         """What the record of a job says of its model: all of it where a worker of the route would miss the labels."""
         serving = self.serving(spec.route)
@@ -72,7 +76,11 @@ class Fleet:
 
     def engine_away_s(self, spec: ModelSpec) -> float | None:
         """Seconds until a worker of `spec` tries its engine again; None where the engine of at least one works."""
-        name = spec.route or f"{spec.name}:{spec.version}"
+        name = _name_of(spec)
         if not 0 < self.serving(name) <= self.sums.get(f"open:{name}", 0):
             return None
         return self.retry_in_s.get(name, RETRY_AFTER_S)
+
+
+def _name_of(spec: ModelSpec) -> str:
+    return spec.route or f"{spec.name}:{spec.version}"

@@ -35,6 +35,15 @@ async def announce(program: Program, statuses: Sequence[WorkerStatus]) -> None:
     await client.aclose()
 
 
+async def withdraw(program: Program, workers: Sequence[str]) -> None:
+    """Say of workers what they say when they stop, in every partition."""
+    client = connect(program.redis_url, name="tests")
+    for keys in program.keys:
+        for worker in workers:
+            await ModelDirectory(client, keys).withdraw(worker)
+    await client.aclose()
+
+
 def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
     program: Program, client: httpx.Client
 ) -> None:
@@ -58,6 +67,33 @@ def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(
         alone = client.get("/health/ready", params={"check": "process"})
         assert (alone.status_code, alone.json()["checks"]["backend"]) == (200, "unknown")
         assert client.get("/health/live").status_code == 200
+    until(lambda: ready(client)[0] == 200)
+
+
+def test_a_model_whose_last_worker_has_left_makes_the_api_not_ready_while_its_announcement_lasts(
+    program: Program, client: httpx.Client
+) -> None:
+    workers = [program.process("worker"), *program.others("worker")]
+    with redis.Redis.from_url(program.redis_url) as server:
+        names = [name.decode() for name in server.zrange(program.keys[0].workers, 0, -1)]
+        assert len(names) == len(workers)
+
+        def left() -> bool:
+            # What they say at their end, and nothing after it.
+            asyncio.run(withdraw(program, names))
+            return ready(client)[0] == 503
+
+        for worker in workers:
+            worker.suspend()
+        try:
+            until(left)
+            status, checks = ready(client)
+            known = [model["name"] for model in client.get("/v1/models").json()["models"]]
+        finally:
+            for worker in workers:
+                worker.resume()
+    assert (status, checks["model"]) == (503, "No worker serves camera_motion.")
+    assert known == ["camera_motion"]
     until(lambda: ready(client)[0] == 200)
 
 

@@ -184,7 +184,7 @@ def test_an_answer_of_a_key_that_was_replaced_holds_after_the_restart(
             new = upload(client, clip, top_k=2).json()
             assert client.get(f"/v1/jobs/{old['id']}").json()["result"] == old
         before, now = check_signature(old, keys), check_signature(new, keys)
-        assert (before.holds, now.holds) == (True, True)
+        assert (before.holds, now.holds) == (True, True), (before.detail, now.detail)
         assert [now.key, before.key] == [key.id for key in keys]
         assert check_signature(new, keys[1:]).detail.startswith(f"it is of the key {now.key}, and the known ones are")
 

@@ -70,7 +70,7 @@ async def _shared(state: State, asked: list[Check]) -> dict[str, str]:
         if (missing := await _usable(state)) is not None:
             checks["durability"] = f"No 202 is given: {missing}."
         specs, fleet = await state.models.live()
-        served = [spec for spec in specs if spec.name == state.default_model]
+        served = [spec for spec in specs if spec.name == state.default_model and fleet.serves(spec)]
         if served:
             check_breakers(served[0], fleet)
         else:
