@@ -35,6 +35,9 @@ __all__ = ["backend"]
 Partitions = PerPartition[Partition]
 Stores = PerPartition[JobStore]
 
+# Longer than a busy machine stands still.
+LEASE_S = 1.5
+
 
 class Queue:
     """Jobs in several partitions, and a worker that scores them."""
@@ -192,7 +195,7 @@ async def test_a_worker_starts_while_a_partition_is_away(queue: Queue, link: Lin
 async def test_what_a_read_brings_keeps_its_lease_until_it_is_collected(queue: Queue) -> None:
     [spec] = await queue.backend.models()
     route, partition = spec.name, queue.partitions[0]
-    first, second = (queue.source(partition, name, lease_s=0.3) for name in ("one", "two"))
+    first, second = (queue.source(partition, name, lease_s=LEASE_S) for name in ("one", "two"))
 
     async def pause(_: float) -> None:
         raise AssertionError
@@ -201,12 +204,12 @@ async def test_what_a_read_brings_keeps_its_lease_until_it_is_collected(queue: Q
     read = first.read([route], 8, 5000, pause)
     job = await queue.submit(0)
     await read
-    await asyncio.sleep(1.0)
-    assert await second.stream.reclaim(route, 0.3, 8, [spec]) == []
+    await asyncio.sleep(2 * LEASE_S)
+    assert await second.stream.reclaim(route, LEASE_S, 8, [spec]) == []
     delivery = await first.collect()
     assert [entry.job_id for entry in delivery.entries] == [job.id]
-    await asyncio.sleep(0.5)
-    [lost] = await second.stream.reclaim(route, 0.3, 8, [spec])
+    await asyncio.sleep(1.3 * LEASE_S)
+    [lost] = await second.stream.reclaim(route, LEASE_S, 8, [spec])
     assert lost.job_id == job.id
 
 
