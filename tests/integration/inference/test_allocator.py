@@ -27,5 +27,7 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to")
 def test_large_buffers_are_used_again_instead_of_fetched_anew() -> None:
-    # 8 buffers of 10,240 pages. Up to 32 MiB glibc keeps buffers by itself. A kernel that is short takes pages back.
-    assert min(faults("keep") for _ in range(3)) < 0.2 * faults("default")
+    # 8 buffers of 10,240 pages. Up to 32 MiB glibc keeps buffers by itself. In one process of ten half are fetched anew
+    # all the same; without the tuning all are, in each process.
+    few = 0.2 * faults("default")
+    assert any(faults("keep") < few for _ in range(10))
