@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import httpx
 import redis
@@ -26,22 +27,28 @@ def ready(client: httpx.Client) -> tuple[int, dict[str, str]]:
     return response.status_code, response.json()["checks"]
 
 
-async def announce(program: Program, statuses: Sequence[WorkerStatus]) -> None:
-    """Say of workers what they would say of themselves, in every partition."""
+@asynccontextmanager
+async def directories(program: Program) -> AsyncIterator[list[ModelDirectory]]:
+    """Where workers say what they serve, in each partition."""
     client = connect(program.redis_url, name="tests")
-    for keys in program.keys:
-        for status in statuses:
-            await ModelDirectory(client, keys).announce([], status, 5.0)
+    yield [ModelDirectory(client, keys) for keys in program.keys]
     await client.aclose()
+
+
+async def announce(program: Program, statuses: Sequence[WorkerStatus]) -> None:
+    """Say of workers what they would say of themselves."""
+    async with directories(program) as everywhere:
+        for directory in everywhere:
+            for status in statuses:
+                await directory.announce([], status, 5.0)
 
 
 async def withdraw(program: Program, workers: Sequence[str]) -> None:
-    """Say of workers what they say when they stop, in every partition."""
-    client = connect(program.redis_url, name="tests")
-    for keys in program.keys:
-        for worker in workers:
-            await ModelDirectory(client, keys).withdraw(worker)
-    await client.aclose()
+    """Say of workers what they say when they stop."""
+    async with directories(program) as everywhere:
+        for directory in everywhere:
+            for worker in workers:
+                await directory.withdraw(worker)
 
 
 def test_an_engine_that_is_away_makes_the_api_not_ready_and_keeps_it_alive(

@@ -30,6 +30,9 @@ from tests.fixtures.tiny_models import (
     write_repository,
 )
 
+# Of the server, in each run of the test that runs again: no fixture outlives the last test.
+pids: list[int | None] = []
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -226,6 +229,17 @@ async def test_a_call_that_its_caller_cancels_is_cancelled(backend: TritonBacken
 
     with pytest.raises(asyncio.CancelledError):
         await call
+
+
+async def test_a_test_whose_server_ended_by_itself_passes_when_it_is_run_again(
+    server: LocalTriton, backend: TritonBackend
+) -> None:
+    await backend.models()
+    pids.append(server.pid)
+    if len(pids) == 1:
+        psutil.Process(server.pid).kill()
+    await asyncio.gather(*(backend.infer("tiny", "10", random_clips(1, seed, BUSY)) for seed in range(4)))
+    assert len(set(pids)) == 2
 
 
 async def keep_busy(server: LocalTriton, backend: TritonBackend) -> list[asyncio.Task[Scores]]:
